@@ -1,0 +1,142 @@
+"""Which attribution method tells what drives the score: `python benchmarks/faithfulness.py`.
+
+Trains the default SAE at the last block (`visual.transformer.resblocks.3`, class token) and at the one
+before the middle (`visual.transformer.resblocks.1`, all tokens), or takes the run folders of `--runs`.
+Prints for each method the deletion and insertion areas and the rank correlation with exact ablation, with
+bootstrap intervals over the images, and whether act x grad and integrated gradients beat activation, logit
+lens and random: `yes` if the intervals do not overlap, `paired` if they do, but the interval of the
+difference on the same images is on the right side of zero.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import hydra
+import pandas as pd
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from lightning_sae.data import ActivationDataModule
+from lightning_sae.faithfulness import Evidence, faithfulness_table, measure
+from lightning_sae.methods import Explained
+from lightning_sae.metrics import interval
+from lightning_sae.sae import load_sae
+from lightning_sae.scores import Output, make_score
+from lightning_sae.zero_shot import predict
+
+ROOT = Path(__file__).resolve().parents[1]
+LAYERS = {
+    "last": ("visual.transformer.resblocks.3", "cls"),
+    "before_the_middle": ("visual.transformer.resblocks.1", "all"),
+}
+OURS, RIVALS = ("act_grad", "integrated_gradients"), ("activation", "logit_lens", "random")
+COLUMNS = ("deletion", "insertion", "rank_correlation", "deletion_difference", "insertion_difference")
+
+
+def train(run: Path, layer: str, seed: int, overrides: list[str]) -> Path:
+    """Runs the user's command."""
+    hook_point, tokens = LAYERS[layer]
+    command = [sys.executable, "train.py", f"hook_point={hook_point}", f"tokens={tokens}", f"seed={seed}"]
+    command += [f"hydra.run.dir={run}", *overrides]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return run
+
+
+def explain(cfg: DictConfig, run: Path, n_images: int) -> tuple[ActivationDataModule, Explained]:
+    """The probe of a run with its SAE."""
+    data: ActivationDataModule = hydra.utils.instantiate(cfg.data, n_probe=n_images)
+    data.prepare_data()
+    data.setup("test")
+    sae = load_sae(run / "sae", data.clip.identity())
+    image_ids, _, x, context = data.probe
+    x_hat, latents = sae(x.flatten(0, 1))
+    return data, Explained(data.tail, sae.W_dec, x, x_hat.view_as(x), latents, context, image_ids)
+
+
+@torch.no_grad()
+def evidence_of(run: Path, n_images: int, output: Output | None) -> tuple[str, list[str], Evidence]:
+    """Where it was measured, the names of the methods, and what they showed."""
+    cfg = cast(DictConfig, OmegaConf.load(run / ".hydra" / "config.yaml"))
+    settings = cfg.callbacks.faithfulness
+    data, explained = explain(cfg, run, n_images)
+    output = cast(Output, output or settings.output or cfg.callbacks.attribution.output)
+    targets = predict(data.tail(explained.x, explained.context), data.class_embeddings)
+    score = make_score(data.class_embeddings, output, targets, data.clip.logit_scale)
+    methods = hydra.utils.instantiate(settings.methods)
+    evidence = measure(explained, score, methods, settings.truth, settings.steps, settings.batch_size)
+    where = f"{data.hook.module} {data.hook.tokens}, {output} of the predicted class, {len(targets)} images"
+    return where, list(methods), evidence
+
+
+def cell(row: "pd.Series[Any]", key: str) -> str:
+    return f"{row[key]:.3f} [{row[f'{key}_low']:.3f}, {row[f'{key}_high']:.3f}]"
+
+
+def show(console: Console, title: str, table: pd.DataFrame) -> None:
+    printed = Table("", *(column.replace("_", " ") for column in COLUMNS), title=title)
+    for _, row in table.iterrows():
+        printed.add_row(row["method"], *(cell(row, column) for column in COLUMNS))
+    console.print(printed)
+
+
+def beats(samples: Tensor, unit: Tensor | None, mine: int, rival: int, better: int) -> str:
+    """How surely a method is better than another, by values `[n, M]` of which more (less: -1) is better."""
+    ours, other, difference = (
+        interval(better * values, unit)
+        for values in (samples[:, mine], samples[:, rival], samples[:, mine] - samples[:, rival])
+    )
+    if ours.low > other.high:
+        return "yes"
+    return "[yellow]paired" if difference.low > 0 else "[bold red]no"
+
+
+def verdicts(console: Console, names: list[str], evidence: Evidence) -> None:
+    """Prints who beats whom by more than the intervals."""
+    deletion, insertion = evidence.areas()
+    measured = {
+        "deletion": (deletion, evidence.span, -1),
+        "insertion": (insertion, evidence.span, 1),
+        "rank correlation": (evidence.correlation, None, 1),
+    }
+    printed = Table("beats by more than the intervals", *measured)
+    for mine, rival in product(OURS, RIVALS):
+        pair = names.index(mine), names.index(rival)
+        cells = [beats(samples, unit, *pair, better) for samples, unit, better in measured.values()]
+        printed.add_row(f"{mine} > {rival}", *cells)
+    console.print(printed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=Path, nargs="+", help="run folders; without them two are trained")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--images", type=int, default=256, help="probe images")
+    parser.add_argument("--outputs", nargs="+", choices=get_args(Output), help="scores; else the runs' own")
+    parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "faithfulness", help="for the runs")
+    parser.add_argument("overrides", nargs="*", help="further arguments of train.py")
+    options = parser.parse_args()
+    console, out = Console(width=170), options.out.resolve()
+    runs = options.runs or [
+        train(out / f"{layer}-seed{options.seed}", layer, options.seed, options.overrides) for layer in LAYERS
+    ]
+    for run, output in product(runs, options.outputs or [None]):
+        start = time.perf_counter()
+        where, names, evidence = evidence_of(run, options.images, output)
+        seconds = time.perf_counter() - start
+        table = faithfulness_table(evidence, names, reference=OURS[0])
+        show(console, f"{run.name}: {where} ({seconds:.0f} s)", table)
+        verdicts(console, names, evidence)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""How each latent drives the scores of the classes: activation x gradient, mean per class."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import pandas as pd
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.image_pass import ImagePassCallback, Images
+from callbacks.parts import callbacks_of, data_of, sae_of
+from lightning_sae.attribution import attribute, gradient, remainder, token_sums
+from lightning_sae.class_attribution import MeanOverImages, mean_over_images
+from lightning_sae.data import ActivationDataModule
+from lightning_sae.data.capture import store_folder
+from lightning_sae.data.shards import read_tensor
+from lightning_sae.mean_attribution import AttributionMeans, MeanAttribution, agreement
+from lightning_sae.methods import Explained
+from lightning_sae.scores import ClassScores, Output, Probe, fit_probe
+from lightning_sae.tracking import publish_table
+from lightning_sae.types import SparseLatents
+from lightning_sae.zero_shot import predict
+
+Over = Literal["predicted", "true", "all"]
+
+
+class _Judged(NamedTuple):
+    """Sums of one way to score the classes."""
+
+    scores: ClassScores
+    own: MeanAttribution
+    everyone: MeanOverImages | None
+
+    def compute(self) -> tuple[AttributionMeans, AttributionMeans]:
+        """The means, and the signs of the score of each image's own class."""
+        signs = AttributionMeans(*(part.detach().cpu() for part in self.own.compute()))
+        if self.everyone is None:
+            return signs, signs
+        counts = torch.full_like(signs.counts, int(signs.counts.sum()))
+        return signs._replace(mean=self.everyone.compute().cpu(), counts=counts), signs
+
+
+class Attribution(ImagePassCallback):
+    """Mean attribution of every latent to the score of every class, at every validation pass.
+
+    Logged, of the score of each image's own class (predicted, or true with `over: true`), means over images:
+        attribution/positive_mass, attribution/negative_mass: of the latents, `sum_j max(0, R_j)` and
+            `sum_j min(0, R_j)`.
+        attribution/bias, attribution/error: of the decoder bias and of the reconstruction error; at the last
+            block the four sum to zero.
+        attribution/bias_share, attribution/error_share: of the mass, signs dropped, in [0, 1].
+        attribution/probe_agreement: with a probe, the correlation of its attributions with those of the
+            texts over the latents, mean over classes.
+
+    Writes `attribution.csv` and `prompts.csv`: the latents with the largest mean per class and per prompt.
+
+    Attributes:
+        means: of the last pass; `None` before the first.
+        probe_means: the same for the probe, if there is one.
+        prompt_means: `[n_prompts, d_sae]`, if there are prompts.
+        tokens: image id -> attributions of its tokens to the score of its class: the probe images (of this
+            process) of a hook point whose tail is no closed form.
+
+    Args:
+        output: the score: cosine, logit, margin (log odds against the other classes) or probability.
+        over: the images behind a class's mean: those predicted as it, truly of it, or all.
+        prompts: texts, to whose cosine with every image the latents are attributed as well.
+        probe: whether to fit a linear probe to the train embeddings, and attribute its score too (a cosine
+            is compared with its logit).
+        top: latents per class in the tables.
+    """
+
+    def __init__(
+        self,
+        output: Output = "margin",
+        over: Over = "predicted",
+        prompts: Sequence[str] = (),
+        probe: bool = False,
+        top: int = 10,
+    ) -> None:
+        if output not in get_args(Output):
+            raise ValueError(f"output must be one of {', '.join(get_args(Output))}; got {output!r}")
+        if over not in get_args(Over):
+            raise ValueError(f"over must be one of {', '.join(get_args(Over))}; got {over!r}")
+        if isinstance(prompts, str):
+            raise ValueError(f"prompts must be a list of texts, got {prompts!r}: write [{prompts!r}]")
+        self.output, self.over, self.prompts, self.probe, self.top = output, over, list(prompts), probe, top
+        self.means: AttributionMeans | None = None
+        self.probe_means: AttributionMeans | None = None
+        self.prompt_means: Tensor | None = None
+        self.tokens: dict[int, SparseLatents] = {}
+        self._judged: list[_Judged] = []
+        self._by_prompt: MeanOverImages | None = None
+        self._fitted: Probe | None = None
+        self._class_names: list[str] = []
+
+    def heatmap(self, image_id: int, latent: int | None = None) -> Tensor:
+        """Attribution of each token of a probe image, `[t]`: of one latent, or the sum of all.
+
+        Raises:
+            KeyError: an image that is not in `tokens`.
+        """
+        return token_sums(self.tokens[image_id], latent)
+
+    def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Empties the sums."""
+        data = data_of(trainer)
+        self._class_names, self.tokens = data.class_names, {}
+        texts = ClassScores(data.class_embeddings, self.output, data.clip.logit_scale)
+        self._judged = [self._sums(trainer, pl_module, texts)]
+        if self.probe:
+            self._fitted = self._fitted or _fit(data)
+            output: Output = "logit" if self.output == "cosine" else self.output
+            fitted = ClassScores(self._fitted.to(data.class_embeddings), output)
+            self._judged.append(self._sums(trainer, pl_module, fitted))
+        if self.prompts:
+            cosines = ClassScores(data.clip.encode_text(self.prompts))
+            self._by_prompt = mean_over_images(data.tail, sae_of(pl_module).sae.W_dec, cosines)
+
+    def _sums(self, trainer: Trainer, pl_module: LightningModule, scores: ClassScores) -> _Judged:
+        tail, W_dec = data_of(trainer).tail, sae_of(pl_module).sae.W_dec
+        everyone = mean_over_images(tail, W_dec, scores) if self.over == "all" else None
+        own = MeanAttribution(len(scores.weight), len(W_dec)).to(pl_module.device)
+        return _Judged(scores, own, everyone)
+
+    def add(self, trainer: Trainer, pl_module: LightningModule, images: Images) -> None:
+        """Attributes the scores of some images."""
+        data, sae = data_of(trainer), sae_of(pl_module).sae
+        explained = images.explain(data.tail, sae.W_dec)
+        own = images.targets if self.over == "true" else predict(images.embeddings, data.class_embeddings)
+        for judged in self._judged:
+            values = _add_own(judged, explained, own, sae.b_dec_raw)
+            if judged is self._judged[0] and data.tail.needs != "nothing":
+                self._keep(explained, values)
+            if judged.everyone is not None:
+                judged.everyone.update(explained)
+        if self._by_prompt is not None:
+            self._by_prompt.update(explained)
+
+    def _keep(self, explained: Explained, values: Tensor) -> None:
+        attributions, t = explained.latents.with_values(values).to("cpu"), explained.x.shape[1]
+        for i, image_id in enumerate(explained.image_ids.tolist()):  # type: ignore[union-attr]
+            self.tokens[image_id] = attributions.slice(i * t, (i + 1) * t)
+
+    def finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes the means and logs the signs."""
+        (self.means, signs), *others = [judged.compute() for judged in self._judged]
+        pooled = signs.pooled()
+        pl_module.log("attribution/positive_mass", pooled.positive[0])
+        pl_module.log("attribution/negative_mass", pooled.negative[0])
+        for key in ("bias", "error", "bias_share", "error_share"):
+            pl_module.log(f"attribution/{key}", getattr(pooled, key)[0])
+        if others:
+            self.probe_means = others[0][0]
+            alike = agreement(self.means.mean, self.probe_means.mean).nanmean()
+            pl_module.log("attribution/probe_agreement", alike)
+        if self._by_prompt is not None:
+            self.prompt_means = self._by_prompt.compute().cpu()
+        self._judged, self._by_prompt = [], None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the tables."""
+        if trainer.sanity_checking or not trainer.is_global_zero or self.means is None:
+            return
+        labels = _labels(trainer)
+        publish_table(trainer, "attribution", self._table(self.means, labels))
+        if self.prompt_means is not None:
+            names = pd.DataFrame({"prompt": self.prompts})
+            publish_table(trainer, "prompts", _top(names, self.prompt_means, self.top, labels))
+
+    def _table(self, means: AttributionMeans, labels: Sequence[str] | None) -> pd.DataFrame:
+        known = means.counts.nonzero().flatten()
+        classes = pd.DataFrame({"class": self._class_names, "images": means.counts}).iloc[known.tolist()]
+        for key in ("positive", "negative", "bias_share", "error_share"):
+            classes[key if key.endswith("share") else f"{key}_mass"] = getattr(means, key)[known].tolist()
+        table = _top(classes, means.mean[known], self.top, labels)
+        if self.probe_means is not None:
+            index = {name: c for c, name in enumerate(self._class_names)}
+            of_class = [index[name] for name in table["class"]]
+            table["probe_attribution"] = self.probe_means.mean[of_class, table["latent"]].tolist()
+        return table
+
+    def latent_columns(self) -> dict[str, Sequence[Any]]:
+        """The class that each latent drives most, and how much; none before the first validation pass."""
+        if self.means is None:
+            return {}
+        best = self.means.mean.nan_to_num(nan=-torch.inf).max(0)
+        known = best.values > -torch.inf
+        return {
+            "attribution": best.values.where(known, torch.nan).tolist(),
+            "attribution_class": [
+                self._class_names[c] if k else "" for c, k in zip(best.indices, known, strict=True)
+            ],
+        }
+
+
+def _add_own(judged: _Judged, explained: Explained, classes: Tensor, b_dec: Tensor) -> Tensor:
+    """Adds the score of each image's own class; its attributions `[nnz]`."""
+    n, t, _ = explained.x.shape
+    score = judged.scores.of(classes.clamp(min=0))
+    g = gradient(explained.tail, explained.x, score, explained.context, batch_size=n).flatten(0, 1)
+    values = attribute(explained.latents, explained.W_dec, g)
+    rest = remainder(explained.x.flatten(0, 1), explained.x_hat.flatten(0, 1), b_dec, g)
+    image_rows = torch.arange(n, device=g.device).repeat_interleave(t)
+    judged.own.update(explained.latents, values, classes, image_rows, rest)
+    return values
+
+
+def _top(names: pd.DataFrame, means: Tensor, top: int, labels: Sequence[str] | None) -> pd.DataFrame:
+    """The latents with the largest of the means `[m, d_sae]`, `top` rows for each row of names."""
+    best = means.topk(min(top, means.shape[1]), dim=1)
+    shares = best.values / means.clamp(min=0).sum(1, keepdim=True)
+    table = names.loc[names.index.repeat(best.indices.shape[1])].reset_index(drop=True)
+    table["latent"] = best.indices.flatten().tolist()
+    if labels is not None:
+        table["label"] = [labels[j] for j in table["latent"]]
+    table["attribution"], table["share"] = best.values.flatten().tolist(), shares.flatten().tolist()
+    return table
+
+
+def _fit(data: ActivationDataModule) -> Probe:
+    """A probe on the stored embeddings of `train`."""
+    images = data.images("train")
+    embeddings = read_tensor(store_folder(data.store_dir, data.clip, images) / "images", "embeddings")
+    return fit_probe(embeddings, images.targets, len(data.class_names))
+
+
+def _labels(trainer: Trainer) -> Sequence[str] | None:
+    """The labels of the latents, where a callback offers them."""
+    for callback in callbacks_of(trainer):
+        if hasattr(callback, "latent_columns") and "label" in (columns := callback.latent_columns()):
+            labels: Sequence[str] = columns["label"]
+            return labels
+    return None

@@ -1,0 +1,42 @@
+"""What callbacks join, with its types: the datamodule, the module, and each other."""
+
+from typing import Any, TypeVar, cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from lightning_sae.data import ActivationDataModule
+from lightning_sae.module import SAEModule
+
+C = TypeVar("C", bound=Callback)
+
+
+def data_of(trainer: Trainer) -> ActivationDataModule:
+    """The datamodule: images, CLIP, judge, probe."""
+    return cast(ActivationDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+
+
+def sae_of(pl_module: LightningModule) -> SAEModule:
+    """The module: autoencoder and metrics."""
+    return cast(SAEModule, pl_module)
+
+
+def callbacks_of(trainer: Trainer) -> list[Any]:
+    """All callbacks, in order."""
+    return list(trainer.callbacks)  # type: ignore[attr-defined]
+
+
+def find(trainer: Trainer, kind: type[C]) -> C | None:
+    """The callback of a kind, or `None` where it is switched off."""
+    return next((callback for callback in callbacks_of(trainer) if isinstance(callback, kind)), None)
+
+
+def id_texts(image_ids: Tensor) -> list[str]:
+    """Rows of image ids as a table shows them, those that are there (not -1).
+
+    Example:
+        >>> import torch
+        >>> id_texts(torch.tensor([[7, 3], [5, -1]]))
+        ['7 3', '5']
+    """
+    return [" ".join(str(i) for i in row if i >= 0) for row in image_ids.tolist()]

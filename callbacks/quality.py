@@ -1,0 +1,113 @@
+"""How good the latents are, and how much they change from one validation pass to the next."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from callbacks.alignment import Alignment
+from callbacks.parts import data_of, find, sae_of
+from lightning_sae.alignment import concept_vectors
+from lightning_sae.metrics import MonoSemanticity
+from lightning_sae.quality import image_overlap, label_churn, polysemanticity, redundancy
+from lightning_sae.types import ValidationOutput
+
+
+class Quality(Callback):
+    """Scores every latent by the judge's embeddings of its images, and compares it with one pass earlier.
+
+    Logged (means over the latents with a top image where the score is defined):
+        alignment/polysemanticity: distance of two clusters of the top images, in [0, 2].
+        alignment/monosemanticity: MonoSemanticity score over all images, in [-1, 1].
+        alignment/redundancy, alignment/redundancy_decoder: largest cosine of the concept vector, and of the
+            decoder row, to another latent's.
+
+    From the second validation pass of a training, over the latents with top images in both:
+        alignment/churn: share of them whose label changed; after Alignment.
+        alignment/identity: mean cosine of the decoder row to itself one pass earlier.
+        alignment/identity_images: mean Jaccard index of the top images and those one pass earlier.
+
+    A pass outside of a training repeats the last three as the training had them.
+    """
+
+    def __init__(self) -> None:
+        self._scores: dict[str, Tensor] = {}
+        self._monosemanticity: MonoSemanticity | None = None
+        self._before: dict[str, Any] = {}
+        self._change: dict[str, float] = {}
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Empties the sums."""
+        if trainer.sanity_checking:
+            return
+        d_sae, d = sae_of(pl_module).sae.d_sae, data_of(trainer).judge_embeddings.shape[1]
+        self._monosemanticity = MonoSemanticity(d_sae, d).to(pl_module.device)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: ValidationOutput,  # type: ignore[override]
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Adds the images of a batch."""
+        if self._monosemanticity is not None:
+            embeddings = data_of(trainer).judge_embeddings
+            self._monosemanticity.update(outputs.latents, outputs.image_ids, embeddings)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Scores the latents, compares them with the last pass, and logs."""
+        if self._monosemanticity is None:
+            return
+        embeddings, decoder = data_of(trainer).judge_embeddings, sae_of(pl_module).sae.W_dec.detach()
+        _, image_ids = sae_of(pl_module).top_images.compute()
+        known = image_ids[:, 0] >= 0
+        concepts = redundancy(concept_vectors(image_ids, embeddings), known)
+        self._scores = {
+            "polysemanticity": polysemanticity(image_ids, embeddings),
+            "monosemanticity": self._monosemanticity.compute(),
+            "redundancy": concepts.cosine,
+            "redundancy_decoder": redundancy(decoder, known).cosine,
+            "most_alike": concepts.other,
+        }
+        self._monosemanticity = None  # [d_sae, d] in float64 would stay through the training
+        for key in ("polysemanticity", "monosemanticity", "redundancy", "redundancy_decoder"):
+            pl_module.log(f"alignment/{key}", self._scores[key].nanmean().float())
+        if trainer.state.fn == "fit":
+            alignment = find(trainer, Alignment)
+            self._compare(decoder, image_ids, alignment.label_names() if alignment else [])
+        for key, value in self._change.items():
+            pl_module.log(f"alignment/{key}", value)
+
+    def _compare(self, decoder: Tensor, image_ids: Tensor, labels: list[str]) -> None:
+        """Measures the change since the last pass, and keeps this one."""
+        now: dict[str, Any] = {
+            "W_dec": decoder.half().cpu(),
+            "image_ids": image_ids.int().cpu(),
+            "labels": labels,
+        }
+        before, self._before, self._change = self._before, now, {}
+        if not before:
+            return
+        both = (before["image_ids"][:, 0] >= 0) & (now["image_ids"][:, 0] >= 0)
+        rows = cosine_similarity(before["W_dec"].float(), now["W_dec"].float())
+        overlap = image_overlap(before["image_ids"], now["image_ids"])
+        self._change = {"identity": float(rows[both].mean()), "identity_images": float(overlap[both].mean())}
+        if before["labels"] and labels:
+            self._change["churn"] = label_churn(before["labels"], labels)
+
+    def latent_columns(self) -> dict[str, Sequence[object]]:
+        """Columns of `latents.csv`, each of length d_sae; none before the first validation pass."""
+        return {key: score.tolist() for key, score in self._scores.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next pass is compared with; decoder rows in float16 move a cosine by about 1e-5."""
+        return {"before": self._before, "change": self._change}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on comparing."""
+        self._before, self._change = state_dict["before"], state_dict["change"]

@@ -1,0 +1,90 @@
+"""What the autoencoder costs: zero-shot accuracy with its reconstruction in place of the activation."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.image_pass import ImagePassCallback, Images
+from callbacks.parts import data_of
+from lightning_sae.labels import embed_labels
+from lightning_sae.zero_shot import accuracy, predict, worst_group
+
+
+class SplicedAccuracy(ImagePassCallback):
+    """Zero-shot top-1 of the original CLIP and with the SAE spliced in, without the error term.
+
+    Logged, in [0, 1]:
+        zero_shot/original, zero_shot/spliced: share of images whose class is right.
+        zero_shot/original_worst, zero_shot/spliced_worst: in the worst group of class x factor value, over
+            all factors that the data know.
+        zero_shot/original_FACTOR, zero_shot/spliced_FACTOR: share whose value of `FACTOR` is right, for the
+            factors in `factor_templates` that the data know.
+
+    Args:
+        factor_templates: factor -> templates of its prompts, `{}` is the value.
+        min_group: smaller groups are left out.
+    """
+
+    def __init__(
+        self, factor_templates: Mapping[str, Sequence[str]] | None = None, min_group: int = 10
+    ) -> None:
+        self.factor_templates = dict(factor_templates or {})
+        self.min_group = min_group
+        self._texts: dict[str, Tensor] = {}
+        self._truth: dict[str, Tensor] = {}
+        self._predictions: dict[str, Tensor] = {}
+
+    def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Embeds the prompts once and forgets the predictions."""
+        if not self._texts:
+            self._prepare(trainer)
+        missing = torch.full_like(self._truth["class"], -1)
+        keys = [f"{way}_{factor}" for way in ("original", "spliced") for factor in self._texts]
+        self._predictions = {key: missing.clone() for key in keys}
+
+    def _prepare(self, trainer: Trainer) -> None:
+        data = data_of(trainer)
+        images = data.images("val")
+        self._texts, self._truth = {"class": data.class_embeddings}, {"class": images.targets}
+        for factor, (values, truth) in images.factors.items():
+            if factor != "class":
+                self._truth[factor] = truth
+            if templates := self.factor_templates.get(factor):
+                self._texts[factor] = embed_labels(data.clip, values, templates).to(data.class_embeddings)
+
+    def add(self, trainer: Trainer, pl_module: LightningModule, images: Images) -> None:
+        """Predicts from both embeddings."""
+        tail = data_of(trainer).tail
+        ids = images.image_ids.cpu()
+        spliced = tail(images.x_hat, images.context)
+        for way, embeddings in {"original": images.embeddings, "spliced": spliced}.items():
+            for factor, texts in self._texts.items():
+                self._predictions[f"{way}_{factor}"][ids] = predict(embeddings, texts).cpu()
+
+    def finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs the accuracies."""
+        for way in ("original", "spliced"):
+            for factor in self._texts:
+                predictions = self._gathered(trainer, pl_module, f"{way}_{factor}")
+                truth = self._truth[factor].where(predictions >= 0, -1)  # only images of this pass
+                suffix = "" if factor == "class" else f"_{factor}"
+                pl_module.log(f"zero_shot/{way}{suffix}", accuracy(predictions, truth))
+                if factor == "class" and len(self._truth) > 1:
+                    pl_module.log(f"zero_shot/{way}_worst", self._worst(predictions, truth))
+
+    def _gathered(self, trainer: Trainer, pl_module: LightningModule, key: str) -> Tensor:
+        """Predictions `[n_val]` of all ranks, -1 for images that were not seen."""
+        mine = self._predictions[key].to(pl_module.device)
+        everyone: Tensor = trainer.strategy.reduce(mine, reduce_op="max")
+        return everyone.cpu()
+
+    def _worst(self, predictions: Tensor, truth: Tensor) -> float:
+        worst = float("nan")
+        for factor, values in self._truth.items():
+            if factor != "class":
+                groups = torch.where(values >= 0, truth * (int(values.max()) + 1) + values, -1)
+                found = worst_group(predictions, truth, groups, self.min_group).accuracy
+                worst = found if worst != worst else min(worst, found)
+        return worst

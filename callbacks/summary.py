@@ -1,0 +1,85 @@
+"""What a run found, in a few lines on the terminal."""
+
+import math
+
+import pandas as pd
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from callbacks.parts import find, sae_of
+from callbacks.reliance import UnexpectedReliance
+from lightning_sae.tracking import run_dir
+
+
+class Summary(Callback):
+    """Prints the last values, the classes with the most unexpected reliance, and where everything lies.
+
+    Args:
+        classes: how many classes with unexpected reliance are named.
+    """
+
+    def __init__(self, classes: int = 5) -> None:
+        self.classes = classes
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """At the end of the training."""
+        self._print(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """At the end of a validation that is no part of a training."""
+        if trainer.state.fn == "validate":
+            self._print(trainer, pl_module)
+
+    def _print(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        console = Console()
+        console.print()
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        if (dead := sae_of(pl_module).dead) is not None:
+            metrics["train/dead_fraction"] = float(dead.float().mean())
+        for line in lines(metrics):
+            console.print(line, highlight=False)
+        reliance = find(trainer, UnexpectedReliance)
+        if reliance is not None and len(culprits := reliance.table):
+            console.print(culprit_table(culprits, self.classes))
+        console.print(f"Everything lies in [bold]{escape(str(run_dir(trainer)))}[/bold]", soft_wrap=True)
+
+
+def lines(metrics: dict[str, float]) -> list[str]:
+    """The last values as sentences; what was not logged is left out.
+
+    Example:
+        >>> lines({"val/fvu": 0.0312, "zero_shot/original": 0.9, "zero_shot/spliced": 0.875})
+        ['reconstruction  FVU 0.031', 'zero-shot       90.0 % right, 87.5 % with the SAE spliced in']
+    """
+    forms = {
+        "reconstruction": ("FVU {val/fvu:.3f}", "L0 {val/l0:.1f}", "dead {train/dead_fraction:.1%}"),
+        "alignment": ("mean {alignment/mean:.3f}", "clarity {alignment/clarity:.3f}"),
+        "zero-shot": ("{zero_shot/original:.1%} right", "{zero_shot/spliced:.1%} with the SAE spliced in"),
+        "worst group": (
+            "{zero_shot/original_worst:.1%}",
+            "{zero_shot/spliced_worst:.1%} with the SAE spliced in",
+        ),
+        "attribution": ("{attribution/unexpected_share:.1%} of what drives the classes is unexpected",),
+    }
+    found = {
+        title: [part for form in parts if (part := _filled(form, metrics))] for title, parts in forms.items()
+    }
+    return [f"{title:<16}{', '.join(parts)}" for title, parts in found.items() if parts]
+
+
+def _filled(form: str, metrics: dict[str, float]) -> str:
+    key = form.split("{")[1].split(":")[0]
+    return "" if math.isnan(metrics.get(key, math.nan)) else form.format_map(metrics).replace("%", " %")
+
+
+def culprit_table(culprits: pd.DataFrame, classes: int) -> Table:
+    """The classes with the largest unexpected share, a row each, with the labels of their culprits."""
+    table = Table("class", "unexpected", "driven by, without meaning the class", title="Unexpected reliance")
+    for name, rows in list(culprits.groupby("class", sort=False))[:classes]:
+        words = [f"{label} ({share:.0%})" for label, share in zip(rows["label"], rows["share"], strict=True)]
+        table.add_row(escape(str(name)), f"{rows['class_share'].iloc[0]:.0%}", escape(", ".join(words)))
+    return table

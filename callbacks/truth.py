@@ -1,0 +1,141 @@
+"""How well the latents tell what the data know: the best detector of each value, and sparse probes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.alignment import Alignment
+from callbacks.parts import data_of, find, sae_of
+from callbacks.whole_pass import WholePassCallback, image_latents
+from lightning_sae.metrics import ActiveRanks
+from lightning_sae.tracking import publish_table
+from lightning_sae.truth import best_detectors, purity, sparse_probes
+from lightning_sae.types import SparseLatents
+
+
+class Truth(WholePassCallback):
+    """Compares the latents with every known factor of the images, the class included.
+
+    Logged, in [0, 1], means over the values of FACTOR that enough images have:
+        truth/auroc_FACTOR: of the latent that detects the value best.
+        truth/purity_FACTOR: share of that latent's top images that have the value.
+        truth/detected_FACTOR: share of the values with an AUROC of at least `detected`.
+        truth/probe_K_FACTOR: balanced accuracy of the best K latents on the half of the images that they were
+            not chosen and fitted on.
+
+    Writes `truth.csv`, a row per value.
+
+    Args:
+        detected: AUROC from which a latent counts as a detector.
+        min_images: values that fewer images have, or lack, are left out.
+        ks: numbers of latents of a probe; none for no probes.
+        probe_every: probe after every so many validation passes, and at the last step of a fit.
+        seed: of the halves.
+    """
+
+    def __init__(
+        self,
+        detected: float = 0.95,
+        min_images: int = 10,
+        ks: Sequence[int] = (1, 2, 5, 16),
+        probe_every: int = 4,
+        seed: int = 0,
+    ) -> None:
+        if not 0 <= detected <= 1:
+            raise ValueError(f"detected, an AUROC, must be in 0..1, got {detected}")
+        if min((min_images, probe_every, *ks)) < 1:
+            raise ValueError(
+                "min_images, probe_every and each of ks must be at least 1, "
+                f"got {min_images}, {probe_every} and {list(ks)}"
+            )
+        self.detected, self.min_images, self.ks = detected, min_images, list(ks)
+        self.probe_every, self.seed = probe_every, seed
+        self.table: pd.DataFrame | None = None
+        self._passes = 0
+
+    def finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finds the detectors of every factor, probes when it is time, and logs."""
+        latents, ids = image_latents(trainer)
+        _, top_ids = sae_of(pl_module).top_images.compute()
+        ranks, probing, alignment = (
+            ActiveRanks.of(latents),
+            self._is_time_to_probe(trainer),
+            find(trainer, Alignment),
+        )
+        labels = alignment.label_names() if alignment else []
+        tables = []
+        for factor, (values, truth) in known_factors(trainer).items():
+            truth = truth.to(ids.device)
+            found = self._detect(ranks, truth, truth[ids], top_ids, values)
+            if labels:
+                found["label"] = [labels[j] for j in found["latent"]]
+            found.insert(0, "factor", factor)
+            tables.append(found)
+            self._log(pl_module, factor, found)
+            if probing:
+                self._probe(pl_module, factor, latents, truth[ids], len(values))
+        self.table = pd.concat(tables)
+
+    def _is_time_to_probe(self, trainer: Trainer) -> bool:
+        if trainer.state.fn != "fit":
+            return bool(self.ks)
+        self._passes += 1
+        last = trainer.global_step == trainer.max_steps
+        return bool(self.ks) and (self._passes % self.probe_every == 0 or last)
+
+    def _detect(
+        self, ranks: ActiveRanks, truth: Tensor, seen: Tensor, top_ids: Tensor, values: Sequence[str]
+    ) -> pd.DataFrame:
+        """A row per value that enough of the seen images have and lack."""
+        found = best_detectors(ranks, seen, len(values))
+        pure = purity(top_ids[found.latent], truth, torch.arange(len(values), device=truth.device))
+        images = torch.bincount(seen[seen >= 0], minlength=len(values))
+        enough = (images >= self.min_images) & (len(seen) - images >= self.min_images)
+        columns = {"images": images, "latent": found.latent, "auroc": found.auroc, "purity": pure}
+        table = pd.DataFrame({"value": values} | {key: column.cpu() for key, column in columns.items()})
+        return table[enough.cpu().numpy()]
+
+    def _log(self, pl_module: LightningModule, factor: str, found: pd.DataFrame) -> None:
+        if len(found):
+            pl_module.log(f"truth/auroc_{factor}", found["auroc"].mean())
+            pl_module.log(f"truth/purity_{factor}", found["purity"].mean())
+            pl_module.log(f"truth/detected_{factor}", (found["auroc"] >= self.detected).mean())
+
+    def _probe(
+        self, pl_module: LightningModule, factor: str, latents: SparseLatents, seen: Tensor, n_values: int
+    ) -> None:
+        accuracy = sparse_probes(latents, seen, n_values, self.ks, self.seed, -(-self.min_images // 2))
+        if not np.isnan(accuracy).all():
+            for k, mean in zip(self.ks, np.nanmean(accuracy, axis=0), strict=True):
+                pl_module.log(f"truth/probe_{k}_{factor}", float(mean))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the table."""
+        super().on_validation_end(trainer, pl_module)
+        if not trainer.sanity_checking and self.table is not None:
+            publish_table(trainer, "truth", self.table)
+
+    def state_dict(self) -> dict[str, int]:
+        """How many passes there were."""
+        return {"passes": self._passes}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Goes on counting."""
+        self._passes = state_dict["passes"]
+
+
+def known_factors(trainer: Trainer) -> dict[str, tuple[list[str], Tensor]]:
+    """What is known about each image of `val`: factor -> (its values, `[n_val]` int64, -1 for none).
+
+    The class is one of them where the data name it no factor and any image has one.
+    """
+    images = data_of(trainer).images("val")
+    factors: dict[str, Any] = dict(images.factors)
+    if "class" not in factors and bool((images.targets >= 0).any()):
+        factors["class"] = (images.class_names, images.targets)
+    return factors

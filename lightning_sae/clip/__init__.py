@@ -1,0 +1,21 @@
+"""The frozen CLIP: loading, hook points (capture, splice) and the tail from a hook point to the embedding."""
+
+from lightning_sae.clip.hooks import capture, splice
+from lightning_sae.clip.inspection import HookShape, inspect_hook_point
+from lightning_sae.clip.load import Clip, load_clip
+from lightning_sae.clip.tail import Tail, capture_context, make_tail
+from lightning_sae.clip.tokens import HookPoint, Tokens
+
+__all__ = [
+    "Clip",
+    "HookPoint",
+    "HookShape",
+    "Tail",
+    "Tokens",
+    "capture",
+    "capture_context",
+    "inspect_hook_point",
+    "load_clip",
+    "make_tail",
+    "splice",
+]

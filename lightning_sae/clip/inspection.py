@@ -1,0 +1,124 @@
+"""Is a hook point usable, and how wide is it: one dry forward, and a gradient."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lightning_sae.clip.hooks import visited
+from lightning_sae.clip.load import Clip
+from lightning_sae.clip.tokens import HookPoint, Tokens, find_module, fitting_tokens
+
+_TEXTS = ("a photo of a dog", "red")
+
+
+class HookShape(NamedTuple):
+    """What a hook point gives per image (or text).
+
+    Attributes:
+        tokens: selected tokens.
+        d_in: width of one token.
+    """
+
+    tokens: int
+    d_in: int
+
+
+def inspect_hook_point(clip: Clip, hook_point: HookPoint) -> HookShape:
+    """Finds the shape of a hook point and makes sure that it can influence the score.
+
+    Two random images (or two texts) run through the model, and the gradient of the embedding to the selected
+    tokens is taken; it works under any grad mode.
+
+    Raises:
+        ValueError: no such module; a module that the forward never calls, or calls more than once; a token
+            rule that does not fit; tokens that the embedding does not depend on. Each says what would work.
+    """
+    if hook_point.tokens not in get_args(Tokens):
+        raise ValueError(f"tokens must be one of {', '.join(get_args(Tokens))}, got {hook_point.tokens!r}")
+    with _outputs(clip, hook_point) as outputs:
+        x, gradient = _dry_run(clip, hook_point)
+    if x is None:
+        raise ValueError(
+            f"the forward never calls {hook_point.module}: it is a container, or its parent uses its weights "
+            f"directly; use {_called_parent(clip, hook_point)}"
+        )
+    if len(outputs) > 1:
+        raise ValueError(f"one forward calls {hook_point.module} {len(outputs)} times; hook an outer module")
+    if not _influences(gradient):
+        works = " or ".join(_alternatives(clip, hook_point, outputs[0])) or "an earlier module"
+        raise ValueError(f"{hook_point} cannot influence the score, its gradient is zero; use {works}")
+    return HookShape(x.shape[1], x.shape[2])
+
+
+def _dry_run(clip: Clip, hook_point: HookPoint) -> tuple[Tensor | None, Tensor | None]:
+    """The selected tokens of a dry forward, and the gradient of a random direction of the embedding."""
+    found: list[Tensor] = []
+
+    def visit(x: Tensor) -> Tensor:
+        found.append(x.detach().requires_grad_())
+        return found[-1]
+
+    with torch.inference_mode(False), torch.enable_grad(), visited(clip, hook_point, visit):
+        embedding = _dry_forward(clip, hook_point.is_text)
+        if not found:
+            return None, None
+        if not embedding.requires_grad:
+            return found[-1], None
+        score = (embedding * _noise(embedding)).sum()
+        return found[-1], torch.autograd.grad(score, found[-1], allow_unused=True)[0]
+
+
+def _dry_forward(clip: Clip, is_text: bool) -> Tensor:
+    if is_text:
+        ids = clip.tokenizer(list(_TEXTS)).to(clip.device)
+        features: Tensor = clip.model.encode_text(ids, normalize=True)
+        return features
+    return clip.encode_image(_noise(torch.empty(2, 3, *clip.image_size)))
+
+
+def _noise(like: Tensor) -> Tensor:
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
+
+
+def _influences(gradient: Tensor | None) -> bool:
+    return gradient is not None and bool(gradient.count_nonzero())
+
+
+@contextmanager
+def _outputs(clip: Clip, hook_point: HookPoint) -> Iterator[list[Any]]:
+    """The raw outputs of the module, one per call."""
+    outputs: list[Any] = []
+
+    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+        outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    handle = find_module(clip, hook_point.module).register_forward_hook(hook)
+    try:
+        yield outputs
+    finally:
+        handle.remove()
+
+
+def _called_parent(clip: Clip, hook_point: HookPoint) -> str:
+    parent = hook_point.module.rpartition(".")[0]
+    while parent:
+        with _outputs(clip, hook_point._replace(module=parent)) as outputs, torch.no_grad():
+            _dry_forward(clip, hook_point.is_text)
+        if outputs:
+            return parent
+        parent = parent.rpartition(".")[0]
+    return "a module of another part of the model"
+
+
+def _alternatives(clip: Clip, hook_point: HookPoint, output: Tensor) -> list[str]:
+    """What does reach the score: another token rule here, or the block before with the same rule."""
+    others = set(fitting_tokens(clip, hook_point, output)) - {"all", hook_point.tokens}
+    candidates = [hook_point._replace(tokens=rule) for rule in sorted(others)]
+    block = re.fullmatch(r"(.*\.)(\d+)(\..*)?", hook_point.module)
+    if block and int(block[2]) > 0:
+        candidates.append(hook_point._replace(module=f"{block[1]}{int(block[2]) - 1}{block[3] or ''}"))
+    return [str(candidate) for candidate in candidates if _influences(_dry_run(clip, candidate)[1])]

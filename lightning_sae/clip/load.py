@@ -1,0 +1,172 @@
+"""The audited CLIP: frozen, in eval mode, loaded through open_clip."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from lightning_sae.clip.sources import Preprocess, Tokenizer, build, find_source, load_weights
+
+
+class Clip(nn.Module):
+    """A frozen open_clip model with its preprocessing and tokenizer.
+
+    It stays in eval mode whatever `train` is asked for, and no parameter requires a gradient: gradients only
+    flow to activations. Embeddings are unit vectors in float32, whatever precision the weights have (float64
+    for a model cast to it).
+
+    Attributes:
+        model: the open_clip model (`CLIP`, `CustomTextCLIP` or `CoCa`); hook points are paths inside it.
+        preprocess: PIL image -> `[3, H, W]` tensor.
+        tokenizer: texts -> `[m, context]` token ids.
+        name: the model's name; of a local config its stem and a digest of its content.
+        pretrained: tag or file name of the weights; `None` for random weights or a hub model's own.
+    """
+
+    def __init__(
+        self,
+        model: Any,  # open_clip has no types
+        preprocess: Preprocess,
+        tokenizer: Tokenizer,
+        name: str,
+        pretrained: str | None,
+    ) -> None:
+        super().__init__()
+        self.model: Any = model.requires_grad_(False)
+        self.preprocess = preprocess
+        self.tokenizer = tokenizer
+        self.name = name
+        self.pretrained = pretrained
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Keeps eval mode: a trainer that switches everything to training does not switch this."""
+        return super().train(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the image tower's matrix products; layer norms may stand in float32."""
+        return next(m.weight.dtype for m in self.visual.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+
+    @property
+    def visual(self) -> Any:
+        """The image tower."""
+        return self.model.visual
+
+    @property
+    def text(self) -> Any:
+        """What holds the text tower: a module of its own, or the model itself for a plain `CLIP`."""
+        return getattr(self.model, "text", self.model)
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor between cosines and logits, exp of the learned temperature."""
+        scale: Tensor = self.model.logit_scale
+        return scale.detach().double().exp().item()
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the pixels."""
+        size: int | Sequence[int] = self.visual.preprocess_cfg["size"]
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    @cached_property
+    def embed_dim(self) -> int:
+        """Width of the joint embedding, by one dry forward."""
+        with torch.inference_mode(False), torch.no_grad():
+            return self.encode_image(torch.zeros(1, 3, *self.image_size)).shape[1]
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Unit embeddings `[n, d_embed]` of preprocessed images `[n, 3, H, W]`, in the caller's grad mode."""
+        return unit(self.model.encode_image(pixels.to(self.device, self.dtype)))
+
+    def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+        """Unit embeddings `[m, d_embed]` of texts; longer ones are cut at the context length.
+
+        Works under any grad mode, and gives plain tensors: they may enter autograd later, also when asked for
+        inside `torch.inference_mode`.
+
+        Raises:
+            ValueError: no texts, or a single string where a sequence of them is expected.
+        """
+        if isinstance(texts, str) or len(texts) == 0:
+            raise ValueError(f"texts must be a sequence of at least one string, got {texts!r}")
+        with torch.inference_mode(False), torch.no_grad():
+            ids = self.tokenizer(list(texts)).to(self.device)
+            return torch.cat([unit(self.model.encode_text(part)) for part in torch.split(ids, batch_size)])
+
+    def identity(self) -> dict[str, str]:
+        """What an activation depends on, for fingerprints and provenance; holds no path of this machine.
+
+        Returns:
+            `model`, `pretrained` (`"none"` where there is none), `weights` (sha256 of names, precisions,
+            shapes and values), `preprocess` (its settings as JSON).
+        """
+        return {
+            "model": self.name,
+            "pretrained": self.pretrained or "none",
+            "weights": self._weights,
+            "preprocess": json.dumps(self.visual.preprocess_cfg, sort_keys=True),
+        }
+
+    @cached_property
+    def _weights(self) -> str:
+        digest = hashlib.sha256()
+        for key, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+def load_clip(
+    model: str | Path,
+    pretrained: str | Path | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    cache_dir: str | None = None,
+) -> Clip:
+    """Loads a CLIP by open_clip's own words, or from local files.
+
+    Args:
+        model: a name of `open_clip.list_models()`, `hf-hub:ORG/NAME`, or the path of an open_clip model
+            config `.json` (plain, or with `model_cfg` and `preprocess_cfg` as on the hub).
+        pretrained: one of the model's tags, or the path of a `.pt` or `.safetensors` checkpoint; `None` gives
+            random weights, with a warning (a hub model brings its own).
+        precision: of the weights. bf16 is several times faster and changes activations by about 1 %.
+        cache_dir: where fetched weights are kept; `None` for the libraries' default.
+
+    Raises:
+        FileNotFoundError: a config or checkpoint file is missing.
+        ValueError: unknown model or tag; broken config; a checkpoint that is unreadable or does not fit.
+        ConnectionError: something has to be fetched and cannot be.
+    """
+    if precision not in ("fp32", "bf16"):
+        raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
+    source = find_source(model, pretrained, cache_dir)
+    built, preprocess, tokenizer = build(source, precision, cache_dir)
+    if source.checkpoint is None:
+        warnings.warn(f"{source.name} has random weights; for a real CLIP set clip.pretrained", stacklevel=2)
+    else:
+        load_weights(built, source)
+    name = Path(pretrained).name if pretrained is not None else None
+    return Clip(built, preprocess, tokenizer, source.name, source.tag or name)
+
+
+def unit(features: Tensor) -> Tensor:
+    """Rows of unit length, in float32 or better.
+
+    Example:
+        >>> unit(torch.tensor([[3.0, 4.0]], dtype=torch.bfloat16)).tolist()
+        [[0.6..., 0.8...]]
+    """
+    return nn.functional.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)

@@ -1,0 +1,244 @@
+"""Filling the store: images through CLIP, once per fingerprint."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+from filelock import FileLock
+from PIL import Image
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_sae.clip import Clip, HookPoint, capture
+from lightning_sae.data.images import BadImageError, ImageSet, describe_bad_images, digest, find_bad_images
+from lightning_sae.data.shards import ShardFolder, flatten
+from lightning_sae.data.statistics import ActivationStatistics, Moments
+
+FORMAT = 1
+"""Raised when what is stored changes its meaning."""
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
+
+def store_folder(store_dir: str | Path | None, clip: Clip, images: ImageSet) -> Path:
+    """Folder of one CLIP on one split: readable names and a hash of both identities.
+
+    `store_dir=None` is the user's cache folder.
+    """
+    root = Path(store_dir).expanduser() if store_dir else platformdirs.user_cache_path("lightning_sae")
+    data = images.identity()
+    names = [Path(clip.name).name, clip.pretrained or "random", data["name"]]
+    readable = re.sub("[^A-Za-z0-9._-]+", "-", "-".join(names))[:100]
+    return root / f"{readable}-{digest([_clip_identity(clip), data])[:12]}"
+
+
+def hook_folder(folder: Path, hook_point: HookPoint) -> Path:
+    """Where the activations of a hook point lie inside a `store_folder`."""
+    return folder / f"{hook_point.module}-{hook_point.tokens}"
+
+
+def capture_store(
+    images: ImageSet,
+    clip: Clip,
+    hook_points: Sequence[HookPoint] = (),
+    *,
+    store_dir: str | Path | None = None,
+    dtype: str = "float32",
+    batch_size: int = 256,
+    shard_images: int = 1024,
+    num_workers: int = 0,
+) -> Path:
+    """Stores the final embeddings and targets of all images, and their activations at some hook points.
+
+    What is already there is kept: only missing shards of missing sub-stores are made, all of them in one pass
+    of CLIP, on the device that `clip` is on. A second process that captures into the same folder waits.
+
+    Args:
+        images: one split.
+        clip: the model.
+        hook_points: where to capture; none for a judge.
+        store_dir: the root of all stores.
+        dtype: `float32` or `float16` (half the size, 0.02 % off), of the activations.
+        batch_size: images per forward pass.
+        shard_images: images per file; a multiple of `batch_size` is fastest.
+        num_workers: processes that decode images.
+
+    Returns:
+        The folder, with `images` and one sub-folder per hook point.
+
+    Raises:
+        ValueError: other settings in that folder; activations that are not finite or all equal.
+        BadImageError: images that cannot be decoded, all of them named.
+        OSError: the disk is full.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    folder = store_folder(store_dir, clip, images)
+    folder.mkdir(parents=True, exist_ok=True)
+    base = {"format": FORMAT, "clip": _clip_identity(clip), "data": images.identity()}
+    own = ShardFolder(folder / "images", flatten(base), len(images), shard_images)
+    hooked = {
+        hook: ShardFolder(
+            hook_folder(folder, hook),
+            flatten({**base, "hook_point": hook.module, "tokens": hook.tokens, "dtype": dtype}),
+            len(images),
+            shard_images,
+        )
+        for hook in hook_points
+    }
+    with FileLock(folder / ".lock"):
+        missing = {store.folder: store.missing() for store in (own, *hooked.values())}
+        if any(missing.values()):
+            _Capture(images, clip, own, hooked, missing, DTYPES[dtype]).run(batch_size, num_workers)
+        _finish(own, hooked)
+    return folder
+
+
+def _finish(own: ShardFolder, hooked: dict[HookPoint, ShardFolder]) -> None:
+    if not own.complete:
+        own.finish()
+    for hook, store in hooked.items():
+        if not store.complete:
+            store.finish(_statistics(hook, store.moments()))
+
+
+def _statistics(hook: HookPoint, moments: Moments) -> ActivationStatistics:
+    if moments.spread == 0:
+        raise ValueError(
+            f"all {moments.n} activations at {hook} are equal: the hook point does not depend on the "
+            "image, or all images are the same; choose another hook_point or check data.root"
+        )
+    return moments.statistics()
+
+
+class _Capture:
+    """One pass over the images whose shards are missing somewhere."""
+
+    def __init__(
+        self,
+        images: ImageSet,
+        clip: Clip,
+        own: ShardFolder,
+        hooked: dict[HookPoint, ShardFolder],
+        missing: dict[Path, list[int]],
+        dtype: torch.dtype,
+    ) -> None:
+        self.images, self.clip, self.own, self.missing, self.dtype = images, clip, own, missing, dtype
+        self.hooked = {hook: store for hook, store in hooked.items() if missing[store.folder]}
+        self.device = clip.device
+
+    def run(self, batch_size: int, num_workers: int) -> None:
+        """Fills every missing shard; no batch crosses shards, so that a resumed store has the same bytes."""
+        shards = sorted({shard for shards in self.missing.values() for shard in shards})
+        batches = [
+            (shard, list(ids[start : start + batch_size]))
+            for shard, ids in ((shard, self.own.images(shard)) for shard in shards)
+            for start in range(0, len(ids), batch_size)
+        ]
+        parts = []
+        title, total = f"capturing {self.images.identity()['name']}", sum(len(ids) for _, ids in batches)
+        with _progress(title, total) as advance:
+            for (shard, ids), pixels in zip(batches, self._pixels(batches, num_workers), strict=True):
+                parts.append(self._forward(pixels, ids))
+                advance(len(ids))
+                if ids[-1] + 1 == self.own.images(shard).stop:
+                    self._write(shard, parts)
+                    parts = []
+
+    def _pixels(self, batches: list[tuple[int, list[int]]], num_workers: int) -> Iterator[Tensor]:
+        try:
+            yield from DataLoader(
+                _Pixels(self.images, self.clip.preprocess),
+                batch_sampler=[ids for _, ids in batches],
+                num_workers=num_workers,
+                pin_memory=self.device.type == "cuda",
+                generator=torch.Generator(),  # the global one decides the weights of the autoencoder
+            )
+        except BadImageError as first:
+            messages = list(find_bad_images(self.images).values()) or [str(first)]
+            raise BadImageError(
+                f"{describe_bad_images(messages, len(self.images))}\n"
+                "Repair or remove them, or leave them out with data.on_bad_image=skip"
+            ) from first
+
+    @torch.inference_mode()
+    def _forward(self, pixels: Tensor, ids: list[int]) -> dict[HookPoint | None, Tensor]:
+        with capture(self.clip, list(self.hooked)) as seen:
+            embeddings = self.clip.encode_image(pixels.to(self.device, non_blocking=True))
+        parts: dict[HookPoint | None, Tensor] = {None: embeddings.float().cpu()}
+        for hook in self.hooked:
+            parts[hook] = self._checked(seen[hook].to(self.dtype).cpu(), hook, ids)
+        return parts
+
+    def _checked(self, x: Tensor, hook: HookPoint, ids: list[int]) -> Tensor:
+        bad = (~x.isfinite()).flatten(1).any(1)
+        if bad.any():
+            raise ValueError(
+                f"{int(bad.sum())} of {len(ids)} images have NaN or infinite activations at {hook} as "
+                f"{self.dtype}, the first is image {ids[int(bad.nonzero()[0])]}: use data.dtype=float32 and "
+                "clip.precision=fp32, or check the checkpoint's weights"
+            )
+        return x
+
+    def _write(self, shard: int, parts: list[dict[HookPoint | None, Tensor]]) -> None:
+        if shard in self.missing[self.own.folder]:
+            ids = self.own.images(shard)
+            embeddings = torch.cat([part[None] for part in parts])
+            targets = self.images.targets[ids.start : ids.stop].clone()
+            self.own.write(shard, {"embeddings": embeddings, "targets": targets})
+        for hook, store in self.hooked.items():
+            if shard in self.missing[store.folder]:
+                x = torch.cat([part[hook] for part in parts])
+                moments = Moments.of(x.flatten(0, 1))
+                spread = torch.tensor(moments.spread, dtype=torch.float64)
+                store.write(shard, {"x": x, "mean": moments.mean, "spread": spread})
+
+
+class _Pixels(Dataset[Tensor]):
+    """Preprocessed images."""
+
+    def __init__(self, images: ImageSet, preprocess: Callable[[Image.Image], Tensor]) -> None:
+        self.images, self.preprocess = images, preprocess
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.preprocess(self.images[index])
+
+
+class _Speed(ProgressColumn):
+    """Images per second since the start."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.completed / (task.elapsed or 1):.0f} images/s", style="progress.data.speed")
+
+
+@contextmanager
+def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Speed(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda n: progress.advance(task, n)
+
+
+def _clip_identity(clip: Clip) -> dict[str, Any]:
+    # not "pretrained": the weights' hash says what they are, wherever they were loaded from
+    return {key: value for key, value in clip.identity().items() if key in ("model", "weights", "preprocess")}

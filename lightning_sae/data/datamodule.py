@@ -1,0 +1,277 @@
+"""The datamodule: images, CLIP, the judge, and the store of activations."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+
+from lightning_sae.clip import Clip, HookPoint, HookShape, Tail, Tokens, inspect_hook_point, make_tail
+from lightning_sae.data.capture import capture_store, hook_folder, store_folder
+from lightning_sae.data.images import ImageSet, ImageSource, Split
+from lightning_sae.data.loader import EvalLoader, TrainLoader
+from lightning_sae.data.probe import Probe, choose_probe, load_probe, save_probe
+from lightning_sae.data.prompts import class_prompts, embed_prompts
+from lightning_sae.data.shards import flatten, read_tensor
+from lightning_sae.data.statistics import ActivationStatistics
+from lightning_sae.data.store import ActivationStore
+
+_DECISIVE = (
+    "clip.weights",
+    "clip.preprocess",
+    "hook_point",
+    "tokens",
+)  # what makes activations these activations
+
+
+class ActivationDataModule(LightningDataModule):
+    """Activations of one hook point of one CLIP on one data set.
+
+    `prepare_data` captures what the store lacks, on one process; `setup` reads it and moves CLIP, judge,
+    probe and embeddings to the trainer's device. The attributes below are there after both.
+
+    Args:
+        images: the data set.
+        clip: the audited CLIP.
+        hook_point: path of a module inside the open_clip model.
+        tokens: which tokens of it: `cls`, `patch`, `all` or `pooled`.
+        judge: the CLIP that names latents; `None` is the audited CLIP itself, with a warning.
+        templates: prompts of a class, `{}` is its name.
+        prompts_file: JSON or YAML, `{class: [prompt, ...]}`, instead of templates.
+        store_dir: root of all stores; `None` is the user's cache folder.
+        dtype: type of stored activations, `float32` or `float16`.
+        shard_images: images per file of the store.
+        memory_limit_gb: largest size of a split's activations, in 10^9 bytes, that is held in memory.
+        also_capture: further hook points to capture in the same pass, for a sweep over layers.
+        batch_size: activations per training batch and process.
+        eval_batch_size: activations per validation batch.
+        capture_batch_size: images per pass of CLIP.
+        num_workers: processes that decode images during capture.
+        n_probe: images of `val` on which the later part of CLIP is run.
+        seed: of shuffling and of the choice of the probe.
+
+    Attributes:
+        clip: the audited CLIP.
+        judge: the CLIP that names latents.
+        judge_independent: whether the judge has other weights than the audited CLIP.
+        hook: the hook point with its token rule.
+        store: activations of `train`.
+        statistics: mean and scale of the activations of `train`.
+        prompts: prompts of each class.
+        class_embeddings: `[n_classes, d_embed]` unit, their mean by the audited CLIP.
+        judge_embeddings: `[n_val_images, d_judge]` unit, images of `val` as the judge sees them.
+        probe: the probe images.
+        tail: from the hook point to the final embedding.
+    """
+
+    store: ActivationStore
+    statistics: ActivationStatistics
+    class_embeddings: Tensor
+    judge_embeddings: Tensor
+    probe: Probe
+    tail: Tail
+
+    def __init__(
+        self,
+        images: ImageSource,
+        clip: Clip,
+        hook_point: str,
+        tokens: Tokens = "cls",
+        judge: Clip | None = None,
+        templates: Sequence[str] = ("a photo of a {}",),
+        prompts_file: str | None = None,
+        store_dir: str | None = None,
+        dtype: Literal["float32", "float16"] = "float32",
+        shard_images: int = 1024,
+        memory_limit_gb: float = 8.0,
+        also_capture: Sequence[str] = (),
+        batch_size: int = 1024,
+        eval_batch_size: int = 1024,
+        capture_batch_size: int = 256,
+        num_workers: int = 0,
+        n_probe: int = 512,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if tokens == "eot":
+            raise ValueError(
+                "the data are images, eot is a token of texts: tokens must be cls, patch, all or pooled"
+            )
+        self.clip, self.judge = clip, judge or clip
+        self.hook = HookPoint(hook_point, tokens)
+        self._also = [HookPoint(module, tokens) for module in also_capture]
+        self._source, self._splits = images, dict[Split, ImageSet]()
+        self.prompts = class_prompts(self.class_names, templates, prompts_file)
+        self.store_dir, self.dtype, self.shard_images = store_dir, dtype, shard_images
+        self.memory_limit_gb = memory_limit_gb
+        self.batch_size, self.eval_batch_size, self.capture_batch_size = (
+            batch_size,
+            eval_batch_size,
+            capture_batch_size,
+        )
+        self.num_workers, self.n_probe, self.seed = num_workers, n_probe, seed
+
+    @cached_property
+    def judge_independent(self) -> bool:
+        """Whether labels come from other weights than the audited ones."""
+        return self.judge.identity()["weights"] != self.clip.identity()["weights"]
+
+    @cached_property
+    def shape(self) -> HookShape:
+        """Tokens per image and width at the hook point; refuses one that cannot influence the score."""
+        return inspect_hook_point(self.clip, self.hook)
+
+    @property
+    def d_in(self) -> int:
+        """Width of the activations."""
+        return self.shape.d_in
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes."""
+        return self.images("val").class_names
+
+    def images(self, split: Split) -> ImageSet:
+        """The images of a split; image ids index them."""
+        if split not in self._splits:
+            self._splits[split] = self._source.split(split)
+        return self._splits[split]
+
+    @property
+    def judge_folder(self) -> Path:
+        """Where the judge's view of `val` lies, and what is computed from it once and for all runs."""
+        return store_folder(self.store_dir, self.judge, self.images("val"))
+
+    def prepare_data(self) -> None:
+        """Captures what the store lacks of `train` and `val`, the judge's view of `val`, and the probe."""
+        for hook in (self.hook, *self._also):
+            inspect_hook_point(self.clip, hook)  # refuse before hours of capture
+        if not self.judge_independent:
+            warnings.warn(
+                "the audited CLIP also judges what its latents mean: a bias of its own stays hidden. Name "
+                "another with clip@data.judge=open_clip data.judge.model=MODEL data.judge.pretrained=TAG",
+                stacklevel=2,
+            )
+        for split in ("train", "val"):
+            self.capture(split)
+        if self.judge is not self.clip:
+            self._capture(self.judge, "val", ())
+        self._prepare_probe()
+
+    def capture(self, split: Split) -> Path:
+        """Captures what the store lacks of one split; the folder it lies in."""
+        return self._capture(self.clip, split, (self.hook, *self._also))
+
+    def setup(self, stage: str) -> None:
+        """Reads the store; moves everything to the trainer's device."""
+        self.clip.to(self._device)
+        self.judge.to(self._device)
+        self.store = self._open("train")
+        if self.store.layout[1:] != self.shape:
+            raise ValueError(
+                f"the store {self.store.folder} holds {self.store.layout}, {self.hook} gives {self.shape}"
+            )
+        self.statistics = self.store.statistics
+        self.tail = make_tail(self.clip, self.hook)
+        self.class_embeddings = embed_prompts(self.clip, self.prompts).float().to(self._device)
+        self.judge_embeddings = read_tensor(self.judge_folder / "images", "embeddings").to(self._device)
+        self.probe = load_probe(self._probe_path).to(self._device)
+
+    def train_dataloader(self) -> TrainLoader:
+        """Shuffled batches; resumes in the middle of a pass."""
+        return TrainLoader(self.store, self._targets("train"), self.batch_size, self.seed, *self._rank)
+
+    def val_dataloader(self) -> EvalLoader:
+        """Batches of `val` in image order, with embeddings."""
+        return self._eval_loader("val")
+
+    def test_dataloader(self) -> EvalLoader:
+        """Batches of `test` in image order, with embeddings; captured if the store lacks it."""
+        self.capture("test")
+        return self._eval_loader("test")
+
+    def train_batches(self) -> Iterator[Tensor]:
+        """One plain pass over the activations of `train`, `[n, d_in]` float32."""
+        for start in range(0, len(self.store), self.eval_batch_size):
+            yield self.store.rows(start, min(start + self.eval_batch_size, len(self.store))).float()
+
+    def provenance(self) -> dict[str, Any]:
+        """What a saved autoencoder is valid for."""
+        return {
+            "clip": self.clip.identity(),
+            "hook_point": self.hook.module,
+            "tokens": self.hook.tokens,
+            "library_version": version("lightning_sae"),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint: the activations that it is trained on."""
+        return self.provenance()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuses a checkpoint that was trained on other activations.
+
+        Raises:
+            ValueError: weights or preprocessing of CLIP, hook point or token rule differ; names them.
+        """
+        then, now = flatten(state_dict), flatten(self.provenance())
+        changed = [
+            f"{key} {then.get(key)!r} -> {now[key]!r}" for key in _DECISIVE if then.get(key) != now[key]
+        ]
+        if changed:
+            raise ValueError(
+                f"the checkpoint was trained on other activations, these changed: {', '.join(changed)}; go "
+                "on with the clip, hook_point and tokens that it began with, or start anew without ckpt_path"
+            )
+
+    @property
+    def _device(self) -> torch.device:
+        if self.trainer is not None:
+            return self.trainer.strategy.root_device
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def _rank(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    @property
+    def _probe_path(self) -> Path:
+        folder = hook_folder(store_folder(self.store_dir, self.clip, self.images("val")), self.hook)
+        return folder / f"probe-{self.n_probe}-{self.seed}.safetensors"
+
+    def _capture(self, clip: Clip, split: Split, hook_points: Sequence[HookPoint]) -> Path:
+        return capture_store(
+            self.images(split),
+            clip.to(self._device),
+            hook_points,
+            store_dir=self.store_dir,
+            dtype=self.dtype,
+            batch_size=self.capture_batch_size,
+            shard_images=self.shard_images,
+            num_workers=self.num_workers,
+        )
+
+    def _prepare_probe(self) -> None:
+        if not self._probe_path.exists():
+            images = self.images("val")
+            ids = choose_probe(images.targets, self.n_probe, self.seed)
+            save_probe(self._probe_path, images, self.clip, self.hook, ids, self.capture_batch_size)
+
+    def _open(self, split: Split) -> ActivationStore:
+        folder = hook_folder(store_folder(self.store_dir, self.clip, self.images(split)), self.hook)
+        return ActivationStore(folder, self.memory_limit_gb, self._device)
+
+    def _targets(self, split: Split) -> Tensor:
+        return self.images(split).targets
+
+    def _eval_loader(self, split: Split) -> EvalLoader:
+        folder = store_folder(self.store_dir, self.clip, self.images(split))
+        embeddings = read_tensor(folder / "images", "embeddings")
+        return EvalLoader(
+            self._open(split), self._targets(split), embeddings, self.eval_batch_size, *self._rank
+        )

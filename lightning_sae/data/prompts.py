@@ -1,0 +1,55 @@
+"""The prompts of the classes and their text embeddings."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from lightning_sae.clip import Clip
+
+
+def class_prompts(
+    class_names: Sequence[str], templates: Sequence[str], prompts_file: str | Path | None = None
+) -> list[list[str]]:
+    """Prompts of each class: the templates filled in, or a file's `{class: [prompt, ...]}` (JSON or YAML).
+
+    Raises:
+        ValueError: no or bad templates, or classes in the file that do not match the data's.
+
+    Example:
+        >>> class_prompts(["cat", "dog"], ["a photo of a {}", "a {}"])
+        [['a photo of a cat', 'a cat'], ['a photo of a dog', 'a dog']]
+    """
+    if prompts_file is not None:
+        return _from_file(class_names, Path(prompts_file).expanduser())
+    if not templates or any("{}" not in template for template in templates):
+        raise ValueError(
+            f"templates must be at least one text with {{}} where the class goes, got {list(templates)}"
+        )
+    return [[template.replace("{}", name) for template in templates] for name in class_names]
+
+
+def _from_file(class_names: Sequence[str], path: Path) -> list[list[str]]:
+    text = path.read_text(encoding="utf-8")
+    content = json.loads(text) if path.suffix == ".json" else OmegaConf.to_container(OmegaConf.create(text))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold {{class: [prompt, ...]}}, got a {type(content).__name__}")
+    prompts = {str(name): [value] if isinstance(value, str) else value for name, value in content.items()}
+    missing, unknown = [n for n in class_names if not prompts.get(n)], sorted({*prompts} - {*class_names})
+    if missing or unknown:
+        raise ValueError(
+            f"{path} must have prompts for exactly the classes {list(class_names)[:10]}...: it lacks "
+            f"{missing[:10]} and has unknown {unknown[:10]}"
+        )
+    return [[str(prompt) for prompt in prompts[name]] for name in class_names]
+
+
+def embed_prompts(clip: Clip, prompts: Sequence[Sequence[str]]) -> Tensor:
+    """Unit mean of the unit embeddings of each class's prompts, `[n_classes, d_embed]` (arXiv 2103.00020)."""
+    texts = clip.encode_text([text for group in prompts for text in group])
+    groups = torch.split(texts, [len(group) for group in prompts])
+    return normalize(torch.stack([group.mean(0) for group in groups]), dim=-1)

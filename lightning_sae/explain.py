@@ -1,0 +1,100 @@
+"""One image, a few prompts: which latents drive the score, what they mean, and what happens without them.
+
+`python -m lightning_sae.explain RUN --image FILE --prompt "a photo of a star"`
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from hydra.errors import InstantiationException
+from PIL import Image, UnidentifiedImageError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lightning_sae.explain_picture import draw_explanation, save_picture
+from lightning_sae.explanation import PromptExplanation, check_request, explain
+from lightning_sae.run_folder import open_run
+from lightning_sae.scores import Output
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """An image file in RGB.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no image, or damaged.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (UnidentifiedImageError, IsADirectoryError, SyntaxError) as error:
+        raise ValueError(f"{path} is no image that can be read ({error}): name a PNG, JPEG, ...") from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no image {path}") from error
+    except OSError as error:
+        raise ValueError(f"{path} is damaged ({error}): save the image again") from error
+
+
+def driver_table(explanation: PromptExplanation, output: str) -> Table:
+    """The explanation for the terminal; what is unexpected stands in red."""
+    title = f"{escape(explanation.prompt)}: {output} {explanation.score:.3g}"
+    caption = f"all active latents: {explanation.positive:+.3g} and {explanation.negative:+.3g}"
+    table = Table("latent", title=title, caption=caption)
+    table.add_column("label", no_wrap=True)
+    for name in ("alignment", "to prompt", "activation", "attribution", "effect"):
+        table.add_column(name, justify="right")
+    for row in explanation.drivers.to_dict("records"):
+        numbers = [f"{row[key]:.2f}" for key in ("alignment", "prompt_alignment", "activation")]
+        numbers += [f"{row[key]:+.3g}" for key in ("attribution", "effect")]
+        style = "red" if row["unexpected"] else None
+        table.add_row(str(row["latent"]), escape(str(row["label"])), *numbers, style=style)
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints a table per prompt and writes the picture; what the user can mend ends in one message."""
+    parser = argparse.ArgumentParser(prog="python -m lightning_sae.explain", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument(
+        "--image", type=Path, required=True, help="the picture, in any format that Pillow reads"
+    )
+    parser.add_argument("--prompt", action="append", default=[], help="a text; again for further ones")
+    parser.add_argument("--top", type=int, default=8, help="latents per prompt (8)")
+    parser.add_argument("--output", choices=get_args(Output), default="logit", help="the score (logit)")
+    parser.add_argument("--out", type=Path, help="PNG to write (RUN/pictures/explain_IMAGE.png)")
+    parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
+    options = parser.parse_intermixed_args(arguments)
+    try:
+        _run(options)
+    except (ValueError, OSError, InstantiationException) as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        sys.exit(f"{type(cause).__name__}: {cause}")
+
+
+def _run(options: argparse.Namespace) -> None:
+    check_request(options.prompt, options.top)
+    image = read_image(options.image)
+    run = open_run(options.run, options.overrides)
+    explanations = explain(run, image, options.prompt, options.output, options.top)
+    console = Console()
+    for explanation in explanations:
+        console.print(driver_table(explanation, options.output))
+    if any(explanation.drivers["unexpected"].any() for explanation in explanations):
+        console.print(
+            "[red]red[/red]: raises the score, and means the prompt no better than random images do"
+        )
+    if not run.data.judge_independent:
+        console.print(
+            "the audited CLIP judges its own latents here: what it confuses, the labels confuse too"
+        )
+    path = options.out or run.folder / "pictures" / f"explain_{options.image.stem}.png"
+    save_picture(draw_explanation(run, image, explanations, options.output), path)
+    console.print(f"picture: {escape(str(path))}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

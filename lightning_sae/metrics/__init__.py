@@ -1,0 +1,35 @@
+"""Metrics: pure functions, and `torchmetrics.Metric`s that keep sums and call them."""
+
+from lightning_sae.metrics.auroc import ActiveRanks, auroc, sparse_auroc
+from lightning_sae.metrics.bootstrap import Interval, interval, mean_in_units
+from lightning_sae.metrics.cosine import Cosine, cosine
+from lightning_sae.metrics.density import L0, Density, density, density_histogram, density_quantiles, l0
+from lightning_sae.metrics.fvu import FVU, fvu
+from lightning_sae.metrics.image_latents import ImageLatents, max_over_tokens
+from lightning_sae.metrics.monosemanticity import MonoSemanticity, monosemanticity
+from lightning_sae.metrics.top_images import TopImages, top_images
+
+__all__ = [
+    "FVU",
+    "L0",
+    "ActiveRanks",
+    "Cosine",
+    "Density",
+    "ImageLatents",
+    "Interval",
+    "MonoSemanticity",
+    "TopImages",
+    "auroc",
+    "cosine",
+    "density",
+    "density_histogram",
+    "density_quantiles",
+    "fvu",
+    "interval",
+    "l0",
+    "max_over_tokens",
+    "mean_in_units",
+    "monosemanticity",
+    "sparse_auroc",
+    "top_images",
+]

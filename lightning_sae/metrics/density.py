@@ -1,0 +1,135 @@
+"""How many latents a token has (L0), and on how many tokens a latent fires (density)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lightning_sae.types import SparseLatents
+
+
+def l0(latents: SparseLatents) -> Tensor:
+    """Mean number of non-zero latents per token.
+
+    Returns:
+        Scalar in 0..d_sae, float64.
+
+    Example:
+        >>> l0(SparseLatents.from_dense(torch.tensor([[1.0, 2.0, 0.0], [0.0, 3.0, 0.0]]))).item()
+        1.5
+    """
+    return (latents.values > 0).sum().double() / len(latents)
+
+
+def firings(latents: SparseLatents) -> Tensor:
+    """Number of tokens on which each latent fires, `[d_sae]` int64.
+
+    Example:
+        >>> firings(SparseLatents.from_dense(torch.tensor([[1.0, 2.0, 0.0], [0.0, 3.0, 0.0]]))).tolist()
+        [1, 2, 0]
+    """
+    return torch.bincount(latents.indices[latents.values > 0], minlength=latents.d_sae)
+
+
+def density(latents: SparseLatents) -> Tensor:
+    """Share of the tokens on which each latent fires.
+
+    Returns:
+        `[d_sae]` in 0..1, float64.
+
+    Example:
+        >>> density(SparseLatents.from_dense(torch.tensor([[1.0, 2.0, 0.0], [0.0, 3.0, 0.0]]))).tolist()
+        [0.5, 1.0, 0.0]
+    """
+    return firings(latents).double() / len(latents)
+
+
+def density_histogram(density: Tensor, edges: Sequence[float]) -> Tensor:
+    """Number of latents whose log10 density lies between two edges; those that never fire are in no bin.
+
+    Args:
+        density: `[d_sae]` in 0..1.
+        edges: ascending, in log10; the last bin includes its right edge.
+
+    Returns:
+        `[len(edges) - 1]` int64.
+
+    Example:
+        >>> density_histogram(torch.tensor([0.0, 0.002, 0.05, 1.0]), edges=[-3, -2, -1, 0]).tolist()
+        [1, 1, 1]
+    """
+    bounds = torch.tensor(edges, dtype=torch.float64)
+    logs = density[density > 0].double().log10().cpu()
+    inside = logs[(logs >= bounds[0]) & (logs <= bounds[-1])]
+    bins = torch.bucketize(inside, bounds, right=True).clamp_max(len(bounds) - 1) - 1
+    return torch.bincount(bins, minlength=len(bounds) - 1)
+
+
+def density_quantiles(density: Tensor, quantiles: Sequence[float]) -> Tensor:
+    """Quantiles of the density over the latents that fire at all.
+
+    Args:
+        density: `[d_sae]` in 0..1.
+        quantiles: each in 0..1.
+
+    Returns:
+        `[len(quantiles)]` float64; zeros where no latent fires.
+
+    Example:
+        >>> density_quantiles(torch.tensor([0.0, 0.1, 0.2, 0.3]), [0.5]).tolist()
+        [0.2...]
+    """
+    alive = density[density > 0].double()
+    wanted = torch.tensor(quantiles, dtype=torch.float64, device=density.device)
+    return alive.quantile(wanted) if len(alive) else torch.zeros_like(wanted)
+
+
+class L0(Metric):
+    """`l0` over all batches and ranks."""
+
+    is_differentiable = False
+    full_state_update = False
+    active: Tensor
+    tokens: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("active", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("tokens", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, latents: SparseLatents) -> None:
+        """Adds tokens."""
+        self.active = self.active + (latents.values > 0).sum()
+        self.tokens = self.tokens + len(latents)
+
+    def compute(self) -> Tensor:
+        """Scalar in 0..d_sae."""
+        return self.active.double() / self.tokens
+
+
+class Density(Metric):
+    """`density` over all batches and ranks.
+
+    Args:
+        d_sae: number of latents.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    firings: Tensor
+    tokens: Tensor
+
+    def __init__(self, d_sae: int) -> None:
+        super().__init__()
+        self.add_state("firings", torch.zeros(d_sae, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("tokens", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, latents: SparseLatents) -> None:
+        """Adds tokens."""
+        self.firings = self.firings + firings(latents)
+        self.tokens = self.tokens + len(latents)
+
+    def compute(self) -> Tensor:
+        """`[d_sae]` in 0..1."""
+        return self.firings.double() / self.tokens

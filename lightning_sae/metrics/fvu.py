@@ -1,0 +1,92 @@
+"""Fraction of variance unexplained."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+def fvu(x: Tensor, x_hat: Tensor) -> Tensor:
+    """Fraction of variance unexplained: `sum ||x - x_hat||^2 / sum ||x - mean(x)||^2`, mean per dimension.
+
+    0 for a perfect reconstruction, 1 for the mean of the data, without upper bound. Computed in float64.
+
+    Args:
+        x: `[n, d_in]` activations, not normalised.
+        x_hat: `[n, d_in]` reconstructions.
+
+    Returns:
+        Scalar >= 0, float64.
+
+    Raises:
+        ValueError: the activations are constant or hold NaN.
+
+    Example:
+        >>> x = torch.tensor([[0.0, 2.0], [2.0, 0.0]])
+        >>> fvu(x, x + 0.5).item()
+        0.25
+    """
+    moments = centred_moments(x)
+    return _ratio((x.double() - x_hat.double()).square().sum(), moments)
+
+
+def centred_moments(x: Tensor) -> Tensor:
+    """Number of rows, sum of squares about the mean, and the mean, packed as `[2 + d_in]` float64."""
+    x = x.double()
+    mean = x.mean(0) if len(x) else x.sum(0)
+    count = torch.tensor([len(x)], dtype=x.dtype, device=x.device)
+    return torch.cat([count, (x - mean).square().sum()[None], mean])
+
+
+def merge_moments(moments: Tensor) -> Tensor:
+    """Centred moments of the union of parts, `[parts, 2 + d_in]` -> `[2 + d_in]`, without cancellation.
+
+    Source: Chan, Golub and LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample
+    variances".
+
+    Example:
+        >>> parts = [centred_moments(torch.tensor([[value]])) for value in (1.0, 3.0)]
+        >>> merge_moments(torch.stack(parts)).tolist()
+        [2.0, 2.0, 2.0]
+    """
+    counts, squares, means = moments[:, :1], moments[:, 1], moments[:, 2:]
+    total = counts.sum(0)
+    mean = (counts * means).sum(0) / total.clamp_min(1)
+    squares = squares.sum() + (counts * (means - mean).square()).sum()
+    return torch.cat([total, squares[None], mean])
+
+
+class FVU(Metric):
+    """`fvu` over all batches and ranks, whatever their sizes.
+
+    Args:
+        d_in: width of the activations.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    moments: Tensor
+    error: Tensor
+
+    def __init__(self, d_in: int) -> None:
+        super().__init__()
+        self.add_state("moments", torch.zeros(2 + d_in, dtype=torch.float64), dist_reduce_fx=merge_moments)
+        self.add_state("error", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, x: Tensor, x_hat: Tensor) -> None:
+        """Adds activations and reconstructions `[n, d_in]`."""
+        self.moments = merge_moments(torch.stack([self.moments, centred_moments(x)]))
+        self.error = self.error + (x.double() - x_hat.double()).square().sum()
+
+    def compute(self) -> Tensor:
+        """Scalar >= 0."""
+        return _ratio(self.error, self.moments)
+
+
+def _ratio(error: Tensor, moments: Tensor) -> Tensor:
+    if not moments[1] > 0:
+        raise ValueError(
+            f"FVU is undefined: the variance of {int(moments[0])} activations is {float(moments[1])}; they "
+            "are constant or hold NaN, check the hook point and the images"
+        )
+    return error / moments[1]

@@ -1,0 +1,281 @@
+"""Training an autoencoder with Lightning: steps, optimiser, metrics. It knows no CLIP."""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from lightning_sae.metrics import FVU, L0, Cosine, Density, TopImages, density_quantiles
+from lightning_sae.sae import SparseAutoencoder, find_variant
+from lightning_sae.types import Batch, SparseLatents, ValidationOutput
+
+QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
+
+
+def lr_factor(step: int, total: float, warmup_steps: int, decay_fraction: float) -> float:
+    """Linear warm-up over the first steps, linear decay over the last fraction of them.
+
+    Args:
+        step: steps taken so far.
+        total: steps of the whole training; infinite for no decay.
+        warmup_steps: steps until the full learning rate.
+        decay_fraction: share of `total`, in 0..1.
+
+    Returns:
+        Factor in 0..1.
+
+    Example:
+        >>> [lr_factor(step, total=10, warmup_steps=2, decay_fraction=0.4) for step in (0, 1, 5, 8, 9)]
+        [0.5, 1.0, 1.0, 0.5, 0.25]
+    """
+    warm = min(1.0, (step + 1) / max(1, warmup_steps))
+    if decay_fraction == 0 or math.isinf(total):
+        return warm
+    return max(0.0, min(warm, (total - step) / (decay_fraction * total)))
+
+
+class SAEModule(LightningModule):
+    """Trains a sparse autoencoder on batches of activations.
+
+    The autoencoder is built in `configure_model` from `trainer.datamodule.d_in` and `.statistics`, or from a
+    checkpoint alone (`load_from_checkpoint`).
+
+    Args:
+        sae: partial of a variant that lacks only `d_in`, or a mapping of its class name as `variant` and its
+            other arguments, as a checkpoint keeps it.
+        lr: peak learning rate of Adam.
+        warmup_steps: optimiser steps until the peak.
+        decay_fraction: share of all steps, at the end, in which the learning rate falls to 0.
+        gradient_clip: largest norm of the gradient over all parameters; `None` for any.
+        betas: of Adam.
+        top_n: images kept per latent.
+        d_in: width of the activations; `None` takes it from the datamodule. A checkpoint knows it.
+
+    Attributes:
+        sae: the autoencoder, once configured.
+        top_images: `TopImages` of the running or last validation pass.
+        dead: `[d_sae]` bool, never active on the whole train store; `None` until the end of `fit`.
+
+    Logged:
+        `train/loss`, its parts (`train/mse`, `train/aux`), `train/dead_fraction` (at the end of fit, over the
+        whole train store); `val/fvu`, `val/cosine`, `val/l0`, `val/dead_fraction` (by the running counter),
+        `val/density_p10`, `_p50`, `_p90` (over the latents that fire).
+
+    Raises:
+        ValueError: a schedule out of range, an endless training with decay, or a loss that is not finite.
+    """
+
+    sae: SparseAutoencoder
+    fvu: FVU
+    cosine: Cosine
+    l0: L0
+    firing: Density
+    top_images: TopImages
+
+    def __init__(
+        self,
+        sae: "partial[SparseAutoencoder] | Mapping[str, Any]",
+        lr: float,
+        warmup_steps: int,
+        decay_fraction: float,
+        gradient_clip: float | None = None,
+        betas: Sequence[float] = (0.9, 0.999),
+        top_n: int = 20,
+        d_in: int | None = None,
+    ) -> None:
+        super().__init__()
+        if warmup_steps < 0 or not 0 <= decay_fraction <= 1:
+            raise ValueError(
+                "warmup_steps must be at least 0 and decay_fraction in 0..1, "
+                f"got {warmup_steps} and {decay_fraction}"
+            )
+        arguments: dict[str, Any] = {
+            "sae": _plain(sae),
+            "lr": lr,
+            "warmup_steps": warmup_steps,
+            "decay_fraction": decay_fraction,
+            "gradient_clip": gradient_clip,
+            "betas": [float(beta) for beta in betas],
+            "top_n": top_n,
+            "d_in": d_in,
+        }
+        self.save_hyperparameters(arguments)
+        self.dead: Tensor | None = None
+
+    @property
+    def density(self) -> Tensor:
+        """`[d_sae]` share of the validation tokens on which each latent fires; on all ranks or on none."""
+        density: Tensor = self.firing.compute()
+        return density
+
+    def setup(self, stage: str) -> None:
+        """Refuses a datamodule that a loaded autoencoder does not fit."""
+        d_in, given = self.hparams["d_in"], self._datamodule().d_in
+        if d_in not in (None, given):
+            raise ValueError(
+                f"the autoencoder takes activations of width {d_in}, got {given}: check the hook point"
+            )
+
+    def configure_model(self) -> None:
+        """Builds autoencoder and metrics, once."""
+        if hasattr(self, "sae"):
+            return
+        d_in, statistics = self.hparams["d_in"], None
+        if d_in is None:
+            datamodule = self._datamodule()
+            d_in, statistics = datamodule.d_in, datamodule.statistics
+        arguments = dict(self.hparams["sae"])
+        self.sae = find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
+        if statistics is not None:
+            self.sae.initialise(statistics.mean, statistics.scale)
+        self.hparams["d_in"] = d_in
+        self.fvu, self.cosine, self.l0 = FVU(d_in), Cosine(), L0()
+        self.firing = Density(self.sae.d_sae)
+        self.top_images = TopImages(self.hparams["top_n"], self.sae.d_sae)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Fused Adam, and a schedule in optimiser steps."""
+        if self.hparams["decay_fraction"] and self.trainer.max_steps == self.trainer.max_epochs == -1:
+            raise ValueError(
+                "the learning rate cannot decay towards the end of an endless training; "
+                "set trainer.max_steps or trainer.max_epochs, or module.decay_fraction=0"
+            )
+        beta1, beta2 = self.hparams["betas"]
+        optimiser = Adam(self.sae.parameters(), lr=self.hparams["lr"], betas=(beta1, beta2), fused=True)
+        scheduler = LambdaLR(optimiser, self._lr_factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _lr_factor(self, step: int) -> float:
+        # Before the first step this would load the data, and Lightning would not restore their position.
+        total = self.trainer.estimated_stepping_batches if step else math.inf
+        return lr_factor(step, total, self.hparams["warmup_steps"], self.hparams["decay_fraction"])
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One batch of raw activations; also advances the counter of dead latents."""
+        loss, latents, parts = self.sae.training_loss(batch.x)
+        self._check(loss.detach(), batch.x)
+        tokens = torch.tensor(len(batch.x), device=loss.device)
+        self.sae.count_firings(self._sum(_fired(latents).float()) > 0, self._sum(tokens))
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.x))
+        self.log_dict({f"train/{name}": part for name, part in parts.items()}, batch_size=len(batch.x))
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Adam shall not see what the unit norm of the decoder rows undoes."""
+        self.sae.remove_parallel_gradient()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by `gradient_clip`; the Trainer's own way refuses a fused optimiser in mixed precision."""
+        if gradient_clip_val is not None:
+            raise ValueError(
+                f"set module.gradient_clip, not the Trainer's gradient_clip_val={gradient_clip_val}"
+            )
+        if self.hparams["gradient_clip"] is not None:
+            torch.nn.utils.clip_grad_norm_(self.sae.parameters(), self.hparams["gradient_clip"])
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """A step, after which the decoder rows have unit norm again."""
+        super().optimizer_step(*args, **kwargs)
+        self.sae.normalise_decoder()
+
+    def on_train_end(self) -> None:
+        """Counts the latents that never fire on the whole train store."""
+        self.dead = self._never_fired()
+        fraction = float(self.dead.float().mean())
+        for logger in self.trainer.loggers:  # self.log is not allowed here
+            logger.log_metrics({"train/dead_fraction": fraction}, step=self.trainer.global_step)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the last pass, the sanity check included."""
+        for metric in (self.fvu, self.cosine, self.l0, self.firing, self.top_images):
+            metric.reset()
+
+    def validation_step(  # type: ignore[override]  # Lightning hands any output to the callbacks
+        self, batch: Batch, batch_idx: int
+    ) -> ValidationOutput:
+        """Reconstructs a batch in raw units and updates the metrics; callbacks take it from here."""
+        if batch.embeddings is None:
+            raise ValueError("validation batches must carry image embeddings, got None")
+        x_hat, latents = self.sae(batch.x)
+        self.fvu.update(batch.x, x_hat)
+        self.cosine.update(batch.x, x_hat)
+        self.l0.update(latents)
+        self.firing.update(latents)
+        self.top_images.update(latents, batch.image_ids)
+        return ValidationOutput(batch.x, x_hat, latents, batch.image_ids, batch.targets, batch.embeddings)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the metrics of the pass."""
+        values = {
+            "val/fvu": self.fvu.compute(),
+            "val/cosine": self.cosine.compute(),
+            "val/l0": self.l0.compute(),
+            "val/dead_fraction": self.sae.dead.float().mean(),
+        }
+        quantiles = density_quantiles(self.density, list(QUANTILES.values()))
+        values |= {f"val/density_{name}": value for name, value in zip(QUANTILES, quantiles, strict=True)}
+        self.log("val/fvu", values.pop("val/fvu").float(), prog_bar=True, sync_dist=True)
+        self.log_dict({name: value.float() for name, value in values.items()}, sync_dist=True)
+
+    @torch.no_grad()
+    def _never_fired(self) -> Tensor:
+        """`[d_sae]` bool; each rank reads its share of the train store's batches."""
+        fired = torch.zeros(self.sae.d_sae, device=self.device)
+        batches = self._datamodule().train_batches()
+        for x in islice(batches, self.trainer.global_rank, None, self.trainer.world_size):
+            fired += _fired(self.sae.encode(x.to(self.device)))
+        return self._sum(fired) == 0
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        total: Tensor = self.trainer.strategy.reduce(tensor, reduce_op="sum")
+        return total
+
+    def _check(self, loss: Tensor, x: Tensor) -> None:
+        if loss.isfinite():
+            return
+        bad = int((~x.isfinite()).any(1).sum())
+        cause = (
+            f"{bad} of {len(x)} activations are NaN or infinite; check CLIP's precision and the images"
+            if bad
+            else "the activations are finite; lower module.lr or set module.gradient_clip"
+        )
+        raise ValueError(f"the loss is {float(loss)} at step {self.trainer.global_step}: {cause}")
+
+    def _datamodule(self) -> Any:
+        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+        if datamodule is None:
+            raise ValueError(
+                "SAEModule needs a datamodule with d_in and statistics, got None; pass datamodule=..."
+            )
+        return datamodule
+
+
+def _fired(latents: SparseLatents) -> Tensor:
+    fired = torch.zeros(latents.d_sae, dtype=torch.bool, device=latents.indices.device)
+    fired[latents.indices[latents.values > 0]] = True
+    return fired
+
+
+def _plain(sae: "partial[SparseAutoencoder] | Mapping[str, Any]") -> dict[str, Any]:
+    """Class name and arguments, which a checkpoint can hold without pickled code."""
+    if isinstance(sae, Mapping):
+        return dict(sae)
+    variant: Any = sae.func
+    if sae.args or "d_in" in sae.keywords:
+        raise ValueError(
+            "sae must be a partial of a variant by keywords, without d_in: the datamodule gives it"
+        )
+    return {"variant": find_variant(variant.__name__).__name__, **sae.keywords}

@@ -1,0 +1,84 @@
+"""Opening the folder of a finished run: its configuration, data, autoencoder and latents."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from lightning_sae.data import ActivationDataModule
+from lightning_sae.data.shards import read_tensor
+from lightning_sae.sae import SparseAutoencoder, load_sae
+
+CONFIG = Path(".hydra") / "config.yaml"
+
+
+class RunFolder(NamedTuple):
+    """What a run left.
+
+    Attributes:
+        folder: where it lies.
+        config: as the run was composed, with the overrides.
+        data: images, CLIP, judge; nothing is captured, `setup` is not called.
+        sae: the saved autoencoder, checked against the CLIP; in evaluation mode.
+        latents: `latents.csv`, by latent.
+    """
+
+    folder: Path
+    config: DictConfig
+    data: ActivationDataModule
+    sae: SparseAutoencoder
+    latents: pd.DataFrame
+
+    def top_images(self, latent: int) -> list[int]:
+        """Ids of the latent's top validation images, the largest activation first; none if it never fired."""
+        if latent not in self.latents.index:
+            return []
+        return [int(i) for i in str(self.latents.loc[latent, "top_images"]).split()]
+
+    def judge_embeddings(self) -> Tensor:
+        """`[n_val_images, d_judge]` unit, from the store.
+
+        Raises:
+            FileNotFoundError: the store is not where the run had it.
+        """
+        folder = self.data.judge_folder / "images"
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"the store of the run is not at {folder}: if it was moved, say where to by "
+                "data.store_dir=DIR; if it was deleted, `python -m lightning_sae.data capture` fills it again"
+            )
+        return read_tensor(folder, "embeddings")
+
+
+def open_run(folder: str | Path, overrides: Sequence[str] = ()) -> RunFolder:
+    """Reads the folder of a finished run.
+
+    Args:
+        folder: as `train.py` wrote it.
+        overrides: what has moved since, as `data.store_dir=DIR`.
+
+    Raises:
+        FileNotFoundError: the folder is none of a run, or lacks the autoencoder or the table.
+        ValueError: the autoencoder was made for another CLIP than the configuration gives.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(
+            f"{folder} is no run folder, {CONFIG} is missing: name the folder that train.py wrote"
+        )
+    needed = {"sae": "callbacks.save_sae, when training ends,", "latents.csv": "callbacks.latent_table"}
+    for name, writer in needed.items():
+        if not (folder / name).exists():
+            raise FileNotFoundError(
+                f"{folder} has no {name}: {writer} writes it; let the run come to its end"
+            )
+    config = OmegaConf.merge(OmegaConf.load(folder / CONFIG), OmegaConf.from_dotlist(list(overrides)))
+    assert isinstance(config, DictConfig)
+    data: ActivationDataModule = instantiate(config.data, _convert_="all")
+    sae = load_sae(folder / "sae", data.clip.identity())
+    latents = pd.read_csv(folder / "latents.csv", keep_default_na=False).set_index("latent")
+    return RunFolder(folder, config, data, sae, latents)

@@ -1,0 +1,176 @@
+"""A saved autoencoder: a folder with `sae.safetensors` and `cfg.json`, valid for one CLIP and hook point.
+
+Nothing is executed from a file: tensors are safetensors, the variant is looked up among the classes that are
+already imported.
+"""
+
+import inspect
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from lightning_sae import __version__
+from lightning_sae.sae.base import SparseAutoencoder
+
+WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
+
+
+def save_sae(sae: SparseAutoencoder, folder: str | Path, provenance: Mapping[str, Any]) -> None:
+    """Writes the folded autoencoder: it takes raw activations and its decoder rows keep unit norm.
+
+    `sae.safetensors` holds `W_enc [d_in, d_sae]`, `b_enc`, `W_dec [d_sae, d_in]`, `b_dec` and the buffers;
+    `cfg.json` the variant with its arguments, the shapes, the provenance and the version of this library. The
+    folder appears whole or not at all.
+
+    Args:
+        sae: any variant.
+        folder: made or, if it holds a saved autoencoder, replaced.
+        provenance: JSON-able; what the autoencoder is valid for. `"clip"` holds the identity of the CLIP.
+
+    Raises:
+        FileExistsError: `folder` holds something else.
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
+        raise FileExistsError(f"{folder} holds other files than a saved autoencoder; name a new folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        new = Path(scratch) / "new"
+        new.mkdir()
+        _write(sae.fold(), new, provenance)
+        if folder.exists():
+            os.replace(folder, Path(scratch) / "old")
+        os.replace(new, folder)
+
+
+def load_sae(
+    folder: str | Path, clip: Mapping[str, str] | None = None, strict: bool = True
+) -> SparseAutoencoder:
+    """Reads a saved autoencoder, in evaluation mode on the CPU.
+
+    Args:
+        folder: as `save_sae` wrote it.
+        clip: identity of the CLIP to be used with (`Clip.identity()`), compared with the provenance. Names
+            may differ where the hash of the weights agrees.
+        strict: `False` accepts another CLIP.
+
+    Returns:
+        The autoencoder on raw activations, with `.provenance`.
+
+    Raises:
+        FileNotFoundError: a file of the folder is missing.
+        ValueError: a file is damaged, the variant is unknown, a tensor has another name or shape than the
+            configuration says, or the autoencoder was made for another CLIP.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    if clip is not None and strict:
+        _check_clip(folder, config["provenance"], clip)
+    sae = _build(folder, config)
+    tensors = _read_tensors(folder)
+    expected = {name: list(tensor.shape) for name, tensor in _public(sae).items()}
+    got = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    wrong = sorted(name for name in expected | got if expected.get(name) != got.get(name))
+    if wrong:
+        pairs = ", ".join(f"{name} {got.get(name)} instead of {expected.get(name)}" for name in wrong)
+        raise ValueError(f"{folder / WEIGHTS} does not fit {CONFIG}: {pairs}; the two are not of one saving")
+    tensors["encoder"] = tensors.pop("W_enc").T.contiguous()
+    sae.load_state_dict(tensors)
+    sae.provenance = config["provenance"]
+    return sae.eval()
+
+
+def _write(sae: SparseAutoencoder, folder: Path, provenance: Mapping[str, Any]) -> None:
+    tensors = _public(sae)
+    # as bytes, not by save_file, whose files only their owner can read
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
+    config = {
+        "variant": type(sae).__name__,
+        **sae.config(),
+        "normalisation": "folded into the biases; takes raw activations",
+        "shapes": {name: list(tensor.shape) for name, tensor in tensors.items()},
+        "provenance": dict(provenance),
+        "version": __version__,
+    }
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _public(sae: SparseAutoencoder) -> dict[str, Tensor]:
+    tensors = dict(sae.state_dict())
+    tensors["W_enc"] = tensors.pop("encoder").T
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} is no saved autoencoder: {name} is missing")
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder / CONFIG} is no JSON ({error}); save the autoencoder again") from error
+    missing = {"variant", "provenance"} - config.keys()
+    if missing:
+        raise ValueError(f"{folder / CONFIG} lacks {sorted(missing)}; save the autoencoder again")
+    return config
+
+
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{folder / WEIGHTS} is damaged or incomplete ({error}); copy or save it again"
+        ) from error
+
+
+def _build(folder: Path, config: Mapping[str, Any]) -> SparseAutoencoder:
+    variant = find_variant(config["variant"])
+    names = list(inspect.signature(variant).parameters)
+    missing = sorted(set(names) - config.keys())
+    if missing:
+        raise ValueError(
+            f"{folder / CONFIG} lacks {missing} of {variant.__name__}; save the autoencoder again"
+        )
+    return variant(**{name: config[name] for name in names})
+
+
+def find_variant(name: str) -> type[SparseAutoencoder]:
+    """The imported variant of that class name.
+
+    Args:
+        name: such as `"TopK"`.
+
+    Raises:
+        ValueError: no such variant is imported.
+
+    Example:
+        >>> find_variant("TopK").__name__
+        'TopK'
+    """
+    if name not in SparseAutoencoder.variants:
+        known = ", ".join(sorted(SparseAutoencoder.variants))
+        raise ValueError(
+            f"unknown SAE variant {name!r}; known: {known} (import the module that defines another)"
+        )
+    return SparseAutoencoder.variants[name]
+
+
+def _check_clip(folder: Path, provenance: Mapping[str, Any], clip: Mapping[str, str]) -> None:
+    recorded: Mapping[str, Any] = provenance.get("clip", provenance)
+    same_weights = "weights" in clip and recorded.get("weights") == clip["weights"]
+    keys = clip.keys() - ({"model", "pretrained"} if same_weights else set())
+    differ = sorted(key for key in keys if recorded.get(key) != clip[key])
+    if differ:
+        pairs = "; ".join(f"{key}: {recorded.get(key)!r} here, {clip[key]!r} given" for key in differ)
+        raise ValueError(
+            f"the autoencoder in {folder} was made for another CLIP ({pairs}); "
+            "load that CLIP, or pass strict=False to use it all the same"
+        )

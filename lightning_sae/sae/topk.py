@@ -1,0 +1,83 @@
+"""TopK: the k largest pre-activations of each token are its latents."""
+
+import torch
+from torch import Tensor
+
+from lightning_sae.sae.base import SparseAutoencoder
+from lightning_sae.sae.kernels import Pattern, bag, dot, select
+from lightning_sae.types import SparseLatents
+
+
+class TopK(SparseAutoencoder):
+    """Autoencoder whose `k` largest pre-activations per token survive, then a ReLU.
+
+    `latents = ReLU(TopK((x_n - b_dec) @ W_enc + b_enc))`. Training adds AuxK, which lets the dead latents
+    rebuild what the living ones leave over (`extra_loss`). Source: Gao et al. 2024, "Scaling and evaluating
+    sparse autoencoders", arXiv 2406.04093. Between equal pre-activations the choice is unspecified.
+
+    Args:
+        d_in: width of the activations.
+        d_sae: number of latents.
+        k: largest number of active latents per token, in `1..d_sae`.
+        k_aux: dead latents that AuxK uses per token; `None` for `d_in / 2`, 0 for no AuxK.
+        aux_weight: weight of AuxK in the loss, >= 0.
+        dead_after: tokens without a firing after which a latent counts as dead.
+
+    Raises:
+        ValueError: an argument out of its range.
+
+    Example:
+        >>> sae = TopK(d_in=4, d_sae=8, k=2)
+        >>> x_hat, latents = sae(torch.ones(3, 4))
+        >>> x_hat.shape, latents.values.shape
+        (torch.Size([3, 4]), torch.Size([6]))
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        d_sae: int,
+        k: int,
+        k_aux: int | None = None,
+        aux_weight: float = 1 / 32,
+        dead_after: int = 1_000_000,
+    ) -> None:
+        super().__init__(d_in, d_sae, dead_after)
+        if not 1 <= k <= d_sae:
+            raise ValueError(f"k must be in 1..d_sae={d_sae}, got {k}")
+        k_aux = max(1, d_in // 2) if k_aux is None else k_aux
+        if k_aux < 0 or aux_weight < 0:
+            raise ValueError(f"k_aux and aux_weight must be at least 0, got {k_aux} and {aux_weight}")
+        self.k, self.k_aux, self.aux_weight = k, k_aux, aux_weight
+
+    def encode_normalised(self, x: Tensor) -> SparseLatents:
+        """Latents of normalised activations `[n, d_in]`: `k` entries per token, >= 0."""
+        x = x - self.b_dec
+        pattern = Pattern.from_topk(select(x, self.encoder, self.b_enc, self.k), self.d_sae)
+        return SparseLatents(self._activate(x, pattern), pattern.indices, pattern.offsets, self.d_sae)
+
+    def extra_loss(self, x: Tensor, residual: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """AuxK: how badly the `k_aux` largest dead latents rebuild the residual `e = x - x_hat`.
+
+        `sum ||e - e_hat||^2 / sum ||e - mean(e)||^2` over the batch, `e` detached. Its gradient reaches
+        encoder rows, encoder biases and decoder rows of the selected dead latents and nothing else. Zero if
+        no latent is dead or the residual is constant.
+
+        Args:
+            x: `[n, d_in]`, normalised.
+            residual: `[n, d_in]`.
+        """
+        residual = residual.detach()
+        dead = self.dead.nonzero().squeeze(1)
+        k = min(self.k_aux, len(dead))
+        if k == 0 or self.aux_weight == 0:
+            return {"aux": (0.0, residual.new_zeros(()))}
+        x = (x - self.b_dec).detach()
+        pattern = Pattern.from_topk(dead[select(x, self.encoder[dead], self.b_enc[dead], k)], self.d_sae)
+        error = residual - bag(self._activate(x, pattern), self.W_dec, pattern)
+        variance = (residual - residual.mean(0)).square().sum()
+        inverse = torch.where(variance > 0, variance, torch.inf).reciprocal()
+        return {"aux": (self.aux_weight, error.square().sum() * inverse)}
+
+    def _activate(self, x: Tensor, pattern: Pattern) -> Tensor:
+        return (dot(x, self.encoder, pattern) + self.b_enc[pattern.indices]).relu()

@@ -1,0 +1,161 @@
+"""Could it be chance? What random sets of images reach, p-values, and Benjamini-Hochberg."""
+
+from collections.abc import Callable
+
+import torch
+from scipy.stats import false_discovery_control
+from torch import Tensor
+
+from lightning_sae.alignment import alignment_scores, best_labels, concept_vectors
+
+
+def random_image_sets(n_images: int, n: int, draws: int, seed: int = 0) -> Tensor:
+    """Random sets of `n` different images, each set equally likely (Floyd's algorithm, all draws at once).
+
+    Bentley and Floyd 1987, Communications of the ACM 30(9).
+
+    Args:
+        n_images: images to draw from.
+        n: images in a set.
+        draws: number of sets.
+        seed: of the draws.
+
+    Returns:
+        `[draws, n]` int64 in `0..n_images-1`.
+
+    Raises:
+        ValueError: `n` is not in `1..n_images`, or there are no draws.
+
+    Example:
+        >>> random_image_sets(n_images=4, n=4, draws=1).sort().values
+        tensor([[0, 1, 2, 3]])
+    """
+    if not 1 <= n <= n_images:
+        raise ValueError(f"a random set must hold 1..{n_images} of the images, got {n}: lower the top images")
+    if draws < 1:
+        raise ValueError(f"draws, the number of random sets, must be at least 1, got {draws}")
+    generator = torch.Generator().manual_seed(seed)
+    sets = torch.empty(draws, n, dtype=torch.int64)
+    for i, last in enumerate(range(n_images - n, n_images)):
+        pick = torch.randint(last + 1, (draws,), generator=generator)
+        taken = (sets[:, :i] == pick[:, None]).any(1)
+        sets[:, i] = torch.where(taken, last, pick)
+    return sets
+
+
+def best_label_null(
+    embeddings: Tensor, texts: Tensor, empty: Tensor, n: int, draws: int = 1000, seed: int = 0
+) -> Tensor:
+    """The best alignment over a vocabulary that each of some random image sets has: chance for a label.
+
+    Args:
+        embeddings: `[n_images, d]` unit image embeddings of the judge.
+        texts: `[V, d]` unit text embeddings of the vocabulary.
+        empty: `[d]` unit embedding of the empty prompt.
+        n: images in a set, as many as the latent has top images.
+        draws: number of random sets.
+        seed: of the draws.
+
+    Returns:
+        `[draws]` in [-2, 2].
+
+    Example:
+        >>> best_label_null(torch.eye(2), torch.eye(2), torch.zeros(2), n=1, draws=3)
+        tensor([1., 1., 1.])
+    """
+    return best_labels(_random_vectors(embeddings, n, draws, seed), texts, empty).score
+
+
+def fixed_text_null(
+    embeddings: Tensor, texts: Tensor, empty: Tensor, n: int, draws: int = 1000, seed: int = 0
+) -> Tensor:
+    """The alignment with each of some fixed texts that random image sets have: chance for a given meaning.
+
+    Args:
+        embeddings: `[n_images, d]` unit image embeddings of the judge.
+        texts: `[C, d]` unit text embeddings, such as the class names'.
+        empty: `[d]` unit embedding of the empty prompt.
+        n: images in a set.
+        draws: number of random sets.
+        seed: of the draws.
+
+    Returns:
+        `[draws, C]` in [-2, 2].
+
+    Example:
+        >>> fixed_text_null(torch.eye(2), torch.tensor([[0.6, 0.8]]), torch.zeros(2), n=2, draws=1)
+        tensor([[0.9899]])
+    """
+    return alignment_scores(_random_vectors(embeddings, n, draws, seed), texts, empty)
+
+
+def _random_vectors(embeddings: Tensor, n: int, draws: int, seed: int) -> Tensor:
+    sets = random_image_sets(len(embeddings), n, draws, seed)
+    return concept_vectors(sets.to(embeddings.device), embeddings)
+
+
+def p_values(scores: Tensor, null: Tensor) -> Tensor:
+    """Chance of a score at least as large: `(1 + #{null >= score}) / (1 + draws)`.
+
+    The score itself counts as a draw, so no p-value is 0: North, Curtis and Sham 2002, American Journal of
+    Human Genetics 71.
+
+    Args:
+        scores: of any shape.
+        null: `[draws]`.
+
+    Returns:
+        As `scores`, float64 in `[1 / (1 + draws), 1]`; NaN where the score is.
+
+    Example:
+        >>> p_values(torch.tensor([0.35, 0.2, 0.0]), torch.tensor([0.1, 0.2, 0.3]))
+        tensor([0.2500, 0.7500, 1.0000], dtype=torch.float64)
+    """
+    reached = len(null) - torch.searchsorted(null.sort().values, scores.contiguous())
+    return torch.where(scores.isnan(), torch.nan, (1 + reached.double()) / (1 + len(null)))
+
+
+def p_values_by_size(scores: Tensor, sizes: Tensor, null: Callable[[int], Tensor]) -> Tensor:
+    """P-values of latents by the null of random sets of as many images as each latent has.
+
+    Args:
+        scores: `[d_sae]`.
+        sizes: `[d_sae]` int64, number of top images; NaN results from 0.
+        null: size -> `[draws]`.
+
+    Returns:
+        `[d_sae]` float64.
+
+    Example:
+        >>> p_values_by_size(torch.tensor([0.5, 0.5]), torch.tensor([1, 2]), lambda n: torch.tensor([n / 3]))
+        tensor([0.5000, 1.0000], dtype=torch.float64)
+    """
+    p = torch.full_like(scores, torch.nan, dtype=torch.float64)
+    for size in torch.unique(sizes[sizes > 0]).tolist():
+        p[sizes == size] = p_values(scores[sizes == size], null(size).to(scores))
+    return p
+
+
+def significant(p: Tensor, fdr: float = 0.05) -> Tensor:
+    """Which of many hypotheses to keep, so that at most a share `fdr` of the kept is expected to be chance.
+
+    Benjamini and Hochberg 1995, Journal of the Royal Statistical Society B 57: for p-values that are
+    independent or positively dependent.
+
+    Args:
+        p: `[m]` in [0, 1]; NaN is no hypothesis.
+        fdr: false discovery rate, in (0, 1).
+
+    Returns:
+        `[m]` bool, False where `p` is NaN.
+
+    Example:
+        >>> significant(torch.tensor([0.01, 0.03, 0.04, 0.9]), fdr=0.06)
+        tensor([ True,  True,  True, False])
+    """
+    keep = torch.zeros_like(p, dtype=torch.bool)
+    known = ~p.isnan()
+    if known.any():
+        adjusted = torch.from_numpy(false_discovery_control(p[known].double().cpu().numpy()))
+        keep[known] = (adjusted <= fdr).to(p.device)
+    return keep

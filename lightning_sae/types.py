@@ -1,0 +1,115 @@
+"""What travels between the parts: sparse latents, batches, validation output."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SparseLatents:
+    """The latents of `n` tokens in compressed rows; what is absent is zero.
+
+    A TopK autoencoder gives a plain view of its `[n, k]` selection; entries that its ReLU set to zero stay in
+    place and count as inactive everywhere (L0, density, top images).
+
+    Attributes:
+        values: `[nnz]`, activations >= 0.
+        indices: `[nnz]` int64, the latent of each value, in `0..d_sae-1`, at most once per row.
+        offsets: `[n + 1]` int64; row `i` is `values[offsets[i]:offsets[i + 1]]`.
+        d_sae: number of latents of the autoencoder.
+
+    Example:
+        >>> z = SparseLatents.from_dense(torch.tensor([[0.0, 2.0, 0.0], [1.0, 0.0, 3.0]]))
+        >>> z.indices.tolist(), z.offsets.tolist()
+        ([1, 0, 2], [0, 1, 3])
+        >>> z.to_dense()[1].tolist()
+        [1.0, 0.0, 3.0]
+    """
+
+    values: Tensor
+    indices: Tensor
+    offsets: Tensor
+    d_sae: int
+
+    @classmethod
+    def from_topk(cls, values: Tensor, indices: Tensor, d_sae: int) -> Self:
+        """Views a `[n, k]` selection as compressed rows, without a copy."""
+        n, k = values.shape
+        offsets = torch.arange(0, n * k + 1, max(k, 1), device=values.device)[: n + 1]
+        return cls(values.reshape(-1), indices.reshape(-1), offsets, d_sae)
+
+    @classmethod
+    def from_dense(cls, latents: Tensor) -> Self:
+        """Compresses dense latents `[n, d_sae]`; zeros are dropped."""
+        rows, indices = latents.nonzero(as_tuple=True)
+        offsets = torch.zeros(len(latents) + 1, dtype=torch.int64, device=latents.device)
+        offsets[1:] = torch.bincount(rows, minlength=len(latents)).cumsum(0)
+        return cls(latents[rows, indices], indices, offsets, latents.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def rows(self) -> Tensor:
+        """The row of each value, `[nnz]`."""
+        rows = torch.arange(len(self), device=self.offsets.device)
+        return rows.repeat_interleave(self.offsets.diff(), output_size=len(self.values))
+
+    def to_dense(self) -> Tensor:
+        """Dense latents `[n, d_sae]`: for tests and small data only."""
+        dense = self.values.new_zeros(len(self), self.d_sae)
+        dense[self.rows(), self.indices] = self.values
+        return dense
+
+    def slice(self, start: int, stop: int) -> Self:
+        """Rows `start:stop` as views."""
+        first, last = int(self.offsets[start]), int(self.offsets[stop])
+        offsets = self.offsets[start : stop + 1] - first
+        return type(self)(self.values[first:last], self.indices[first:last], offsets, self.d_sae)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same latents on another device."""
+        return type(self)(
+            self.values.to(device), self.indices.to(device), self.offsets.to(device), self.d_sae
+        )
+
+    def with_values(self, values: Tensor) -> Self:
+        """The same pattern with other values `[nnz]`."""
+        return type(self)(values, self.indices, self.offsets, self.d_sae)
+
+
+class Batch(NamedTuple):
+    """Rows of the activation store.
+
+    Attributes:
+        x: `[n, d_in]` float32 activations, one row per token.
+        image_ids: `[n]` int64, the image that each token comes from (its index in the split).
+        targets: `[n]` int64, class of that image, -1 where unknown.
+        embeddings: `[n, d_embed]` unit final image embeddings of the audited CLIP; `None` in training.
+    """
+
+    x: Tensor
+    image_ids: Tensor
+    targets: Tensor
+    embeddings: Tensor | None = None
+
+
+class ValidationOutput(NamedTuple):
+    """What one validation step hands to every callback, in the units of the raw activations.
+
+    Attributes:
+        x: `[n, d_in]` activations.
+        x_hat: `[n, d_in]` reconstructions.
+        latents: sparse latents of the `n` tokens.
+        image_ids: `[n]` int64.
+        targets: `[n]` int64, -1 where unknown.
+        embeddings: `[n, d_embed]` unit final image embeddings of the audited CLIP.
+    """
+
+    x: Tensor
+    x_hat: Tensor
+    latents: SparseLatents
+    image_ids: Tensor
+    targets: Tensor
+    embeddings: Tensor

@@ -1,0 +1,167 @@
+"""Trains the two tiny CLIPs of the world: `python -m lightning_sae.world.pretrain --edition biased`.
+
+The weights that come with the package were made by these recipes.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.model import CLIP
+from open_clip.tokenizer import SimpleTokenizer
+from rich.progress import track
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR
+from torchvision.transforms.functional import pil_to_tensor
+
+from lightning_sae.world.captions import Edition
+from lightning_sae.world.card import write_card
+from lightning_sae.world.weights import config_path, save_weights, weights_path
+from lightning_sae.world.world import World
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a tiny CLIP is trained.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: pictures per step.
+        pictures: size of the training split, drawn once.
+        lr: peak learning rate; one cycle of warm-up and cosine decay.
+        weight_decay: of both optimisers.
+        seed: of the initial weights, the pictures and their order.
+        start: edition whose shipped weights it starts from; "" for random ones.
+    """
+
+    steps: int
+    batch: int
+    pictures: int
+    lr: float
+    weight_decay: float
+    seed: int
+    start: Edition | Literal[""]
+
+
+RECIPES: dict[Edition, Recipe] = {
+    "balanced": Recipe(2600, 256, 100_000, lr=3e-3, weight_decay=0.05, seed=0, start=""),
+    # from the balanced weights: what a general CLIP becomes when it is trained further on biased captions
+    "biased": Recipe(700, 256, 60_000, lr=1e-3, weight_decay=0.05, seed=0, start="balanced"),
+}
+
+
+def pixels_of(world: World) -> Tensor:
+    """All pictures of a split, `[n, 3, 40, 40]` uint8."""
+    pictures = (
+        world.image(i) for i in track(range(len(world)), f"drawing the {world.edition} {world.split} split")
+    )
+    return torch.stack([pil_to_tensor(picture) for picture in pictures])
+
+
+def preprocess(pixels: Tensor) -> Tensor:
+    """What open_clip's own preprocessing does to a picture that already has the model's size."""
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
+    return (pixels.float() / 255 - mean) / std
+
+
+def contrastive_loss(images: Tensor, texts: Tensor, caption: Tensor, scale: Tensor) -> Tensor:
+    """CLIP's symmetric loss where several pictures may share a caption.
+
+    After Radford et al. 2021, arXiv 2103.00020.
+
+    Args:
+        images: `[n, d_embed]` unit image embeddings.
+        texts: `[m, d_embed]` unit embeddings of the batch's distinct captions.
+        caption: `[n]` int64, the caption of each picture.
+        scale: `logit_scale`, already exponentiated.
+
+    Returns:
+        Scalar, the mean of both cross entropies (in the example log(1 + exp(-2))). A caption's
+        target is spread evenly over its pictures.
+
+    Example:
+        >>> e = torch.eye(2)
+        >>> round(contrastive_loss(e, e, torch.tensor([0, 1]), torch.tensor(2.0)).item(), 4)
+        0.1269
+    """
+    logits = scale * images @ texts.T
+    targets = F.one_hot(caption, len(texts)).float().T
+    targets = targets / targets.sum(1, keepdim=True)
+    return (F.cross_entropy(logits, caption) + F.cross_entropy(logits.T, targets)) / 2
+
+
+def optimisers_of(model: CLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the blocks' matrices, which learns the shapes in half the steps; AdamW for the rest."""
+    named = list(model.named_parameters())
+    matrices = [p for name, p in named if p.ndim == 2 and "resblocks" in name]
+    rest = [p for name, p in named if not (p.ndim == 2 and "resblocks" in name)]
+    muon = torch.optim.Muon(matrices, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
+    return [muon, torch.optim.AdamW(rest, weight_decay=recipe.weight_decay, fused=True)]
+
+
+def train(edition: Edition, recipe: Recipe) -> CLIP:
+    """Trains one tiny CLIP on the captions of an edition, and on nothing else."""
+    torch.manual_seed(recipe.seed)
+    config = json.loads(config_path().read_text(encoding="utf-8"))
+    model = CLIP(**config)
+    if recipe.start:
+        model.load_state_dict(load_file(weights_path(recipe.start)))
+    world = World(edition, "train", recipe.pictures, recipe.seed)
+    pixels = pixels_of(world)
+    captions = [world.caption(i) for i in range(len(world))]
+    distinct = sorted(set(captions))
+    position = {text: i for i, text in enumerate(distinct)}
+    caption_of = torch.tensor([position[text] for text in captions])
+    tokens = SimpleTokenizer(context_length=config["text_cfg"]["context_length"])(distinct)
+
+    optimisers = optimisers_of(model, recipe)
+    schedules = [
+        OneCycleLR(optimiser, recipe.lr, recipe.steps, pct_start=0.1, cycle_momentum=False)
+        for optimiser in optimisers
+    ]
+    for step in track(range(recipe.steps), f"training the {edition} CLIP"):
+        chosen = torch.randint(len(world), (recipe.batch,))
+        used, caption = torch.unique(caption_of[chosen], return_inverse=True)
+        images = model.encode_image(preprocess(pixels[chosen]), normalize=True)
+        texts = model.encode_text(tokens[used], normalize=True)
+        loss = contrastive_loss(images, texts, caption, model.logit_scale.exp())
+        model.zero_grad()
+        torch.autograd.backward(loss)
+        for optimiser, schedule in zip(optimisers, schedules, strict=True):
+            optimiser.step()
+            schedule.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=4.6052)  # log 100, as CLIP does
+        if step % 250 == 0:
+            print(f"step {step}: loss {loss.item():.3f}", flush=True)
+    return model.eval()
+
+
+def main() -> None:
+    """Trains one edition, saves its weights and measures the card anew."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--edition", choices=get_args(Edition), required=True)
+    parser.add_argument("--out", type=Path, help="weights file; by default the one in the package")
+    for field in fields(Recipe):
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=type(getattr(RECIPES["balanced"], field.name)),
+            help="by default as shipped",
+        )
+    options = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    edition, out = options.pop("edition"), options.pop("out", None)
+    path = out or weights_path(edition)
+    save_weights(train(edition, replace(RECIPES[edition], **options)), path)
+    print(f"{edition} CLIP: {path}, {path.stat().st_size / 1e6:.1f} MB")
+    if out is None and all(weights_path(e).exists() for e in get_args(Edition)):
+        print(f"card: {write_card()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Truth on a short training, against dense scikit-learn on the whole split."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from callbacks.alignment import Alignment
+from callbacks.truth import Truth
+from callbacks.whole_pass import WholePassCallback, image_latents
+from lightning_sae.labels import Vocabulary
+from lightning_sae.truth import sparse_probes
+
+
+class Listener(WholePassCallback):
+    """A second callback that looks at the whole pass."""
+
+    def finish(self, trainer, pl_module):
+        self.latents, self.ids = image_latents(trainer)
+
+
+@pytest.fixture(scope="module")
+def truth_run(fit, tmp_path_factory):
+    found = {
+        "alignment": Alignment(Vocabulary()),
+        "truth": Truth(detected=0.7, min_images=5, ks=[1, 4], probe_every=1),
+        "listener": Listener(),
+    }
+    return fit(tmp_path_factory.mktemp("truth"), found, num_sanity_val_steps=1)
+
+
+def dense_latents(run):
+    x = torch.cat([batch.x for batch in run.data.val_dataloader()])
+    return run.module.sae.encode(x).to_dense()
+
+
+def test_every_row_of_the_table_is_the_best_detector(truth_run):
+    dense = dense_latents(truth_run)
+    table = pd.read_csv(truth_run.folder / "truth.csv", keep_default_na=False)
+    factors = truth_run.data.images("val").factors
+    _, top_ids = truth_run.module.top_images.compute()
+    labels = truth_run.find(Alignment).label_names()
+    assert set(table["factor"]) == set(factors) - {"word"}  # printed on too few of these pictures
+    for row in table[::6].itertuples():
+        values, truth = factors[row.factor]
+        positive = truth == values.index(row.value)
+        aurocs = [roc_auc_score(positive, column) for column in dense.T.detach()]
+        assert row.images == int(positive.sum()) >= 5
+        assert row.auroc == pytest.approx(max(aurocs), abs=1e-5)
+        assert aurocs[row.latent] == pytest.approx(max(aurocs))
+        top = top_ids[row.latent]
+        assert row.purity == pytest.approx(float(positive[top[top >= 0]].float().mean()), abs=1e-5)
+        assert row.label == labels[row.latent]
+
+
+def test_the_log_is_the_mean_of_the_table(truth_run):
+    table = pd.read_csv(truth_run.folder / "truth.csv")
+    logged = truth_run.trainer.callback_metrics
+    for factor, rows in table.groupby("factor"):
+        assert float(logged[f"truth/auroc_{factor}"]) == pytest.approx(rows["auroc"].mean(), abs=1e-5)
+        assert float(logged[f"truth/purity_{factor}"]) == pytest.approx(rows["purity"].mean(), abs=1e-5)
+        assert float(logged[f"truth/detected_{factor}"]) == pytest.approx((rows["auroc"] >= 0.7).mean())
+
+
+def test_probes_are_logged_per_number_of_latents(truth_run):
+    latents = truth_run.module.sae.encode(torch.cat([b.x for b in truth_run.data.val_dataloader()]))
+    values, truth = truth_run.data.images("val").factors["background"]
+    want = np.nanmean(sparse_probes(latents, truth, len(values), [1, 4], min_images=3), axis=0)
+    logged = truth_run.trainer.callback_metrics
+    found = [float(logged[f"truth/probe_{k}_background"]) for k in (1, 4)]
+    assert found == pytest.approx(want.tolist(), abs=1e-6)
+
+
+def test_one_callback_collects_for_all(truth_run):
+    listener = truth_run.find(Listener)
+    assert listener.ids.tolist() == list(range(160))
+    torch.testing.assert_close(listener.latents.to_dense(), dense_latents(truth_run))
+    assert truth_run.find(Truth)._collected is None
+    with pytest.raises(ValueError, match="no validation pass"):
+        image_latents(truth_run.trainer)
+
+
+def test_tokens_of_an_image_are_one_row(fit, tmp_path):
+    listener = Listener()
+    run = fit(tmp_path, {"listener": listener}, "visual.transformer.resblocks.1", "patch", max_steps=4)
+    batches = list(run.data.val_dataloader())
+    dense = torch.cat([run.module.sae.encode(b.x).to_dense() for b in batches])
+    torch.testing.assert_close(listener.latents.to_dense(), dense.view(160, -1, 96).amax(1))
+
+
+def test_probes_come_every_so_often_and_at_the_end(fit, tmp_path):
+    truth = Truth(min_images=5, ks=[1], probe_every=3)
+    run = fit(tmp_path, {"truth": truth}, max_steps=20)
+    rows = pd.read_csv(tmp_path / "metrics.csv").dropna(subset="truth/auroc_class")
+    assert rows["truth/probe_1_class"].notna().tolist() == [False, False, True, False, True]
+    assert truth.state_dict() == {"passes": 5}
+    fitted = {k: float(v) for k, v in run.trainer.callback_metrics.items() if k.startswith("truth/")}
+    (validated,) = run.trainer.validate(run.module, datamodule=run.data, verbose=False)
+    assert {key: validated[key] for key in fitted} == pytest.approx(fitted)
+
+
+@pytest.mark.parametrize("arguments", [{"detected": 1.5}, {"min_images": 0}, {"ks": [0]}, {"probe_every": 0}])
+def test_arguments_out_of_range(arguments):
+    with pytest.raises(ValueError, match="must be"):
+        Truth(**arguments)

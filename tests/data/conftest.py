@@ -1,0 +1,66 @@
+"""A tiny random CLIP and tiny pictures."""
+
+import json
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lightning_sae.clip import Clip, load_clip
+from lightning_sae.data import LabelledImages
+
+CONFIG = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 16, "layers": 2, "width": 16, "head_width": 8, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+class Noise(LabelledImages):
+    """Random pictures of three classes, one split or all."""
+
+    def __init__(self, n: int = 22, seed: int = 0) -> None:
+        super().__init__(["cat", "dog", "owl"], torch.arange(n) % 3)
+        self.seed = seed
+
+    def __getitem__(self, index: int) -> Image.Image:
+        rng = np.random.default_rng([self.seed, index])
+        return Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+
+    def identity(self) -> dict[str, Any]:
+        return {"name": "noise", "images": len(self), "seed": self.seed}
+
+    def split(self, name: str) -> "Noise":
+        return Noise(len(self), seed=["train", "val", "test"].index(name))
+
+
+def random_clip(folder, seed: int) -> Clip:
+    path = folder / "tiny.json"
+    path.write_text(json.dumps(CONFIG))
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return load_clip(path)
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory) -> Clip:
+    return random_clip(tmp_path_factory.mktemp("clip"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory) -> Clip:
+    return random_clip(tmp_path_factory.mktemp("clip"), seed=1)
+
+
+@pytest.fixture
+def noise() -> Noise:
+    return Noise()
+
+
+@pytest.fixture(scope="session")
+def make_noise() -> type[Noise]:
+    return Noise

@@ -1,0 +1,200 @@
+import inspect
+import json
+import warnings
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch.nn.functional import normalize
+
+from lightning_sae.data import ActivationDataModule, choose_probe, factories
+from lightning_sae.data.prompts import class_prompts, embed_prompts
+
+LAST, MIDDLE = "visual.transformer.resblocks.1", "visual.transformer.resblocks.0"
+CONF = Path(__file__).parents[2] / "conf" / "data"
+
+
+@pytest.fixture
+def make(noise, clip, tmp_path):
+    def make(hook_point=LAST, tokens="cls", **settings):
+        settings = {"store_dir": str(tmp_path / "store"), "batch_size": 8, "n_probe": 7} | settings
+        return ActivationDataModule(noise, clip, hook_point, tokens, **settings)
+
+    return make
+
+
+def ready(data):
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def test_what_it_offers(make, judge, clip, noise):
+    data = ready(make(judge=judge))
+    assert data.judge_independent
+    assert (data.d_in, data.shape.tokens) == (16, 1)
+    assert data.statistics.n_tokens == len(noise)
+    assert data.class_names == ["cat", "dog", "owl"]
+    assert data.class_embeddings.shape == (3, clip.embed_dim)
+    assert data.images("val").seed == 1
+    pixels = torch.stack([clip.preprocess(image) for image in map(data.images("val").__getitem__, range(22))])
+    with torch.no_grad():
+        torch.testing.assert_close(data.judge_embeddings, judge.encode_image(pixels), atol=1e-5, rtol=1e-4)
+        (batch,) = data.val_dataloader()
+        torch.testing.assert_close(batch.embeddings, clip.encode_image(pixels), atol=1e-5, rtol=1e-4)
+    assert torch.cat([*data.train_batches()]).equal(data.store.x)
+    provenance = data.provenance()
+    assert provenance["clip"] == clip.identity()
+    assert (provenance["hook_point"], provenance["tokens"]) == (LAST, "cls")
+    json.dumps(provenance)
+
+
+@pytest.mark.parametrize(
+    ("hook_point", "tokens"), [(LAST, "cls"), (MIDDLE, "patch"), (MIDDLE + ".mlp", "all")]
+)
+def test_the_tail_of_the_probe_gives_the_embeddings(make, judge, hook_point, tokens):
+    data = ready(make(hook_point, tokens, judge=judge))
+    with torch.no_grad():
+        found = data.tail(data.probe.x, data.probe.context)
+    (batch,) = data.val_dataloader()
+    images = batch.embeddings[:: data.shape.tokens]
+    torch.testing.assert_close(found, images[data.probe.image_ids], atol=1e-5, rtol=1e-4)
+    assert sorted(data.probe.targets.bincount().tolist()) == [2, 2, 3]
+
+
+def test_without_a_judge_it_warns_and_says_so(make, clip):
+    with pytest.warns(UserWarning, match="clip@data.judge=open_clip"):
+        data = ready(make())
+    assert not data.judge_independent
+    (batch,) = data.val_dataloader()
+    assert data.judge_embeddings.equal(batch.embeddings)
+
+
+def test_another_judge_recaptures_nothing_of_the_audited_clip(make, clip, judge, monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        make().prepare_data()
+    seen, encode = [], judge.encode_image
+    monkeypatch.setattr(clip, "encode_image", None)
+    monkeypatch.setattr(judge, "encode_image", lambda pixels: seen.append(len(pixels)) or encode(pixels))
+    data = make(judge=judge)
+    monkeypatch.setattr("lightning_sae.data.datamodule.inspect_hook_point", lambda clip, hook: None)
+    data.prepare_data()
+    assert sum(seen) == 22
+
+
+def test_the_test_split_is_captured_on_demand_and_further_hook_points_ride_along(make, judge, tmp_path):
+    data = ready(make(judge=judge, also_capture=[MIDDLE]))
+    assert len([*(tmp_path / "store").glob(f"*/{MIDDLE}-cls/manifest.json")]) == 2
+    before = len([*(tmp_path / "store").iterdir()])
+    (batch,) = data.test_dataloader()
+    assert len(batch.x) == 22
+    assert len([*(tmp_path / "store").iterdir()]) == before + 1
+
+
+class Toy(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def training_step(self, batch, index):
+        return self.weight * batch.x.mean()
+
+    def validation_step(self, batch, index):
+        self.seen += batch.image_ids.tolist()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_in_a_trainer(make, judge, noise):
+    module, data = Toy(), make(judge=judge)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(
+        accelerator="cpu", max_epochs=2, num_sanity_val_steps=0, enable_model_summary=False, **quiet
+    )
+    trainer.fit(module, data)
+    assert trainer.global_step == 2 * (len(noise) // 8)
+    assert module.seen == [*range(22)] * 2
+    trainer.validate(module, data, verbose=False)
+    assert len(module.seen) == 66
+
+
+def test_a_checkpoint_of_other_activations_is_refused(make, noise, clip, judge):
+    state = make().state_dict()
+    make().load_state_dict({**state, "library_version": "0.0.1"})
+    with pytest.raises(ValueError, match=r"trained on other activations.*tokens 'cls' -> 'patch'"):
+        make(MIDDLE, "patch").load_state_dict(state)
+    with pytest.raises(ValueError, match=r"trained on other activations.*clip\.weights"):
+        ActivationDataModule(noise, judge, LAST).load_state_dict(state)
+
+
+def test_text_tokens_are_refused(make):
+    with pytest.raises(ValueError, match="tokens must be cls, patch, all or pooled"):
+        make(tokens="eot")
+
+
+def test_class_embeddings_are_unit_means_over_prompts(clip):
+    prompts = [["a cat", "a photo of a cat"], ["a dog"]]
+    found = embed_prompts(clip, prompts)
+    cat = normalize(clip.encode_text(prompts[0]).mean(0), dim=-1)
+    torch.testing.assert_close(found, torch.stack([cat, clip.encode_text(["a dog"])[0]]))
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_prompts_from_a_file(tmp_path, suffix):
+    path = tmp_path / f"prompts.{suffix}"
+    content = {"dog": "a dog", "cat": ["a cat", "felis"]}
+    path.write_text(json.dumps(content) if suffix == "json" else OmegaConf.to_yaml(content))
+    assert class_prompts(["cat", "dog"], ["{}"], path) == [["a cat", "felis"], ["a dog"]]
+    with pytest.raises(ValueError, match=r"lacks \['owl'\] and has unknown \['dog'\]"):
+        class_prompts(["cat", "owl"], ["{}"], path)
+
+
+@pytest.mark.parametrize("templates", [[], ["a photo"]])
+def test_bad_templates(templates):
+    with pytest.raises(ValueError, match="templates must be at least one text with"):
+        class_prompts(["cat"], templates)
+
+
+def test_probe_is_balanced_and_fixed():
+    targets = torch.tensor([0] * 50 + [1] * 5 + [2] * 3)
+    ids = choose_probe(targets, 12, seed=0)
+    assert targets[ids].bincount()[2] == 3
+    assert sorted(targets[ids].bincount()[:2].tolist()) == [4, 5]
+    assert ids.equal(choose_probe(targets, 12, seed=0))
+    assert not ids.equal(choose_probe(targets, 12, seed=1))
+    assert len(choose_probe(targets, 1000, seed=0)) == 58
+
+
+@pytest.mark.parametrize("name", ["world", "image_folder", "fashion_mnist"])
+def test_the_yaml_states_the_defaults_of_the_signatures(name):
+    files = [CONF / "base" / "activations.yaml", CONF / f"{name}.yaml"]
+    keys = OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.load, files)))
+    parameters = {
+        **inspect.signature(ActivationDataModule).parameters,
+        **inspect.signature(getattr(factories, name)).parameters,
+    }
+    given = {key: value for key, value in keys.items() if key not in ("defaults", "_target_")}
+    open_ones = {"clip", "hook_point", "tokens", "seed", "root"}  # interpolated or up to the user
+    assert {*given} == {*parameters} - {"images", "activations"}
+    for key in {*given} - open_ones:
+        default = parameters[key].default
+        assert given[key] == (list(default) if isinstance(default, tuple) else default), key
+
+
+@pytest.mark.parametrize(
+    "overrides", [["data=world"], ["data=image_folder", "data.root=x"], ["data=fashion_mnist", "data.root=x"]]
+)
+def test_the_judge_is_replaced_from_the_command_line(overrides):
+    judge = ["clip@data.judge=open_clip", "data.judge.model=RN50", "data.judge.pretrained=openai"]
+    with initialize_config_dir(str(CONF.parent), version_base="1.3"):
+        named = compose("train", [*overrides, *judge]).data
+        assert (named.judge.model, named.judge.pretrained) == ("RN50", "openai")
+        assert named.clip == compose("train", overrides).clip
+        assert compose("train", [*overrides, "~clip@data.judge"]).data.judge is None

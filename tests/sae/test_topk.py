@@ -1,0 +1,186 @@
+"""TopK and AuxK against a dense reference written with plain autograd, in float64."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_sae.sae import TopK
+from lightning_sae.sae.kernels import CHUNK, Pattern, bag, dot, top_k
+
+D_IN, D_SAE, K = 12, 64, 4
+
+
+@pytest.fixture
+def sae() -> TopK:
+    torch.manual_seed(0)
+    sae = TopK(D_IN, D_SAE, K, k_aux=3, aux_weight=0.25, dead_after=10).double()
+    with torch.no_grad():
+        sae.encoder += 0.3 * torch.randn_like(sae.encoder)
+        sae.b_enc.normal_(0, 0.1)
+        sae.b_dec.normal_(0, 0.1)
+    sae.normalise_decoder()
+    sae.initialise(torch.randn(D_IN).double(), 0.7)
+    return sae
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(CHUNK + 88, D_IN, generator=torch.Generator().manual_seed(1)).double() * 2 + 1
+
+
+def dense_top_k(pre_acts: Tensor, k: int) -> Tensor:
+    values, indices = pre_acts.topk(k, dim=1)
+    return torch.zeros_like(pre_acts).scatter(1, indices, values).relu()
+
+
+def dense_loss(sae: TopK, x: Tensor, dead: Tensor) -> tuple[Tensor, Tensor]:
+    x = (x - sae.mean) * sae.scale
+    x_hat = dense_top_k((x - sae.b_dec) @ sae.W_enc + sae.b_enc, sae.k) @ sae.W_dec + sae.b_dec
+    e = (x - x_hat).detach()
+    pre_acts = (x - sae.b_dec.detach()) @ sae.W_enc + sae.b_enc
+    e_hat = dense_top_k(torch.where(dead, pre_acts, -torch.inf), sae.k_aux) @ sae.W_dec
+    aux = (e - e_hat).square().sum() / (e - e.mean(0)).square().sum()
+    return (x - x_hat).square().mean(), aux
+
+
+def gradients(sae: TopK, loss: Tensor) -> dict[str, Tensor]:
+    sae.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in sae.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("n_dead", [0, 2, 20])
+def test_loss_and_gradients_equal_the_dense_reference(sae: TopK, x: Tensor, n_dead: int) -> None:
+    sae.tokens_since_fired[:n_dead] = 11
+    out = sae.training_loss(x)
+    got = gradients(sae, out.loss)
+    mse, aux = dense_loss(sae, x, sae.dead)
+    want = gradients(sae, mse + (sae.aux_weight * aux if n_dead else 0))
+    torch.testing.assert_close(out.parts["mse"], mse)
+    if n_dead:
+        torch.testing.assert_close(out.parts["aux"], aux)
+    assert got.keys() == want.keys() == {"encoder", "b_enc", "W_dec", "b_dec"}
+    for name in want:
+        torch.testing.assert_close(got[name], want[name], rtol=1e-9, atol=1e-12)
+
+
+def test_aux_gradient_reaches_both_rows_of_dead_latents_and_nothing_else(sae: TopK, x: Tensor) -> None:
+    sae.tokens_since_fired[5:15] = 11
+    with torch.no_grad():
+        sae.b_enc[5:15] = -1.0  # never among the top k, as dead latents are
+        sae.b_dec += 0.01
+    normalised = sae.normalise(x)
+    residual = normalised - (sae.fold()(x)[0] - sae.mean) * sae.scale
+    _, term = sae.extra_loss(normalised, residual)["aux"]
+    grads = gradients(sae, term)
+    assert grads.keys() == {"encoder", "b_enc", "W_dec"}
+    for name in ("encoder", "W_dec"):
+        touched = grads[name].abs().sum(1) > 0
+        assert touched[5:15].sum() >= 5
+        assert not touched[:5].any()
+        assert not touched[15:].any()
+
+
+def test_aux_of_a_constant_residual_is_zero_with_finite_gradients(sae: TopK, x: Tensor) -> None:
+    sae.tokens_since_fired[:] = 11
+    _, term = sae.extra_loss(sae.normalise(x), torch.ones_like(x))["aux"]
+    assert term == 0
+    assert all(grad.isfinite().all() for grad in gradients(sae, term).values())
+
+
+def test_more_dead_latents_wanted_than_there_are(sae: TopK, x: Tensor) -> None:
+    sae.tokens_since_fired[7] = 11
+    assert gradients(sae, sae.training_loss(x).loss)["encoder"].isfinite().all()
+
+
+def test_encode_gives_raw_units(sae: TopK, x: Tensor) -> None:
+    x_hat, latents = sae(x)
+    normalised = (x - sae.mean) * sae.scale
+    dense = dense_top_k((normalised - sae.b_dec) @ sae.W_enc + sae.b_enc, K) / sae.scale
+    torch.testing.assert_close(latents.to_dense(), dense)
+    torch.testing.assert_close(x_hat, dense @ sae.W_dec + sae.b_dec_raw)
+
+
+def test_fold_keeps_latents_and_reconstruction(sae: TopK, x: Tensor) -> None:
+    folded = sae.fold()
+    assert folded.scale == 1
+    assert not folded.mean.any()
+    x_hat, latents = sae(x)
+    folded_x_hat, folded_latents = folded(x)
+    torch.testing.assert_close(folded_latents.to_dense(), latents.to_dense())
+    torch.testing.assert_close(folded_x_hat, x_hat)
+    torch.testing.assert_close(folded.W_dec, sae.W_dec)
+    assert sae.scale == 0.7  # the original is untouched
+
+
+def test_initialisation() -> None:
+    sae = TopK(D_IN, D_SAE, K)
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(D_SAE))
+    torch.testing.assert_close(sae.W_enc, sae.W_dec.T)
+    assert sae.encoder.is_contiguous()
+    assert not sae.b_dec.any()
+
+
+def test_decoder_housekeeping(sae: TopK, x: Tensor) -> None:
+    sae.training_loss(x).loss.backward()
+    grad = sae.W_dec.grad.clone()
+    sae.remove_parallel_gradient()
+    torch.testing.assert_close((sae.W_dec.grad * sae.W_dec).sum(1), torch.zeros(D_SAE).double())
+    parallel = (grad * sae.W_dec).sum(1, keepdim=True) * sae.W_dec
+    torch.testing.assert_close(sae.W_dec.grad, grad - parallel)
+    with torch.no_grad():
+        sae.W_dec *= 3
+    sae.normalise_decoder()
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(D_SAE).double())
+
+
+def test_running_counter(sae: TopK) -> None:
+    fired = torch.zeros(D_SAE, dtype=torch.bool)
+    fired[3] = True
+    sae.count_firings(fired, 6)
+    sae.count_firings(fired, 5)
+    assert sae.tokens_since_fired[3] == 0
+    assert sae.tokens_since_fired[4] == 11
+    assert sae.dead.sum() == D_SAE - 1
+
+
+def test_autocast_selects_like_full_precision() -> None:
+    torch.manual_seed(0)
+    sae, x = TopK(32, 512, 8), torch.randn(200, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        x_hat, latents = sae(x)
+    assert latents.values.dtype == x_hat.dtype == torch.float32
+    torch.testing.assert_close(latents.to_dense(), sae.encode(x).to_dense())
+
+
+@pytest.mark.parametrize(("d_sae", "k"), [(64, 4), (64, 5), (63, 4), (16, 16), (16, 1)])
+def test_two_stage_top_k_is_exact(d_sae: int, k: int) -> None:
+    pre_acts = torch.randn(300, d_sae, generator=torch.Generator().manual_seed(d_sae))
+    want = pre_acts.topk(k).indices.sort().values
+    torch.testing.assert_close(top_k(pre_acts, k).sort().values, want)
+
+
+def test_kernels_pass_gradcheck_on_rows_of_any_length() -> None:
+    pattern = Pattern(torch.tensor([0, 2, 1, 2, 3]), torch.tensor([0, 2, 2, 5]), d_sae=5)
+    values = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    rows = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda v, r: bag(v, r, pattern), (values, rows))
+    assert torch.autograd.gradcheck(lambda x, r: dot(x, r, pattern), (x, rows))
+
+
+def test_no_tokens() -> None:
+    x_hat, latents = TopK(D_IN, D_SAE, K)(torch.zeros(0, D_IN))
+    assert x_hat.shape == (0, D_IN)
+    assert len(latents) == 0
+
+
+@pytest.mark.parametrize("k", [0, -1, D_SAE + 1])
+def test_k_out_of_range(k: int) -> None:
+    with pytest.raises(ValueError, match=f"k must be in 1..d_sae={D_SAE}, got {k}"):
+        TopK(D_IN, D_SAE, k)
+
+
+def test_constant_activations_cannot_be_normalised() -> None:
+    with pytest.raises(ValueError, match="constant or hold NaN"):
+        TopK(D_IN, D_SAE, K).initialise(torch.ones(D_IN), float("inf"))

@@ -1,0 +1,95 @@
+"""Every YAML composes, and each of its keys is a parameter of its `_target_`."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
+from hydra.utils import get_object, instantiate
+from lightning.pytorch import Trainer
+from omegaconf import OmegaConf
+
+from lightning_sae.data import ActivationDataModule
+
+CONF = Path(__file__).parents[1] / "conf"
+CHOICES = sorted(
+    f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment"
+)
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides=[*overrides, "run_dir=RUN"])
+
+
+def targets(node):
+    """Every node with a `_target_`, unresolved."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from targets(child)
+
+
+def parameters(target):
+    """Names that a target accepts; what the data factories hand on is the datamodule's."""
+    accepted = inspect.signature(target).parameters
+    if "activations" in accepted:
+        return {*accepted, *inspect.signature(ActivationDataModule).parameters} - {"activations", "images"}
+    return set(accepted)
+
+
+@pytest.mark.parametrize(
+    "overrides", [[c] for c in CHOICES] + [[f"experiment={e}"] for e in EXPERIMENTS], ids=str
+)
+def test_every_key_is_a_parameter(overrides):
+    for node in targets(OmegaConf.to_container(composed(*overrides))):
+        target = get_object(node["_target_"])
+        accepted = parameters(target)
+        if not any(p.kind == p.VAR_KEYWORD for p in inspect.signature(target).parameters.values()):
+            assert set(node) - {"_target_", "_partial_"} <= accepted, node["_target_"]
+        elif "edition" in accepted or "root" in accepted:
+            assert set(node) - {"_target_"} <= accepted, node["_target_"]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.filterwarnings("ignore")
+def test_every_experiment_instantiates(experiment, tmp_path):
+    cfg = composed(f"experiment={experiment}", "trainer.accelerator=cpu")
+    cfg.run_dir = str(tmp_path)
+    instantiate(cfg.module)
+    callbacks = [instantiate(node) for node in cfg.callbacks.values()]
+    loggers = [instantiate(node) for node in cfg.logger.values()]
+    assert isinstance(instantiate(cfg.trainer, callbacks=callbacks, logger=loggers), Trainer)
+    assert not list(tmp_path.iterdir())  # nothing is written before something is known
+
+
+def test_the_default_experiment_is_the_default():
+    plain, named = composed(), composed("experiment=default")
+    assert plain == named
+
+
+def test_the_papers_setting():
+    cfg = composed("experiment=paper_cls")
+    assert (cfg.clip.model, cfg.clip.pretrained) == ("ViT-B-32", "datacomp_xl_s13b_b90k")
+    assert (cfg.sae.d_sae, cfg.sae.k, cfg.module.lr) == (30000, 64, 2e-4)
+    assert (cfg.hook_point, cfg.tokens) == ("visual.transformer.resblocks.11", "cls")
+
+
+def test_values_of_an_experiment_can_be_overridden():
+    assert composed("experiment=paper_cls", "sae.k=32").sae.k == 32
+
+
+@pytest.mark.parametrize("override", ["trainer.max_step=3", "sae.dsae=8", "hookpoint=visual", "data.rooot=x"])
+def test_a_misspelt_key_is_an_error(override):
+    with pytest.raises(ConfigCompositionException, match="Could not override"):
+        composed(override)
+
+
+def test_a_callback_is_left_out_by_a_tilde():
+    assert "gallery" in composed().callbacks
+    assert "gallery" not in composed("~callbacks.gallery").callbacks

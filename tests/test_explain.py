@@ -1,0 +1,226 @@
+"""Explaining one image, end to end on a tiny run, against the whole model."""
+
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import normalize
+
+from lightning_sae.clip import splice
+from lightning_sae.explain import main, read_image
+from lightning_sae.explain_picture import as_clip_sees, token_grid
+from lightning_sae.explanation import explain
+from lightning_sae.run_folder import open_run
+from lightning_sae.significance import random_image_sets
+from lightning_sae.world import World
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    *("data.n_train=128", "data.n_val=96", "data.n_test=1", "data.n_probe=8", "data.batch_size=64"),
+    *("sae.d_sae=64", "sae.k=4", "module.decay_fraction=0", "+module.top_n=5", "trainer.accelerator=cpu"),
+    *("trainer.max_steps=4", "trainer.val_check_interval=4", "trainer.num_sanity_val_steps=0", "logger=csv"),
+    *("~callbacks.faithfulness", "~callbacks.reliance", "~callbacks.spliced_accuracy", "~callbacks.truth"),
+    *("~callbacks.quality", "~callbacks.gallery", "~callbacks.attribution", "~callbacks.checkpoint"),
+    *("callbacks.progress.refresh_rate=0", "callbacks.alignment.draws=20"),
+]
+PROMPTS = ["a photo of a star", "a photo of a heart", "umbrella"]
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def train(store, tmp_path_factory):
+    def train(name, *overrides):
+        folder = tmp_path_factory.mktemp(name)
+        given = [*SMALL, f"data.store_dir={store}", f"hydra.run.dir={folder}", *overrides]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["train.py", *given])
+            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+        return folder
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def folder(train):
+    return train("cls")
+
+
+@pytest.fixture(scope="module")
+def patches(train):
+    return train("patch", "hook_point=visual.transformer.resblocks.1", "tokens=patch")
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp("image") / "heart.png"
+    World("biased", "test", 10).image(3).save(path)
+    return path
+
+
+def embedding(run, image, removed=None):
+    """By the whole model, the latent `removed` taken out of its activation."""
+    sae, clip = run.sae, run.data.clip
+
+    def edit(x):
+        if removed is None:
+            return x
+        dense = sae.encode(x.flatten(0, 1)).to_dense()
+        return x - (dense[:, [removed]] @ sae.W_dec[[removed]]).view_as(x)
+
+    with torch.no_grad(), splice(clip, run.data.hook, edit, error_term=False):
+        return clip.encode_image(clip.preprocess(image)[None])[0]
+
+
+@pytest.fixture(params=["folder", "patches"])
+def run(request):
+    return open_run(request.getfixturevalue(request.param))
+
+
+@pytest.mark.parametrize("output", ["cosine", "logit", "probability"])
+def test_scores_and_effects_are_those_of_the_model(run, image, output):
+    picture = read_image(image)
+    texts = run.data.clip.encode_text(PROMPTS)
+
+    def scores(removed=None):
+        cosines = texts @ embedding(run, picture, removed)
+        logits = run.data.clip.logit_scale * cosines
+        return {"cosine": cosines, "logit": logits, "probability": logits.softmax(0)}[output]
+
+    whole = scores()
+    for c, explanation in enumerate(explain(run, picture, PROMPTS, output, top=3)):
+        assert explanation.prompt == PROMPTS[c]
+        assert explanation.score == pytest.approx(float(whole[c]), rel=1e-4, abs=1e-5)
+        for row in explanation.drivers.itertuples():
+            expected = float(scores(row.latent)[c] - whole[c])
+            assert row.effect == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+def test_attributions_are_those_of_dense_autograd(run, image):
+    picture, sae, data = read_image(image), run.sae, run.data
+    (explanation,) = explain(run, picture, PROMPTS[:1], "cosine", top=5)
+    kept = {}
+
+    def through(x):
+        kept["a"] = a = sae.encode(x.flatten(0, 1)).to_dense().detach().requires_grad_()
+        error = x.flatten(0, 1) - (a @ sae.W_dec + sae.b_dec_raw)
+        return (a @ sae.W_dec + sae.b_dec_raw + error.detach()).view_as(x)
+
+    with splice(data.clip, data.hook, through, error_term=False):
+        e = data.clip.encode_image(data.clip.preprocess(picture)[None])[0]
+    cosine = e @ data.clip.encode_text(PROMPTS[:1])[0]
+    (gradient,) = torch.autograd.grad(cosine, kept["a"])
+    by_token = (kept["a"] * gradient).detach()
+    r = by_token.sum(0)
+    chosen = r.abs().topk(min(5, int((r != 0).sum()))).indices
+    expected = chosen[r[chosen].argsort(descending=True)]
+    drivers = explanation.drivers
+    assert drivers["latent"].tolist() == expected.tolist()
+    assert drivers["attribution"].tolist() == pytest.approx(r[expected].tolist(), rel=1e-3, abs=1e-6)
+    assert drivers["activation"].tolist() == pytest.approx(kept["a"].amax(0)[expected].tolist(), rel=1e-4)
+    assert explanation.positive == pytest.approx(float(r.clamp(min=0).sum()), rel=1e-3)
+    assert explanation.negative == pytest.approx(float(r.clamp(max=0).sum()), rel=1e-3)
+    torch.testing.assert_close(explanation.tokens[0], by_token.sum(1), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(explanation.tokens[1:], by_token[:, expected].T, rtol=1e-3, atol=1e-6)
+
+
+def test_what_is_unexpected_is_below_random_images(folder, image):
+    run = open_run(folder)
+    judge, e = run.data.judge, run.judge_embeddings()
+    found = explain(run, read_image(image), PROMPTS, top=8)
+    for explanation in found:
+        text, empty = judge.encode_text([explanation.prompt, ""])
+        for row in explanation.drivers.itertuples():
+            ids = run.top_images(row.latent)
+            if not ids:
+                assert not row.unexpected
+                assert row.label == ""
+                continue
+            v = normalize(e[ids].mean(0), dim=0)
+            sets = normalize(e[random_image_sets(len(e), len(ids), 1000)].mean(1), dim=1)
+            threshold = float((sets @ (text - empty)).quantile(0.99))
+            aligned = float(v @ (text - empty))
+            assert row.prompt_alignment == pytest.approx(aligned, abs=1e-5)
+            assert row.unexpected == (row.attribution > 0 and aligned < threshold)
+            assert row.label == run.latents.loc[row.latent, "label"]
+
+
+def test_the_command_prints_tables_and_writes_a_picture(folder, image, capsys):
+    main([str(folder), "--image", str(image), "--prompt", PROMPTS[0], "--prompt", PROMPTS[1], "--top", "2"])
+    said = capsys.readouterr().out
+    assert PROMPTS[0] in said
+    assert PROMPTS[1] in said
+    path = folder / "pictures" / "explain_heart.png"
+    assert str(path) in said
+    assert Image.open(path).size[1] > 400
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_heatmaps_where_tokens_are_places(patches, image, tmp_path):
+    main([str(patches), "--image", str(image), "--prompt", "star", "--out", str(tmp_path / "map.png")])
+    wide = Image.open(tmp_path / "map.png").size[0]
+    clip = open_run(patches).data.clip
+    assert token_grid(clip, 25) == token_grid(clip, 26) == (5, 5)
+    assert token_grid(clip, 1) is token_grid(clip, 7) is None
+    assert wide > 1100  # a column more than without
+    seen = as_clip_sees(clip, read_image(image))
+    assert seen.size == clip.image_size
+
+
+def test_a_store_that_moved_is_named_and_found_again(train, image, tmp_path):
+    store = tmp_path / "old"
+    folder = train("moved", f"data.store_dir={store}")
+    shutil.move(store, tmp_path / "new")
+    command = [str(folder), "--image", str(image), "--prompt", "star"]
+    with pytest.raises(SystemExit, match=r"(?s)store of the run is not at .*data\.store_dir=DIR"):
+        main(command)
+    main([*command, f"data.store_dir={tmp_path / 'new'}"])
+    assert (folder / "pictures" / "explain_heart.png").exists()
+
+
+def test_a_run_that_is_not_whole(folder, image, tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no run folder"):
+        open_run(tmp_path)
+    for missing in ("sae", "latents.csv"):
+        part = tmp_path / missing
+        shutil.copytree(folder, part, ignore=shutil.ignore_patterns(missing))
+        with pytest.raises(SystemExit, match=f"has no {missing}: "):
+            main([str(part), "--image", str(image), "--prompt", "star"])
+
+
+def test_another_clip_than_the_one_it_was_made_for(folder):
+    balanced = "data.clip.pretrained.edition=balanced"
+    with pytest.raises(ValueError, match="was made for another CLIP"):
+        open_run(folder, [balanced])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "there is no prompt"),
+        (["--prompt", " "], "a prompt must hold words"),
+        (["--prompt", "star", "--top", "0"], "must be at least 1, got 0"),
+        (["--prompt", "star", "--output", "margin"], "compares classes"),
+        (["--prompt", "star", "--image", "nowhere.png"], "there is no image nowhere.png"),
+        (["--prompt", "star", "--image", str(ROOT / "README.md")], "is no image that can be read"),
+        (["--prompt", "star", "--image", str(ROOT)], "is no image that can be read"),
+    ],
+)
+def test_what_the_user_can_mend_ends_in_one_message(folder, image, words, message):
+    with pytest.raises(SystemExit, match=message):
+        main([str(folder), "--image", str(image), *words])
+
+
+def test_a_damaged_image(image, tmp_path):
+    (tmp_path / "half.png").write_bytes(image.read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"half\.png is (damaged|no image)"):
+        read_image(tmp_path / "half.png")

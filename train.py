@@ -1,0 +1,81 @@
+"""Trains a sparse autoencoder on a CLIP layer. `python train.py --help` tells what can be set."""
+
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+
+def run(cfg: DictConfig) -> None:
+    """Builds what the config names, and fits or validates."""
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    datamodule: LightningDataModule = instantiate(cfg.data)
+    module: LightningModule = instantiate(cfg.module)
+    callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
+    loggers: list[Logger] = [instantiate(node) for node in (cfg.logger or {}).values()]
+    trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers or False)
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    for logger in loggers:
+        logger.log_hyperparams(config)
+    try:
+        task = getattr(trainer, cfg.task)
+        task(module, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+    except SystemExit:  # what Lightning makes of Ctrl-C and SIGTERM
+        print(_how_to_resume(Path(cfg.run_dir)), file=sys.stderr)
+        raise
+    finally:
+        _finish(loggers)
+
+
+def _how_to_resume(folder: Path) -> str:
+    """The command that goes on after an interrupt."""
+    last = folder / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        return "\nStopped before the first checkpoint: run the same command again; what is captured stays."
+    given = [word for word in HydraConfig.get().overrides.task if not word.startswith("ckpt_path=")]
+    words = ["python", sys.argv[0], *given, f"ckpt_path={last}", f"hydra.run.dir={folder}"]
+    return f"\nStopped. To go on from the last validation pass:\n  {shlex.join(words)}"
+
+
+def _finish(loggers: Iterable[Logger]) -> None:
+    """Closes the runs that stay open in a tracker, so that the jobs of a multirun do not merge."""
+    for logger in loggers:
+        if finish := getattr(logger, "finish", None):
+            finish()
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong below the frames that `instantiate` wraps around it."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Runs one job; what the user can mend ends in one message instead of a traceback."""
+    try:
+        run(cfg)
+    except (ValueError, OSError, InstantiationException, MisconfigurationException) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        cause = _cause(error)
+        sys.exit(f"\n{type(cause).__name__}: {cause}\n(HYDRA_FULL_ERROR=1 shows where.)")
+
+
+warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # of torch about Lightning, once per process
+
+if __name__ == "__main__":
+    main()
