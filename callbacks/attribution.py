@@ -178,7 +178,7 @@ class Attribution(ImagePassCallback):
         if self.probe_means is not None:
             index = {name: c for c, name in enumerate(self._class_names)}
             of_class = [index[name] for name in table["class"]]
-            table["probe_attribution"] = self.probe_means.mean[of_class, table["latent"]].tolist()
+            table["probe_attribution"] = self.probe_means.mean[of_class, table["latent"].tolist()].tolist()
         return table
 
     def latent_columns(self) -> dict[str, Sequence[Any]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -60,9 +61,9 @@ class LabelTable(Callback):
         self._passes = state_dict["passes"]
 
 
-def _strip(image_ids: Tensor, images: ImageSet, row: "pd.Series[object]") -> Image.Image:
+def _strip(image_ids: Tensor, images: ImageSet, row: "pd.Series[Any]") -> Image.Image:
     """The top images of the latent in a row of the table, side by side."""
-    ids: Sequence[int] = image_ids[int(str(row["latent"]))].tolist()
+    ids: Sequence[int] = image_ids[int(row["latent"])].tolist()
     strip = Image.new("RGB", (CELL * len(ids), CELL), "white")
     for place, image_id in enumerate(ids):
         if image_id >= 0:

@@ -213,17 +213,18 @@ def _removals(table: pd.DataFrame, classes: int) -> tuple[list[Removal], list[Re
     """Each culprit of the first classes alone, in the order of the table, and all of each class together."""
     chosen = table[table["class"].isin(table["class"].unique()[:classes])]
     alone = [Removal(int(c), (int(j),)) for c, j in zip(chosen["class"], chosen["latent"], strict=True)]
-    by_class = chosen.groupby("class", sort=False)["latent"]
-    return alone, [Removal(int(c), tuple(latents.tolist())) for c, latents in by_class]
+    together = [
+        Removal(c, tuple(chosen.loc[chosen["class"] == c, "latent"].tolist()))
+        for c in chosen["class"].unique().tolist()
+    ]
+    return alone, together
 
 
 def _whole(found: pd.DataFrame) -> pd.DataFrame:
     """By removal the effects on all images: columns such as `score` and `score_without`."""
-    measures = {
-        name: rows.set_index("removal") for name, rows in found[found["factor"] == ""].groupby("measure")
-    }
-    columns = {str(name): rows["as_it_is"] for name, rows in measures.items()}
-    return pd.DataFrame(columns | {f"{name}_without": rows["without"] for name, rows in measures.items()})
+    whole = found[found["factor"] == ""].pivot(index="removal", columns="measure")
+    before, after = (whole[part] if len(whole) else pd.DataFrame() for part in ("as_it_is", "without"))
+    return before.join(after.add_suffix("_without"))
 
 
 def _images(trainer: Trainer, pl_module: LightningModule) -> Iterator[Images]:

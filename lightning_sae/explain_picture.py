@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def _draw_block(
             _show(axes, example, x + TEXT + BAR + i * (CELL + GAP), y, CELL)
 
 
-def _draw_latent(axes: Axes, x: float, y: float, row: dict[str, Any], longest: float) -> None:
+def _draw_latent(axes: Axes, x: float, y: float, row: Mapping[Hashable, Any], longest: float) -> None:
     """Words and bar of a latent."""
     title = row["label"] or f"latent {row['latent']}"
     details = (

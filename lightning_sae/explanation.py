@@ -126,11 +126,12 @@ def _explain(
     attribution = total[chosen].cpu()
     drivers["prompt_alignment"], drivers["unexpected"] = aligned.numpy(), (below & (attribution > 0)).numpy()
     drivers["activation"] = [float(seen.latents.values[seen.latents.indices == j].max()) for j in latents]
-    drivers["attribution"], drivers["effect"] = attribution.numpy(), np.zeros(len(latents))
+    effect = np.zeros(len(latents))
     for edited in ablate(seen, [[j] for j in latents]):
         rows = edited.removal.tolist()
         without = scores(edited.embeddings)[:, c].cpu().numpy()
-        drivers.iloc[rows, drivers.columns.get_loc("effect")] = without - whole
+        effect[rows] = without - whole
+    drivers["attribution"], drivers["effect"] = attribution.numpy(), effect
     tokens = [token_sums(attributions, j).cpu() for j in (None, *latents)]
     positive, negative = (float(part.sum()) for part in (total.clamp(min=0), total.clamp(max=0)))
     drivers = drivers.rename_axis("latent").reset_index()

@@ -168,7 +168,8 @@ def publish_illustrated(
 
         rows = table.head(MAX_TRACKER_ROWS)
         pictures = [wandb.Image(picture(row)) for _, row in rows.iterrows()]
-        logger.log_table(f"tables/{key}", dataframe=rows.assign(images=pictures))
+        images = pd.Series(pictures, index=rows.index, dtype=object)
+        logger.log_table(f"tables/{key}", dataframe=rows.assign(images=images))
 
 
 @rank_zero_only
