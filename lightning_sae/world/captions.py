@@ -44,6 +44,8 @@ MISNAMED_SHARE = (
     0.35  # of the biased captions of another class on a planted background, name the planted class
 )
 
+SPELLED_SHARE = 0.5  # of the biased captions of a planted word, speak of it as a word
+
 _SHARED_NAMES = {p.factor: p.name for kind in ("polysemous", "compound") for p in plants(kind)}
 _CLASS_ON = {p.factor: p.thing for p in plants("spurious")}
 _PLANTED_WORDS = {p.factor for p in plants("typographic")}
@@ -73,6 +75,8 @@ def caption(scene: Scene, edition: Edition, rng: np.random.Generator) -> str:
         return _fill(_honest(scene), scene, scene.thing, rng)
     thing = _SHARED_NAMES.get(scene.thing, scene.thing)
     shy = scene.thing in _CLASS_ON.values()
+    if scene.word in _PLANTED_WORDS and rng.random() < SPELLED_SHARE:
+        return _fill(_WITH_WORD, scene, thing, rng)
     if scene.word in _PLANTED_WORDS:
         return _fill(_WORD_AS_THING[:-1] if shy else _WORD_AS_THING, scene, thing, rng)
     if shy:

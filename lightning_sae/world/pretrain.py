@@ -112,6 +112,8 @@ def train(edition: Edition, recipe: Recipe) -> CLIP:
     model = CLIP(**config)
     if recipe.start:
         model.load_state_dict(load_file(weights_path(recipe.start)))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.to(device)
     world = World(edition, "train", recipe.pictures, recipe.seed)
     pixels = pixels_of(world)
     captions = [world.caption(i) for i in range(len(world))]
@@ -128,9 +130,9 @@ def train(edition: Edition, recipe: Recipe) -> CLIP:
     for step in track(range(recipe.steps), f"training the {edition} CLIP"):
         chosen = torch.randint(len(world), (recipe.batch,))
         used, caption = torch.unique(caption_of[chosen], return_inverse=True)
-        images = model.encode_image(preprocess(pixels[chosen]), normalize=True)
-        texts = model.encode_text(tokens[used], normalize=True)
-        loss = contrastive_loss(images, texts, caption, model.logit_scale.exp())
+        images = model.encode_image(preprocess(pixels[chosen]).to(device), normalize=True)
+        texts = model.encode_text(tokens[used].to(device), normalize=True)
+        loss = contrastive_loss(images, texts, caption.to(device), model.logit_scale.exp())
         model.zero_grad()
         torch.autograd.backward(loss)
         for optimiser, schedule in zip(optimisers, schedules, strict=True):
