@@ -9,15 +9,19 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 
 from callbacks.alignment import Alignment
 from callbacks.attribution import Attribution
+from callbacks.faithfulness import Faithfulness
 from callbacks.gallery import Gallery
 from callbacks.latent_table import LatentTable
+from callbacks.quality import Quality
 from callbacks.reliance import UnexpectedReliance
 from callbacks.save_sae import SaveSAE
 from callbacks.spliced_accuracy import SplicedAccuracy
 from callbacks.summary import Summary
+from callbacks.truth import Truth
 from lightning_sae.clip import load_clip
 from lightning_sae.data import ActivationDataModule, WorldImages
 from lightning_sae.labels import Vocabulary
+from lightning_sae.methods import Ablation, ActGrad
 from lightning_sae.module import SAEModule
 from lightning_sae.sae import TopK
 from lightning_sae.tracking import RunCSVLogger
@@ -37,9 +41,12 @@ class Run(NamedTuple):
 def all_callbacks() -> dict[str, Callback]:
     return {
         "alignment": Alignment(Vocabulary()),
+        "quality": Quality(),
+        "truth": Truth(min_images=5, ks=[1, 4]),
         "attribution": Attribution(),
         "spliced_accuracy": SplicedAccuracy({"colour": ["{}"]}, min_group=1),
         "reliance": UnexpectedReliance(min_images=3, draws=100),
+        "faithfulness": Faithfulness({"act_grad": ActGrad(), "ablation": Ablation()}, n_images=12, steps=4),
         "gallery": Gallery(rows=3, images=4, every=2),
         "latent_table": LatentTable(),
         "save_sae": SaveSAE(),
