@@ -5,11 +5,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.func import jvp, vmap
-from torchmetrics import Metric
 
 from lightning_sae.attribution import TailFunction, attribute
 from lightning_sae.last_layer import LastLayer
 from lightning_sae.methods import Explained
+from lightning_sae.metrics.shaped import ShapedMetric
 from lightning_sae.sae.kernels import Pattern, bag
 from lightning_sae.scores import ClassScores
 from lightning_sae.types import SparseLatents
@@ -74,7 +74,7 @@ def _reverse(explained: Explained, scores: ClassScores) -> Tensor:
     return torch.stack([attribute(explained.latents, explained.W_dec, g) for g in pulled], 1)
 
 
-class MeanOverImages(Metric):
+class MeanOverImages(ShapedMetric):
     """Mean attribution of every latent to the score of every class, over all images: each counts for each.
 
     Made by `mean_over_images`; this one runs `attribute_classes` on a few images at a time.

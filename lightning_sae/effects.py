@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from lightning_sae.methods import Explained
+from lightning_sae.metrics.shaped import ShapedMetric
 from lightning_sae.scores import ClassScores
 
 
@@ -107,7 +107,7 @@ class Effects(NamedTuple):
     held: Tensor
 
 
-class AblationEffects(Metric):
+class AblationEffects(ShapedMetric):
     """Removes sets of latents from images, each on its own, and keeps what that does to a class.
 
     Only images on which a set is active are run again. Memory grows with removals x images, in bytes.
@@ -169,15 +169,13 @@ class AblationEffects(Metric):
             self.changes.index_add_(0, removal, change.double())
 
     def compute(self) -> Effects:
-        """As `effects`, but torchmetrics drops the shape of tensors with a single element."""
+        """The effects so far, of all ranks."""
         score, without = self.sums / self.counts, (self.sums + self.changes) / self.counts
         return Effects(self.counts, score, without, self.predicted, self.held.bool())
 
     def effects(self) -> Effects:
         """The effects so far, of all ranks, on the CPU."""
-        m, n = self.held.shape
-        shapes = ((m,), (m,), (m,), (n,), (m, n))
-        return Effects(*(part.view(s).cpu() for part, s in zip(self.compute(), shapes, strict=True)))
+        return Effects(*(part.cpu() for part in self.compute()))
 
 
 def effects_table(

@@ -11,6 +11,7 @@ from typing import get_args
 
 from hydra.errors import InstantiationException
 from PIL import Image, UnidentifiedImageError
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -43,9 +44,10 @@ def driver_table(explanation: PromptExplanation, output: str) -> Table:
     """The explanation for the terminal; what is unexpected stands in red."""
     title = f"{escape(explanation.prompt)}: {output} {explanation.score:.3g}"
     caption = f"all active latents: {explanation.positive:+.3g} and {explanation.negative:+.3g}"
-    table = Table("latent", title=title, caption=caption)
+    narrow = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "show_edge": False}  # 80 columns are enough
+    table = Table("latent", title=title, caption=caption, **narrow)  # type: ignore[arg-type]
     table.add_column("label", no_wrap=True)
-    for name in ("alignment", "to prompt", "activation", "attribution", "effect"):
+    for name in ("alignment", "to\nprompt", "activation", "attribution", "effect"):
         table.add_column(name, justify="right")
     for row in explanation.drivers.to_dict("records"):
         numbers = [f"{row[key]:.2f}" for key in ("alignment", "prompt_alignment", "activation")]

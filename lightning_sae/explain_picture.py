@@ -17,7 +17,8 @@ from lightning_sae.explanation import PromptExplanation
 from lightning_sae.run_folder import RunFolder
 
 CELL, GAP, BIG = 64, 6, 200  # pixels: a thumbnail, the space between two, the image itself
-MARGIN, TEXT, BAR, HEAD = 20, 300, 120, 44  # left of all, a latent's words, its bar, a prompt's title
+BELOW = 50  # under the image: its score, and the masses of the latents
+MARGIN, TEXT, BAR, HEAD = 20, 320, 120, 44  # left of all, a latent's words, its bar, a prompt's title
 EXAMPLES = 6
 LEGEND = (
     "orange raises the score, purple lowers it; without: change of the score when the latent is removed; "
@@ -41,7 +42,7 @@ def draw_explanation(
     shape = token_grid(run.data.clip, explanations[0].tokens.shape[1])
     left = MARGIN + BIG + 2 * GAP
     width = left + (CELL + 2 * GAP) * (shape is not None) + TEXT + BAR + EXAMPLES * (CELL + GAP) + MARGIN
-    beside = (BIG + 32) * (1 if shape is None else 2)
+    beside = (BIG + BELOW) * (1 if shape is None else 2)
     heights = [HEAD + max(len(e.drivers) * (CELL + GAP), beside) + MARGIN for e in explanations]
     height = sum(heights) + MARGIN
     figure = Figure(figsize=(width / 100, height / 100))
@@ -90,15 +91,14 @@ def _draw_block(
     output: str,
 ) -> None:
     axes.text(MARGIN, top + 28, explanation.prompt, fontsize=14, weight="bold", color=INK)
-    signs = (
-        f"{output} {explanation.score:.3g}: latents {explanation.positive:+.3g} {explanation.negative:+.3g}"
-    )
+    signs = f"latents: {explanation.positive:+.3g} {explanation.negative:+.3g}"
+    score = f"{output} {explanation.score:.3g}"
     top += HEAD
-    below = top + BIG + 16
-    axes.text(MARGIN, below, signs, fontsize=9, color=GREY, va="center")
+    for line, text in enumerate((score, signs)):
+        axes.text(MARGIN, top + BIG + 18 + 18 * line, text, fontsize=9, color=GREY)
     _show(axes, picture, MARGIN, top, BIG)
     if shape is not None:
-        _show_places(axes, picture, MARGIN, below + 16, BIG, _places(explanation.tokens[:1], shape)[0])
+        _show_places(axes, picture, MARGIN, top + BIG + BELOW, BIG, _places(explanation.tokens[:1], shape)[0])
         maps = _places(explanation.tokens[1:], shape)
     longest = float(explanation.drivers["attribution"].abs().max()) or 1.0
     for place, row in enumerate(explanation.drivers.to_dict("records")):

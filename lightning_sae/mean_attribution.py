@@ -5,9 +5,9 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
-from torchmetrics import Metric
 
 from lightning_sae.attribution import Remainder
+from lightning_sae.metrics.shaped import ShapedMetric
 from lightning_sae.types import SparseLatents
 
 
@@ -58,7 +58,7 @@ class AttributionMeans(NamedTuple):
         return type(self)(*means)._replace(counts=self.counts.sum()[None])
 
 
-class MeanAttribution(Metric):
+class MeanAttribution(ShapedMetric):
     """Mean attribution per class and latent, streaming: an update costs as much as there are active latents.
 
     Args:

@@ -3,17 +3,20 @@
 import runpy
 import shutil
 import sys
+from io import StringIO
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from torch.nn.functional import normalize
 
 from lightning_sae.clip import splice
-from lightning_sae.explain import main, read_image
+from lightning_sae.explain import driver_table, main, read_image
 from lightning_sae.explain_picture import as_clip_sees, token_grid
-from lightning_sae.explanation import explain
+from lightning_sae.explanation import PromptExplanation, explain
 from lightning_sae.run_folder import open_run
 from lightning_sae.significance import random_image_sets
 from lightning_sae.world import World
@@ -163,6 +166,17 @@ def test_the_command_prints_tables_and_writes_a_picture(folder, image, capsys):
     assert str(path) in said
     assert Image.open(path).size[1] > 400
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_the_table_fits_a_terminal_of_80_columns():
+    row = {"latent": 12345, "label": "the word umbrella", "alignment": -0.1, "prompt_alignment": -0.1}
+    row |= {"activation": 15.2, "attribution": -0.0123, "effect": -0.0123, "unexpected": False}
+    found = PromptExplanation("star", 0.9, 0.1, -0.1, pd.DataFrame([row]), torch.zeros(2, 1))
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(driver_table(found, "logit"))
+    said = console.export_text()
+    assert "…" not in said
+    assert {"alignment", "activation", "attribution", "effect"} <= set(said.split())
 
 
 def test_heatmaps_where_tokens_are_places(patches, image, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import binom, chisquare, false_discovery_control
 from torch.nn.functional import normalize
 
-from lightning_sae.alignment import best_labels, concept_vectors
+from lightning_sae.alignment import alignment_scores, best_labels, concept_vectors
 from lightning_sae.metrics import top_images
 from lightning_sae.reliance import calibrated_threshold
 from lightning_sae.significance import (
@@ -106,6 +106,21 @@ def test_labels_of_shuffled_data_have_uniform_p_values(judge, n):
         low, high = binom.interval(0.999, int(effective), alpha)
         assert low / int(effective) <= float((p <= alpha).double().mean()) <= high / int(effective)
     assert not significant(p).any()
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_as_many_shuffled_latents_reach_the_threshold_of_unexpected_as_it_claims(judge, n):
+    """Latents that fire at random: one in a hundred means a text by chance, above its 99 % quantile."""
+    embeddings, texts, empty = judge
+    draws, d_sae = 4000, 1500
+    noise = torch.rand(300, d_sae, generator=torch.Generator().manual_seed(8))
+    _, top = top_images(SparseLatents.from_dense(noise), torch.arange(300), n)
+    scores = alignment_scores(concept_vectors(top, embeddings), texts, empty)
+    for quantile in (0.99, 0.95, 0.5):
+        reached = (scores > calibrated_threshold(*judge, n, quantile, draws)).double().mean(0)
+        effective = d_sae * draws // (d_sae + draws)
+        low, high = binom.interval(1 - 1e-3 / len(texts), effective, 1 - quantile)
+        assert low / effective <= float(reached.min()) <= float(reached.max()) <= high / effective
 
 
 def test_a_planted_concept_is_significant():

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from lightning_sae.metrics.shaped import ShapedMetric
 from lightning_sae.types import SparseLatents
 
 
@@ -108,7 +109,7 @@ class L0(Metric):
         return self.active.double() / self.tokens
 
 
-class Density(Metric):
+class Density(ShapedMetric):
     """`density` over all batches and ranks.
 
     Args:

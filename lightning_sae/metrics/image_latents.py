@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from lightning_sae.metrics.shaped import ShapedMetric
 from lightning_sae.types import SparseLatents
 
 
@@ -37,7 +37,7 @@ def max_over_tokens(latents: SparseLatents, image_ids: Tensor) -> tuple[SparseLa
     return SparseLatents(values, keys % latents.d_sae, offsets, latents.d_sae), ids
 
 
-class ImageLatents(Metric):
+class ImageLatents(ShapedMetric):
     """`max_over_tokens` over all batches and ranks: the sparse latents of every image of a pass.
 
     It keeps the active latents of each batch, after the maximum over tokens: for one token per image `k`
@@ -80,7 +80,5 @@ class ImageLatents(Metric):
 
     def latents(self) -> tuple[SparseLatents, Tensor]:
         """Latents of `n` images, a row each, and their ids `[n]`, ascending; on all ranks or on none."""
-        values, indices, offsets, ids = (
-            part.view(-1) for part in self.compute()
-        )  # a single one came as scalar
+        values, indices, offsets, ids = self.compute()
         return SparseLatents(values, indices, offsets, self.d_sae), ids

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag, normalize
-from torchmetrics import Metric
 
 from lightning_sae.metrics.image_latents import max_over_tokens
+from lightning_sae.metrics.shaped import ShapedMetric
 from lightning_sae.types import SparseLatents
 
 
@@ -36,7 +36,7 @@ def monosemanticity(latents: SparseLatents, embeddings: Tensor) -> Tensor:
     return score
 
 
-class MonoSemanticity(Metric):
+class MonoSemanticity(ShapedMetric):
     """`monosemanticity` over all batches and ranks, each of which has whole images.
 
     Cost grows with the number of active latents, memory with `d_sae * d`.

@@ -2,8 +2,8 @@
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from lightning_sae.metrics.shaped import ShapedMetric
 from lightning_sae.types import SparseLatents
 
 
@@ -69,7 +69,7 @@ def rank_candidates(
     return latent[keep], rank[keep], image[order][keep], value[keep]
 
 
-class TopImages(Metric):
+class TopImages(ShapedMetric):
     """`top_images` over all batches and ranks; the tokens of an image may be spread over batches.
 
     Args:

@@ -141,7 +141,10 @@ def test_attribution_over_all_classes_counts_every_image_for_each(fit, tmp_path)
     assert attribution.means.counts.tolist() == [160] * len(run.data.class_names)
 
 
-NAMES = "alignment quality truth attribution spliced_accuracy reliance faithfulness gallery latent_table save_sae summary"
+NAMES = (
+    "alignment quality truth attribution spliced_accuracy reliance faithfulness "
+    "gallery latent_table save_sae summary"
+)
 
 
 @pytest.mark.parametrize("name", NAMES.split())
