@@ -126,7 +126,7 @@ class ClassScores:
                 self.bias = self.weight.new_zeros(len(classes))
         if not self.linear and len(self.weight) < 2:
             raise ValueError(
-                f"output {output!r} compares classes: pass all of them (two or more) and targets"
+                f"output {output!r} compares classes, and there is one: name more, or take cosine or logit"
             )
 
     @property

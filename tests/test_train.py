@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
+from lightning_sae.world import World
+
 ROOT = Path(__file__).parents[1]
 SMALL = [
     *("data.n_train=256", "data.n_val=160", "data.n_test=1", "data.n_probe=24", "data.batch_size=64"),
@@ -30,8 +32,8 @@ def store(tmp_path_factory):
 def train(store, monkeypatch):
     """Runs train.py with a small setting and some overrides."""
 
-    def train(folder, *overrides):
-        given = [*SMALL, f"data.store_dir={store}", "logger=csv", f"hydra.run.dir={folder}", *overrides]
+    def train(folder, *overrides, small=SMALL):
+        given = [*small, f"data.store_dir={store}", "logger=csv", f"hydra.run.dir={folder}", *overrides]
         monkeypatch.setattr(sys, "argv", ["train.py", *given])
         runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
         return folder
@@ -100,6 +102,20 @@ def test_two_processes_log_what_one_logged(train, store, tmp_path):
     for name in ("latents", "truth", "attribution", "reliance", "reliance_groups", "faithfulness"):
         one, both = (pd.read_csv(folder / f"{name}.csv") for folder in (run, tmp_path / "two"))
         pd.testing.assert_frame_equal(both, one, rtol=1e-3, atol=1e-4)
+
+
+def test_one_class_and_one_latent(train, tmp_path):
+    world = World("biased", "test", 60)
+    (tmp_path / "images" / "star").mkdir(parents=True)
+    for i in range(60):
+        world.image(i).save(tmp_path / "images" / "star" / f"{i}.png")
+    small = [word for word in SMALL if not word.startswith("data.n_t") and "n_val" not in word]
+    data = ["data=image_folder", f"data.root={tmp_path / 'images'}", "data.batch_size=32"]
+    attribution = ["output=cosine", "over=all", "prompts=[star]"]
+    given = [*data, "sae.d_sae=1", "sae.k=1", *(f"callbacks.attribution.{key}" for key in attribution)]
+    folder = train(tmp_path / "run", *given, small=small)
+    assert pd.read_csv(folder / "attribution.csv")["class"].tolist() == ["star"]
+    assert len(pd.read_csv(folder / "prompts.csv")) == len(pd.read_csv(folder / "latents.csv")) == 1
 
 
 def test_last_ckpt_is_the_last_also_when_it_is_not_the_best(train, tmp_path):

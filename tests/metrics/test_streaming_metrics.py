@@ -7,7 +7,17 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_sae.metrics import FVU, L0, Cosine, Density, TopImages, density_histogram, density_quantiles
+from lightning_sae.mean_attribution import MeanAttribution
+from lightning_sae.metrics import (
+    FVU,
+    L0,
+    Cosine,
+    Density,
+    MonoSemanticity,
+    TopImages,
+    density_histogram,
+    density_quantiles,
+)
 from lightning_sae.types import SparseLatents
 
 N, D_IN, D_SAE, TOP = 230, 5, 17, 4
@@ -141,3 +151,24 @@ def test_density_numbers() -> None:
     assert density_histogram(density, [-4, -2.5, -1, 0]).tolist() == [1, 1, 1]
     assert density_quantiles(density, [0, 1]).tolist() == pytest.approx([1e-3, 1])
     assert density_quantiles(torch.zeros(3), [0.1, 0.9]).tolist() == [0, 0]
+
+
+def test_one_latent_keeps_its_shape() -> None:
+    latents, ids = SparseLatents.from_dense(torch.tensor([[2.0], [0.0], [1.0]])), torch.arange(3)
+    density, top, score = Density(1), TopImages(1, 1), MonoSemanticity(1, 2)
+    for metric, given in ((density, ()), (top, (ids,)), (score, (ids, torch.eye(3)[:, :2]))):
+        metric.update(latents, *given)
+        assert metric.compute() is metric.compute()  # torchmetrics' cache
+    assert density.compute().tolist() == [2 / 3]
+    assert [part.tolist() for part in top.compute()] == [[[2.0]], [[0]]]
+    assert score.compute().shape == (1,)
+
+
+def test_results_do_not_change_with_later_updates() -> None:
+    metric = MeanAttribution(n_classes=1, d_sae=1)
+    latents, one = SparseLatents.from_dense(torch.tensor([[2.0]])), torch.zeros(1, dtype=torch.int64)
+    metric.update(latents, torch.tensor([3.0]), one)
+    before = metric.compute()
+    metric.update(latents, torch.tensor([5.0]), one)
+    assert (before.mean.tolist(), before.counts.tolist()) == ([[3.0]], [1])
+    assert (metric.compute().mean.tolist(), metric.compute().counts.tolist()) == ([[4.0]], [2])

@@ -1,0 +1,64 @@
+"""A short edition of each benchmark, for correctness: figures come from the long ones."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHORT = [
+    *("data.n_train=256", "data.n_val=160", "data.n_test=120", "data.n_probe=24", "data.batch_size=64"),
+    *("sae.d_sae=64", "sae.k=4", "module.decay_fraction=0", "trainer.accelerator=cpu", "logger=csv"),
+    *("trainer.max_steps=4", "trainer.val_check_interval=4", "callbacks.reliance.draws=50"),
+]
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def benchmark(runs):
+    def benchmark(name, *arguments):
+        command = [sys.executable, f"benchmarks/{name}.py", *arguments]
+        environment = {**os.environ, "XDG_CACHE_HOME": str(runs / "cache")}
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=250, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return benchmark
+
+
+def test_attribution(benchmark):
+    said = benchmark("attribution", "--short")
+    assert "last layer, closed form" in said
+    assert "from sums" in said
+
+
+@pytest.mark.slow
+def test_interpretability_cost(benchmark):
+    said = benchmark("interpretability_cost", "--short", "--no-growth", "--steps", "3")
+    assert "added to an epoch" in said
+    assert "quality" in said
+
+
+@pytest.mark.slow
+def test_first_light_and_reliance_share_their_runs(benchmark, runs):
+    said = benchmark("first_light", "--seeds", "0", "--out", str(runs), *SHORT)
+    assert "unexpected share" in said
+    said = benchmark("reliance", "--seeds", "0", "--runs", str(runs))
+    assert "mean average precision" in said
+    assert (runs / "reliance_cases.csv").exists()
+
+
+@pytest.mark.slow
+def test_faithfulness(benchmark, runs):
+    said = benchmark("faithfulness", "--images", "24", "--out", str(runs), *SHORT)
+    assert said.count("integrated_gradients > random") == 2
