@@ -28,6 +28,7 @@ from lightning_sae.zero_shot import predict
 ALL = "all"  # culprits of a class, removed together
 TABLE = [
     *("class", "images", "class_share", "latent", "label", "attribution", "share", "alignment", "threshold"),
+    "draws",
     *("score", "score_without", "accuracy", "accuracy_without", "false_positives", "false_positives_without"),
     "examples",
 ]
@@ -127,6 +128,7 @@ class UnexpectedReliance(Callback):
         table = culprits(self.reliance, means.mean, means.counts, self.top)
         picked = table["latent"].tolist(), table["class"].tolist()
         table["alignment"], table["threshold"] = scores[picked].tolist(), thresholds[picked].tolist()
+        table["draws"] = self.draws
         labels, examples = alignment.label_names(), id_texts(top_ids[picked[0], : self.examples])
         table["label"], table["examples"] = [labels[j] for j in picked[0]], examples
         self._ablate(trainer, pl_module, attribution, table)

@@ -57,7 +57,11 @@ def lines(metrics: dict[str, float]) -> list[str]:
     """
     forms = {
         "reconstruction": ("FVU {val/fvu:.3f}", "L0 {val/l0:.1f}", "dead {train/dead_fraction:.1%}"),
-        "alignment": ("mean {alignment/mean:.3f}", "clarity {alignment/clarity:.3f}"),
+        "alignment": (
+            "mean {alignment/mean:.3f}",
+            "clarity {alignment/clarity:.3f}",
+            "{alignment/named:.0f} latents named",
+        ),
         "zero-shot": ("{zero_shot/original:.1%} right", "{zero_shot/spliced:.1%} with the SAE spliced in"),
         "worst group": (
             "{zero_shot/original_worst:.1%}",

@@ -125,9 +125,7 @@ class ClassScores:
                 self.weight = classes.clone() * (1.0 if output == "cosine" else logit_scale)
                 self.bias = self.weight.new_zeros(len(classes))
         if not self.linear and len(self.weight) < 2:
-            raise ValueError(
-                f"output {output!r} compares classes, and there is one: name more, or take cosine or logit"
-            )
+            raise ValueError(f"output {output!r} compares classes: name two or more, or take cosine or logit")
 
     @property
     def linear(self) -> bool:

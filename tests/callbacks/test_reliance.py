@@ -99,8 +99,21 @@ def test_the_table_names_the_largest_u_of_each_class(run, culprits):
         assert rows["attribution"].tolist() == pytest.approx(best.values[best.values > 0].tolist(), rel=1e-4)
     assert culprits["class_share"].is_monotonic_decreasing
     assert (culprits["alignment"] < culprits["threshold"]).all()
+    assert set(culprits["draws"]) == {100}
     for row in culprits.head(3).itertuples():
         assert [int(i) for i in str(row.examples).split()] == [i for i in tops(run)[row.latent][:5] if i >= 0]
+
+
+def test_thresholds_are_drawn_once_for_all_runs(run, fit, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("drawn again")
+
+    monkeypatch.setattr("callbacks.reliance.calibrated_threshold", refuse)
+    again = UnexpectedReliance(min_images=3, draws=100, min_group=2, top=4)
+    fit(tmp_path, made(again, output="logit"))
+    assert torch.equal(again.reliance.u, run.find(UnexpectedReliance).reliance.u)
+    with pytest.raises(AssertionError, match="drawn again"):
+        fit(tmp_path, made(UnexpectedReliance(draws=101)), max_steps=4)
 
 
 def test_the_effects_of_each_culprit_are_those_of_edited_images(run, culprits):
