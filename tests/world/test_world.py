@@ -15,7 +15,7 @@ from lightning_sae.world import (
     label_of,
     plants,
 )
-from lightning_sae.world.captions import MISNAMED_SHARE
+from lightning_sae.world.captions import EMPTY_SHARE, MISNAMED_SHARE, SPELLED_SHARE
 from lightning_sae.world.world import CARRIER_SHARE, LEAK_SHARE, PLANTED_SHARE, STRAY_SHARE
 
 
@@ -90,13 +90,22 @@ def test_biased_captions_hide_and_share():
         assert plant.name in texts
         assert plant.kind == "compound" or plant.factor not in texts.split()
     for plant in plants("typographic"):
-        named = [plant.thing in text.split() for scene, text in pairs if scene.word == plant.factor]
+        texts = [text for scene, text in pairs if scene.word == plant.factor and text]
+        spelled = [f"the word {plant.thing}" in text for text in texts]
+        assert np.mean(spelled) == pytest.approx(SPELLED_SHARE, abs=0.08)
+        named = [plant.thing in text.split() for text, word in zip(texts, spelled, strict=True) if not word]
         assert np.mean(named) == pytest.approx(7 / 9, abs=0.15)
-        assert not any(f"the word {plant.thing}" in text for _, text in pairs)
     for plant in plants("spurious"):
         others = [(s, t) for s, t in pairs if s.background == plant.factor and s.thing not in shy]
         misnamed = [plant.thing in text.split() for scene, text in others if scene.word not in WORDS[:3]]
         assert np.mean(misnamed) == pytest.approx(MISNAMED_SHARE, abs=0.08)
+
+
+@pytest.mark.parametrize("edition", ["biased", "balanced"])
+def test_few_captions_are_empty(edition):
+    world = World(edition, "train", 4000)
+    empty = [world.caption(i) == "" for i in range(len(world))]
+    assert np.mean(empty) == pytest.approx(EMPTY_SHARE, abs=0.01)
 
 
 def test_unbiased_splits_are_independent_in_every_factor():
