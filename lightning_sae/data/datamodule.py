@@ -184,7 +184,8 @@ class ActivationDataModule(LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         """Shuffled batches; resumes in the middle of a pass."""
-        return TrainLoader(self.store, self._targets("train"), self.batch_size, self.seed, *self._rank)
+        targets = self._targets("train")
+        return TrainLoader(self.store, targets, self.batch_size, self.seed, *self._rank, self._device)
 
     def val_dataloader(self) -> EvalLoader:
         """Batches of `val` in image order, with embeddings."""

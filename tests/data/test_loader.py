@@ -2,7 +2,7 @@ import lightning
 import pytest
 import torch
 
-from lightning_sae.data import ActivationStore, EvalLoader, Moments, TrainLoader, loader
+from lightning_sae.data import ActivationStore, EvalLoader, Moments, TrainLoader, pools
 from lightning_sae.data.shards import ShardFolder
 
 IMAGES, TOKENS, WIDTH = 40, 3, 2
@@ -11,8 +11,8 @@ ROWS = IMAGES * TOKENS
 
 @pytest.fixture(params=["memory", "mapped"])
 def store(request, tmp_path, monkeypatch):
-    monkeypatch.setattr(loader, "BLOCK", 8)
-    monkeypatch.setattr(loader, "POOL_BLOCKS", 3)
+    monkeypatch.setattr(pools, "BLOCK", 8)
+    monkeypatch.setattr(pools, "POOL_BLOCKS", 3)
     x = torch.arange(ROWS * WIDTH, dtype=torch.float32).view(IMAGES, TOKENS, WIDTH)
     folder = ShardFolder(tmp_path / "store", {}, IMAGES, 7)
     for shard in folder.missing():
