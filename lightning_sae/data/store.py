@@ -73,7 +73,7 @@ class ActivationStore:
         return (self._shards[0][1] if self.x is None else self.x).dtype
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Rows `start..stop-1`, `[stop - start, d_in]` in the stored type; a view unless shards meet there."""
+        """Rows `start..stop-1`, `[stop - start, d_in]` in the stored type; a view within one shard."""
         if self.x is not None:
             return self.x[start:stop]
         pieces = [
