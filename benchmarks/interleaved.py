@@ -28,7 +28,7 @@ def speed_table(title: str, unit: str, speeds: Mapping[str, float]) -> Table:
     table = Table("", unit, "share", title=title)
     first = next(iter(speeds.values()))
     for name, speed in speeds.items():
-        table.add_row(name, f"{speed:,.0f}", f"{speed / first:.2f}")
+        table.add_row(name, f"{speed:,.{1 if speed < 100 else 0}f}", f"{speed / first:.2f}")
     return table
 
 

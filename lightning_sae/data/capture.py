@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,20 @@ class _Capture:
         self.hooked = {hook: store for hook, store in hooked.items() if missing[store.folder]}
 
     def run(self, batch_size: int, num_workers: int | None) -> None:
-        """Fills every missing shard; no batch crosses shards, so that a resumed store has the same bytes."""
+        """Fills every missing shard; while one is written, the model is at work on the next."""
+        writing: Future[None] | None = None
+        with ThreadPoolExecutor(1) as writer:
+            for shard, parts in self._shards(batch_size, num_workers):
+                if writing:
+                    writing.result()  # no more than one shard waits to be written
+                writing = writer.submit(self._write, shard, parts)
+        if writing:
+            writing.result()
+
+    def _shards(
+        self, batch_size: int, num_workers: int | None
+    ) -> Iterator[tuple[int, list[dict[HookPoint | None, Tensor]]]]:
+        """The batches of each; none crosses shards, so that a resumed store has the same bytes."""
         shards = sorted({shard for shards in self.missing.values() for shard in shards})
         batches = [
             (shard, list(ids[start : start + batch_size]))
@@ -156,7 +170,7 @@ class _Capture:
                 parts.append(self._forward(shard, pixels, ids))
                 advance(len(ids))
                 if ids[-1] + 1 == self.own.images(shard).stop:
-                    self._write(shard, parts)
+                    yield shard, parts
                     parts = []
 
     @torch.inference_mode()
