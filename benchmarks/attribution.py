@@ -8,14 +8,13 @@ the largest attribution. Then the means over 1,024 images, of every class over a
 
 import argparse
 import json
-import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from interleaved import interleave
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -89,17 +88,6 @@ def means_of_each(explained: Explained, scores: ClassScores) -> Tensor:
         part = explained.images(start, min(start + 32, len(explained.x)))
         sums.index_add_(0, part.latents.indices, last.attribute(part, scores))
     return sums.T / len(explained.x)
-
-
-def interleave(ways: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, float]:
-    """Median seconds of each way."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(each) for name, each in seconds.items()}
 
 
 def table_of(title: str, ways: dict[str, Callable[[], Tensor]], repeats: int) -> Table:

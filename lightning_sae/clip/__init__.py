@@ -1,6 +1,6 @@
 """The frozen CLIP: loading, hook points (capture, splice) and the tail from a hook point to the embedding."""
 
-from lightning_sae.clip.hooks import capture, splice
+from lightning_sae.clip.hooks import activations_at, capture, splice
 from lightning_sae.clip.inspection import HookShape, inspect_hook_point
 from lightning_sae.clip.load import Clip, load_clip
 from lightning_sae.clip.tail import Tail, capture_context, make_tail
@@ -12,6 +12,7 @@ __all__ = [
     "HookShape",
     "Tail",
     "Tokens",
+    "activations_at",
     "capture",
     "capture_context",
     "inspect_hook_point",

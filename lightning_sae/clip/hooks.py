@@ -1,7 +1,7 @@
 """Reading and replacing activations, in a `with`: nothing is left behind."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,37 @@ def capture(clip: Clip, hook_points: Sequence[HookPoint]) -> Iterator[dict[HookP
         for hook_point in hook_points:
             stack.enter_context(visited(clip, hook_point, partial(activations.__setitem__, hook_point)))
         yield activations
+
+
+class _Seen(Exception):  # noqa: N818  # no error: it ends a forward
+    """All hook points have been reached."""
+
+
+def activations_at(clip: Clip, hook_points: Sequence[HookPoint], pixels: Tensor) -> dict[HookPoint, Tensor]:
+    """What `capture` keeps of images `[n, 3, H, W]`, by a forward that ends at the last of the hook points.
+
+    Returns:
+        Hook point -> selected tokens `[n, t, d_in]` in float32 or better, on the model's device, in the
+        caller's grad mode.
+
+    Raises:
+        ValueError: no hook points, a module that does not exist or that images never reach, a token rule that
+            does not fit.
+    """
+    seen: dict[HookPoint, Tensor] = {}
+
+    def visit(hook_point: HookPoint, x: Tensor) -> None:
+        seen[hook_point] = x
+        if len(seen) == len(hook_points):
+            raise _Seen
+
+    with ExitStack() as stack, suppress(_Seen):
+        for hook_point in hook_points:
+            stack.enter_context(visited(clip, hook_point, partial(visit, hook_point)))
+        clip.encode_image(pixels)
+        missed = ", ".join(str(hook_point) for hook_point in hook_points if hook_point not in seen)
+        raise ValueError(f"images never reach {missed or 'any hook point'}: name modules of `visual`")
+    return seen
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lightning_sae.clip.hooks import capture, splice
+from lightning_sae.clip.hooks import activations_at, splice
 from lightning_sae.clip.load import Clip, unit
 from lightning_sae.clip.tokens import HookPoint, find_module
 
@@ -133,8 +133,8 @@ def capture_context(
     """
     grid = HookPoint(hook_point.module, "all")
     wanted = {hook_point, grid} if tail.needs == "grid" else {hook_point}
-    with torch.inference_mode(False), torch.no_grad(), capture(clip, list(wanted)) as activations:
-        clip.encode_image(pixels)
+    with torch.inference_mode(False), torch.no_grad():
+        activations = activations_at(clip, list(wanted), pixels)
     context = {"nothing": None, "grid": activations.get(grid), "pixels": pixels}[tail.needs]
     return activations[hook_point], context
 

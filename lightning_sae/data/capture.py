@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import platformdirs
 import torch
 from filelock import FileLock
-from PIL import Image
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,10 +21,10 @@ from rich.progress import (
 )
 from rich.text import Text
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from lightning_sae.clip import Clip, HookPoint, capture
-from lightning_sae.data.images import BadImageError, ImageSet, describe_bad_images, digest, find_bad_images
+from lightning_sae.clip import Clip, HookPoint, activations_at, capture
+from lightning_sae.data.images import ImageSet, digest
+from lightning_sae.data.pixels import load_pixels
 from lightning_sae.data.shards import ShardFolder, flatten
 from lightning_sae.data.statistics import ActivationStatistics, Moments
 
@@ -60,12 +60,13 @@ def capture_store(
     dtype: str = "float32",
     batch_size: int = 256,
     shard_images: int = 1024,
-    num_workers: int = 0,
+    num_workers: int | None = None,
 ) -> Path:
     """Stores the final embeddings and targets of all images, and their activations at some hook points.
 
     What is already there is kept: only missing shards of missing sub-stores are made, all of them in one pass
-    of CLIP, on the device that `clip` is on. A second process that captures into the same folder waits.
+    of CLIP, on the device that `clip` is on; where the embeddings are there, it stops at the last hook point.
+    A second process that captures into the same folder waits.
 
     Args:
         images: one split.
@@ -75,7 +76,7 @@ def capture_store(
         dtype: `float32` or `float16` (half the size, 0.02 % off), of the activations.
         batch_size: images per forward pass.
         shard_images: images per file; a multiple of `batch_size` is fastest.
-        num_workers: processes that decode images.
+        num_workers: processes that decode images; `None` chooses (`default_workers`).
 
     Returns:
         The folder, with `images` and one sub-folder per hook point.
@@ -139,10 +140,22 @@ class _Capture:
     ) -> None:
         self.images, self.clip, self.own, self.missing, self.dtype = images, clip, own, missing, dtype
         self.hooked = {hook: store for hook, store in hooked.items() if missing[store.folder]}
-        self.device = clip.device
 
-    def run(self, batch_size: int, num_workers: int) -> None:
-        """Fills every missing shard; no batch crosses shards, so that a resumed store has the same bytes."""
+    def run(self, batch_size: int, num_workers: int | None) -> None:
+        """Fills every missing shard; while one is written, the model is at work on the next."""
+        writing: Future[None] | None = None
+        with ThreadPoolExecutor(1) as writer:
+            for shard, parts in self._shards(batch_size, num_workers):
+                if writing:
+                    writing.result()  # no more than one shard waits to be written
+                writing = writer.submit(self._write, shard, parts)
+        if writing:
+            writing.result()
+
+    def _shards(
+        self, batch_size: int, num_workers: int | None
+    ) -> Iterator[tuple[int, list[dict[HookPoint | None, Tensor]]]]:
+        """The batches of each; none crosses shards, so that a resumed store has the same bytes."""
         shards = sorted({shard for shards in self.missing.values() for shard in shards})
         batches = [
             (shard, list(ids[start : start + batch_size]))
@@ -151,36 +164,25 @@ class _Capture:
         ]
         parts = []
         title, total = f"capturing {self.images.identity()['name']}", sum(len(ids) for _, ids in batches)
+        decoded = load_pixels(self.images, self.clip, [ids for _, ids in batches], num_workers)
         with _progress(title, total) as advance:
-            for (shard, ids), pixels in zip(batches, self._pixels(batches, num_workers), strict=True):
-                parts.append(self._forward(pixels, ids))
+            for (shard, ids), pixels in zip(batches, decoded, strict=True):
+                parts.append(self._forward(shard, pixels, ids))
                 advance(len(ids))
                 if ids[-1] + 1 == self.own.images(shard).stop:
-                    self._write(shard, parts)
+                    yield shard, parts
                     parts = []
 
-    def _pixels(self, batches: list[tuple[int, list[int]]], num_workers: int) -> Iterator[Tensor]:
-        try:
-            yield from DataLoader(
-                _Pixels(self.images, self.clip.preprocess),
-                batch_sampler=[ids for _, ids in batches],
-                num_workers=num_workers,
-                pin_memory=self.device.type == "cuda",
-                generator=torch.Generator(),  # the global one decides the weights of the autoencoder
-            )
-        except BadImageError as first:
-            messages = list(find_bad_images(self.images).values()) or [str(first)]
-            raise BadImageError(
-                f"{describe_bad_images(messages, len(self.images))}\n"
-                "Repair or remove them, or leave them out with data.on_bad_image=skip"
-            ) from first
-
     @torch.inference_mode()
-    def _forward(self, pixels: Tensor, ids: list[int]) -> dict[HookPoint | None, Tensor]:
-        with capture(self.clip, list(self.hooked)) as seen:
-            embeddings = self.clip.encode_image(pixels.to(self.device, non_blocking=True))
-        parts: dict[HookPoint | None, Tensor] = {None: embeddings.float().cpu()}
-        for hook in self.hooked:
+    def _forward(self, shard: int, pixels: Tensor, ids: list[int]) -> dict[HookPoint | None, Tensor]:
+        hook_points, parts = list(self.hooked), dict[HookPoint | None, Tensor]()
+        pixels = pixels.to(self.clip.device, non_blocking=True)
+        if shard in self.missing[self.own.folder]:
+            with capture(self.clip, hook_points) as seen:
+                parts[None] = self.clip.encode_image(pixels).float().cpu()
+        else:
+            seen = activations_at(self.clip, hook_points, pixels)
+        for hook in hook_points:
             parts[hook] = self._checked(seen[hook].to(self.dtype).cpu(), hook, ids)
         return parts
 
@@ -206,16 +208,6 @@ class _Capture:
                 moments = Moments.of(x.flatten(0, 1))
                 spread = torch.tensor(moments.spread, dtype=torch.float64)
                 store.write(shard, {"x": x, "mean": moments.mean, "spread": spread})
-
-
-class _Pixels(Dataset[Tensor]):
-    """Preprocessed images."""
-
-    def __init__(self, images: ImageSet, preprocess: Callable[[Image.Image], Tensor]) -> None:
-        self.images, self.preprocess = images, preprocess
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.preprocess(self.images[index])
 
 
 class _Speed(ProgressColumn):

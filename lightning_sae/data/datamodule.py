@@ -51,7 +51,8 @@ class ActivationDataModule(LightningDataModule):
         batch_size: activations per training batch and process.
         eval_batch_size: activations per validation batch.
         capture_batch_size: images per pass of CLIP.
-        num_workers: processes that decode images during capture.
+        num_workers: processes that decode images during capture; `None` is one per core that the
+            model leaves, at most 8.
         n_probe: images of `val` on which the later part of CLIP is run.
         seed: of shuffling and of the choice of the probe.
 
@@ -93,7 +94,7 @@ class ActivationDataModule(LightningDataModule):
         batch_size: int = 1024,
         eval_batch_size: int = 1024,
         capture_batch_size: int = 256,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         n_probe: int = 512,
         seed: int = 0,
     ) -> None:
@@ -184,7 +185,8 @@ class ActivationDataModule(LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         """Shuffled batches; resumes in the middle of a pass."""
-        return TrainLoader(self.store, self._targets("train"), self.batch_size, self.seed, *self._rank)
+        targets = self._targets("train")
+        return TrainLoader(self.store, targets, self.batch_size, self.seed, *self._rank, self._device)
 
     def val_dataloader(self) -> EvalLoader:
         """Batches of `val` in image order, with embeddings."""

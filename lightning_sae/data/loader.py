@@ -2,53 +2,12 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_sae.data.pools import PoolReader
 from lightning_sae.data.store import ActivationStore
 from lightning_sae.types import Batch
-
-BLOCK = 256  # rows read in one piece: single rows from a cold disk are fifty times slower
-POOL_BLOCKS = 256  # blocks that are shuffled among each other in memory
-
-
-class _Pass:
-    """One shuffled pass: blocks in random order, dealt to pools, rows in random order within a pool."""
-
-    def __init__(self, store: ActivationStore, seed: int, epoch: int) -> None:
-        self.store, self.seed, self.epoch = store, seed, epoch
-        self.block = BLOCK if store.x is None else len(store)
-        order = np.random.default_rng([seed, epoch]).permutation(-(-len(store) // self.block))
-        self.pools = [order[i : i + POOL_BLOCKS] for i in range(0, len(order), POOL_BLOCKS)]
-        sizes = [np.minimum(self.block, len(store) - pool * self.block).sum() for pool in self.pools]
-        self.starts = np.cumsum([0, *sizes])
-        self._loaded: tuple[int, Tensor, Tensor] | None = None
-
-    def take(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Places `start..stop-1` of the pass: activations `[m, d_in]` and their rows in the store."""
-        first = int(np.searchsorted(self.starts, start, "right")) - 1
-        last = int(np.searchsorted(self.starts, stop, "left"))
-        pieces = [self._take(pool, start, stop) for pool in range(first, last)]
-        return torch.cat([x for x, _ in pieces]), torch.cat([rows for _, rows in pieces])
-
-    def _take(self, pool: int, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        if self._loaded is None or self._loaded[0] != pool:
-            self._loaded = (pool, *self._load(pool))
-        _, x, rows = self._loaded
-        offset = int(self.starts[pool])
-        order = rows[max(start - offset, 0) : stop - offset]
-        return x[order[:, 0]], order[:, 1]
-
-    def _load(self, pool: int) -> tuple[Tensor, Tensor]:
-        bounds = [
-            (int(b) * self.block, min((int(b) + 1) * self.block, len(self.store))) for b in self.pools[pool]
-        ]
-        pieces = [self.store.rows(*bound) for bound in bounds]
-        x = pieces[0] if len(pieces) == 1 else torch.cat(pieces)  # no copy of a store in memory
-        order = np.random.default_rng([self.seed, self.epoch, pool]).permutation(len(x))
-        rows = np.concatenate([np.arange(*bound) for bound in bounds])
-        return x, torch.from_numpy(np.stack([order, rows[order]], 1)).to(x.device)
 
 
 class TrainLoader:
@@ -56,8 +15,8 @@ class TrainLoader:
 
     Each pass gives every row once, less a remainder below one batch. The stream has a position: what follows
     depends on (seed, position) alone, so a run that is resumed from `state_dict` repeats and skips nothing,
-    wherever Lightning ends its epochs. A store in memory is shuffled as a whole; a memory-mapped one by
-    blocks of 256 rows, then within pools of 256 blocks.
+    wherever Lightning ends its epochs, and wherever the store is held: it is shuffled by blocks of 256 rows,
+    then within pools of 256 blocks (`Shuffle`).
 
     Args:
         store: the activations.
@@ -66,6 +25,7 @@ class TrainLoader:
         seed: of the shuffle.
         rank: this process.
         world_size: number of processes; each gets its own part of every pass.
+        device: where batches are handed out; `None` is where the store is held.
 
     Raises:
         ValueError: the store has less than one batch for each process.
@@ -79,6 +39,7 @@ class TrainLoader:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        device: torch.device | str | None = None,
     ) -> None:
         if not 1 <= batch_size * world_size <= len(store):
             raise ValueError(
@@ -86,20 +47,19 @@ class TrainLoader:
                 f"{batch_size} x {world_size}"
             )
         self.store, self.batch_size, self.seed = store, batch_size, seed
-        self.targets = targets.to(store.device)
         self.rank, self.world_size = rank, world_size
         self.position = 0
-        self._pass = _Pass(store, seed, epoch=0)
+        self._reader = PoolReader(store, seed, device or store.device)
+        self.targets = targets.to(self._reader.device)
 
     def __len__(self) -> int:
         return len(self.store) // (self.batch_size * self.world_size)
 
     def __iter__(self) -> Iterator[Batch]:
         for _ in range(len(self)):
-            epoch, index = divmod(self.position, len(self))
+            batch = self._batch(*divmod(self.position, len(self)))
             self.position += 1
-            start = (index * self.world_size + self.rank) * self.batch_size
-            yield self._batch(epoch, start, start + self.batch_size)
+            yield batch
 
     def state_dict(self) -> dict[str, int]:
         """The position in the stream, and what gives it its meaning."""
@@ -124,13 +84,11 @@ class TrainLoader:
             "batch_size": self.batch_size,
             "world_size": self.world_size,
             "seed": self.seed,
-            "in_memory": int(self.store.x is not None),
         }
 
-    def _batch(self, epoch: int, start: int, stop: int) -> Batch:
-        if self._pass.epoch != epoch:
-            self._pass = _Pass(self.store, self.seed, epoch)
-        x, rows = self._pass.take(start, stop)
+    def _batch(self, epoch: int, index: int) -> Batch:
+        start = (index * self.world_size + self.rank) * self.batch_size
+        x, rows = self._reader.take(epoch, start, start + self.batch_size)
         image_ids = rows // self.store.layout.tokens
         return Batch(x.float(), image_ids, self.targets[image_ids])
 

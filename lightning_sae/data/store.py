@@ -67,8 +67,13 @@ class ActivationStore:
         """Where `rows` come from."""
         return torch.device("cpu") if self.x is None else self.x.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The stored type."""
+        return (self._shards[0][1] if self.x is None else self.x).dtype
+
     def rows(self, start: int, stop: int) -> Tensor:
-        """Rows `start..stop-1`, `[stop - start, d_in]` in the stored type."""
+        """Rows `start..stop-1`, `[stop - start, d_in]` in the stored type; a view within one shard."""
         if self.x is not None:
             return self.x[start:stop]
         pieces = [
@@ -76,7 +81,7 @@ class ActivationStore:
             for first, shard in self._shards
             if first < stop and start < first + len(shard)
         ]
-        return torch.cat(pieces)
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def images(self, ids: Tensor) -> Tensor:
         """The tokens of some images, `[len(ids), tokens, d_in]` float32."""

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from lightning_sae.clip import HookPoint, HookShape, capture, inspect_hook_point, splice
+from lightning_sae.clip import HookPoint, HookShape, activations_at, capture, inspect_hook_point, splice
 from lightning_sae.clip.tokens import fitting_tokens
 
 BLOCK = "visual.transformer.resblocks."
@@ -25,6 +25,27 @@ def test_capture_several_in_one_pass_equals_open_clips_own_intermediates(clip, p
     torch.testing.assert_close(cls, own["image_intermediates_prefix"][1])
     torch.testing.assert_close(everything, torch.cat([cls, patch], 1))
     torch.testing.assert_close(final[:, 0], own["image_features"])
+    assert hooks_left(clip) == 0
+
+
+def test_the_forward_ends_at_the_last_hook_point(clip, pixels):
+    points = [HookPoint(f"{BLOCK}1", "all"), HookPoint(f"{BLOCK}0.mlp", "cls"), HookPoint(f"{BLOCK}1", "cls")]
+    with capture(clip, points) as whole:
+        clip.encode_image(pixels)
+    later = clip.visual.transformer.resblocks[2].register_forward_pre_hook(lambda *_: pytest.fail("too far"))
+    try:
+        seen = activations_at(clip, points, pixels)
+    finally:
+        later.remove()
+    assert {*seen} == {*points}
+    assert all(seen[point].equal(whole[point]) for point in points)
+    assert hooks_left(clip) == 0
+
+
+@pytest.mark.parametrize("points", [[], [HookPoint(f"{BLOCK}0", "cls"), HookPoint("transformer", "all")]])
+def test_hook_points_that_images_never_reach(clip, pixels, points):
+    with pytest.raises(ValueError, match=r"images never reach (any hook point|transformer:all):"):
+        activations_at(clip, points, pixels)
     assert hooks_left(clip) == 0
 
 

@@ -1,27 +1,40 @@
+import gc
+import itertools
+import threading
+
 import lightning
+import numpy as np
 import pytest
 import torch
 
-from lightning_sae.data import ActivationStore, EvalLoader, Moments, TrainLoader, loader
+from lightning_sae.data import ActivationStore, EvalLoader, Moments, TrainLoader, pools
 from lightning_sae.data.shards import ShardFolder
 
 IMAGES, TOKENS, WIDTH = 40, 3, 2
 ROWS = IMAGES * TOKENS
 
 
-@pytest.fixture(params=["memory", "mapped"])
-def store(request, tmp_path, monkeypatch):
-    monkeypatch.setattr(loader, "BLOCK", 8)
-    monkeypatch.setattr(loader, "POOL_BLOCKS", 3)
-    x = torch.arange(ROWS * WIDTH, dtype=torch.float32).view(IMAGES, TOKENS, WIDTH)
-    folder = ShardFolder(tmp_path / "store", {}, IMAGES, 7)
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(pools, "BLOCK", 8)
+    monkeypatch.setattr(pools, "POOL_BLOCKS", 3)
+
+
+def write_store(path, dtype=torch.float32):
+    x = torch.arange(ROWS * WIDTH).view(IMAGES, TOKENS, WIDTH).to(dtype)
+    folder = ShardFolder(path, {}, IMAGES, 7)
     for shard in folder.missing():
         part = x[[*folder.images(shard)]]
         moments = Moments.of(part.flatten(0, 1))
         spread = torch.tensor(moments.spread, dtype=torch.float64)
         folder.write(shard, {"x": part, "mean": moments.mean, "spread": spread})
     folder.finish(folder.moments().statistics())
-    return ActivationStore(folder.folder, memory_limit_gb=8.0 if request.param == "memory" else 0.0)
+    return folder.folder
+
+
+@pytest.fixture(params=["memory", "mapped"])
+def store(request, tmp_path):
+    return ActivationStore(write_store(tmp_path / "store"), 8.0 if request.param == "memory" else 0.0)
 
 
 TARGETS = torch.arange(IMAGES) % 4
@@ -84,6 +97,67 @@ def test_a_position_of_other_settings_is_refused(store):
 def test_batch_size_out_of_range(store, batch_size):
     with pytest.raises(ValueError, match=rf"must be in 1\.\.{ROWS}"):
         TrainLoader(store, TARGETS, batch_size, seed=0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 10, 50])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_the_order_is_the_same_wherever_the_store_is_held(tmp_path, batch_size, dtype):
+    folder = write_store(tmp_path / "store", dtype)
+    memory, mapped = (
+        TrainLoader(ActivationStore(folder, limit), TARGETS, batch_size, seed=3) for limit in (8.0, 0.0)
+    )
+    for _ in range(3):
+        for one, other in zip(memory, mapped, strict=True):
+            assert one.x.dtype == torch.float32
+            assert all(a.equal(b) for a, b in zip(one[:3], other[:3], strict=True))
+
+
+def test_the_order_is_that_of_a_plain_loop(store):
+    """Blocks dealt at random to pools in ascending order, the rows of a pool permuted."""
+    expected = []
+    blocks = np.random.default_rng([5, 0]).permutation(15)  # of 8 rows
+    for pool in range(5):
+        chosen = [b * 8 + i for b in sorted(blocks[3 * pool : 3 * pool + 3]) for i in range(8)]
+        expected += [chosen[i] for i in np.random.default_rng([5, 0, pool]).permutation(24)]
+    assert rows(TrainLoader(store, TARGETS, 10, seed=5)) == expected
+
+
+def test_batches_outlive_the_buffers_that_they_came_from(store):
+    kept = list(TrainLoader(store, TARGETS, 7, seed=0))
+    assert rows(kept) == rows(TrainLoader(store, TARGETS, 7, seed=0))
+
+
+def test_what_fails_in_the_thread_is_raised_where_it_is_needed_and_can_be_tried_again(tmp_path, monkeypatch):
+    store = ActivationStore(write_store(tmp_path / "store"), memory_limit_gb=0.0)
+    expected = rows(TrainLoader(store, TARGETS, 10, seed=0))
+    train, read = TrainLoader(store, TARGETS, 10, seed=0), store.rows
+    before = list(itertools.islice(train, 6))  # pool 2 is in use, 3 is read
+    train._reader._ahead[1].exception()
+
+    def fail(start, stop):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(store, "rows", fail)
+    with pytest.raises(OSError, match="the disk is gone"):
+        before.extend(train)
+    monkeypatch.setattr(store, "rows", read)
+    assert len(before) < 12
+    assert rows([*before, *itertools.islice(train, 12 - len(before))]) == expected
+
+
+def test_the_thread_ends_with_the_loader(store):
+    def threads():
+        return [thread for thread in threading.enumerate() if thread.name.startswith("activations")]
+
+    others = set(threads())
+    train = TrainLoader(store, TARGETS, 10, seed=0)
+    assert set(threads()) == others  # none before it is needed
+    next(iter(train))
+    (own,) = set(threads()) - others
+    del train
+    gc.collect()
+    own.join(timeout=60)
+    assert not own.is_alive()
 
 
 @pytest.mark.parametrize("world_size", [1, 3])

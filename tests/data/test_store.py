@@ -94,6 +94,21 @@ def test_another_hook_point_is_added_and_nothing_else_touched(fill):
     assert {path.parts[0] for path in after.keys() - before.keys()} == {hook_folder(folder, ALL).name}
 
 
+def test_a_further_hook_point_ends_the_forward_where_the_embeddings_are_there(fill, clip):
+    folder, calls = fill([CLS]), []
+    handle = clip.visual.ln_post.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        fill([CLS, ALL])
+        assert not calls
+        (folder / "images" / "000001.safetensors").unlink()
+        (hook_folder(folder, ALL) / "000002.safetensors").unlink()
+        fill([CLS, ALL])
+        assert len(calls) == 2  # the batches of shard 1
+    finally:
+        handle.remove()
+    assert contents(folder) == contents(fill([CLS, ALL], store="whole"))
+
+
 def test_another_shard_size_in_a_half_written_store(fill):
     folder = fill()
     (hook_folder(folder, CLS) / "manifest.json").unlink()
@@ -185,8 +200,11 @@ def test_statistics_are_those_of_numpy_for_any_shard_size(fill):
         assert store.statistics.n_tokens == len(x) == 22 * 5
 
 
-def test_workers_give_the_same_bytes(fill):
-    assert contents(fill([CLS], store="two", num_workers=2)) == contents(fill([CLS]))
+@pytest.mark.parametrize("num_workers", [1, 2, None])
+def test_workers_give_the_same_bytes(fill, num_workers):
+    assert contents(fill([CLS], store="other", num_workers=num_workers)) == contents(
+        fill([CLS], num_workers=0)
+    )
 
 
 def test_memory_mapped_rows_are_the_same(fill):

@@ -1,0 +1,29 @@
+"""The short editions of the benchmarks of feeding and capturing: that they run and what they report."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+WAYS = {
+    "feed": ["float32, in memory", "float16, memory-mapped", "DataLoader of single rows", "Trainer.fit"],
+    "capture": ["bare model", "capture, workers", "capture, no workers", "embeddings there"],
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", WAYS)
+def test_short_edition(name, monkeypatch, capsys, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "argv", [name, "--short", "--picture", str(tmp_path / "speeds.png")])
+    threads = torch.get_num_threads()
+    try:
+        importlib.import_module(name).main()
+    finally:
+        torch.set_num_threads(threads)
+    printed = capsys.readouterr().out
+    assert all(way in printed for way in WAYS[name])
+    assert (tmp_path / "speeds.png").stat().st_size > 0
