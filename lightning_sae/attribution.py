@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.sae.kernels import Pattern, dot
+from lightning_sae.sae.kernels import dot
+from lightning_sae.sae.pattern import Pattern
 from lightning_sae.scores import ImageScore, Output, Probe, make_score
 from lightning_sae.types import SparseLatents
 

@@ -10,7 +10,8 @@ from lightning_sae.attribution import TailFunction, attribute
 from lightning_sae.last_layer import LastLayer
 from lightning_sae.methods import Explained
 from lightning_sae.metrics.shaped import ShapedMetric
-from lightning_sae.sae.kernels import Pattern, bag
+from lightning_sae.sae.kernels import bag
+from lightning_sae.sae.pattern import Pattern
 from lightning_sae.scores import ClassScores
 from lightning_sae.types import SparseLatents
 
@@ -181,8 +182,9 @@ def mean_over_images(tail: TailFunction, W_dec: Tensor, scores: ClassScores) -> 
 
 def _by_latent(latents: SparseLatents, weights: list[Tensor], rows: list[Tensor]) -> Tensor:
     """`[d_sae, m]`: for each latent the sum of `weight [nnz] * row [n, m]` of its entries, over all pairs."""
-    n, image = len(rows[0]), latents.rows()
-    several = Pattern(latents.indices.repeat(len(weights)), latents.offsets, latents.d_sae)
-    order, offsets = several.transposed
-    places = torch.cat([image + i * n for i in range(len(rows))])
-    return bag(torch.cat(weights)[order], torch.cat(rows), Pattern(places[order], offsets, len(rows) * n))
+    m, nnz = len(rows), len(latents.indices)
+    starts = torch.cat([latents.offsets[:-1] + i * nnz for i in range(m)])
+    offsets = torch.cat([starts, latents.offsets[-1:] + (m - 1) * nnz])
+    entries = Pattern(latents.indices.repeat(m), offsets, latents.d_sae).transposed
+    images = Pattern(entries.rows, entries.offsets, m * len(latents))
+    return bag(torch.cat(weights)[entries.order], torch.cat(rows), images)

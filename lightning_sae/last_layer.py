@@ -8,7 +8,8 @@ from torch import Tensor
 from lightning_sae.attribution import TailFunction
 from lightning_sae.clip import Tail
 from lightning_sae.methods import Explained
-from lightning_sae.sae.kernels import Pattern, dot
+from lightning_sae.sae.kernels import dot
+from lightning_sae.sae.pattern import Pattern
 from lightning_sae.scores import ClassScores
 from lightning_sae.types import SparseLatents
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from lightning_sae.attribution import attribute, gradient
 from lightning_sae.clip import HookPoint, Tail, make_tail
-from lightning_sae.sae.kernels import Pattern, bag
+from lightning_sae.sae.kernels import bag
+from lightning_sae.sae.pattern import Pattern
 from lightning_sae.scores import ImageScore
 from lightning_sae.types import SparseLatents
 

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -168,9 +169,9 @@ class SAEModule(LightningModule):
         self.log_dict({f"train/{name}": part for name, part in parts.items()}, batch_size=len(batch.x))
         return loss
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Adam shall not see what the unit norm of the decoder rows undoes."""
-        self.sae.remove_parallel_gradient()
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Forgets the gradients, whose memory the next ones take."""
+        self.sae.zero_grad()
 
     def configure_gradient_clipping(
         self,
@@ -178,13 +179,24 @@ class SAEModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips by `gradient_clip`; the Trainer's own way refuses a fused optimiser in mixed precision."""
+        """Clips to `gradient_clip`; the Trainer's own way refuses a fused optimiser in mixed precision."""
         if gradient_clip_val is not None:
             raise ValueError(
                 f"set module.gradient_clip, not the Trainer's gradient_clip_val={gradient_clip_val}"
             )
         if self.hparams["gradient_clip"] is not None:
-            torch.nn.utils.clip_grad_norm_(self.sae.parameters(), self.hparams["gradient_clip"])
+            self._clip(optimizer, self.hparams["gradient_clip"])
+
+    def _clip(self, optimizer: Optimizer, largest: float) -> None:
+        """Lets fused Adam divide the gradients as it reads them, as a gradient scaler does."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None or self.dtype != torch.float32:
+            scale = scaler.get_scale() if scaler else 1.0
+            torch.nn.utils.clip_grad_norm_(self.sae.parameters(), largest * scale)
+            return
+        norm = get_total_norm([p.grad for p in self.sae.parameters() if p.grad is not None])
+        optimizer.grad_scale = (norm / largest).clamp(min=1)  # type: ignore[attr-defined]
+        optimizer.found_inf = torch.zeros_like(norm)  # type: ignore[attr-defined]
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """A step, after which the decoder rows have unit norm again."""

@@ -1,7 +1,9 @@
 """SAEModule on tensors in memory, whose planted directions a TopK autoencoder can find."""
 
+import copy
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -212,6 +214,45 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path: Path) -> None:
         states.append(module.sae.state_dict())
     for key in ("encoder", "b_enc", "W_dec", "b_dec"):
         torch.testing.assert_close(states[0][key], states[1][key], rtol=1e-7, atol=1e-9)
+
+
+class Start(Callback):
+    """Keeps the autoencoder as training starts."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.sae: TopK = copy.deepcopy(pl_module.sae)  # type: ignore[arg-type]
+
+
+def naive_step(sae: TopK, optimiser: torch.optim.Optimizer, x: Tensor, largest: float) -> None:
+    """Dense, by plain autograd: what kernels, module and fused Adam do together."""
+    x = (x.double() - sae.mean) * sae.scale
+    values, indices = ((x - sae.b_dec) @ sae.W_enc + sae.b_enc).topk(K)
+    latents = torch.zeros(len(x), D_SAE).double().scatter(1, indices, values.relu())
+    optimiser.zero_grad()
+    (x - latents @ sae.W_dec - sae.b_dec).square().mean().backward()
+    sae.W_dec.grad -= (sae.W_dec.grad * sae.W_dec).sum(1, keepdim=True).detach() * sae.W_dec.detach()
+    torch.nn.utils.clip_grad_norm_(sae.parameters(), largest)
+    optimiser.step()
+    with torch.no_grad():
+        sae.W_dec /= sae.W_dec.norm(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("64-true", 1e-9), ("32-true", 1e-4)])
+def test_forty_steps_equal_a_naive_loop(tmp_path: Path, precision: str, tolerance: float) -> None:
+    toy, start = Toy(), Start()
+    module = make_module(warmup_steps=0, decay_fraction=0.0, gradient_clip=0.05)
+    module.hparams["sae"]["dead_after"] = 10**9
+    changes = {"max_epochs": -1, "max_steps": 40, "precision": precision}
+    make_trainer(tmp_path, (start,), **changes).fit(module, datamodule=toy)
+    start.sae.double()
+    optimiser = torch.optim.Adam(start.sae.parameters(), lr=1e-2)
+    rows = toy.train_dataloader()
+    for batch in islice(chain.from_iterable(repeat(rows)), 40):
+        naive_step(start.sae, optimiser, batch.x, 0.05)
+    for name, want in start.sae.named_parameters():
+        torch.testing.assert_close(
+            dict(module.sae.named_parameters())[name], want, rtol=tolerance, atol=tolerance, check_dtype=False
+        )
 
 
 def test_mixed_precision(tmp_path: Path) -> None:

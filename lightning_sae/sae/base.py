@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from lightning_sae.sae.kernels import Pattern, bag
+from lightning_sae.sae.kernels import bag
+from lightning_sae.sae.pattern import Pattern
+from lightning_sae.sae.workspace import Workspace
 from lightning_sae.types import SparseLatents
 
 
@@ -45,6 +47,7 @@ class SparseAutoencoder(nn.Module):
         scale: scalar buffer > 0.
         tokens_since_fired: `[d_sae]` int64 buffer, tokens seen since each latent was last active.
         provenance: what a loaded autoencoder is valid for; empty before saving.
+        workspace: memory that training uses again and again.
 
     Args:
         d_in: width of the activations.
@@ -68,6 +71,7 @@ class SparseAutoencoder(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.d_in, self.d_sae, self.dead_after = d_in, d_sae, dead_after
         self.provenance: dict[str, Any] = {}
+        self.workspace = Workspace()
         rows = normalize(torch.randn(d_sae, d_in), dim=1)
         self.W_dec = nn.Parameter(rows)
         self.encoder = nn.Parameter(rows.clone())  # tied at the start (Gao et al. 2024, arXiv 2406.04093)
@@ -154,7 +158,8 @@ class SparseAutoencoder(nn.Module):
 
     def decode(self, latents: SparseLatents) -> Tensor:
         """Latents in raw units -> `x_hat [n, d_in]` in raw units."""
-        return self._sum_rows(latents) + self.b_dec_raw
+        pattern = Pattern(latents.indices, latents.offsets, latents.d_sae)
+        return bag(latents.values, self.W_dec, pattern) + self.b_dec_raw
 
     def forward(self, x: Tensor) -> tuple[Tensor, SparseLatents]:
         """Raw activations `[n, d_in]` -> `(x_hat, latents)`, both in raw units."""
@@ -172,7 +177,8 @@ class SparseAutoencoder(nn.Module):
         """
         x = self.normalise(x)
         latents = self.encode_normalised(x)
-        residual = x - self._sum_rows(latents) - self.b_dec
+        pattern = Pattern(latents.indices, latents.offsets, latents.d_sae)
+        residual = x - self._rebuild(latents.values, pattern) - self.b_dec
         loss = residual.square().mean()
         parts = {"mse": loss.detach()}
         for name, (weight, term) in self.extra_loss(x, residual).items():
@@ -196,13 +202,6 @@ class SparseAutoencoder(nn.Module):
         self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True).clamp_min(torch.finfo(self.W_dec.dtype).tiny))
 
     @torch.no_grad()
-    def remove_parallel_gradient(self) -> None:
-        """Takes from each decoder row's gradient what is parallel to the row; the unit norm would undo it."""
-        if self.W_dec.grad is not None:
-            parallel = (self.W_dec.grad * self.W_dec).sum(1, keepdim=True)
-            self.W_dec.grad.addcmul_(parallel, self.W_dec, value=-1)
-
-    @torch.no_grad()
     def count_firings(self, fired: Tensor, n_tokens: int | Tensor) -> None:
         """Advances `tokens_since_fired` by a batch.
 
@@ -212,6 +211,14 @@ class SparseAutoencoder(nn.Module):
         """
         self.tokens_since_fired.add_(n_tokens).masked_fill_(fired, 0)
 
-    def _sum_rows(self, latents: SparseLatents) -> Tensor:
-        pattern = Pattern(latents.indices, latents.offsets, latents.d_sae)
-        return bag(latents.values, self.W_dec, pattern)
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients; those of the rows leave their memory for the next ones."""
+        if set_to_none:
+            for rows in (self.W_dec, self.encoder):
+                if rows.grad is not None:
+                    self.workspace.give(rows.grad)
+        super().zero_grad(set_to_none)
+
+    def _rebuild(self, values: Tensor, pattern: Pattern) -> Tensor:
+        """`latents @ W_dec` in training: what the unit norm would undo is not in the gradient of `W_dec`."""
+        return bag(values, self.W_dec, pattern, self.workspace, unit_rows=True)

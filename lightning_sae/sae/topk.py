@@ -1,10 +1,14 @@
 """TopK: the k largest pre-activations of each token are its latents."""
 
+from typing import get_args
+
 import torch
 from torch import Tensor
 
 from lightning_sae.sae.base import SparseAutoencoder
-from lightning_sae.sae.kernels import Pattern, bag, dot, select
+from lightning_sae.sae.kernels import dot
+from lightning_sae.sae.pattern import Pattern
+from lightning_sae.sae.selection import Selection, select
 from lightning_sae.types import SparseLatents
 
 
@@ -22,6 +26,8 @@ class TopK(SparseAutoencoder):
         k_aux: dead latents that AuxK uses per token; `None` for `d_in / 2`, 0 for no AuxK.
         aux_weight: weight of AuxK in the loss, >= 0.
         dead_after: tokens without a firing after which a latent counts as dead.
+        selection: how the largest are found, see `select`: `exact`; `screened` by a product in bf16;
+            `checked`, a screening that is proven right; `auto`, a screening where bf16 is fast.
 
     Raises:
         ValueError: an argument out of its range.
@@ -41,6 +47,7 @@ class TopK(SparseAutoencoder):
         k_aux: int | None = None,
         aux_weight: float = 1 / 32,
         dead_after: int = 1_000_000,
+        selection: Selection = "auto",
     ) -> None:
         super().__init__(d_in, d_sae, dead_after)
         if not 1 <= k <= d_sae:
@@ -48,12 +55,15 @@ class TopK(SparseAutoencoder):
         k_aux = max(1, d_in // 2) if k_aux is None else k_aux
         if k_aux < 0 or aux_weight < 0:
             raise ValueError(f"k_aux and aux_weight must be at least 0, got {k_aux} and {aux_weight}")
-        self.k, self.k_aux, self.aux_weight = k, k_aux, aux_weight
+        if selection not in get_args(Selection):
+            raise ValueError(f"selection must be one of {', '.join(get_args(Selection))}, got {selection}")
+        self.k, self.k_aux, self.aux_weight, self.selection = k, k_aux, aux_weight, selection
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
         """Latents of normalised activations `[n, d_in]`: `k` entries per token, >= 0."""
         x = x - self.b_dec
-        pattern = Pattern.from_topk(select(x, self.encoder, self.b_enc, self.k), self.d_sae)
+        chosen = select(x, self.encoder, self.b_enc, self.k, self.selection, self.workspace)
+        pattern = Pattern.from_topk(chosen, self.d_sae)
         return SparseLatents(self._activate(x, pattern), pattern.indices, pattern.offsets, self.d_sae)
 
     def extra_loss(self, x: Tensor, residual: Tensor) -> dict[str, tuple[float, Tensor]]:
@@ -73,11 +83,12 @@ class TopK(SparseAutoencoder):
         if k == 0 or self.aux_weight == 0:
             return {"aux": (0.0, residual.new_zeros(()))}
         x = (x - self.b_dec).detach()
-        pattern = Pattern.from_topk(dead[select(x, self.encoder[dead], self.b_enc[dead], k)], self.d_sae)
-        error = residual - bag(self._activate(x, pattern), self.W_dec, pattern)
+        chosen = select(x, self.encoder[dead], self.b_enc[dead], k, self.selection, self.workspace)
+        pattern = Pattern.from_topk(dead[chosen], self.d_sae)
+        error = residual - self._rebuild(self._activate(x, pattern), pattern)
         variance = (residual - residual.mean(0)).square().sum()
         inverse = torch.where(variance > 0, variance, torch.inf).reciprocal()
         return {"aux": (self.aux_weight, error.square().sum() * inverse)}
 
     def _activate(self, x: Tensor, pattern: Pattern) -> Tensor:
-        return (dot(x, self.encoder, pattern) + self.b_enc[pattern.indices]).relu()
+        return (dot(x, self.encoder, pattern, self.workspace) + self.b_enc[pattern.indices]).relu()

@@ -1,0 +1,44 @@
+"""Large memory that is used again and again."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+
+class Workspace:
+    """Tensors that are done with, for the next one of their shape.
+
+    On a CPU a large tensor is made of fresh pages of the system each time, which takes longer than to fill
+    it. What is given must not be read afterwards. A copy of a workspace is empty.
+
+    Example:
+        >>> workspace = Workspace()
+        >>> first = workspace.take([2, 3], torch.float32, "cpu")
+        >>> workspace.give(first)
+        >>> workspace.take([2, 3], torch.float32, "cpu") is first
+        True
+    """
+
+    def __init__(self) -> None:
+        self._spare: list[Tensor] = []
+
+    def take(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str) -> Tensor:
+        """A contiguous tensor with any content."""
+        wanted = tuple(shape), dtype, torch.device(device)
+        for place, tensor in enumerate(self._spare):
+            if (tuple(tensor.shape), tensor.dtype, tensor.device) == wanted:
+                return self._spare.pop(place)
+        return torch.empty(*shape, dtype=dtype, device=device)
+
+    def give(self, tensor: Tensor) -> None:
+        """Keeps a tensor of a CPU for the next `take`; a GPU's own allocator does so."""
+        if tensor.device.type == "cpu" and tensor.is_contiguous() and not tensor._is_view():
+            self._spare.append(tensor)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return type(self)()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_spare": []}
