@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag, linear
 
+from lightning_sae.sae.backend import uses_triton
+
 CHUNK = 512  # rows of pre-activations that exist at one time
 
 
@@ -47,9 +49,9 @@ class Pattern:
     @cached_property
     def transposed(self) -> tuple[Tensor, Tensor]:
         """The order `[nnz]` that sorts the entries by latent, and the offsets `[d_sae + 1]` in it."""
-        offsets = self.offsets.new_zeros(self.d_sae + 1)
-        offsets[1:] = torch.bincount(self.indices, minlength=self.d_sae).cumsum(0)
-        return self.indices.argsort(stable=True), offsets
+        counts = self.offsets.new_zeros(self.d_sae + 1)
+        counts[1:].scatter_add_(0, self.indices, torch.ones_like(self.indices))  # bincount awaits a GPU
+        return self.indices.argsort(stable=True), counts.cumsum(0)
 
 
 def top_k(pre_acts: Tensor, k: int, groups: int = 16) -> Tensor:
@@ -70,6 +72,10 @@ def top_k(pre_acts: Tensor, k: int, groups: int = 16) -> Tensor:
         >>> top_k(torch.tensor([[0.1, 3.0, -1.0, 2.0]]), k=2, groups=2).sort().values.tolist()
         [[1, 3]]
     """
+    if uses_triton(pre_acts):
+        from lightning_sae.sae import triton_kernels
+
+        return triton_kernels.top_k(pre_acts, k)
     n, d_sae = pre_acts.shape
     width = d_sae // groups
     if d_sae % groups or width < k:
@@ -151,12 +157,20 @@ def dot(x: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
 
 
 def _bag(values: Tensor, rows: Tensor, indices: Tensor, offsets: Tensor) -> Tensor:
+    if uses_triton(rows):
+        from lightning_sae.sae import triton_kernels
+
+        return triton_kernels.bag(values, rows, indices, offsets)
     return embedding_bag(
         indices, rows, offsets, mode="sum", per_sample_weights=values, include_last_offset=True
     )
 
 
 def _dot(x: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
+    if uses_triton(rows):
+        from lightning_sae.sae import triton_kernels
+
+        return triton_kernels.dot(x, rows, pattern.rows, pattern.indices)
     # The backward of an embedding bag for its weights is this product, without gathering [nnz, d].
     product: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
         x.contiguous(), rows, pattern.indices, pattern.offsets, pattern.rows, 0, -1
