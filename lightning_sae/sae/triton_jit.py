@@ -61,15 +61,15 @@ def find_largest(x, winners, n_columns, length, k, SIZE: tl.constexpr, GROUPS: t
 
 
 @triton.jit
-def sum_rows(values, rows, indices, offsets, sums, width, n_columns: tl.constexpr, ENTRIES: tl.constexpr):
+def sum_rows(values, rows, indices, offsets, sums, width, COLUMNS: tl.constexpr, ENTRIES: tl.constexpr):
     """`sums[i] = sum of values * rows[index]` over the entries of bag `i`.
 
     Program `(i, slice)` sums a slice of the columns: what is read of `rows` for one slice fits into cache.
     """
     bag = tl.program_id(0).to(tl.int64)
-    column = tl.program_id(1) * n_columns + tl.arange(0, n_columns)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     stop = tl.load(offsets + bag + 1)
-    total = tl.zeros([ENTRIES, n_columns], tl.float32)
+    total = tl.zeros([ENTRIES, COLUMNS], tl.float32)
     for start in range(tl.load(offsets + bag), stop, ENTRIES):
         entry = start + tl.arange(0, ENTRIES)
         value = tl.load(values + entry, mask=entry < stop, other=0.0).to(tl.float32)
@@ -81,10 +81,10 @@ def sum_rows(values, rows, indices, offsets, sums, width, n_columns: tl.constexp
 
 
 @triton.jit
-def dot_rows(x, rows, tokens, indices, parts, nnz, width, n_columns: tl.constexpr, ENTRIES: tl.constexpr):
+def dot_rows(x, rows, tokens, indices, parts, nnz, width, COLUMNS: tl.constexpr, ENTRIES: tl.constexpr):
     """`parts[slice, entry] = <x[token], rows[index]>` over a slice of the columns."""
     entry = tl.program_id(0).to(tl.int64) * ENTRIES + tl.arange(0, ENTRIES)
-    column = tl.program_id(1) * n_columns + tl.arange(0, n_columns)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     token = tl.load(tokens + entry, mask=entry < nnz, other=0)
     index = tl.load(indices + entry, mask=entry < nnz, other=0)
     inside = (entry < nnz)[:, None] & (column < width)[None, :]

@@ -9,10 +9,8 @@ from triton import cdiv, next_power_of_2
 from lightning_sae.sae.triton_jit import dot_rows, find_largest, sum_rows
 
 PART = 4096  # entries of a row that one program holds in registers
-TILE = {
-    "ENTRIES": 32,
-    "n_columns": 128,
-}  # per program; a slice of 128 columns of all rows fits into the L2 cache
+# Entries and columns of a program: a slice of 128 columns of all rows fits into the L2 cache.
+TILE = {"ENTRIES": 32, "COLUMNS": 128}
 
 
 def top_k(pre_acts: Tensor, k: int) -> Tensor:
@@ -59,8 +57,9 @@ def bag(values: Tensor, rows: Tensor, indices: Tensor, offsets: Tensor) -> Tenso
     """
     n, width = len(offsets) - 1, rows.shape[1]
     sums = rows.new_empty(n, width)
-    grid = n, cdiv(width, TILE["n_columns"])
-    _launch(sum_rows, grid, values.contiguous(), rows.contiguous(), indices, offsets, sums, width, **TILE)
+    grid = n, cdiv(width, TILE["COLUMNS"])
+    inputs = (tensor.contiguous() for tensor in (values, rows, indices, offsets))
+    _launch(sum_rows, grid, *inputs, sums, width, **TILE)
     return sums
 
 
@@ -77,12 +76,13 @@ def dot(x: Tensor, rows: Tensor, tokens: Tensor, indices: Tensor) -> Tensor:
         `[nnz]`, in the type of `x`.
     """
     nnz, width = len(indices), x.shape[1]
-    grid = cdiv(nnz, TILE["ENTRIES"]), cdiv(width, TILE["n_columns"])
+    grid = cdiv(nnz, TILE["ENTRIES"]), cdiv(width, TILE["COLUMNS"])
     parts = torch.empty(grid[1], nnz, device=x.device)
-    _launch(dot_rows, grid, x.contiguous(), rows.contiguous(), tokens, indices, parts, nnz, width, **TILE)
+    inputs = (tensor.contiguous() for tensor in (x, rows, tokens, indices))
+    _launch(dot_rows, grid, *inputs, parts, nnz, width, **TILE)
     return parts.sum(0).to(x.dtype)
 
 
-def _launch(kernel: Any, grid: tuple[int, int], first: Tensor, *arguments: Any, **constants: int) -> None:
-    with torch.cuda.device_of(first):  # type: ignore[no-untyped-call]
-        kernel[grid](first, *arguments, **constants)
+def _launch(kernel: Any, grid: tuple[int, int], *arguments: Any, **constants: int) -> None:
+    with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]
+        kernel[grid](*arguments, **constants)

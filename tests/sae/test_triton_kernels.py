@@ -18,8 +18,8 @@ DOT = {"x": "*bf16", "rows": "*bf16", "tokens": "*i64", "indices": "*i64", "part
 TOP = {"x": "*bf16", "winners": "*i64", "n_columns": "i32", "length": "i32", "k": "i32"}
 PROGRAMS = {
     "find_largest": (TOP, {"SIZE": 4096, "GROUPS": 64}),
-    "sum_rows": (SUM | {"width": "i32"}, {"ENTRIES": 32, "n_columns": 128}),
-    "dot_rows": (DOT | {"width": "i32"}, {"ENTRIES": 32, "n_columns": 128}),
+    "sum_rows": (SUM | {"width": "i32"}, {"ENTRIES": 32, "COLUMNS": 128}),
+    "dot_rows": (DOT | {"width": "i32"}, {"ENTRIES": 32, "COLUMNS": 128}),
 }
 
 
