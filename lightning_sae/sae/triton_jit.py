@@ -68,15 +68,16 @@ def sum_rows(values, rows, indices, offsets, sums, width, COLUMNS: tl.constexpr,
     """
     bag = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    stop = tl.load(offsets + bag + 1)
+    start, stop = tl.load(offsets + bag), tl.load(offsets + bag + 1)
     total = tl.zeros([ENTRIES, COLUMNS], tl.float32)
-    for start in range(tl.load(offsets + bag), stop, ENTRIES):
+    while start < stop:
         entry = start + tl.arange(0, ENTRIES)
         value = tl.load(values + entry, mask=entry < stop, other=0.0).to(tl.float32)
         index = tl.load(indices + entry, mask=entry < stop, other=0)
         inside = (entry < stop)[:, None] & (column < width)[None, :]
         row = tl.load(rows + index[:, None] * width + column[None, :], mask=inside, other=0.0)
         total += value[:, None] * row.to(tl.float32)
+        start += ENTRIES
     tl.store(sums + bag * width + column, tl.sum(total, axis=0), mask=column < width)
 
 
