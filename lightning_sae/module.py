@@ -163,7 +163,7 @@ class SAEModule(LightningModule):
         """One batch of raw activations; also advances the counter of dead latents."""
         loss, latents, parts = self.sae.training_loss(batch.x)
         self._check(loss.detach(), batch.x)
-        tokens = torch.tensor(len(batch.x), device=loss.device)
+        tokens = torch.full((), len(batch.x), device=loss.device)  # a copy from the host would wait for a GPU
         self.sae.count_firings(self._sum(_fired(latents).float()) > 0, self._sum(tokens))
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.x))
         self.log_dict({f"train/{name}": part for name, part in parts.items()}, batch_size=len(batch.x))
@@ -276,9 +276,9 @@ class SAEModule(LightningModule):
 
 
 def _fired(latents: SparseLatents) -> Tensor:
-    fired = torch.zeros(latents.d_sae, dtype=torch.bool, device=latents.indices.device)
-    fired[latents.indices[latents.values > 0]] = True
-    return fired
+    fired = torch.zeros(latents.d_sae + 1, dtype=torch.bool, device=latents.indices.device)
+    active = torch.where(latents.values > 0, latents.indices, latents.d_sae)  # the last place is for the rest
+    return fired.index_fill_(0, active, True)[:-1]
 
 
 def _plain(sae: "partial[SparseAutoencoder] | Mapping[str, Any]") -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
+from lightning_sae.sae.backend import uses_triton
 from lightning_sae.sae.pattern import Pattern
 from lightning_sae.sae.workspace import Workspace
 
@@ -69,12 +70,20 @@ def dot(x: Tensor, rows: Tensor, pattern: Pattern, workspace: Workspace | None =
 
 
 def _bag(values: Tensor, rows: Tensor, indices: Tensor, offsets: Tensor) -> Tensor:
+    if uses_triton(rows):
+        from lightning_sae.sae import triton_kernels
+
+        return triton_kernels.bag(values, rows, indices, offsets)
     return embedding_bag(
         indices, rows, offsets, mode="sum", per_sample_weights=values, include_last_offset=True
     )
 
 
 def _dot(x: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
+    if uses_triton(rows):
+        from lightning_sae.sae import triton_kernels
+
+        return triton_kernels.dot(x, rows, pattern.rows, pattern.indices)
     # The backward of an embedding bag for its weights is this product, without gathering [nnz, d].
     product: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
         x.contiguous(), rows, pattern.indices, pattern.offsets, pattern.rows, 0, -1
@@ -99,6 +108,7 @@ def _has_sparse_product(x: Tensor) -> bool:
     """Whether there is one that writes into given memory."""
     return (
         x.device.type == "cpu"
+        and not uses_triton(x)
         and x.dtype in (torch.float32, torch.float64)
         and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
     )

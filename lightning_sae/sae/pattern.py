@@ -55,10 +55,10 @@ class Pattern:
         """The same latent by latent: by counting on a CPU, by a sort elsewhere."""
         if self.indices.device.type == "cpu":
             return self._counted()
-        offsets = self.offsets.new_zeros(self.d_sae + 1)
-        offsets[1:] = torch.bincount(self.indices, minlength=self.d_sae).cumsum(0)
+        counts = self.offsets.new_zeros(self.d_sae + 1)
+        counts[1:].scatter_add_(0, self.indices, torch.ones_like(self.indices))  # bincount awaits a GPU
         order = self.indices.argsort(stable=True)
-        return Transposed(order, self.rows[order], offsets)
+        return Transposed(order, self.rows[order], counts.cumsum(0))
 
     def _counted(self) -> Transposed:
         shape = len(self.offsets) - 1, self.d_sae

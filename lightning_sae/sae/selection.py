@@ -1,19 +1,23 @@
 """Which latents are active: the k largest pre-activations of each token, exactly."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_sae.sae.backend import uses_triton
 from lightning_sae.sae.kernels import dot
 from lightning_sae.sae.pattern import Pattern
 from lightning_sae.sae.workspace import Workspace
 
 Selection = Literal["auto", "exact", "screened", "checked"]
 
-CHUNK = 512  # rows of pre-activations that exist at one time
+CHUNK = 512  # rows of pre-activations that exist at one time; a GPU, which launches slowly, gets more
+GPU_CHUNKS = 8
 CANDIDATES = 1.5  # times k, of a screening
 ROUNDING = 2.0**-8  # bf16 keeps eight bits: no number is off by more than half of this
 
@@ -54,7 +58,7 @@ def select(
     workspace = workspace or Workspace()
     if selection == "auto":
         selection = "screened" if _bf16_is_fast(x.device.type) else "exact"
-    with torch.autocast(x.device.type, enabled=False):
+    with torch.autocast(x.device.type, enabled=False), _full_precision():
         if selection == "exact":
             return _largest(x, rows, bias, k, workspace)[0]
         n_candidates = min(len(rows), math.ceil(CANDIDATES * k))
@@ -70,14 +74,26 @@ def select(
 
 def _largest(x: Tensor, rows: Tensor, bias: Tensor, k: int, workspace: Workspace) -> tuple[Tensor, Tensor]:
     """Indices `[n, k]` of the largest entries of the dense product as it is rounded, and the last of them."""
-    pre_acts = workspace.take([min(CHUNK, len(x)), len(rows)], x.dtype, x.device)
+    size = CHUNK * (GPU_CHUNKS if x.is_cuda else 1)
+    pre_acts = workspace.take([min(size, len(x)), len(rows)], x.dtype, x.device)
     chosen, cut = [], []
-    for chunk in torch.split(x, CHUNK):
+    for chunk in torch.split(x, size):
         part = torch.addmm(bias, chunk, rows.T, out=pre_acts[: len(chunk)])
         chosen.append(top_k(part, k))
         cut.append(part.gather(1, chosen[-1]).amin(1))
     workspace.give(pre_acts)
     return torch.cat(chosen), torch.cat(cut)
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """TF32, where it is allowed, would round products of float32 as bf16 does."""
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32 = before
 
 
 def _highest_outside(x: Tensor, rows: Tensor, bias: Tensor, cut: Tensor) -> Tensor:
@@ -110,6 +126,10 @@ def top_k(pre_acts: Tensor, k: int, groups: int = 16) -> Tensor:
         >>> top_k(torch.tensor([[0.1, 3.0, -1.0, 2.0]]), k=2, groups=2).sort().values.tolist()
         [[1, 3]]
     """
+    if uses_triton(pre_acts):
+        from lightning_sae.sae import triton_kernels
+
+        return triton_kernels.top_k(pre_acts, k)
     n, d_sae = pre_acts.shape
     width = d_sae // groups
     if d_sae % groups or width < k:
