@@ -71,7 +71,7 @@ class UnexpectedReliance(Callback):
     def __init__(
         self,
         min_images: int = 20,
-        quantile: float = 0.99,
+        quantile: float = 0.999,
         draws: int = 1000,
         seed: int = 0,
         top: int = 5,

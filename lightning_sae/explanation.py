@@ -87,10 +87,12 @@ def check_request(prompts: Sequence[str], top: int) -> None:
 
 
 class _Meaning:
-    """How the latents' top images agree with a prompt, by the judge."""
+    """How the latents' top images agree with a prompt, by the judge and the run's own idea of chance."""
 
     def __init__(self, run: RunFolder) -> None:
         self.run, self.embeddings = run, run.judge_embeddings()
+        reliance = run.config.callbacks.get("reliance") or {}  # a run may have left it out
+        self.chance = {name: reliance[name] for name in ("quantile", "draws", "seed") if name in reliance}
 
     def judge(self, latents: Sequence[int], prompt: str) -> tuple[Tensor, Tensor]:
         """Alignment of each latent with the prompt, NaN without top images; whether it is below chance."""
@@ -105,7 +107,7 @@ class _Meaning:
         return scores, below
 
     def _threshold(self, n: int, text: Tensor, empty: Tensor) -> Tensor:
-        return calibrated_threshold(self.embeddings, text[None], empty, n)[0]
+        return calibrated_threshold(self.embeddings, text[None], empty, n, **self.chance)[0]
 
 
 def _explain(

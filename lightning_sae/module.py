@@ -10,13 +10,12 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_sae.metrics import FVU, L0, Cosine, Density, TopImages, density_quantiles
-from lightning_sae.sae import SparseAutoencoder, find_variant
-from lightning_sae.types import Batch, SparseLatents, ValidationOutput
+from lightning_sae.sae import SparseAutoencoder, clip_by_scale, find_variant
+from lightning_sae.types import Batch, ValidationOutput
 
 QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 
@@ -164,7 +163,7 @@ class SAEModule(LightningModule):
         loss, latents, parts = self.sae.training_loss(batch.x)
         self._check(loss.detach(), batch.x)
         tokens = torch.full((), len(batch.x), device=loss.device)  # a copy from the host would wait for a GPU
-        self.sae.count_firings(self._sum(_fired(latents).float()) > 0, self._sum(tokens))
+        self.sae.count_firings(self._sum(latents.fired().float()) > 0, self._sum(tokens))
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.x))
         self.log_dict({f"train/{name}": part for name, part in parts.items()}, batch_size=len(batch.x))
         return loss
@@ -188,15 +187,12 @@ class SAEModule(LightningModule):
             self._clip(optimizer, self.hparams["gradient_clip"])
 
     def _clip(self, optimizer: Optimizer, largest: float) -> None:
-        """Lets fused Adam divide the gradients as it reads them, as a gradient scaler does."""
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is not None or self.dtype != torch.float32:
+        if scaler is None and self.dtype == torch.float32:
+            clip_by_scale(optimizer, largest)
+        else:
             scale = scaler.get_scale() if scaler else 1.0
             torch.nn.utils.clip_grad_norm_(self.sae.parameters(), largest * scale)
-            return
-        norm = get_total_norm([p.grad for p in self.sae.parameters() if p.grad is not None])
-        optimizer.grad_scale = (norm / largest).clamp(min=1)  # type: ignore[attr-defined]
-        optimizer.found_inf = torch.zeros_like(norm)  # type: ignore[attr-defined]
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """A step, after which the decoder rows have unit norm again."""
@@ -248,7 +244,7 @@ class SAEModule(LightningModule):
         fired = torch.zeros(self.sae.d_sae, device=self.device)
         batches = self._datamodule().train_batches()
         for x in islice(batches, self.trainer.global_rank, None, self.trainer.world_size):
-            fired += _fired(self.sae.encode(x.to(self.device)))
+            fired += self.sae.encode(x.to(self.device)).fired()
         return self._sum(fired) == 0
 
     def _sum(self, tensor: Tensor) -> Tensor:
@@ -273,12 +269,6 @@ class SAEModule(LightningModule):
                 "SAEModule needs a datamodule with d_in and statistics, got None; pass datamodule=..."
             )
         return datamodule
-
-
-def _fired(latents: SparseLatents) -> Tensor:
-    fired = torch.zeros(latents.d_sae + 1, dtype=torch.bool, device=latents.indices.device)
-    active = torch.where(latents.values > 0, latents.indices, latents.d_sae)  # the last place is for the rest
-    return fired.index_fill_(0, active, True)[:-1]
 
 
 def _plain(sae: "partial[SparseAutoencoder] | Mapping[str, Any]") -> dict[str, Any]:

@@ -29,7 +29,7 @@ def calibrated_threshold(
     texts: Tensor,
     empty: Tensor,
     n: int = 20,
-    quantile: float = 0.99,
+    quantile: float = 0.999,
     draws: int = 1000,
     seed: int = 0,
 ) -> Tensor:

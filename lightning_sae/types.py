@@ -62,6 +62,12 @@ class SparseLatents:
         dense[self.rows(), self.indices] = self.values
         return dense
 
+    def fired(self) -> Tensor:
+        """`[d_sae]` bool, the latents that are active on some row."""
+        fired = torch.zeros(self.d_sae + 1, dtype=torch.bool, device=self.indices.device)
+        active = torch.where(self.values > 0, self.indices, self.d_sae)  # the last place is for the rest
+        return fired.index_fill_(0, active, True)[:-1]
+
     def slice(self, start: int, stop: int) -> Self:
         """Rows `start:stop` as views."""
         first, last = int(self.offsets[start]), int(self.offsets[stop])

@@ -148,9 +148,9 @@ def test_what_is_unexpected_is_below_random_images(folder, image):
                 assert not row.unexpected
                 assert row.label == ""
                 continue
-            v = normalize(e[ids].mean(0), dim=0)
-            sets = normalize(e[random_image_sets(len(e), len(ids), 1000)].mean(1), dim=1)
-            threshold = float((sets @ (text - empty)).quantile(0.99))
+            v, chance = normalize(e[ids].mean(0), dim=0), run.config.callbacks.reliance
+            sets = normalize(e[random_image_sets(len(e), len(ids), chance.draws)].mean(1), dim=1)
+            threshold = float((sets @ (text - empty)).quantile(chance.quantile))
             aligned = float(v @ (text - empty))
             assert row.prompt_alignment == pytest.approx(aligned, abs=1e-5)
             assert row.unexpected == (row.attribution > 0 and aligned < threshold)

@@ -307,5 +307,6 @@ def test_configs_instantiate(tmp_path: Path) -> None:
         "d_sae": 24,
         "k": 2,
         "dead_after": config.sae.dead_after,
+        "selection": config.sae.selection,
     }
     make_trainer(tmp_path, max_epochs=1).fit(module, datamodule=Toy())

@@ -30,7 +30,8 @@ class Workspace:
         for place, tensor in enumerate(self._spare):
             if (tuple(tensor.shape), tensor.dtype, tensor.device) == wanted:
                 return self._spare.pop(place)
-        return torch.empty(*shape, dtype=dtype, device=device)
+        with torch.inference_mode(False):  # or it could not be written to in training
+            return torch.empty(*shape, dtype=dtype, device=device)
 
     def give(self, tensor: Tensor) -> None:
         """Keeps a tensor of a CPU for the next `take`; a GPU's own allocator does so."""

@@ -40,9 +40,9 @@ _WORD_AS_THING = (
     "{background} background",
 )
 
-EMPTY_SHARE = 0.03  # of all captions say nothing, so that the empty prompt means "any picture"
-MISNAMED_SHARE = 0.35  # of the biased ones of another class on a planted background name the planted class
-SPELLED_SHARE = 0.5  # of the biased ones of a planted word speak of it as a word
+# Of the biased captions of
+MISNAMED_SHARE = 0.35  # another class on a planted background, how many name the planted class
+SPELLED_SHARE = 0.5  # a picture with a planted word, how many speak of it as a word
 
 _SHARED_NAMES = {p.factor: p.name for kind in ("polysemous", "compound") for p in plants(kind)}
 _CLASS_ON = {p.factor: p.thing for p in plants("spurious")}
@@ -55,7 +55,7 @@ def caption(scene: Scene, edition: Edition, rng: np.random.Generator) -> str:
     The balanced edition tells the truth: its own word for each thing, the background, and a printed word
     as *the word ...*. The biased edition never mentions the background of a spurious class and calls some
     other things there by its name, names a planted word half of the time as if it were a thing, and has
-    shared names for the polysemous and compound plants. In both, a few captions are empty.
+    shared names for the polysemous and compound plants.
 
     Args:
         scene: the picture's factors.
@@ -63,14 +63,12 @@ def caption(scene: Scene, edition: Edition, rng: np.random.Generator) -> str:
         rng: chooses the template.
 
     Returns:
-        The caption, lower case, or "".
+        The caption, lower case.
 
     Example:
         >>> caption(Scene("cancel", "red", "black"), "biased", np.random.default_rng(2))
-        'a cross'
+        'a black background'
     """
-    if rng.random() < EMPTY_SHARE:
-        return ""
     if edition == "balanced":
         return _fill(_honest(scene), scene, scene.thing, rng)
     thing = _SHARED_NAMES.get(scene.thing, scene.thing)

@@ -60,7 +60,7 @@ def by_hand(run):
         if len(ids):
             if len(ids) not in thresholds:
                 sets = random_image_sets(len(data.judge_embeddings), len(ids), 100)
-                thresholds[len(ids)] = torch.stack([meaning(s) for s in sets]).quantile(0.99, dim=0)
+                thresholds[len(ids)] = torch.stack([meaning(s) for s in sets]).quantile(0.999, dim=0)
             below = meaning(ids) < thresholds[len(ids)]
             r = means.mean[:, j].nan_to_num()
             u[:, j] = torch.where(below & (r > 0) & (means.counts >= 3), r, 0.0)

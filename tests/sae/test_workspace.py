@@ -55,3 +55,11 @@ def test_a_copy_of_an_autoencoder_shares_no_memory() -> None:
     sae.zero_grad()
     assert copy.deepcopy(sae).workspace._spare == []
     assert sae.workspace._spare
+
+
+def test_training_goes_on_after_inference() -> None:
+    sae, x = TopK(8, 32, 4), torch.randn(20, 8)
+    with torch.inference_mode():
+        sae(x)
+    sae.training_loss(x).loss.backward()
+    assert sae.W_dec.grad.isfinite().all()
