@@ -26,6 +26,6 @@ def clip_by_scale(optimizer: Optimizer, largest: float) -> None:
         tensor([-0.6000, -0.8000])
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = get_total_norm([p.grad.norm(dim=-1) for p in parameters if p.grad is not None])
     optimizer.grad_scale = (norm / largest).clamp(min=1)  # type: ignore[attr-defined]
     optimizer.found_inf = torch.zeros_like(norm)  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
 from lightning_sae.sae.backend import uses_triton
-from lightning_sae.sae.pattern import Pattern
+from lightning_sae.sae.pattern import Pattern, Transposed
 from lightning_sae.sae.workspace import Workspace
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
@@ -84,6 +84,8 @@ def _dot(x: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
         from lightning_sae.sae import triton_kernels
 
         return triton_kernels.dot(x, rows, pattern.rows, pattern.indices)
+    if _has_sparse_product(x):
+        return _dot_by_latent(x, rows, pattern)
     # The backward of an embedding bag for its weights is this product, without gathering [nnz, d].
     product: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
         x.contiguous(), rows, pattern.indices, pattern.offsets, pattern.rows, 0, -1
@@ -93,19 +95,31 @@ def _dot(x: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
 
 def _row_gradient(values: Tensor, x: Tensor, pattern: Pattern, workspace: Workspace) -> Tensor:
     """`latents.T @ x`, `[d_sae, d]`: a bag over the tokens of each latent."""
-    order, tokens, offsets = pattern.transposed
-    values, x = values[order], x.contiguous()
+    x, by_latent = x.contiguous(), pattern.transposed
+    values = values[by_latent.order]
     if not _has_sparse_product(x):
-        return _bag(values, x, tokens, offsets)
-    latents = torch.sparse_csr_tensor(
-        offsets, tokens, values, (pattern.d_sae, len(x)), check_invariants=False
-    )
+        return _bag(values, x, by_latent.rows, by_latent.offsets)
     out = workspace.take([pattern.d_sae, x.shape[1]], x.dtype, x.device)
-    return torch.addmm(out, latents, x, beta=0, out=out)
+    return torch.addmm(out, _sparse(values, by_latent, len(x)), x, beta=0, out=out)
+
+
+def _dot_by_latent(x: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
+    """The same as `_dot`, reading each of the many rows once and the few of `x` again and again."""
+    by_latent = pattern.transposed
+    product, zeros = x.new_empty(len(pattern.indices)), x.new_zeros(len(pattern.indices))
+    sampled = torch.sparse.sampled_addmm(_sparse(zeros, by_latent, len(x)), rows, x.T, beta=0)
+    product[by_latent.order] = sampled.values()
+    return product
+
+
+def _sparse(values: Tensor, by_latent: Transposed, n: int) -> Tensor:
+    """`latents.T [d_sae, n]` of sorted values."""
+    shape = len(by_latent.offsets) - 1, n
+    return torch.sparse_csr_tensor(by_latent.offsets, by_latent.rows, values, shape, check_invariants=False)
 
 
 def _has_sparse_product(x: Tensor) -> bool:
-    """Whether there is one that writes into given memory."""
+    """Whether a library multiplies sparse matrices fast, and into given memory."""
     return (
         x.device.type == "cpu"
         and not uses_triton(x)

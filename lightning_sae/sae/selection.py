@@ -16,7 +16,7 @@ from lightning_sae.sae.workspace import Workspace
 
 Selection = Literal["auto", "exact", "screened", "checked"]
 
-CHUNK = 512  # rows of pre-activations that exist at one time; a GPU, which launches slowly, gets more
+CHUNK = 1024  # tokens whose pre-activations exist at one time; a GPU, which launches slowly, gets more
 GPU_CHUNKS = 8
 CANDIDATES = 1.5  # times k, of a screening
 ROUNDING = 2.0**-8  # bf16 keeps eight bits: no number is off by more than half of this
