@@ -32,10 +32,10 @@ def speed_table(title: str, unit: str, speeds: Mapping[str, float]) -> Table:
     return table
 
 
-def save_bars(path: Path, unit: str, speeds: Mapping[str, float]) -> None:
-    """Speeds as horizontal bars, the first on top."""
+def save_bars(path: Path, unit: str, speeds: Mapping[str, float], fmt: str = "{:,.0f}") -> None:
+    """Speeds, or other numbers, as horizontal bars, the first on top."""
     figure, axes = plt.subplots(figsize=(7, 0.4 * len(speeds) + 0.8), layout="constrained")
-    axes.bar_label(axes.barh([*speeds], [*speeds.values()]), fmt="{:,.0f}", padding=3)
+    axes.bar_label(axes.barh([*speeds], [*speeds.values()]), fmt=fmt, padding=3)
     axes.invert_yaxis()
     axes.set_xlabel(unit)
     axes.margins(x=0.15)

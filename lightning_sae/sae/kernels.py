@@ -69,6 +69,46 @@ def dot(x: Tensor, rows: Tensor, pattern: Pattern, workspace: Workspace | None =
     return result
 
 
+def pre_activations(
+    known: Tensor,
+    centred: Tensor,
+    shift: Tensor,
+    rows: Tensor,
+    bias: Tensor,
+    pattern: Pattern,
+    workspace: Workspace | None = None,
+) -> Tensor:
+    """Gives their gradients to the entries of `centred @ rows.T + bias`, `centred = x - shift`, of a pattern.
+
+    A selection has made them on its way; nothing is computed again.
+
+    Args:
+        known: `[nnz]`, the entries.
+        centred: `[n, d]`.
+        shift: `[d]`; its gradient is a product of all rows with their biases' gradients, as that of `centred`
+            would be summed over the tokens.
+        rows: `[d_sae, d]`.
+        bias: `[d_sae]`.
+        pattern: `n` tokens.
+        workspace: where the gradient of `rows` may take its memory from.
+
+    Returns:
+        `known`, differentiable in `shift`, `rows` and `bias`, and in `centred` where that does not itself
+        depend on `shift`.
+
+    Example:
+        >>> pattern = Pattern.from_topk(torch.tensor([[1]]), d_sae=2)
+        >>> shift, rows = torch.zeros(2, requires_grad=True), torch.eye(2)
+        >>> known, x, bias = torch.tensor([3.0]), torch.ones(1, 2), torch.ones(2)
+        >>> pre_activations(known, x, shift, rows, bias, pattern).sum().backward()
+        >>> shift.grad
+        tensor([-0., -1.])
+    """
+    workspace = workspace or Workspace()
+    result: Tensor = _PreActivations.apply(known, centred, shift, rows, bias, pattern, workspace)
+    return result
+
+
 def _bag(values: Tensor, rows: Tensor, indices: Tensor, offsets: Tensor) -> Tensor:
     if uses_triton(rows):
         from lightning_sae.sae import triton_kernels
@@ -165,3 +205,31 @@ class _Dot(torch.autograd.Function):
         grad_x = _bag(grad, rows, pattern.indices, pattern.offsets) if ctx.needs_input_grad[0] else None
         grad_rows = _row_gradient(grad, x, pattern, ctx.workspace) if ctx.needs_input_grad[1] else None
         return grad_x, grad_rows, None, None
+
+
+class _PreActivations(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        known: Tensor,
+        centred: Tensor,
+        shift: Tensor,
+        rows: Tensor,
+        bias: Tensor,
+        pattern: Pattern,
+        workspace: Workspace,
+    ) -> Tensor:
+        ctx.save_for_backward(centred, rows)
+        ctx.pattern, ctx.workspace = pattern, workspace
+        return known.view_as(known)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        centred, rows = ctx.saved_tensors
+        pattern, needed = ctx.pattern, ctx.needs_input_grad
+        of_latent = grad.new_zeros(pattern.d_sae).index_add_(0, pattern.indices, grad)
+        grad_x = _bag(grad, rows, pattern.indices, pattern.offsets) if needed[1] else None
+        grad_shift = -(of_latent @ rows) if needed[2] else None
+        grad_rows = _row_gradient(grad, centred, pattern, ctx.workspace) if needed[3] else None
+        return None, grad_x, grad_shift, grad_rows, of_latent, None, None

@@ -30,8 +30,8 @@ def select(
     k: int,
     selection: Selection = "exact",
     workspace: Workspace | None = None,
-) -> Tensor:
-    """Indices of the `k` largest pre-activations `x @ rows.T + bias` of each token.
+) -> tuple[Tensor, Tensor]:
+    """Indices and values of the `k` largest pre-activations `x @ rows.T + bias` of each token.
 
     A screening makes the dense product in bf16 and takes `1.5 k` candidates from it, which are ranked again
     in full precision: rounded pre-activations alone pick wrong latents. A checked one also proves for each
@@ -48,41 +48,45 @@ def select(
         workspace: where the pre-activations of a chunk may take their memory from.
 
     Returns:
-        `[n, k]` int64. Order, and choice between equal pre-activations, are unspecified.
+        `[n, k]` int64 and `[n, k]` in full precision, without a gradient. Order, and choice between equal
+        pre-activations, are unspecified.
 
     Example:
         >>> x, rows = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]])
-        >>> select(x, rows, torch.zeros(3), k=2, selection="checked").sort().values.tolist()
-        [[0, 2]]
+        >>> indices, pre_acts = select(x, rows, torch.zeros(3), k=2, selection="checked")
+        >>> pre_acts.sort().values.tolist()
+        [[1.0, 2.0]]
     """
     workspace = workspace or Workspace()
     if selection == "auto":
         selection = "screened" if _bf16_is_fast(x.device.type) else "exact"
     with torch.autocast(x.device.type, enabled=False), _full_precision():
         if selection == "exact":
-            return _largest(x, rows, bias, k, workspace)[0]
+            return _largest(x, rows, bias, k, workspace)
         n_candidates = min(len(rows), math.ceil(CANDIDATES * k))
-        candidates, cut = _largest(x.bfloat16(), rows.bfloat16(), bias.bfloat16(), n_candidates, workspace)
+        low = x.bfloat16(), rows.bfloat16(), bias.bfloat16()
+        candidates, rounded = _largest(*low, n_candidates, workspace)
         exact = dot(x, rows, Pattern.from_topk(candidates, len(rows))).view_as(candidates) + bias[candidates]
         best = exact.topk(k, sorted=False)
-        chosen = candidates.gather(1, best.indices)
+        indices, pre_acts = candidates.gather(1, best.indices), best.values
         if selection == "checked" and n_candidates < len(rows):
-            unproven = (best.values.amin(1) < _highest_outside(x, rows, bias, cut)).nonzero().squeeze(1)
-            chosen[unproven] = _largest(x[unproven], rows, bias, k, workspace)[0]
-        return chosen
+            highest = _highest_outside(x, rows, bias, rounded.amin(1))
+            unproven = (pre_acts.amin(1) < highest).nonzero().squeeze(1)
+            indices[unproven], pre_acts[unproven] = _largest(x[unproven], rows, bias, k, workspace)
+        return indices, pre_acts
 
 
 def _largest(x: Tensor, rows: Tensor, bias: Tensor, k: int, workspace: Workspace) -> tuple[Tensor, Tensor]:
-    """Indices `[n, k]` of the largest entries of the dense product as it is rounded, and the last of them."""
+    """Indices and values `[n, k]` of the largest entries of the dense product, in the precision of `x`."""
     size = CHUNK * (GPU_CHUNKS if x.is_cuda else 1)
     pre_acts = workspace.take([min(size, len(x)), len(rows)], x.dtype, x.device)
-    chosen, cut = [], []
+    indices, values = [], []
     for chunk in torch.split(x, size):
         part = torch.addmm(bias, chunk, rows.T, out=pre_acts[: len(chunk)])
-        chosen.append(top_k(part, k))
-        cut.append(part.gather(1, chosen[-1]).amin(1))
+        indices.append(top_k(part, k))
+        values.append(part.gather(1, indices[-1]))
     workspace.give(pre_acts)
-    return torch.cat(chosen), torch.cat(cut)
+    return torch.cat(indices), torch.cat(values)
 
 
 @contextmanager

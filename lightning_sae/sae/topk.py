@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_sae.sae.base import SparseAutoencoder
-from lightning_sae.sae.kernels import dot
+from lightning_sae.sae.kernels import pre_activations
 from lightning_sae.sae.pattern import Pattern
 from lightning_sae.sae.selection import Selection, select
 from lightning_sae.types import SparseLatents
@@ -61,10 +61,8 @@ class TopK(SparseAutoencoder):
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
         """Latents of normalised activations `[n, d_in]`: `k` entries per token, >= 0."""
-        x = x - self.b_dec
-        chosen = select(x, self.encoder, self.b_enc, self.k, self.selection, self.workspace)
-        pattern = Pattern.from_topk(chosen, self.d_sae)
-        return SparseLatents(self._activate(x, pattern), pattern.indices, pattern.offsets, self.d_sae)
+        values, pattern = self._largest(x, self.b_dec, None, self.k)
+        return SparseLatents(values, pattern.indices, pattern.offsets, self.d_sae)
 
     def extra_loss(self, x: Tensor, residual: Tensor) -> dict[str, tuple[float, Tensor]]:
         """AuxK: how badly the `k_aux` largest dead latents rebuild the residual `e = x - x_hat`.
@@ -82,13 +80,18 @@ class TopK(SparseAutoencoder):
         k = min(self.k_aux, len(dead))
         if k == 0 or self.aux_weight == 0:
             return {"aux": (0.0, residual.new_zeros(()))}
-        x = (x - self.b_dec).detach()
-        chosen = select(x, self.encoder[dead], self.b_enc[dead], k, self.selection, self.workspace)
-        pattern = Pattern.from_topk(dead[chosen], self.d_sae)
-        error = residual - self._rebuild(self._activate(x, pattern), pattern)
+        values, pattern = self._largest(x.detach(), self.b_dec.detach(), dead, k)
+        error = residual - self._rebuild(values, pattern)
         variance = (residual - residual.mean(0)).square().sum()
         inverse = torch.where(variance > 0, variance, torch.inf).reciprocal()
         return {"aux": (self.aux_weight, error.square().sum() * inverse)}
 
-    def _activate(self, x: Tensor, pattern: Pattern) -> Tensor:
-        return (dot(x, self.encoder, pattern, self.workspace) + self.b_enc[pattern.indices]).relu()
+    def _largest(self, x: Tensor, shift: Tensor, among: Tensor | None, k: int) -> tuple[Tensor, Pattern]:
+        """Activations `[n * k]` of the `k` largest latents of each token, or of those that `among` names."""
+        centred = x - shift.detach()
+        rows, bias = (p if among is None else p.detach()[among] for p in (self.encoder, self.b_enc))
+        indices, pre_acts = select(centred, rows, bias, k, self.selection, self.workspace)
+        pattern = Pattern.from_topk(indices if among is None else among[indices], self.d_sae)
+        known = pre_acts.view(-1)
+        found = pre_activations(known, centred, shift, self.encoder, self.b_enc, pattern, self.workspace)
+        return found.relu(), pattern

@@ -30,22 +30,30 @@ def indistinguishable(d_sae: int = 96, d_in: int = 16) -> tuple[Tensor, Tensor, 
 @pytest.mark.parametrize(("d_sae", "k"), [(256, 8), (257, 8), (64, 5), (16, 16), (33, 1), (48, 40)])
 def test_selection_is_the_dense_top_k(way: str, d_sae: int, k: int) -> None:
     x, rows, bias = draw(d_sae)
-    assert torch.equal(select(x, rows, bias, k, way).sort().values, largest(x, rows, bias, k))
+    assert torch.equal(select(x, rows, bias, k, way)[0].sort().values, largest(x, rows, bias, k))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_values_are_those_of_the_indices(way: str) -> None:
+    x, rows, bias = draw(256)
+    indices, values = select(x, rows, bias, 8, way)
+    pre_acts = x.double() @ rows.double().T + bias
+    torch.testing.assert_close(values, pre_acts.gather(1, indices).float())
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_chunks_do_not_matter(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x, rows, bias = draw(128)
-    want = select(x, rows, bias, 6, way).sort().values
+    want = select(x, rows, bias, 6, way)[0].sort().values
     monkeypatch.setattr(selection, "CHUNK", 10)
-    assert torch.equal(select(x, rows, bias, 6, way).sort().values, want)
+    assert torch.equal(select(x, rows, bias, 6, way)[0].sort().values, want)
 
 
 def test_only_a_checked_screening_sees_what_rounding_hides() -> None:
     x, rows, bias = indistinguishable()
     want = largest(x, rows, bias, 4)
-    assert not torch.equal(select(x, rows, bias, 4, "screened").sort().values, want)
-    assert torch.equal(select(x, rows, bias, 4, "checked").sort().values, want)
+    assert not torch.equal(select(x, rows, bias, 4, "screened")[0].sort().values, want)
+    assert torch.equal(select(x, rows, bias, 4, "checked")[0].sort().values, want)
 
 
 def test_a_check_needs_no_second_product_where_the_gap_is_wide(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +68,7 @@ def test_a_check_needs_no_second_product_where_the_gap_is_wide(monkeypatch: pyte
 
     monkeypatch.setattr(torch, "addmm", counted)
     x = x / x.norm(dim=1, keepdim=True) * 4
-    assert torch.equal(select(x, rows, bias, 4, "checked").sort().values, torch.arange(4).repeat(3, 1))
+    assert torch.equal(select(x, rows, bias, 4, "checked")[0].sort().values, torch.arange(4).repeat(3, 1))
     assert products == [torch.bfloat16]
 
 
@@ -78,10 +86,10 @@ def test_ties_and_infinities(way: str) -> None:
     x, rows = torch.ones(2, 4), torch.zeros(40, 4)
     bias = torch.full((40,), -torch.inf)
     bias[[3, 5, 30]] = 1.0
-    chosen = select(x, rows, bias, 4, way).sort().values
+    chosen = select(x, rows, bias, 4, way)[0].sort().values
     assert {3, 5, 30} <= set(chosen[0].tolist())
     assert len(set(chosen[0].tolist())) == 4
-    equal = select(x, rows, torch.zeros(40), 7, way)
+    equal = select(x, rows, torch.zeros(40), 7, way)[0]
     assert all(len(set(row.tolist())) == 7 for row in equal)
 
 
@@ -98,12 +106,12 @@ def test_auto_is_exact_without_hardware_and_screened_under_autocast(monkeypatch:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     x, rows, bias = indistinguishable()
     want = largest(x, rows, bias, 4)
-    assert torch.equal(select(x, rows, bias, 4, "auto").sort().values, want)
+    assert torch.equal(select(x, rows, bias, 4, "auto")[0].sort().values, want)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not torch.equal(select(x, rows, bias, 4, "auto").sort().values, want)
-        assert torch.equal(select(x, rows, bias, 4, "exact").sort().values, want)
+        assert not torch.equal(select(x, rows, bias, 4, "auto")[0].sort().values, want)
+        assert torch.equal(select(x, rows, bias, 4, "exact")[0].sort().values, want)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    assert not torch.equal(select(x, rows, bias, 4, "auto").sort().values, want)
+    assert not torch.equal(select(x, rows, bias, 4, "auto")[0].sort().values, want)
 
 
 def test_unknown_selection() -> None:

@@ -1,11 +1,13 @@
 """TopK and AuxK against a dense reference written with plain autograd, in float64."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
 
 from lightning_sae.sae import TopK
-from lightning_sae.sae.kernels import bag, dot
+from lightning_sae.sae.kernels import bag, dot, pre_activations
 from lightning_sae.sae.pattern import Pattern
 from lightning_sae.sae.selection import CHUNK, top_k
 
@@ -166,6 +168,29 @@ def test_kernels_pass_gradcheck_on_rows_of_any_length() -> None:
     x = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda v, r: bag(v, r, pattern), (values, rows))
     assert torch.autograd.gradcheck(lambda x, r: dot(x, r, pattern), (x, rows))
+
+
+def test_pre_activations_have_the_gradients_of_their_formula() -> None:
+    pattern = Pattern(torch.tensor([0, 2, 1, 2, 3]), torch.tensor([0, 2, 2, 5]), d_sae=5)
+    random = partial(torch.randn, dtype=torch.float64, requires_grad=True)
+    x, shift, rows, bias = random(3, 4), random(4), random(5, 4), random(5)
+    weights = torch.randn(5, dtype=torch.float64)
+    formula = ((x - shift) @ rows.T + bias)[pattern.rows, pattern.indices]
+    want = torch.autograd.grad(formula @ weights, (x, shift, rows, bias))
+    known = pre_activations(formula.detach(), x - shift.detach(), shift, rows, bias, pattern)
+    assert torch.equal(known, formula)
+    for got, expected in zip(torch.autograd.grad(known @ weights, (x, shift, rows, bias)), want, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_latents_are_differentiable_in_the_activations(sae: TopK, x: Tensor) -> None:
+    x = x[:7].clone().requires_grad_()
+    sae.encode(x).values.square().sum().backward()
+    got, x.grad = x.grad, None
+    normalised = (x - sae.mean) * sae.scale
+    dense = dense_top_k((normalised - sae.b_dec) @ sae.W_enc + sae.b_enc, K) / sae.scale
+    dense.square().sum().backward()
+    torch.testing.assert_close(got, x.grad)
 
 
 def test_no_tokens() -> None:

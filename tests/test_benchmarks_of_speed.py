@@ -1,4 +1,4 @@
-"""The short editions of the benchmarks of feeding and capturing: that they run and what they report."""
+"""The short editions of the benchmarks of speed and memory: that they run and what they report."""
 
 import importlib
 import sys
@@ -10,6 +10,9 @@ import torch
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 WAYS = {
     "feed": ["float32, in memory", "float16, memory-mapped", "DataLoader of single rows", "Trainer.fit"],
+    "step": ["ours, exact", "ours, in fit", "dense reference, fused Adam", "floor: product"],
+    "memory": ["ours, exact", "ours, screened", "dense reference"],
+    "scaling": ["step, d_sae", "step, batch", "alignment, labels"],
     "capture": ["bare model", "capture, workers", "capture, no workers", "embeddings there"],
 }
 
