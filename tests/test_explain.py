@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from rich.console import Console
 from torch.nn.functional import normalize
@@ -136,8 +137,13 @@ def test_attributions_are_those_of_dense_autograd(run, image):
     torch.testing.assert_close(explanation.tokens[1:], by_token[:, expected].T, rtol=1e-3, atol=1e-6)
 
 
-def test_what_is_unexpected_is_below_random_images(folder, image):
+@pytest.mark.parametrize(
+    ("own", "quantile", "draws"), [(None, 0.999, 1000), ({"quantile": 0.5, "draws": 50}, 0.5, 50)]
+)
+def test_what_is_unexpected_is_below_random_images(folder, image, own, quantile, draws):
     run = open_run(folder)
+    if own:
+        OmegaConf.update(run.config, "callbacks.reliance", own, force_add=True)
     judge, e = run.data.judge, run.judge_embeddings()
     found = explain(run, read_image(image), PROMPTS, top=8)
     for explanation in found:
@@ -148,9 +154,9 @@ def test_what_is_unexpected_is_below_random_images(folder, image):
                 assert not row.unexpected
                 assert row.label == ""
                 continue
-            v, chance = normalize(e[ids].mean(0), dim=0), run.config.callbacks.reliance
-            sets = normalize(e[random_image_sets(len(e), len(ids), chance.draws)].mean(1), dim=1)
-            threshold = float((sets @ (text - empty)).quantile(chance.quantile))
+            v = normalize(e[ids].mean(0), dim=0)
+            sets = normalize(e[random_image_sets(len(e), len(ids), draws)].mean(1), dim=1)
+            threshold = float((sets @ (text - empty)).quantile(quantile))
             aligned = float(v @ (text - empty))
             assert row.prompt_alignment == pytest.approx(aligned, abs=1e-5)
             assert row.unexpected == (row.attribution > 0 and aligned < threshold)

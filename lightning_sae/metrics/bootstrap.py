@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, norm
 from torch import Tensor
 
 
@@ -53,7 +53,8 @@ def interval(
 
     Args:
         samples: `[n, ...]`, one row an image; images with an undefined value are left out.
-        unit: `[n]`, to give `mean_in_units`; each bootstrap sample of images has its own mean unit.
+        unit: `[n]`, to give `mean_in_units`; each bootstrap sample of images has its own mean unit. A ratio has
+            no bounds where its unit may be 0 (Fieller 1954): the interval is NaN then.
         confidence: coverage, in (0, 1).
         resamples: bootstrap samples of the images.
         seed: of the resampling.
@@ -67,7 +68,7 @@ def interval(
     known = samples.reshape(len(samples), -1).isfinite().all(1)
     samples, unit = samples[known].double(), unit[known].double()
     mean = mean_in_units(samples, unit)
-    if len(samples) < 2 or not mean.isfinite().all():
+    if len(samples) < 2 or not mean.isfinite().all() or not _positive(unit, confidence):
         return Interval(mean, *[torch.full_like(mean, torch.nan)] * 2)
     shape = len(unit), *[1] * (samples.ndim - 1)
     found = bootstrap(
@@ -83,3 +84,9 @@ def interval(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Interval(mean, torch.as_tensor(found.low), torch.as_tensor(found.high))
+
+
+def _positive(unit: Tensor, confidence: float) -> bool:
+    """Whether the mean unit lies above 0 by more than its normal interval."""
+    error = unit.std() / len(unit) ** 0.5
+    return bool(unit.mean() > norm.ppf((1 + confidence) / 2) * error)

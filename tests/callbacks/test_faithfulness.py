@@ -25,7 +25,7 @@ def made(**arguments):
 @pytest.fixture(scope="module")
 def run(fit, tmp_path_factory):
     callbacks = {"attribution": Attribution(output="logit"), "faithfulness": made(every=2)}
-    return fit(tmp_path_factory.mktemp("run"), callbacks)
+    return fit(tmp_path_factory.mktemp("run"), callbacks, max_steps=48)
 
 
 def logged(run):

@@ -42,3 +42,12 @@ def test_a_mean_without_a_positive_unit_is_undefined():
     samples, unit = torch.ones(3, 2), torch.tensor([1.0, -4.0, 2.0])
     assert all(part.isnan().all() for part in interval(samples, unit))
     assert mean_in_units(samples, unit + 1).tolist() == pytest.approx([1.5, 1.5])
+
+
+def test_a_ratio_whose_unit_may_be_zero_has_no_bounds():
+    unit = torch.linspace(-1, 1.2, 50)  # mean 0.1, with a standard error of 0.09
+    mean, low, high = interval(torch.ones(50), unit)
+    assert float(mean) == pytest.approx(10)
+    assert low.isnan()
+    assert high.isnan()
+    assert interval(torch.ones(50), unit + 0.2).low < 1 / 0.3 < interval(torch.ones(50), unit + 0.2).high
