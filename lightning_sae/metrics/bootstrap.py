@@ -53,8 +53,8 @@ def interval(
 
     Args:
         samples: `[n, ...]`, one row an image; images with an undefined value are left out.
-        unit: `[n]`, to give `mean_in_units`; each bootstrap sample of images has its own mean unit. A ratio has
-            no bounds where its unit may be 0 (Fieller 1954): the interval is NaN then.
+        unit: `[n]`, to give `mean_in_units`; each bootstrap sample of images has its own mean unit. A ratio
+            has no bounds where its unit may be 0 (Fieller 1954): the interval is NaN then.
         confidence: coverage, in (0, 1).
         resamples: bootstrap samples of the images.
         seed: of the resampling.
