@@ -5,8 +5,8 @@ latents, k 64, 1,000 classes and labels, all classes attributed) on a generated 
 
 - the time of an epoch of training: a sample of steps is timed and scaled to all steps of the epoch;
 - the time of a validation pass without and with all interpretability callbacks of the configuration. The
-  first pass also embeds texts and draws random image sets, which later ones keep. Some callbacks work at each
-  n-th pass only: `worst` is a pass with all of them, `average` divides by their n;
+  first pass also embeds texts and draws random image sets, which later ones keep. Some callbacks, and the
+  sparse probes, work at each n-th pass only: `worst` is a pass with all of them, `average` over n passes;
 - the peak of the memory of each process, and what [images, d_sae] would take;
 - how time and memory grow with images, latents, labels and classes, from a smaller base.
 
@@ -37,6 +37,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from callbacks.truth import Truth
 from lightning_sae.clip import Clip, load_clip, make_tail
 from lightning_sae.data import ActivationDataModule, ActivationStore, EvalLoader, Moments, Probe, TrainLoader
 from lightning_sae.data.images import LabelledImages, Split
@@ -197,25 +198,36 @@ def measure(size: Size, with_callbacks: bool, n_steps: int) -> dict[str, Any]:
         )
         make(max_steps=n_steps + 2, limit_val_batches=0, callbacks=[steps]).fit(module, datamodule=data)
         callbacks = interpretability(size, scratch) if with_callbacks else {}
-        profiler = SimpleProfiler()
-        trainer = make(callbacks=list(callbacks.values()), profiler=profiler)
+        trainer = make(callbacks=list(callbacks.values()), profiler=SimpleProfiler())
         passes = []
         for _ in range(2):
-            profiler.recorded_durations = defaultdict(list)
             start = time.perf_counter()
-            trainer.validate(module, datamodule=data, verbose=False)
+            each = validate(trainer, module, data, callbacks)
             passes.append(time.perf_counter() - start)
-        each = {name: spent(profiler, callback) for name, callback in callbacks.items()}
-        average = sum(seconds / getattr(callbacks[name], "every", 1) for name, seconds in each.items())
+        average = {name: seconds / getattr(callbacks[name], "every", 1) for name, seconds in each.items()}
+        if isinstance(truth := callbacks.get("truth"), Truth):
+            truth.ks, share = [], 1 / truth.probe_every
+            without_probes = validate(trainer, module, data, callbacks)["truth"]
+            average["truth"] = without_probes + share * (each["truth"] - without_probes)
     durations = torch.tensor(steps.ends).double().diff()[1:]
     return {
         "step": float(durations.median()),
         "first": passes[0],
         "pass": passes[1],
         "each": each,
-        "average": average,
+        "average": sum(average.values()),
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,  # kilobytes on Linux
     }
+
+
+def validate(
+    trainer: Trainer, module: SAEModule, data: GeneratedData, callbacks: dict[str, Callback]
+) -> dict[str, float]:
+    """Seconds of each callback in a validation pass."""
+    profiler = trainer.profiler  # type: ignore[attr-defined]
+    profiler.recorded_durations = defaultdict(list)
+    trainer.validate(module, datamodule=data, verbose=False)
+    return {name: spent(profiler, callback) for name, callback in callbacks.items()}
 
 
 def interpretability(size: Size, folder: str) -> dict[str, Callback]:
