@@ -192,7 +192,8 @@ def main() -> None:
             table.add_row(name, f"{1e3 * each:.1f}")
         console.print(table, judge(seconds, d_sae), *(f"without {n}: {why}" for n, why in reasons.items()))
     if options.picture:
-        save_bars(options.picture, f"ms per step, d_sae {d_sae}", {n: 1e3 * s for n, s in seconds.items()})
+        fastest_first = sorted(seconds.items(), key=lambda item: item[1])
+        save_bars(options.picture, f"ms per step, d_sae {d_sae}", {n: 1e3 * s for n, s in fastest_first})
 
 
 if __name__ == "__main__":
