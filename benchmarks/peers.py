@@ -1,7 +1,7 @@
 """Training steps of the public TopK autoencoders, each as its package ships it.
 
-Install what is to be compared: `pip install eai-sparsify sae-lens dictionary-learning overcomplete`. What
-cannot be imported is left out, with the reason. None of their latents is dead, so no AuxK term is computed.
+`pip install -e ".[peers]"` brings all of them. What cannot be imported is left out, with the reason.
+None of their latents is dead, so no AuxK term is computed.
 """
 
 import os
