@@ -130,7 +130,7 @@ class Attribution(ImagePassCallback):
         explained = images.explain(data.tail, sae.W_dec)
         own = images.targets if self.over == "true" else predict(images.embeddings, data.class_embeddings)
         for judged in self._judged:
-            values = _add_own(judged, explained, own, sae.b_dec_raw)
+            values = _add_own(judged, explained, own, sae.bias(explained.x.flatten(0, 1)))
             if judged is self._judged[0] and data.tail.needs != "nothing":
                 self._keep(explained, values)
             if judged.everyone is not None:

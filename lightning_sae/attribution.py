@@ -135,7 +135,7 @@ def remainder(x: Tensor, x_hat: Tensor, b_dec: Tensor, g: Tensor) -> Remainder:
     Args:
         x: `[n, d_in]` activations.
         x_hat: `[n, d_in]` reconstructions.
-        b_dec: `[d_in]`, the reconstruction of no latents at all, in the units of `x`.
+        b_dec: `[d_in]` or `[n, d_in]`, the reconstruction of no latents at all, in the units of `x`.
         g: `[n, d_in]` gradient of the score.
 
     Example:
@@ -143,4 +143,4 @@ def remainder(x: Tensor, x_hat: Tensor, b_dec: Tensor, g: Tensor) -> Remainder:
         >>> remainder(x, x_hat, torch.tensor([1.0, 0.0]), torch.tensor([[-4.0, 3.0]]))
         Remainder(bias=tensor([-4.]), error=tensor([3.]))
     """
-    return Remainder(g @ b_dec, ((x - x_hat) * g).sum(1))
+    return Remainder((g * b_dec).sum(1), ((x - x_hat) * g).sum(1))

@@ -135,7 +135,7 @@ class SAEModule(LightningModule):
         arguments = dict(self.hparams["sae"])
         self.sae = find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
         if statistics is not None:
-            self.sae.initialise(statistics.mean, statistics.scale)
+            self.sae.set_normalisation(statistics.mean, statistics.scale)
         self.hparams["d_in"] = d_in
         self.fvu, self.cosine, self.l0 = FVU(d_in), Cosine(), L0()
         self.firing = Density(self.sae.d_sae)
@@ -197,7 +197,7 @@ class SAEModule(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """A step, after which the decoder rows have unit norm again."""
         super().optimizer_step(*args, **kwargs)
-        self.sae.normalise_decoder()
+        self.sae.after_step()
 
     def on_train_end(self) -> None:
         """Counts the latents that never fire on the whole train store."""

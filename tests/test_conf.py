@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 
 from lightning_sae.data import ActivationDataModule
+from lightning_sae.sae import SparseAutoencoder
 
 CONF = Path(__file__).parents[1] / "conf"
 CHOICES = sorted(
@@ -38,6 +39,8 @@ def targets(node):
 def parameters(target):
     """Names that a target accepts; what the data factories hand on is the datamodule's."""
     accepted = inspect.signature(target).parameters
+    if inspect.isclass(target) and issubclass(target, SparseAutoencoder):
+        return set(target.parameter_names())
     if "activations" in accepted:
         return {*accepted, *inspect.signature(ActivationDataModule).parameters} - {"activations", "images"}
     return set(accepted)
@@ -50,7 +53,9 @@ def test_every_key_is_a_parameter(overrides):
     for node in targets(OmegaConf.to_container(composed(*overrides))):
         target = get_object(node["_target_"])
         accepted = parameters(target)
-        if not any(p.kind == p.VAR_KEYWORD for p in inspect.signature(target).parameters.values()):
+        if "d_sae" in accepted or not any(
+            p.kind == p.VAR_KEYWORD for p in inspect.signature(target).parameters.values()
+        ):
             assert set(node) - {"_target_", "_partial_"} <= accepted, node["_target_"]
         elif "edition" in accepted or "root" in accepted:
             assert set(node) - {"_target_"} <= accepted, node["_target_"]

@@ -116,8 +116,8 @@ def test_attributions_are_those_of_dense_autograd(run, image):
 
     def through(x):
         kept["a"] = a = sae.encode(x.flatten(0, 1)).to_dense().detach().requires_grad_()
-        error = x.flatten(0, 1) - (a @ sae.W_dec + sae.b_dec_raw)
-        return (a @ sae.W_dec + sae.b_dec_raw + error.detach()).view_as(x)
+        error = x.flatten(0, 1) - (a @ sae.W_dec + sae.bias())
+        return (a @ sae.W_dec + sae.bias() + error.detach()).view_as(x)
 
     with splice(data.clip, data.hook, through, error_term=False):
         e = data.clip.encode_image(data.clip.preprocess(picture)[None])[0]

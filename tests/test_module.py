@@ -140,7 +140,7 @@ def test_logged_metrics_are_the_formulas_on_the_whole_split(
     x_hat = torch.cat([output.x_hat for output in outputs.kept])
     latents = SparseLatents.from_dense(torch.cat([output.latents.to_dense() for output in outputs.kept]))
     assert len(x) == N_VAL  # nothing of the sanity check
-    torch.testing.assert_close(latents.to_dense() @ module.sae.W_dec + module.sae.b_dec_raw, x_hat)
+    torch.testing.assert_close(latents.to_dense() @ module.sae.W_dec + module.sae.bias(), x_hat)
     logged = trainer.callback_metrics
     assert logged["val/fvu"].item() == pytest.approx(fvu(x, x_hat).item(), rel=1e-5)
     assert logged["val/cosine"].item() == pytest.approx(cosine(x, x_hat).item(), rel=1e-5)
@@ -308,5 +308,6 @@ def test_configs_instantiate(tmp_path: Path) -> None:
         "k": 2,
         "dead_after": config.sae.dead_after,
         "selection": config.sae.selection,
+        "normalisation": config.sae.normalisation,
     }
     make_trainer(tmp_path, max_epochs=1).fit(module, datamodule=Toy())

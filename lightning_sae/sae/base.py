@@ -2,16 +2,33 @@
 
 import copy
 import inspect
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypedDict, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from lightning_sae.sae.kernels import bag
+from lightning_sae.sae.entries import select_positive
+from lightning_sae.sae.kernels import bag, pre_activations
 from lightning_sae.sae.pattern import Pattern
+from lightning_sae.sae.selection import Selection, select
 from lightning_sae.sae.workspace import Workspace
 from lightning_sae.types import SparseLatents
+
+Normalisation = Literal["standard", "none", "layer_norm"]
+Penalties = dict[str, tuple[float | Tensor, Tensor]]
+
+EPS = 1e-5  # added to the spread of a token in a layer norm
+
+
+class Options(TypedDict, total=False):
+    """What every variant can be given; see `SparseAutoencoder`."""
+
+    dead_after: int
+    k_aux: int | None
+    aux_weight: float
+    selection: Selection
+    normalisation: Normalisation
 
 
 class TrainingLoss(NamedTuple):
@@ -31,20 +48,24 @@ class TrainingLoss(NamedTuple):
 class SparseAutoencoder(nn.Module):
     """Base of the variants: `x_hat = latents @ W_dec + b_dec` with few latents active per token.
 
-    Inside, it works on normalised activations `x_n = (x - mean) * scale`; `encode`, `decode` and `forward`
-    take and give raw units: latents are divided by `scale`, so that `x_hat = latents @ W_dec + b_dec_raw` and
-    the rows of `W_dec` keep unit norm. `fold` moves the normalisation into the biases.
+    Inside, it works on normalised activations `x_n = (x - shift) * scale`; `encode`, `decode` and `forward`
+    take and give raw units: latents are divided by `scale`, so that the rows of `W_dec` keep unit norm.
+    `standard` and `none` have one shift and one scale, which `fold` moves into the biases. `layer_norm` has
+    those of each token, `mean(x)` and `1 / (std(x) + 1e-5)`: a step at run time, which hands two numbers of
+    each token past the latents, so that its FVU does not compare with that of the others.
 
-    A variant overrides `encode_normalised`, and `extra_loss` where its training has another term. It keeps
-    each of its constructor arguments as an attribute of the same name, from which `config` can rebuild it.
+    A variant overrides `encode_normalised`; `encode_training` where training selects otherwise or has a
+    penalty; `squared_error` where it is not that of one reconstruction. It keeps each of its constructor
+    arguments as an attribute of the same name, from which `config` can rebuild it.
 
     Attributes:
         encoder: `[d_sae, d_in]`, one contiguous row per latent; `W_enc [d_in, d_sae]` is its public view.
         b_enc: `[d_sae]`, on normalised activations.
         W_dec: `[d_sae, d_in]`, rows of unit norm.
-        b_dec: `[d_in]`, on normalised activations; `b_dec_raw` in raw units.
-        mean: `[d_in]` buffer.
-        scale: scalar buffer > 0.
+        b_dec: `[d_in]`, on normalised activations; `bias` gives it in raw units.
+        mean: `[d_in]` buffer, 0 in a layer norm.
+        scale: scalar buffer > 0, 1 in a layer norm.
+        steps: int64 buffer, optimiser steps taken.
         tokens_since_fired: `[d_sae]` int64 buffer, tokens seen since each latent was last active.
         provenance: what a loaded autoencoder is valid for; empty before saving.
         workspace: memory that training uses again and again.
@@ -53,23 +74,51 @@ class SparseAutoencoder(nn.Module):
         d_in: width of the activations.
         d_sae: number of latents.
         dead_after: tokens without a firing after which the running counter calls a latent dead.
+        k_aux: dead latents that AuxK uses per token (`aux_loss`); `None` for `d_in / 2`, 0 for no AuxK.
+        aux_weight: weight of AuxK in the loss, >= 0.
+        selection: how the largest pre-activations of a token are found, see `select`: `exact`; `screened` by
+            a product in bf16; `checked`, a screening that is proven right; `auto`, a screening where bf16 is
+            fast.
+        normalisation: `standard`: mean 0 and unit mean square per dimension over the train store; `none`;
+            `layer_norm`: of each token.
 
     Raises:
-        ValueError: a width or `dead_after` below 1.
+        ValueError: an argument out of its range.
     """
 
     variants: ClassVar[dict[str, type["SparseAutoencoder"]]] = {}
 
     mean: Tensor
     scale: Tensor
+    steps: Tensor
     tokens_since_fired: Tensor
 
-    def __init__(self, d_in: int, d_sae: int, dead_after: int) -> None:
+    def __init__(
+        self,
+        d_in: int,
+        d_sae: int,
+        dead_after: int = 1_000_000,
+        k_aux: int | None = None,
+        aux_weight: float = 1 / 32,
+        selection: Selection = "auto",
+        normalisation: Normalisation = "standard",
+    ) -> None:
         super().__init__()
         for name, value in {"d_in": d_in, "d_sae": d_sae, "dead_after": dead_after}.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        k_aux = max(1, d_in // 2) if k_aux is None else k_aux
+        if k_aux < 0 or aux_weight < 0:
+            raise ValueError(f"k_aux and aux_weight must be at least 0, got {k_aux} and {aux_weight}")
+        for name, choice, choices in (
+            ("selection", selection, get_args(Selection)),
+            ("normalisation", normalisation, get_args(Normalisation)),
+        ):
+            if choice not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {choice}")
         self.d_in, self.d_sae, self.dead_after = d_in, d_sae, dead_after
+        self.k_aux, self.aux_weight = k_aux, aux_weight
+        self.selection, self.normalisation = selection, normalisation
         self.provenance: dict[str, Any] = {}
         self.workspace = Workspace()
         rows = normalize(torch.randn(d_sae, d_in), dim=1)
@@ -79,6 +128,7 @@ class SparseAutoencoder(nn.Module):
         self.b_dec = nn.Parameter(torch.zeros(d_in))
         self.register_buffer("mean", torch.zeros(d_in))
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("tokens_since_fired", torch.zeros(d_sae, dtype=torch.int64))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -91,22 +141,24 @@ class SparseAutoencoder(nn.Module):
         return self.encoder.T
 
     @property
-    def b_dec_raw(self) -> Tensor:
-        """`[d_in]`, what `decode` adds, in raw units."""
-        return self.b_dec / self.scale + self.mean
-
-    @property
     def dead(self) -> Tensor:
         """`[d_sae]` bool: not active for more than `dead_after` training tokens."""
         return self.tokens_since_fired > self.dead_after
 
+    @classmethod
+    def parameter_names(cls) -> list[str]:
+        """Names of the constructor arguments: the variant's own, then those that every variant has."""
+        own, base = inspect.signature(cls).parameters, inspect.signature(SparseAutoencoder).parameters
+        names = [name for name, p in own.items() if p.kind is not p.VAR_KEYWORD]
+        return names if len(names) == len(own) else list(dict.fromkeys([*names, *base]))
+
     def config(self) -> dict[str, Any]:
         """Constructor arguments that rebuild this autoencoder."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        return {name: getattr(self, name) for name in self.parameter_names()}
 
     @torch.no_grad()
-    def initialise(self, mean: Tensor, scale: Tensor | float) -> None:
-        """Sets the normalisation `x_n = (x - mean) * scale`, before training.
+    def set_normalisation(self, mean: Tensor, scale: Tensor | float) -> None:
+        """Takes over what the activations are centred and scaled by, if it is `standard`; before training.
 
         Args:
             mean: `[d_in]`.
@@ -124,11 +176,12 @@ class SparseAutoencoder(nn.Module):
                 f"cannot normalise activations with a mean of norm {float(mean.norm()):.3g} and scale "
                 f"{float(scale):.3g}: they are constant or hold NaN; check the hook point and the images"
             )
-        self.mean.copy_(mean)
-        self.scale.copy_(scale)
+        if self.normalisation == "standard":
+            self.mean.copy_(mean)
+            self.scale.copy_(scale)
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
-        """Latents of normalised activations, differentiable; what a variant defines.
+        """Latents of normalised activations, each token by itself, differentiable; what a variant defines.
 
         Args:
             x: `[n, d_in]`, normalised.
@@ -138,36 +191,68 @@ class SparseAutoencoder(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must define encode_normalised")
 
-    def extra_loss(self, x: Tensor, residual: Tensor) -> dict[str, tuple[float, Tensor]]:
-        """Terms that a variant adds to the squared error: name -> (weight, scalar).
+    def encode_training(self, x: Tensor) -> tuple[SparseLatents, Penalties]:
+        """Latents of a training batch, and what the loss adds for them: name -> (weight, scalar).
 
         Args:
             x: `[n, d_in]`, normalised.
-            residual: `[n, d_in]`, `x - x_hat`, normalised.
         """
-        return {}
+        return self.encode_normalised(x), {}
+
+    def squared_error(self, x: Tensor, latents: SparseLatents) -> tuple[Tensor, Tensor]:
+        """Mean squared error per token and dimension, and the residual `x - x_hat [n, d_in]`.
+
+        Args:
+            x: `[n, d_in]`, normalised.
+            latents: in normalised units.
+        """
+        pattern = Pattern(latents.indices, latents.offsets, latents.d_sae)
+        residual = x - self._rebuild(latents.values, pattern) - self.b_dec
+        return residual.square().mean(), residual
 
     def normalise(self, x: Tensor) -> Tensor:
         """Raw activations `[n, d_in]` -> normalised, in the precision of the parameters."""
-        return (x.to(self.mean.dtype) - self.mean) * self.scale
+        x = x.to(self.mean.dtype)
+        shift, scale = self._shift_and_scale(x)
+        return (x - shift) * scale
 
     def encode(self, x: Tensor) -> SparseLatents:
         """Raw activations `[n, d_in]` -> latents in raw units."""
-        latents = self.encode_normalised(self.normalise(x))
-        return latents.with_values(latents.values / self.scale)
+        return self._in_raw_units(self.encode_normalised(self.normalise(x)), x)
 
-    def decode(self, latents: SparseLatents) -> Tensor:
-        """Latents in raw units -> `x_hat [n, d_in]` in raw units."""
+    def bias(self, x: Tensor | None = None) -> Tensor:
+        """The reconstruction of no latents, in raw units: `[d_in]`, after a layer norm `[n, d_in]`.
+
+        Args:
+            x: `[n, d_in]`, raw; a layer norm needs it.
+
+        Raises:
+            ValueError: a layer norm without `x`.
+        """
+        if x is None and self.normalisation == "layer_norm":
+            raise ValueError(
+                "after a layer norm the bias belongs to its token: give the activations x as well"
+            )
+        shift, scale = self._shift_and_scale(self.mean if x is None else x.to(self.mean.dtype))
+        return self.b_dec / scale + shift
+
+    def decode(self, latents: SparseLatents, x: Tensor | None = None) -> Tensor:
+        """Latents in raw units -> `x_hat [n, d_in]` in raw units.
+
+        Args:
+            latents: as `encode` gives them.
+            x: `[n, d_in]`, raw; a layer norm needs it.
+        """
         pattern = Pattern(latents.indices, latents.offsets, latents.d_sae)
-        return bag(latents.values, self.W_dec, pattern) + self.b_dec_raw
+        return bag(latents.values, self.W_dec, pattern) + self.bias(x)
 
     def forward(self, x: Tensor) -> tuple[Tensor, SparseLatents]:
         """Raw activations `[n, d_in]` -> `(x_hat, latents)`, both in raw units."""
         latents = self.encode(x)
-        return self.decode(latents), latents
+        return self.decode(latents, x), latents
 
     def training_loss(self, x: Tensor) -> TrainingLoss:
-        """Squared error per token and dimension, in normalised space, and what the variant adds.
+        """Squared error per token and dimension, in normalised space, AuxK, and what the variant adds.
 
         `mse = sum ||x_n - x_hat_n||^2 / (n d_in)`. As `E ||x_n||^2 = d_in`, it is 1 for the mean as a
         reconstruction and close to the FVU.
@@ -175,30 +260,74 @@ class SparseAutoencoder(nn.Module):
         Args:
             x: `[n, d_in]`, raw.
         """
-        x = self.normalise(x)
-        latents = self.encode_normalised(x)
-        pattern = Pattern(latents.indices, latents.offsets, latents.d_sae)
-        residual = x - self._rebuild(latents.values, pattern) - self.b_dec
-        loss = residual.square().mean()
+        normalised = self.normalise(x)
+        latents, terms = self.encode_training(normalised)
+        loss, residual = self.squared_error(normalised, latents)
         parts = {"mse": loss.detach()}
-        for name, (weight, term) in self.extra_loss(x, residual).items():
+        if self.k_aux > 0 and self.aux_weight > 0:
+            terms = terms | {"aux": (self.aux_weight, self.aux_loss(normalised, residual))}
+        for name, (weight, term) in terms.items():
             loss = loss + weight * term
             parts[name] = term.detach()
-        return TrainingLoss(loss, latents.with_values(latents.values.detach() / self.scale), parts)
+        detached = latents.with_values(latents.values.detach())
+        return TrainingLoss(loss, self._in_raw_units(detached, x), parts)
+
+    def aux_loss(self, x: Tensor, residual: Tensor) -> Tensor:
+        """AuxK: how badly the `k_aux` largest dead latents rebuild the residual `e = x - x_hat`.
+
+        `sum ||e - e_hat||^2 / sum ||e - mean(e)||^2` over the batch, `e` detached. Its gradient reaches
+        encoder rows, encoder biases and decoder rows of the selected dead latents and nothing else. Zero if
+        no latent is dead or the residual is constant. Source: Gao et al. 2024, arXiv 2406.04093.
+
+        Args:
+            x: `[n, d_in]`, normalised.
+            residual: `[n, d_in]`.
+        """
+        residual = residual.detach()
+        dead = self.dead.nonzero().squeeze(1)
+        k = min(self.k_aux, len(dead))
+        if k == 0:
+            return residual.new_zeros(())
+        pre_acts, pattern = self._largest(x.detach(), self.b_dec.detach(), dead, k)
+        error = residual - self._rebuild(pre_acts.relu(), pattern)
+        variance = (residual - residual.mean(0)).square().sum()
+        inverse = torch.where(variance > 0, variance, torch.inf).reciprocal()
+        return error.square().sum() * inverse
 
     @torch.no_grad()
     def fold(self) -> Self:
-        """The same autoencoder with `mean = 0` and `scale = 1`: its parameters take and give raw units."""
+        """The same autoencoder on raw units: `mean = 0` and `scale = 1`, decoder rows of unit norm.
+
+        The latents take over the length of rows that are not of unit norm, as an average of weights has them.
+        """
         folded = copy.deepcopy(self)
-        folded.b_enc.div_(self.scale)
-        folded.b_dec.copy_(self.b_dec_raw)
+        norms = self.W_dec.norm(dim=1)
+        folded.b_dec.copy_(self.b_dec / self.scale + self.mean)
+        folded.encoder.mul_(norms[:, None])
+        folded.rescale(norms / self.scale)
+        folded.normalise_decoder()
         folded.mean.zero_()
         folded.scale.fill_(1)
         return folded
 
     @torch.no_grad()
+    def rescale(self, factor: Tensor) -> None:
+        """Multiplies the biases and thresholds of the latents; a variant adds its own.
+
+        Args:
+            factor: `[d_sae]`, > 0.
+        """
+        self.b_enc.mul_(factor)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """To be called after each optimiser step: counts it, and gives the decoder rows unit norm again."""
+        self.steps.add_(1)
+        self.normalise_decoder()
+
+    @torch.no_grad()
     def normalise_decoder(self) -> None:
-        """Gives the decoder rows unit norm again; to be called after each optimiser step."""
+        """Gives the decoder rows unit norm."""
         self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True).clamp_min(torch.finfo(self.W_dec.dtype).tiny))
 
     @torch.no_grad()
@@ -219,6 +348,37 @@ class SparseAutoencoder(nn.Module):
                     self.workspace.give(rows.grad)
         super().zero_grad(set_to_none)
 
+    def _shift_and_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.normalisation != "layer_norm":
+            return self.mean, self.scale
+        return x.mean(-1, keepdim=True), (x.std(-1, keepdim=True) + EPS).reciprocal()
+
+    def _in_raw_units(self, latents: SparseLatents, x: Tensor) -> SparseLatents:
+        _, scale = self._shift_and_scale(x.to(self.mean.dtype))
+        return latents.with_values(latents.values / (scale[latents.rows(), 0] if scale.ndim else scale))
+
+    def _warmed_up(self, steps: int) -> Tensor:
+        """Share of a penalty's weight at this step: rises linearly to 1 over `steps`."""
+        return ((self.steps + 1) / max(1, steps)).clamp(max=1)
+
     def _rebuild(self, values: Tensor, pattern: Pattern) -> Tensor:
         """`latents @ W_dec` in training: what the unit norm would undo is not in the gradient of `W_dec`."""
         return bag(values, self.W_dec, pattern, self.workspace, unit_rows=True)
+
+    def _largest(self, x: Tensor, shift: Tensor, among: Tensor | None, k: int) -> tuple[Tensor, Pattern]:
+        """Pre-activations `[n * k]` of each token's `k` largest latents, or of those that `among` names."""
+        centred = x - shift.detach()
+        rows, bias = (p if among is None else p.detach()[among] for p in (self.encoder, self.b_enc))
+        indices, pre_acts = select(centred, rows, bias, k, self.selection, self.workspace)
+        pattern = Pattern.from_topk(indices if among is None else among[indices], self.d_sae)
+        return self._with_gradient(pre_acts.view(-1), centred, shift, pattern), pattern
+
+    def _above(self, x: Tensor, floor: Tensor | float) -> tuple[Tensor, Pattern]:
+        """The pre-activations `[nnz]` above a floor, of all latents or `[d_sae]` for each."""
+        centred = x - self.b_dec.detach()
+        floor = torch.as_tensor(floor).detach().to(self.b_enc).expand(self.d_sae)
+        over, pattern = select_positive(centred, self.encoder, self.b_enc - floor, self.workspace)
+        return self._with_gradient(over + floor[pattern.indices], centred, self.b_dec, pattern), pattern
+
+    def _with_gradient(self, known: Tensor, centred: Tensor, shift: Tensor, pattern: Pattern) -> Tensor:
+        return pre_activations(known, centred, shift, self.encoder, self.b_enc, pattern, self.workspace)

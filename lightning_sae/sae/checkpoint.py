@@ -4,7 +4,6 @@ Nothing is executed from a file: tensors are safetensors, the variant is looked 
 already imported.
 """
 
-import inspect
 import json
 import os
 import tempfile
@@ -94,7 +93,7 @@ def _write(sae: SparseAutoencoder, folder: Path, provenance: Mapping[str, Any]) 
     config = {
         "variant": type(sae).__name__,
         **sae.config(),
-        "normalisation": "folded into the biases; takes raw activations",
+        "takes": "raw activations",
         "shapes": {name: list(tensor.shape) for name, tensor in tensors.items()},
         "provenance": dict(provenance),
         "version": __version__,
@@ -133,7 +132,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
 
 def _build(folder: Path, config: Mapping[str, Any]) -> SparseAutoencoder:
     variant = find_variant(config["variant"])
-    names = list(inspect.signature(variant).parameters)
+    names = variant.parameter_names()
     missing = sorted(set(names) - config.keys())
     if missing:
         raise ValueError(

@@ -1,10 +1,12 @@
 """The products between a sparse pattern of latents and dense rows, with their gradients.
 
 All are embedding bags: decoding sums the rows of the active latents of a token, a weight gradient sums the
-tokens on which a latent is active. Forward and backward, cost grows with the number of active latents.
+tokens on which a latent is active. Forward and backward, cost grows with the number of active latents, up to
+the density at which a dense product of a chunk of tokens is faster: penalised autoencoders start there.
 """
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,6 +19,9 @@ from lightning_sae.sae.pattern import Pattern, Transposed
 from lightning_sae.sae.workspace import Workspace
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+
+DENSE = 1 / 10  # share of active latents from which on a dense product is faster
+CHUNK = 1024  # tokens whose dense latents exist at one time
 
 
 def bag(
@@ -109,6 +114,13 @@ def pre_activations(
     return result
 
 
+def _decode(values: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
+    """`latents @ rows`, `[n, d]`."""
+    if _is_dense(pattern):
+        return torch.cat([_product(latents, rows) for _, latents in _dense_chunks(values, pattern)])
+    return _bag(values, rows, pattern.indices, pattern.offsets)
+
+
 def _bag(values: Tensor, rows: Tensor, indices: Tensor, offsets: Tensor) -> Tensor:
     if uses_triton(rows):
         from lightning_sae.sae import triton_kernels
@@ -120,6 +132,14 @@ def _bag(values: Tensor, rows: Tensor, indices: Tensor, offsets: Tensor) -> Tens
 
 
 def _dot(x: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
+    if _is_dense(pattern):
+        places = pattern.rows * len(rows) + pattern.indices
+        return torch.cat(
+            [
+                _product(x[first : first + CHUNK], rows.T).view(-1)[places[here] - first * len(rows)]
+                for first, here in _chunks(pattern)
+            ]
+        )
     if uses_triton(rows):
         from lightning_sae.sae import triton_kernels
 
@@ -135,6 +155,11 @@ def _dot(x: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
 
 def _row_gradient(values: Tensor, x: Tensor, pattern: Pattern, workspace: Workspace) -> Tensor:
     """`latents.T @ x`, `[d_sae, d]`: a bag over the tokens of each latent."""
+    if _is_dense(pattern):
+        out = workspace.take([pattern.d_sae, x.shape[1]], x.dtype, x.device).zero_()
+        for tokens, latents in _dense_chunks(values, pattern):
+            out += _product(latents.T, x[tokens])
+        return out
     x, by_latent = x.contiguous(), pattern.transposed
     values = values[by_latent.order]
     if not _has_sparse_product(x):
@@ -158,6 +183,33 @@ def _sparse(values: Tensor, by_latent: Transposed, n: int) -> Tensor:
     return torch.sparse_csr_tensor(by_latent.offsets, by_latent.rows, values, shape, check_invariants=False)
 
 
+def _is_dense(pattern: Pattern) -> bool:
+    return len(pattern.indices) > DENSE * (len(pattern.offsets) - 1) * pattern.d_sae > 0
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    with torch.autocast(a.device.type, enabled=False):  # as precise as the sparse ways
+        return a @ b.to(a.dtype)
+
+
+def _chunks(pattern: Pattern) -> Iterator[tuple[int, slice]]:
+    """The first token of each chunk, and its entries."""
+    n = len(pattern.offsets) - 1
+    for first in range(0, n, CHUNK):
+        start, stop = pattern.offsets[[first, min(first + CHUNK, n)]].tolist()
+        yield first, slice(start, stop)
+
+
+def _dense_chunks(values: Tensor, pattern: Pattern) -> Iterator[tuple[slice, Tensor]]:
+    """Dense latents of some tokens after the other."""
+    n = len(pattern.offsets) - 1
+    for first, here in _chunks(pattern):
+        tokens = slice(first, min(first + CHUNK, n))
+        places = (pattern.rows[here] - first) * pattern.d_sae + pattern.indices[here]
+        latents = values.new_zeros((tokens.stop - first) * pattern.d_sae).index_add_(0, places, values[here])
+        yield tokens, latents.view(-1, pattern.d_sae)
+
+
 def _has_sparse_product(x: Tensor) -> bool:
     """Whether a library multiplies sparse matrices fast, and into given memory."""
     return (
@@ -175,7 +227,7 @@ class _Bag(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(values, rows)
         ctx.pattern, ctx.workspace, ctx.unit_rows = pattern, workspace, unit_rows
-        return _bag(values, rows, pattern.indices, pattern.offsets)
+        return _decode(values, rows, pattern)
 
     @staticmethod
     @once_differentiable
@@ -202,7 +254,7 @@ class _Dot(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, rows = ctx.saved_tensors
         pattern = ctx.pattern
-        grad_x = _bag(grad, rows, pattern.indices, pattern.offsets) if ctx.needs_input_grad[0] else None
+        grad_x = _decode(grad, rows, pattern) if ctx.needs_input_grad[0] else None
         grad_rows = _row_gradient(grad, x, pattern, ctx.workspace) if ctx.needs_input_grad[1] else None
         return grad_x, grad_rows, None, None
 
@@ -229,7 +281,7 @@ class _PreActivations(torch.autograd.Function):
         centred, rows = ctx.saved_tensors
         pattern, needed = ctx.pattern, ctx.needs_input_grad
         of_latent = grad.new_zeros(pattern.d_sae).index_add_(0, pattern.indices, grad)
-        grad_x = _bag(grad, rows, pattern.indices, pattern.offsets) if needed[1] else None
+        grad_x = _decode(grad, rows, pattern) if needed[1] else None
         grad_shift = -(of_latent @ rows) if needed[2] else None
         grad_rows = _row_gradient(grad, centred, pattern, ctx.workspace) if needed[3] else None
         return None, grad_x, grad_shift, grad_rows, of_latent, None, None

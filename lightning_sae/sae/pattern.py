@@ -9,6 +9,8 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from lightning_sae.types import SparseLatents
+
 
 class Transposed(NamedTuple):
     """The entries of a pattern, latent by latent.
@@ -43,6 +45,10 @@ class Pattern:
         """The pattern of a selection `[n, k]`."""
         n, k = indices.shape
         return cls(indices.reshape(-1), torch.arange(n + 1, device=indices.device) * k, d_sae)
+
+    def latents(self, values: Tensor) -> SparseLatents:
+        """Latents with these entries, `[nnz]`."""
+        return SparseLatents(values, self.indices, self.offsets, self.d_sae)
 
     @cached_property
     def rows(self) -> Tensor:

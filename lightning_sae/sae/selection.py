@@ -19,6 +19,7 @@ Selection = Literal["auto", "exact", "screened", "checked"]
 CHUNK = 1024  # tokens whose pre-activations exist at one time; a GPU, which launches slowly, gets more
 GPU_CHUNKS = 8
 CANDIDATES = 1.5  # times k, of a screening
+TRITON_K = 1024  # largest k that its kernel takes
 ROUNDING = 2.0**-8  # bf16 keeps eight bits: no number is off by more than half of this
 
 
@@ -60,7 +61,7 @@ def select(
     workspace = workspace or Workspace()
     if selection == "auto":
         selection = "screened" if _bf16_is_fast(x.device.type) else "exact"
-    with torch.autocast(x.device.type, enabled=False), _full_precision():
+    with torch.autocast(x.device.type, enabled=False), full_precision():
         if selection == "exact":
             return _largest(x, rows, bias, k, workspace)
         n_candidates = min(len(rows), math.ceil(CANDIDATES * k))
@@ -78,19 +79,26 @@ def select(
 
 def _largest(x: Tensor, rows: Tensor, bias: Tensor, k: int, workspace: Workspace) -> tuple[Tensor, Tensor]:
     """Indices and values `[n, k]` of the largest entries of the dense product, in the precision of `x`."""
-    size = CHUNK * (GPU_CHUNKS if x.is_cuda else 1)
-    pre_acts = workspace.take([min(size, len(x)), len(rows)], x.dtype, x.device)
     indices, values = [], []
-    for chunk in torch.split(x, size):
-        part = torch.addmm(bias, chunk, rows.T, out=pre_acts[: len(chunk)])
+    for part in chunks_of_pre_activations(x, rows, bias, workspace):
         indices.append(top_k(part, k))
         values.append(part.gather(1, indices[-1]))
-    workspace.give(pre_acts)
     return torch.cat(indices), torch.cat(values)
 
 
+def chunks_of_pre_activations(
+    x: Tensor, rows: Tensor, bias: Tensor, workspace: Workspace
+) -> Iterator[Tensor]:
+    """The dense product `x @ rows.T + bias` of some tokens after the other, in the same memory."""
+    size = CHUNK * (GPU_CHUNKS if x.is_cuda else 1)
+    pre_acts = workspace.take([min(size, len(x)), len(rows)], x.dtype, x.device)
+    for chunk in torch.split(x, size):
+        yield torch.addmm(bias, chunk, rows.T, out=pre_acts[: len(chunk)])
+    workspace.give(pre_acts)
+
+
 @contextmanager
-def _full_precision() -> Iterator[None]:
+def full_precision() -> Iterator[None]:
     """TF32, where it is allowed, would round products of float32 as bf16 does."""
     matmul = torch.backends.cuda.matmul
     before, matmul.allow_tf32 = matmul.allow_tf32, False
@@ -130,7 +138,7 @@ def top_k(pre_acts: Tensor, k: int, groups: int = 16) -> Tensor:
         >>> top_k(torch.tensor([[0.1, 3.0, -1.0, 2.0]]), k=2, groups=2).sort().values.tolist()
         [[1, 3]]
     """
-    if uses_triton(pre_acts):
+    if uses_triton(pre_acts) and k <= TRITON_K:
         from lightning_sae.sae import triton_kernels
 
         return triton_kernels.top_k(pre_acts, k)

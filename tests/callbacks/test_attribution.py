@@ -18,7 +18,7 @@ def dense(run, x, context, score):
     x_hat, latents = sae(x.flatten(0, 1))
     a = latents.to_dense().detach().requires_grad_()
     error = (x.flatten(0, 1) - x_hat).detach()
-    x = (a @ sae.W_dec + sae.b_dec_raw + error).view(n, t, d_in)
+    x = (a @ sae.W_dec + sae.bias() + error).view(n, t, d_in)
     (g,) = torch.autograd.grad(score(run.data.tail(x, context)).sum(), a)
     return (a * g).detach().view(n, t, -1)
 

@@ -31,7 +31,7 @@ def dense_attribution(run, x, embeddings, output):
     x_hat, latents = sae(x)
     a = latents.to_dense().detach().requires_grad_()
     error = (x - x_hat).detach()
-    e = data.tail((a @ sae.W_dec + sae.b_dec_raw + error)[:, None])
+    e = data.tail((a @ sae.W_dec + sae.bias() + error)[:, None])
     logits = data.clip.logit_scale * e @ data.class_embeddings.T
     predicted = (embeddings @ data.class_embeddings.T).argmax(1)
     picked = torch.arange(len(x)), predicted
@@ -125,7 +125,7 @@ def test_a_middle_layer_is_attributed_on_the_probe(fit, tmp_path, tokens):
     x_hat, latents = sae(probe.x.view(-1, d_in))
     a = latents.to_dense().detach().requires_grad_()
     error = (probe.x.view(-1, d_in) - x_hat).detach()
-    e = data.tail((a @ sae.W_dec + sae.b_dec_raw + error).view(n, t, d_in), probe.context)
+    e = data.tail((a @ sae.W_dec + sae.bias() + error).view(n, t, d_in), probe.context)
     y = data.clip.logit_scale * (e * data.class_embeddings[probe.targets]).sum()
     (gradient,) = torch.autograd.grad(y, a)
     dense = (a * gradient).detach().view(n, t, -1).sum(1)

@@ -18,7 +18,7 @@ PROVENANCE = {"clip": CLIP, "hook_point": "visual", "tokens": "pooled"}
 def sae() -> TopK:
     torch.manual_seed(0)
     sae = TopK(d_in=6, d_sae=20, k=3, dead_after=50)
-    sae.initialise(torch.full((6,), 2.0), 0.5)
+    sae.set_normalisation(torch.full((6,), 2.0), 0.5)
     sae.tokens_since_fired[4] = 9
     return sae
 
@@ -115,7 +115,7 @@ def test_wrong_shape(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"variant": "os.system"}, "unknown SAE variant 'os.system'; known: TopK"),
+        ({"variant": "os.system"}, "unknown SAE variant 'os.system'; known: .*TopK"),
         ({"k": 21}, "k must be in 1..d_sae=20, got 21"),
         ({"k": None}, "lacks .*'k'"),
     ],

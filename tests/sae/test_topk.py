@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_sae.sae import TopK
+from lightning_sae.sae import TopK, kernels
 from lightning_sae.sae.kernels import bag, dot, pre_activations
 from lightning_sae.sae.pattern import Pattern
 from lightning_sae.sae.selection import CHUNK, top_k
@@ -23,7 +23,7 @@ def sae() -> TopK:
         sae.b_enc.normal_(0, 0.1)
         sae.b_dec.normal_(0, 0.1)
     sae.normalise_decoder()
-    sae.initialise(torch.randn(D_IN).double(), 0.7)
+    sae.set_normalisation(torch.randn(D_IN).double(), 0.7)
     return sae
 
 
@@ -76,7 +76,7 @@ def test_aux_gradient_reaches_both_rows_of_dead_latents_and_nothing_else(sae: To
         sae.b_dec += 0.01
     normalised = sae.normalise(x)
     residual = normalised - (sae.fold()(x)[0] - sae.mean) * sae.scale
-    _, term = sae.extra_loss(normalised, residual)["aux"]
+    term = sae.aux_loss(normalised, residual)
     grads = gradients(sae, term)
     assert grads.keys() == {"encoder", "b_enc", "W_dec"}
     for name in ("encoder", "W_dec"):
@@ -88,7 +88,7 @@ def test_aux_gradient_reaches_both_rows_of_dead_latents_and_nothing_else(sae: To
 
 def test_aux_of_a_constant_residual_is_zero_with_finite_gradients(sae: TopK, x: Tensor) -> None:
     sae.tokens_since_fired[:] = 11
-    _, term = sae.extra_loss(sae.normalise(x), torch.ones_like(x))["aux"]
+    term = sae.aux_loss(sae.normalise(x), torch.ones_like(x))
     assert term == 0
     assert all(grad.isfinite().all() for grad in gradients(sae, term).values())
 
@@ -103,7 +103,7 @@ def test_encode_gives_raw_units(sae: TopK, x: Tensor) -> None:
     normalised = (x - sae.mean) * sae.scale
     dense = dense_top_k((normalised - sae.b_dec) @ sae.W_enc + sae.b_enc, K) / sae.scale
     torch.testing.assert_close(latents.to_dense(), dense)
-    torch.testing.assert_close(x_hat, dense @ sae.W_dec + sae.b_dec_raw)
+    torch.testing.assert_close(x_hat, dense @ sae.W_dec + sae.bias())
 
 
 def test_fold_keeps_latents_and_reconstruction(sae: TopK, x: Tensor) -> None:
@@ -161,6 +161,13 @@ def test_two_stage_top_k_is_exact(d_sae: int, k: int) -> None:
     torch.testing.assert_close(top_k(pre_acts, k).sort().values, want)
 
 
+@pytest.fixture(params=["sparse", "dense"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "DENSE", float("inf") if request.param == "sparse" else 0.0)
+    monkeypatch.setattr(kernels, "CHUNK", 2)
+
+
+@pytest.mark.usefixtures("way")
 def test_kernels_pass_gradcheck_on_rows_of_any_length() -> None:
     pattern = Pattern(torch.tensor([0, 2, 1, 2, 3]), torch.tensor([0, 2, 2, 5]), d_sae=5)
     values = torch.randn(5, dtype=torch.float64, requires_grad=True)
@@ -170,6 +177,7 @@ def test_kernels_pass_gradcheck_on_rows_of_any_length() -> None:
     assert torch.autograd.gradcheck(lambda x, r: dot(x, r, pattern), (x, rows))
 
 
+@pytest.mark.usefixtures("way")
 def test_pre_activations_have_the_gradients_of_their_formula() -> None:
     pattern = Pattern(torch.tensor([0, 2, 1, 2, 3]), torch.tensor([0, 2, 2, 5]), d_sae=5)
     random = partial(torch.randn, dtype=torch.float64, requires_grad=True)
@@ -207,4 +215,4 @@ def test_k_out_of_range(k: int) -> None:
 
 def test_constant_activations_cannot_be_normalised() -> None:
     with pytest.raises(ValueError, match="constant or hold NaN"):
-        TopK(D_IN, D_SAE, K).initialise(torch.ones(D_IN), float("inf"))
+        TopK(D_IN, D_SAE, K).set_normalisation(torch.ones(D_IN), float("inf"))

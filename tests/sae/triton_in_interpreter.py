@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_sae.sae import TopK, triton_kernels, use_backend
+from lightning_sae.sae import TopK, kernels, triton_kernels, use_backend
 from lightning_sae.sae.kernels import bag, dot
 from lightning_sae.sae.pattern import Pattern
 
@@ -15,6 +15,11 @@ SHAPES = [(1, 1), (7, 1), (7, 7), (100, 33), (600, 512), (4096, 64), (4097, 5), 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(autouse=True)
+def sparse_however_dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "DENSE", float("inf"))
 
 
 @pytest.fixture

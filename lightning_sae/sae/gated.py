@@ -1,0 +1,78 @@
+"""Gated: one path says which latents are active, another how much."""
+
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+
+from lightning_sae.sae.base import Options, Penalties, SparseAutoencoder
+from lightning_sae.sae.kernels import bag
+from lightning_sae.sae.pattern import Pattern
+from lightning_sae.types import SparseLatents
+
+
+class Gated(SparseAutoencoder):
+    """Autoencoder whose penalty acts on a gate, so that it does not shrink the latents.
+
+    `gate = (x_n - b_dec) @ W_enc + b_enc`, `latents = 1[gate > 0] * ReLU(e^r * (gate - b_enc) + b_mag)`. Loss
+    `mse + l1_weight * mean_tokens sum_j ReLU(gate_j) + mean ||x_n - ReLU(gate) @ W_dec - b_dec||^2`, the
+    last, by which the gate learns, without a gradient to the decoder. The weight rises linearly from 0 over
+    the first `l1_warmup_steps`. Source: Rajamanoharan et al. 2024, "Improving dictionary learning with gated
+    sparse autoencoders", arXiv 2404.16014.
+
+    Attributes:
+        r_mag: `[d_sae]`, logarithm of what the second path multiplies the first by.
+        b_mag: `[d_sae]`, on normalised activations.
+
+    Args:
+        d_in: width of the activations.
+        d_sae: number of latents.
+        l1_weight: weight of the penalty, >= 0, in normalised units.
+        l1_warmup_steps: optimiser steps until the whole weight.
+        options: of every variant, see `SparseAutoencoder`.
+
+    Raises:
+        ValueError: an argument out of its range.
+
+    Example:
+        >>> sae = Gated(d_in=2, d_sae=2, l1_weight=1e-3)
+        >>> _ = sae.encoder.data.copy_(torch.eye(2)), sae.b_mag.data.fill_(0.5)
+        >>> sae.encode(torch.tensor([[1.0, -1.0]])).to_dense()
+        tensor([[1.5000, 0.0000]], grad_fn=<IndexPutBackward0>)
+    """
+
+    def __init__(
+        self, d_in: int, d_sae: int, l1_weight: float, l1_warmup_steps: int = 0, **options: Unpack[Options]
+    ) -> None:
+        super().__init__(d_in, d_sae, **options)
+        if l1_weight < 0 or l1_warmup_steps < 0:
+            raise ValueError(
+                f"l1_weight and l1_warmup_steps must be at least 0, got {l1_weight} and {l1_warmup_steps}"
+            )
+        self.l1_weight, self.l1_warmup_steps = l1_weight, l1_warmup_steps
+        self.r_mag = nn.Parameter(torch.zeros(d_sae))
+        self.b_mag = nn.Parameter(torch.zeros(d_sae))
+
+    def encode_normalised(self, x: Tensor) -> SparseLatents:
+        """Latents of normalised activations `[n, d_in]`, >= 0 where the gate is open."""
+        gate, pattern = self._above(x, 0.0)
+        return self._magnitudes(gate, pattern)
+
+    def encode_training(self, x: Tensor) -> tuple[SparseLatents, Penalties]:
+        """The same, the penalty, and the error of the reconstruction by the gate."""
+        gate, pattern = self._above(x, 0.0)
+        residual = x - bag(gate, self.W_dec.detach(), pattern) - self.b_dec.detach()
+        weight = self.l1_weight * self._warmed_up(self.l1_warmup_steps)
+        return self._magnitudes(gate, pattern), {
+            "l1": (weight, gate.sum() / max(1, len(x))),
+            "gate_mse": (1.0, residual.square().mean()),
+        }
+
+    def rescale(self, factor: Tensor) -> None:
+        """Multiplies the biases of both paths."""
+        super().rescale(factor)
+        self.b_mag.data.mul_(factor)
+
+    def _magnitudes(self, gate: Tensor, pattern: Pattern) -> SparseLatents:
+        j = pattern.indices
+        return pattern.latents((self.r_mag.exp()[j] * (gate - self.b_enc[j]) + self.b_mag[j]).relu())

@@ -1,0 +1,54 @@
+"""ReLU with an L1 penalty: the classical sparse autoencoder."""
+
+from typing import Unpack
+
+from torch import Tensor
+
+from lightning_sae.sae.base import Options, Penalties, SparseAutoencoder
+from lightning_sae.types import SparseLatents
+
+
+class ReLU(SparseAutoencoder):
+    """Autoencoder whose positive pre-activations are its latents, kept few by a penalty on their sum.
+
+    `latents = ReLU((x_n - b_dec) @ W_enc + b_enc)`, loss `mse + l1_weight * mean_tokens sum_j latents_j`, the
+    weight rising linearly from 0 over the first `l1_warmup_steps`. Source: Bricken et al. 2023, "Towards
+    Monosemanticity"; Cunningham et al. 2023, arXiv 2309.08600.
+
+    Args:
+        d_in: width of the activations.
+        d_sae: number of latents.
+        l1_weight: weight of the penalty, >= 0, in normalised units.
+        l1_warmup_steps: optimiser steps until the whole weight.
+        options: of every variant, see `SparseAutoencoder`.
+
+    Raises:
+        ValueError: an argument out of its range.
+
+    Example:
+        >>> import torch
+        >>> sae = ReLU(d_in=4, d_sae=8, l1_weight=1e-3)
+        >>> bool((sae.encode(torch.randn(3, 4)).values > 0).all())
+        True
+    """
+
+    def __init__(
+        self, d_in: int, d_sae: int, l1_weight: float, l1_warmup_steps: int = 0, **options: Unpack[Options]
+    ) -> None:
+        super().__init__(d_in, d_sae, **options)
+        if l1_weight < 0 or l1_warmup_steps < 0:
+            raise ValueError(
+                f"l1_weight and l1_warmup_steps must be at least 0, got {l1_weight} and {l1_warmup_steps}"
+            )
+        self.l1_weight, self.l1_warmup_steps = l1_weight, l1_warmup_steps
+
+    def encode_normalised(self, x: Tensor) -> SparseLatents:
+        """Latents of normalised activations `[n, d_in]`, > 0."""
+        pre_acts, pattern = self._above(x, 0.0)
+        return pattern.latents(pre_acts)
+
+    def encode_training(self, x: Tensor) -> tuple[SparseLatents, Penalties]:
+        """The same, and the penalty."""
+        latents = self.encode_normalised(x)
+        weight = self.l1_weight * self._warmed_up(self.l1_warmup_steps)
+        return latents, {"l1": (weight, latents.values.sum() / max(1, len(x)))}
