@@ -22,8 +22,8 @@ class SaveSAE(Callback):
         if self.every_validation and not trainer.sanity_checking and trainer.state.fn == "fit":
             self._save(trainer, pl_module)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the result."""
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves the result, which an average of weights becomes as training ends."""
         self._save(trainer, pl_module)
 
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningModule
@@ -15,19 +15,25 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_sae.metrics import FVU, L0, Cosine, Density, TopImages, density_quantiles
 from lightning_sae.sae import SparseAutoencoder, clip_by_scale, find_variant
+from lightning_sae.sae.initialisation import BiasStart, RowStart, initialise, start_bias
 from lightning_sae.types import Batch, ValidationOutput
 
+Decay = Literal["linear", "cosine"]
+SAMPLE = 16_384  # activations that a geometric median is of, at least
 QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 
 
-def lr_factor(step: int, total: float, warmup_steps: int, decay_fraction: float) -> float:
-    """Linear warm-up over the first steps, linear decay over the last fraction of them.
+def lr_factor(
+    step: int, total: float, warmup_steps: int, decay_fraction: float, decay: Decay = "linear"
+) -> float:
+    """Linear warm-up over the first steps, constant, and a decay to 0 over the last fraction of them.
 
     Args:
         step: steps taken so far.
         total: steps of the whole training; infinite for no decay.
         warmup_steps: steps until the full learning rate.
         decay_fraction: share of `total`, in 0..1.
+        decay: `linear`, or `cosine`, half a period from 1 to 0.
 
     Returns:
         Factor in 0..1.
@@ -39,7 +45,8 @@ def lr_factor(step: int, total: float, warmup_steps: int, decay_fraction: float)
     warm = min(1.0, (step + 1) / max(1, warmup_steps))
     if decay_fraction == 0 or math.isinf(total):
         return warm
-    return max(0.0, min(warm, (total - step) / (decay_fraction * total)))
+    left = min(1.0, max(0.0, (total - step) / (decay_fraction * total)))
+    return min(warm, left if decay == "linear" else (1 - math.cos(math.pi * left)) / 2)
 
 
 class SAEModule(LightningModule):
@@ -54,6 +61,11 @@ class SAEModule(LightningModule):
         lr: peak learning rate of Adam.
         warmup_steps: optimiser steps until the peak.
         decay_fraction: share of all steps, at the end, in which the learning rate falls to 0.
+        decay: how it falls, `linear` or `cosine`.
+        bias: where the decoder bias starts: the `mean` of the train activations, their `geometric_median`,
+            which single outliers do not move, or `zero`.
+        rows: where the decoder rows start: `random` directions, or `data`, activations about the bias.
+        tied: whether the encoder rows start as the decoder rows.
         gradient_clip: largest norm of the gradient over all parameters; `None` for any.
         betas: of Adam.
         top_n: images kept per latent.
@@ -86,6 +98,10 @@ class SAEModule(LightningModule):
         lr: float,
         warmup_steps: int,
         decay_fraction: float,
+        decay: Decay = "linear",
+        bias: BiasStart = "mean",
+        rows: RowStart = "random",
+        tied: bool = True,
         gradient_clip: float | None = None,
         betas: Sequence[float] = (0.9, 0.999),
         top_n: int = 20,
@@ -97,11 +113,22 @@ class SAEModule(LightningModule):
                 "warmup_steps must be at least 0 and decay_fraction in 0..1, "
                 f"got {warmup_steps} and {decay_fraction}"
             )
+        for name, choice, choices in (
+            ("decay", decay, get_args(Decay)),
+            ("bias", bias, get_args(BiasStart)),
+            ("rows", rows, get_args(RowStart)),
+        ):
+            if choice not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {choice}")
         arguments: dict[str, Any] = {
             "sae": _plain(sae),
             "lr": lr,
             "warmup_steps": warmup_steps,
             "decay_fraction": decay_fraction,
+            "decay": decay,
+            "bias": bias,
+            "rows": rows,
+            "tied": tied,
             "gradient_clip": gradient_clip,
             "betas": [float(beta) for beta in betas],
             "top_n": top_n,
@@ -128,18 +155,26 @@ class SAEModule(LightningModule):
         """Builds autoencoder and metrics, once."""
         if hasattr(self, "sae"):
             return
-        d_in, statistics = self.hparams["d_in"], None
-        if d_in is None:
-            datamodule = self._datamodule()
-            d_in, statistics = datamodule.d_in, datamodule.statistics
-        arguments = dict(self.hparams["sae"])
+        fresh, arguments = self.hparams["d_in"] is None, dict(self.hparams["sae"])
+        if fresh:
+            self.hparams["d_in"] = self._datamodule().d_in
+        d_in = self.hparams["d_in"]
         self.sae = find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
-        if statistics is not None:
-            self.sae.set_normalisation(statistics.mean, statistics.scale)
-        self.hparams["d_in"] = d_in
+        if fresh:
+            self._initialise()
         self.fvu, self.cosine, self.l0 = FVU(d_in), Cosine(), L0()
         self.firing = Density(self.sae.d_sae)
         self.top_images = TopImages(self.hparams["top_n"], self.sae.d_sae)
+
+    def _initialise(self) -> None:
+        statistics, start = self._datamodule().statistics, self.hparams
+        self.sae.set_normalisation(statistics.mean, statistics.scale)
+        needed = start["rows"] == "data" or start["bias"] == "geometric_median"
+        sample = None
+        if needed or self.sae.normalisation == "layer_norm":
+            sample = self._datamodule().sample(max(SAMPLE, self.sae.d_sae))
+        bias = start_bias(self.sae, start["bias"], statistics.mean, sample)
+        initialise(self.sae, bias, sample if start["rows"] == "data" else None, start["tied"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Fused Adam, and a schedule in optimiser steps."""
@@ -156,7 +191,8 @@ class SAEModule(LightningModule):
     def _lr_factor(self, step: int) -> float:
         # Before the first step this would load the data, and Lightning would not restore their position.
         total = self.trainer.estimated_stepping_batches if step else math.inf
-        return lr_factor(step, total, self.hparams["warmup_steps"], self.hparams["decay_fraction"])
+        schedule = (self.hparams[name] for name in ("warmup_steps", "decay_fraction", "decay"))
+        return lr_factor(step, total, *schedule)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One batch of raw activations; also advances the counter of dead latents."""

@@ -202,6 +202,11 @@ class ActivationDataModule(LightningDataModule):
         for start in range(0, len(self.store), self.eval_batch_size):
             yield self.store.rows(start, min(start + self.eval_batch_size, len(self.store))).float()
 
+    def sample(self, n: int) -> Tensor:
+        """`[min(n, rows), d_in]` float32, random activations of `train`; the same for the same seed."""
+        order = torch.randperm(len(self.store), generator=torch.Generator().manual_seed(self.seed))
+        return torch.cat([self.store.rows(i, i + 1) for i in order[:n].tolist()]).float()
+
     def provenance(self) -> dict[str, Any]:
         """What a saved autoencoder is valid for."""
         return {

@@ -48,7 +48,7 @@ def select_largest(
         x: `[n, d_in]`.
         rows: `[d_sae, d_in]`.
         bias: `[d_sae]`.
-        count: in `0..n * d_sae`.
+        count: in `1..n * d_sae`.
         workspace: where the pre-activations of a chunk may take their memory from.
 
     Returns:

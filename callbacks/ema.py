@@ -1,0 +1,39 @@
+"""Validating and saving an average of the weights."""
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+
+
+class EMA(EMAWeightAveraging):
+    """Lightning's exponential moving average of the weights, in place during the whole validation pass.
+
+    Lightning's own callback takes the average back at the first `on_validation_epoch_end`, when the other
+    callbacks still work with the weights. This one puts it in place before the first of them and takes it
+    back after the last, so it has to stand behind them: `callbacks=[default,ema]`. Counters and thresholds
+    are those of the training.
+
+    Args:
+        decay: of the average per optimiser step, in 0..1.
+        options: further arguments of `lightning.pytorch.callbacks.EMAWeightAveraging`.
+    """
+
+    def __init__(self, decay: float = 0.999, **options: Any) -> None:
+        if not 0 <= decay <= 1:
+            raise ValueError(f"decay must be in 0..1, got {decay}")
+        super().__init__(decay=decay, use_buffers=False, **options)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Puts the average in place."""
+        super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Goes on with the weights."""
+        super().on_validation_epoch_end(trainer, pl_module)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing: the average is there already."""
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing: other callbacks still need the average."""
