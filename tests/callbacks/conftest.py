@@ -80,13 +80,13 @@ def fit(store, clips):
             n_probe=72,
         )
         module = SAEModule(partial(TopK, d_sae=96, k=6), 1e-3, warmup_steps=1, decay_fraction=0, top_n=5)
-        settings = {"max_steps": 8, "val_check_interval": 4, "check_val_every_n_epoch": None} | trainer
+        settings = {"max_steps": 8, "val_check_interval": 4, "check_val_every_n_epoch": None}
+        settings |= {"enable_checkpointing": False} | trainer
         trainer = Trainer(
             default_root_dir=folder,
             accelerator="cpu",
             callbacks=list(callbacks.values()),
             logger=RunCSVLogger(str(folder)),
-            enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             log_every_n_steps=2,
