@@ -40,6 +40,8 @@ class Summary(Callback):
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         if (dead := sae_of(pl_module).dead) is not None:
             metrics["train/dead_fraction"] = float(dead.float().mean())
+        if "val/fvu_layer_norm" in metrics:
+            del metrics["val/fvu"]
         for line in lines(metrics):
             console.print(line, highlight=False)
         reliance = find(trainer, UnexpectedReliance)
@@ -56,7 +58,12 @@ def lines(metrics: dict[str, float]) -> list[str]:
         ['reconstruction  FVU 0.031', 'zero-shot       90.0 % right, 87.5 % with the SAE spliced in']
     """
     forms = {
-        "reconstruction": ("FVU {val/fvu:.3f}", "L0 {val/l0:.1f}", "dead {train/dead_fraction:.1%}"),
+        "reconstruction": (
+            "FVU {val/fvu:.3f}",
+            "FVU {val/fvu_layer_norm:.3f} with each token's mean and spread given",
+            "L0 {val/l0:.1f}",
+            "dead {train/dead_fraction:.1%}",
+        ),
         "alignment": (
             "mean {alignment/mean:.3f}",
             "clarity {alignment/clarity:.3f}",

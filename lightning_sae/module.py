@@ -79,7 +79,8 @@ class SAEModule(LightningModule):
     Logged:
         `train/loss`, its parts (`train/mse`, `train/aux`), `train/dead_fraction` (at the end of fit, over the
         whole train store); `val/fvu`, `val/cosine`, `val/l0`, `val/dead_fraction` (by the running counter),
-        `val/density_p10`, `_p50`, `_p90` (over the latents that fire).
+        `val/density_p10`, `_p50`, `_p90` (over the latents that fire). After a layer norm also
+        `val/fvu_layer_norm`, the FVU again, which two given numbers of each token have made smaller.
 
     Raises:
         ValueError: a schedule out of range, an endless training with decay, or a loss that is not finite.
@@ -271,6 +272,8 @@ class SAEModule(LightningModule):
         }
         quantiles = density_quantiles(self.density, list(QUANTILES.values()))
         values |= {f"val/density_{name}": value for name, value in zip(QUANTILES, quantiles, strict=True)}
+        if self.sae.normalisation == "layer_norm":
+            values["val/fvu_layer_norm"] = values["val/fvu"]  # marked: does not compare with that of others
         self.log("val/fvu", values.pop("val/fvu").float(), prog_bar=True, sync_dist=True)
         self.log_dict({name: value.float() for name, value in values.items()}, sync_dist=True)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_sae.metrics import cosine, density, fvu, l0, top_images
-from lightning_sae.module import SAEModule
+from lightning_sae.module import SAEModule, lr_factor
 from lightning_sae.sae import TopK
 from lightning_sae.types import Batch, SparseLatents, ValidationOutput
 
@@ -78,6 +78,9 @@ class Toy(LightningDataModule):
 
     def train_batches(self) -> Iterator[Tensor]:
         return iter(self.x.split(100))
+
+    def sample(self, n: int) -> Tensor:
+        return self.x[torch.randperm(len(self.x), generator=torch.Generator().manual_seed(5))[:n]]
 
 
 class Outputs(Callback):
@@ -261,10 +264,50 @@ def test_mixed_precision(tmp_path: Path) -> None:
     assert module.sae.W_dec.dtype == torch.float32
 
 
+def test_learning_rate_schedules() -> None:
+    cosine = [lr_factor(step, 8, 2, 0.5, "cosine") for step in range(9)]
+    half = 0.5 + 0.5 * 2**-0.5
+    assert cosine == pytest.approx([0.5, 1, 1, 1, 1, half, 0.5, 1 - half, 0])
+    linear = [lr_factor(step, 8, 2, 0.5) for step in range(9)]
+    assert linear == pytest.approx([0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0])
+    assert lr_factor(1000, float("inf"), 2, 0.5, "cosine") == 1
+
+
 def test_learning_rate_falls_to_the_end(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     trainer.fit(make_module(), datamodule=Toy())
     assert trainer.lr_scheduler_configs[0].scheduler.get_last_lr() == [0.0]
+
+
+def test_a_layer_norm_is_marked(tmp_path: Path) -> None:
+    module = make_module()
+    module.hparams["sae"]["normalisation"] = "layer_norm"
+    trainer = make_trainer(tmp_path, max_epochs=1)
+    trainer.fit(module, datamodule=Toy())
+    assert trainer.callback_metrics["val/fvu_layer_norm"] == trainer.callback_metrics["val/fvu"]
+    assert not module.sae.mean.any()
+
+
+@pytest.mark.parametrize("bias", ["mean", "geometric_median", "zero"])
+@pytest.mark.parametrize("rows", ["random", "data"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_where_training_starts(tmp_path: Path, bias: str, rows: str, tied: bool) -> None:
+    start, toy = Start(), Toy()
+    module = make_module(bias=bias, rows=rows, tied=tied)
+    make_trainer(tmp_path, (start,), max_epochs=1).fit(module, datamodule=toy)
+    sae, x = start.sae, toy.sample(320)
+    distances = (x - sae.bias()).norm(dim=1)
+    if bias == "geometric_median":  # no other point near by has a smaller sum of distances
+        for direction in torch.eye(D_IN):
+            assert (x - sae.bias() - 0.1 * direction).norm(dim=1).sum() > distances.sum()
+    else:
+        torch.testing.assert_close(
+            sae.bias(), toy.x.mean(0) if bias == "mean" else torch.zeros(D_IN), rtol=0, atol=1e-5
+        )
+    cosines = torch.nn.functional.normalize(x - sae.bias(), dim=1) @ sae.W_dec.T
+    assert (rows == "data") == bool((cosines.max(0).values > 0.9999).all())
+    assert tied == torch.equal(sae.encoder, sae.W_dec)
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(D_SAE))
 
 
 def test_nan_activations(tmp_path: Path) -> None:
@@ -287,6 +330,9 @@ def test_constant_activations(tmp_path: Path) -> None:
 def test_wrong_arguments(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"decay_fraction in 0\.\.1, got 3 and 1\.5"):
         make_module(decay_fraction=1.5)
+    for name in ("decay", "bias", "rows"):
+        with pytest.raises(ValueError, match=f"{name} must be one of .*, got typo"):
+            make_module(**{name: "typo"})
     with pytest.raises(ValueError, match="without d_in"):
         SAEModule(partial(TopK, d_in=4, d_sae=8, k=2), lr=1.0, warmup_steps=0, decay_fraction=0)
     with pytest.raises(ValueError, match="endless training"):

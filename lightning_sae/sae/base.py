@@ -25,7 +25,7 @@ class Options(TypedDict, total=False):
     """What every variant can be given; see `SparseAutoencoder`."""
 
     dead_after: int
-    k_aux: int | None
+    k_aux: int
     aux_weight: float
     selection: Selection
     normalisation: Normalisation
@@ -74,7 +74,7 @@ class SparseAutoencoder(nn.Module):
         d_in: width of the activations.
         d_sae: number of latents.
         dead_after: tokens without a firing after which the running counter calls a latent dead.
-        k_aux: dead latents that AuxK uses per token (`aux_loss`); `None` for `d_in / 2`, 0 for no AuxK.
+        k_aux: dead latents that AuxK uses per token (`aux_loss`), 0 for no AuxK.
         aux_weight: weight of AuxK in the loss, >= 0.
         selection: how the largest pre-activations of a token are found, see `select`: `exact`; `screened` by
             a product in bf16; `checked`, a screening that is proven right; `auto`, a screening where bf16 is
@@ -98,7 +98,7 @@ class SparseAutoencoder(nn.Module):
         d_in: int,
         d_sae: int,
         dead_after: int = 1_000_000,
-        k_aux: int | None = None,
+        k_aux: int = 1,
         aux_weight: float = 1 / 32,
         selection: Selection = "auto",
         normalisation: Normalisation = "standard",
@@ -107,7 +107,6 @@ class SparseAutoencoder(nn.Module):
         for name, value in {"d_in": d_in, "d_sae": d_sae, "dead_after": dead_after}.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        k_aux = max(1, d_in // 2) if k_aux is None else k_aux
         if k_aux < 0 or aux_weight < 0:
             raise ValueError(f"k_aux and aux_weight must be at least 0, got {k_aux} and {aux_weight}")
         for name, choice, choices in (
@@ -265,32 +264,38 @@ class SparseAutoencoder(nn.Module):
         loss, residual = self.squared_error(normalised, latents)
         parts = {"mse": loss.detach()}
         if self.k_aux > 0 and self.aux_weight > 0:
-            terms = terms | {"aux": (self.aux_weight, self.aux_loss(normalised, residual))}
+            terms = terms | {"aux": (self.aux_weight, self.aux_loss(normalised, latents, residual))}
         for name, (weight, term) in terms.items():
             loss = loss + weight * term
             parts[name] = term.detach()
         detached = latents.with_values(latents.values.detach())
         return TrainingLoss(loss, self._in_raw_units(detached, x), parts)
 
-    def aux_loss(self, x: Tensor, residual: Tensor) -> Tensor:
-        """AuxK: how badly the `k_aux` largest dead latents rebuild the residual `e = x - x_hat`.
+    def aux_loss(self, x: Tensor, latents: SparseLatents, residual: Tensor) -> Tensor:
+        """AuxK: how badly the `k_aux` largest dead latents rebuild what they would have to take over.
 
-        `sum ||e - e_hat||^2 / sum ||e - mean(e)||^2` over the batch, `e` detached. Its gradient reaches
-        encoder rows, encoder biases and decoder rows of the selected dead latents and nothing else. Zero if
-        no latent is dead or the residual is constant. Source: Gao et al. 2024, arXiv 2406.04093.
+        `sum ||t - t_hat||^2 / sum ||t - mean(t)||^2` over the batch, `t = x - x_hat + a_i w_i` with the
+        smallest active latent `i` of the token. Its gradient reaches encoder rows, encoder biases and decoder
+        rows of the selected dead latents and nothing else. Zero if no latent is dead or `t` is constant.
+
+        Source: Gao et al. 2024, arXiv 2406.04093, whose `t` is `x - x_hat` alone and whose `k_aux` is
+        `d_in / 2`. To rebuild only what is left, by many latents together, dead ones learn pre-activations
+        that are too small to be selected, and stay dead. With one latent that competes for the last place,
+        it takes the place where it does better.
 
         Args:
             x: `[n, d_in]`, normalised.
-            residual: `[n, d_in]`.
+            latents: in normalised units.
+            residual: `[n, d_in]`, `x - x_hat`.
         """
-        residual = residual.detach()
         dead = self.dead.nonzero().squeeze(1)
         k = min(self.k_aux, len(dead))
         if k == 0:
             return residual.new_zeros(())
+        target = self._with_smallest(latents, residual.detach())
         pre_acts, pattern = self._largest(x.detach(), self.b_dec.detach(), dead, k)
-        error = residual - self._rebuild(pre_acts.relu(), pattern)
-        variance = (residual - residual.mean(0)).square().sum()
+        error = target - self._rebuild(pre_acts.relu(), pattern)
+        variance = (target - target.mean(0)).square().sum()
         inverse = torch.where(variance > 0, variance, torch.inf).reciprocal()
         return error.square().sum() * inverse
 
@@ -347,6 +352,15 @@ class SparseAutoencoder(nn.Module):
                 if rows.grad is not None:
                     self.workspace.give(rows.grad)
         super().zero_grad(set_to_none)
+
+    @torch.no_grad()
+    def _with_smallest(self, latents: SparseLatents, residual: Tensor) -> Tensor:
+        """The residual without the smallest active latent of each token."""
+        rows, values = latents.rows(), torch.where(latents.values > 0, latents.values, torch.inf)
+        smallest = values.new_full((len(latents),), torch.inf).scatter_reduce_(0, rows, values, "amin")
+        chosen = ((values == smallest[rows]) & values.isfinite()).nonzero().squeeze(1)
+        parts = values[chosen, None] * self.W_dec[latents.indices[chosen]]
+        return residual.index_add(0, rows[chosen], parts)
 
     def _shift_and_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.normalisation != "layer_norm":

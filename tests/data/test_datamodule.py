@@ -198,3 +198,14 @@ def test_the_judge_is_replaced_from_the_command_line(overrides):
         assert (named.judge.model, named.judge.pretrained) == ("RN50", "openai")
         assert named.clip == compose("train", overrides).clip
         assert compose("train", [*overrides, "~clip@data.judge"]).data.judge is None
+
+
+def test_a_sample_is_of_random_rows_each_once(make, judge):
+    data = ready(make(judge=judge))
+    rows = torch.cat(list(data.train_batches()))
+    sample = data.sample(7)
+    assert torch.equal(sample, data.sample(20)[:7])
+    places = [(rows == row).all(1).nonzero().flatten().tolist() for row in sample]
+    assert all(places)
+    assert len({str(place) for place in places}) == 7
+    assert len(data.sample(10**6)) == len(rows)

@@ -127,7 +127,9 @@ def dense_loss(sae: SparseAutoencoder, x: Tensor, dead: Tensor) -> Tensor:
         penalty = sae.l0_weight / sae.l0_warmup_steps * (step.sum(1).mean() / sae.target_l0 - 1).square()
     x_hats = [latents[:, :m] @ sae.W_dec[:m] + sae.b_dec for m in prefixes]
     mse = torch.stack([(x - x_hat).square().mean() for x_hat in x_hats]).mean()
-    e = (x - x_hats[-1]).detach()
+    smallest = torch.where(latents > 0, latents, torch.inf).min(1)
+    last = smallest.values.nan_to_num(posinf=0)[:, None] * sae.W_dec[smallest.indices]
+    e = (x - x_hats[-1] + last).detach()
     z = (x - sae.b_dec.detach()) @ sae.W_enc + sae.b_enc
     e_hat = top(torch.where(dead, z, -1e9), sae.k_aux).relu() @ sae.W_dec
     aux = (e - e_hat).square().sum() / (e - e.mean(0)).square().sum()
@@ -171,7 +173,7 @@ def test_aux_gradient_reaches_the_selected_dead_latents_and_nothing_else(
 ) -> None:
     sae.tokens_since_fired[5:15] = sae.dead_after + 1
     normalised = sae.normalise(x)
-    grads = gradients(sae, sae.aux_loss(normalised, torch.randn_like(x)))
+    grads = gradients(sae, sae.aux_loss(normalised, sae.encode_normalised(normalised), torch.randn_like(x)))
     assert grads.keys() == {"encoder", "b_enc", "W_dec"}
     for grad in grads.values():
         touched = grad.flatten(1).abs().sum(1) > 0 if grad.ndim > 1 else grad != 0
