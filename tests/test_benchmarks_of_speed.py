@@ -13,6 +13,7 @@ WAYS = {
     "step": ["ours, exact", "ours, in fit", "dense reference, fused Adam", "floor: product"],
     "memory": ["ours, exact", "ours, screened", "dense reference"],
     "scaling": ["step, d_sae", "step, batch", "alignment, labels"],
+    "dead_latents": ["matryoshka", "with AuxK", "without AuxK"],
     "capture": ["bare model", "capture, workers", "capture, no workers", "embeddings there"],
 }
 
