@@ -89,7 +89,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    size = [*SHORT, "sae.d_sae=64", "sae.k=2"] if options.short else ["sae.d_sae=2048", "sae.k=6"]
+    size = [*SHORT, "sae.d_sae=64", "sae.k=2"] if options.short else ["sae.d_sae=2048", "sae.k=5"]
     steps = 10 if options.short else options.steps
     console, curves = Console(width=110), dict[tuple[str, str], Curve]()
     console.print(f"{machine()}; {HOOK_POINT}, cls, {', '.join(size[-2:])}, {steps} steps")

@@ -7,6 +7,7 @@ from lightning_sae.metrics.density import L0, Density, density, density_histogra
 from lightning_sae.metrics.fvu import FVU, fvu
 from lightning_sae.metrics.image_latents import ImageLatents, max_over_tokens
 from lightning_sae.metrics.monosemanticity import MonoSemanticity, monosemanticity
+from lightning_sae.metrics.recovery import detection_f1, match, max_cosines
 from lightning_sae.metrics.top_images import TopImages, top_images
 
 __all__ = [
@@ -24,9 +25,12 @@ __all__ = [
     "density",
     "density_histogram",
     "density_quantiles",
+    "detection_f1",
     "fvu",
     "interval",
     "l0",
+    "match",
+    "max_cosines",
     "max_over_tokens",
     "mean_in_units",
     "monosemanticity",
