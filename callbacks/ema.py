@@ -5,6 +5,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
+from callbacks.parts import sae_of
+
 
 class EMA(EMAWeightAveraging):
     """Lightning's exponential moving average of the weights, in place during the whole validation pass.
@@ -37,3 +39,8 @@ class EMA(EMAWeightAveraging):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nothing: other callbacks still need the average."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The average is the result; its decoder rows, shorter than those it is of, get unit norm again."""
+        super().on_train_end(trainer, pl_module)
+        sae_of(pl_module).sae.absorb_row_norms()

@@ -240,5 +240,5 @@ def _images(trainer: Trainer, pl_module: LightningModule) -> Iterator[Images]:
         if stop - start == len(batch.x):  # else the pass ended before
             x, image_ids, targets, embeddings = (part.to(ids.device) for part in batch)
             mine = latents.slice(int(start), int(stop))
-            x_hat = sae_of(pl_module).sae.decode(mine)
+            x_hat = sae_of(pl_module).sae.decode(mine, x)
             yield Images(x[:, None], x_hat[:, None], mine, image_ids, targets, embeddings, None)

@@ -301,19 +301,25 @@ class SparseAutoencoder(nn.Module):
 
     @torch.no_grad()
     def fold(self) -> Self:
-        """The same autoencoder on raw units: `mean = 0` and `scale = 1`, decoder rows of unit norm.
-
-        The latents take over the length of rows that are not of unit norm, as an average of weights has them.
-        """
+        """The same autoencoder with `mean = 0` and `scale = 1`: its parameters take and give raw units."""
         folded = copy.deepcopy(self)
-        norms = self.W_dec.norm(dim=1)
         folded.b_dec.copy_(self.b_dec / self.scale + self.mean)
-        folded.encoder.mul_(norms[:, None])
-        folded.rescale(norms / self.scale)
-        folded.normalise_decoder()
+        folded.rescale(self.scale.reciprocal().expand(self.d_sae))
         folded.mean.zero_()
         folded.scale.fill_(1)
         return folded
+
+    @torch.no_grad()
+    def absorb_row_norms(self) -> None:
+        """Gives the decoder rows unit norm, and their lengths to the latents.
+
+        The reconstruction stays the same where each latent is selected by itself; where latents compete, the
+        competition is of lengthened latents.
+        """
+        norms = self.W_dec.norm(dim=1)
+        self.encoder.mul_(norms[:, None])
+        self.rescale(norms)
+        self.normalise_decoder()
 
     @torch.no_grad()
     def rescale(self, factor: Tensor) -> None:
