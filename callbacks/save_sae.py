@@ -29,4 +29,5 @@ class SaveSAE(Callback):
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
             provenance = data_of(trainer).provenance()
-            save_sae(sae_of(pl_module).sae.fold(), run_dir(trainer) / "sae", provenance)
+            metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+            save_sae(sae_of(pl_module).sae, run_dir(trainer) / "sae", provenance, metrics)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from lightning_sae.sae.entries import select_positive
+from lightning_sae.sae.hub import HubMixin
 from lightning_sae.sae.kernels import bag, pre_activations
 from lightning_sae.sae.pattern import Pattern
 from lightning_sae.sae.selection import Selection, select
@@ -45,7 +46,7 @@ class TrainingLoss(NamedTuple):
     parts: dict[str, Tensor]
 
 
-class SparseAutoencoder(nn.Module):
+class SparseAutoencoder(nn.Module, HubMixin):
     """Base of the variants: `x_hat = latents @ W_dec + b_dec` with few latents active per token.
 
     Inside, it works on normalised activations `x_n = (x - shift) * scale`; `encode`, `decode` and `forward`
@@ -68,6 +69,7 @@ class SparseAutoencoder(nn.Module):
         steps: int64 buffer, optimiser steps taken.
         tokens_since_fired: `[d_sae]` int64 buffer, tokens seen since each latent was last active.
         provenance: what a loaded autoencoder is valid for; empty before saving.
+        metrics: of the last validation pass of a loaded one.
         workspace: memory that training uses again and again.
 
     Args:
@@ -119,6 +121,7 @@ class SparseAutoencoder(nn.Module):
         self.k_aux, self.aux_weight = k_aux, aux_weight
         self.selection, self.normalisation = selection, normalisation
         self.provenance: dict[str, Any] = {}
+        self.metrics: dict[str, float] = {}
         self.workspace = Workspace()
         rows = normalize(torch.randn(d_sae, d_in), dim=1)
         self.W_dec = nn.Parameter(rows)

@@ -1,4 +1,4 @@
-"""A saved autoencoder: a folder with `sae.safetensors` and `cfg.json`, valid for one CLIP and hook point.
+"""A saved autoencoder: a folder with tensors, configuration and a card, valid for one CLIP and hook point.
 
 Nothing is executed from a file: tensors are safetensors, the variant is looked up among the classes that are
 already imported.
@@ -17,21 +17,28 @@ from torch import Tensor
 
 from lightning_sae import __version__
 from lightning_sae.sae.base import SparseAutoencoder
+from lightning_sae.sae.card import model_card
 
-WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
+WEIGHTS, CONFIG, CARD = "sae.safetensors", "cfg.json", "README.md"
 
 
-def save_sae(sae: SparseAutoencoder, folder: str | Path, provenance: Mapping[str, Any]) -> None:
+def save_sae(
+    sae: SparseAutoencoder,
+    folder: str | Path,
+    provenance: Mapping[str, Any],
+    metrics: Mapping[str, float] | None = None,
+) -> None:
     """Writes the folded autoencoder: it takes raw activations and its decoder rows keep unit norm.
 
     `sae.safetensors` holds `W_enc [d_in, d_sae]`, `b_enc`, `W_dec [d_sae, d_in]`, `b_dec` and the buffers;
-    `cfg.json` the variant with its arguments, the shapes, the provenance and the version of this library. The
-    folder appears whole or not at all.
+    `cfg.json` the variant with its arguments, the shapes, the provenance, the metrics and the version of this
+    library; `README.md` says the same to people. The folder appears whole or not at all.
 
     Args:
         sae: any variant.
         folder: made or, if it holds a saved autoencoder, replaced.
         provenance: JSON-able; what the autoencoder is valid for. `"clip"` holds the identity of the CLIP.
+        metrics: of its last validation pass.
 
     Raises:
         FileExistsError: `folder` holds something else.
@@ -43,7 +50,7 @@ def save_sae(sae: SparseAutoencoder, folder: str | Path, provenance: Mapping[str
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new = Path(scratch) / "new"
         new.mkdir()
-        _write(sae.fold(), new, provenance)
+        _write(sae.fold(), new, provenance, metrics or {})
         if folder.exists():
             os.replace(folder, Path(scratch) / "old")
         os.replace(new, folder)
@@ -82,23 +89,39 @@ def load_sae(
         raise ValueError(f"{folder / WEIGHTS} does not fit {CONFIG}: {pairs}; the two are not of one saving")
     tensors["encoder"] = tensors.pop("W_enc").T.contiguous()
     sae.load_state_dict(tensors)
-    sae.provenance = config["provenance"]
+    sae.provenance, sae.metrics = config["provenance"], config.get("metrics", {})
     return sae.eval()
 
 
-def _write(sae: SparseAutoencoder, folder: Path, provenance: Mapping[str, Any]) -> None:
-    tensors = _public(sae)
-    # as bytes, not by save_file, whose files only their owner can read
-    (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
-    config = {
+def configuration(
+    sae: SparseAutoencoder, provenance: Mapping[str, Any], metrics: Mapping[str, float]
+) -> dict[str, Any]:
+    """What `cfg.json` says of an autoencoder.
+
+    Args:
+        sae: any variant.
+        provenance: see `save_sae`.
+        metrics: see `save_sae`.
+    """
+    return {
         "variant": type(sae).__name__,
         **sae.config(),
         "takes": "raw activations",
-        "shapes": {name: list(tensor.shape) for name, tensor in tensors.items()},
+        "shapes": {name: list(tensor.shape) for name, tensor in _public(sae).items()},
         "provenance": dict(provenance),
+        "metrics": dict(metrics),
         "version": __version__,
     }
+
+
+def _write(
+    sae: SparseAutoencoder, folder: Path, provenance: Mapping[str, Any], metrics: Mapping[str, float]
+) -> None:
+    # as bytes, not by save_file, whose files only their owner can read
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(_public(sae)))
+    config = configuration(sae, provenance, metrics)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    (folder / CARD).write_text(model_card(config))
 
 
 def _public(sae: SparseAutoencoder) -> dict[str, Tensor]:

@@ -63,7 +63,7 @@ def export_sae(sae: SparseAutoencoder, folder: str | Path, to: str) -> None:
     if folder.exists():
         raise FileExistsError(f"{folder} exists; name a new folder")
     if to == OURS:
-        save_sae(sae, folder, sae.provenance)
+        save_sae(sae, folder, sae.provenance, sae.metrics)
         return
     if to != "saelens":
         raise ValueError(f"an autoencoder can be written for {OURS} or saelens, got {to!r}")
