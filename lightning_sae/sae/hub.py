@@ -23,9 +23,7 @@ class HubMixin(ModelHubMixin):
         return instance
 
     @classmethod
-    def from_pretrained(
-        cls: type[S], pretrained_model_name_or_path: str | Path, **options: Any
-    ) -> S:
+    def from_pretrained(cls: type[S], pretrained_model_name_or_path: str | Path, **options: Any) -> S:
         """Reads an autoencoder from a local folder, offline, or from the Hub.
 
         Args:
