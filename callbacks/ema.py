@@ -17,11 +17,12 @@ class EMA(EMAWeightAveraging):
     are those of the training.
 
     Args:
-        decay: of the average per optimiser step, in 0..1.
+        decay: of the average per optimiser step, in 0..1; `1 / (1 - decay)` steps should be few of all, or
+            the average still holds the start.
         options: further arguments of `lightning.pytorch.callbacks.EMAWeightAveraging`.
     """
 
-    def __init__(self, decay: float = 0.999, **options: Any) -> None:
+    def __init__(self, decay: float = 0.99, **options: Any) -> None:
         if not 0 <= decay <= 1:
             raise ValueError(f"decay must be in 0..1, got {decay}")
         super().__init__(decay=decay, use_buffers=False, **options)

@@ -306,7 +306,15 @@ def test_where_training_starts(tmp_path: Path, bias: str, rows: str, tied: bool)
         )
     cosines = torch.nn.functional.normalize(x - sae.bias(), dim=1) @ sae.W_dec.T
     assert (rows == "data") == bool((cosines.max(0).values > 0.9999).all())
-    assert tied == torch.equal(sae.encoder, sae.W_dec)
+    directions = torch.nn.functional.normalize(sae.encoder, dim=1)
+    assert tied == torch.allclose(directions, sae.W_dec, atol=1e-6)
+    if rows == "data":  # no other gain of the encoder has a smaller error
+        errors = []
+        for gain in (0.9, 1.0, 1.1):
+            scaled = copy.deepcopy(sae)
+            scaled.encoder.data *= gain
+            errors.append(float((x - scaled(x)[0]).square().sum()))
+        assert errors[1] == min(errors) or float(sae.encoder.norm(dim=1).max()) > 0.999
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(D_SAE))
 
 

@@ -7,9 +7,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lightning_sae.sae.base import SparseAutoencoder
+from lightning_sae.sae.kernels import bag
+from lightning_sae.sae.pattern import Pattern
 
 BiasStart = Literal["mean", "geometric_median", "zero"]
 RowStart = Literal["random", "data"]
+GAIN_SAMPLE = 2048
 
 
 def start_bias(sae: SparseAutoencoder, start: BiasStart, mean: Tensor, sample: Tensor | None) -> Tensor:
@@ -66,8 +69,10 @@ def initialise(sae: SparseAutoencoder, bias: Tensor, sample: Tensor | None, tied
         sae: fresh, its decoder rows random.
         bias: `[d_in]`, of the decoder, on normalised activations.
         sample: `[n, d_in]` raw activations whose directions from the bias the decoder rows become, the first
-            `d_sae` of them; with fewer, the other rows stay random. `None` leaves all random.
-        tied: whether the encoder rows start as the decoder rows; else as other random directions.
+            `d_sae` of them; with fewer, the other rows stay random. `None` leaves all random. Activations are
+            alike, so that the latents of one add up to a multiple of it: the encoder becomes shorter by the
+            factor that reconstructs the sample best.
+        tied: whether the encoder rows start in the directions of the decoder rows; else in other random ones.
     """
     sae.b_dec.copy_(bias)
     if sample is not None:
@@ -76,3 +81,14 @@ def initialise(sae: SparseAutoencoder, bias: Tensor, sample: Tensor | None, tied
         sae.W_dec[: len(directions)][known] = normalize(directions[known], dim=1)
     rows = sae.W_dec if tied else normalize(torch.randn_like(sae.W_dec), dim=1)
     sae.encoder.copy_(rows)
+    if sample is not None:
+        sae.encoder.mul_(_best_gain(sae, sae.normalise(sample[:GAIN_SAMPLE])))
+
+
+def _best_gain(sae: SparseAutoencoder, x: Tensor) -> Tensor:
+    """Factor of all latents with the smallest squared error, at most 1; `x` normalised."""
+    latents = sae.encode_normalised(x)
+    pattern = Pattern(latents.indices, latents.offsets, latents.d_sae)
+    rebuilt = bag(latents.values, sae.W_dec, pattern)
+    least_squares = ((x - sae.b_dec) * rebuilt).sum() / rebuilt.square().sum()
+    return torch.where(least_squares > 0, least_squares, 1.0).clamp(max=1)
