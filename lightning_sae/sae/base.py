@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from lightning_sae.sae.auxk import aux_loss
 from lightning_sae.sae.entries import select_positive
 from lightning_sae.sae.hub import HubMixin
 from lightning_sae.sae.kernels import bag, pre_activations
@@ -76,7 +77,7 @@ class SparseAutoencoder(nn.Module, HubMixin):
         d_in: width of the activations.
         d_sae: number of latents.
         dead_after: tokens without a firing after which the running counter calls a latent dead.
-        k_aux: dead latents that AuxK uses per token (`aux_loss`), 0 for no AuxK.
+        k_aux: dead latents that AuxK uses per token (`lightning_sae.sae.auxk`), 0 for no AuxK.
         aux_weight: weight of AuxK in the loss, >= 0.
         selection: how the largest pre-activations of a token are found, see `select`: `exact`; `screened` by
             a product in bf16; `checked`, a screening that is proven right; `auto`, a screening where bf16 is
@@ -209,7 +210,7 @@ class SparseAutoencoder(nn.Module, HubMixin):
             latents: in normalised units.
         """
         pattern = Pattern(latents.indices, latents.offsets, latents.d_sae)
-        residual = x - self._rebuild(latents.values, pattern) - self.b_dec
+        residual = x - self.rebuild(latents.values, pattern) - self.b_dec
         return residual.square().mean(), residual
 
     def normalise(self, x: Tensor) -> Tensor:
@@ -267,40 +268,12 @@ class SparseAutoencoder(nn.Module, HubMixin):
         loss, residual = self.squared_error(normalised, latents)
         parts = {"mse": loss.detach()}
         if self.k_aux > 0 and self.aux_weight > 0:
-            terms = terms | {"aux": (self.aux_weight, self.aux_loss(normalised, latents, residual))}
+            terms = terms | {"aux": (self.aux_weight, aux_loss(self, normalised, latents, residual))}
         for name, (weight, term) in terms.items():
             loss = loss + weight * term
             parts[name] = term.detach()
         detached = latents.with_values(latents.values.detach())
         return TrainingLoss(loss, self._in_raw_units(detached, x), parts)
-
-    def aux_loss(self, x: Tensor, latents: SparseLatents, residual: Tensor) -> Tensor:
-        """AuxK: how badly the `k_aux` largest dead latents rebuild what they would have to take over.
-
-        `sum ||t - t_hat||^2 / sum ||t - mean(t)||^2` over the batch, `t = x - x_hat + a_i w_i` with the
-        smallest active latent `i` of the token. Its gradient reaches encoder rows, encoder biases and decoder
-        rows of the selected dead latents and nothing else. Zero if no latent is dead or `t` is constant.
-
-        Source: Gao et al. 2024, arXiv 2406.04093, whose `t` is `x - x_hat` alone and whose `k_aux` is
-        `d_in / 2`. To rebuild only what is left, by many latents together, dead ones learn pre-activations
-        that are too small to be selected, and stay dead. With one latent that competes for the last place,
-        it takes the place where it does better.
-
-        Args:
-            x: `[n, d_in]`, normalised.
-            latents: in normalised units.
-            residual: `[n, d_in]`, `x - x_hat`.
-        """
-        dead = self.dead.nonzero().squeeze(1)
-        k = min(self.k_aux, len(dead))
-        if k == 0:
-            return residual.new_zeros(())
-        target = self._with_smallest(latents, residual.detach())
-        pre_acts, pattern = self._largest(x.detach(), self.b_dec.detach(), dead, k)
-        error = target - self._rebuild(pre_acts.relu(), pattern)
-        variance = (target - target.mean(0)).square().sum()
-        inverse = torch.where(variance > 0, variance, torch.inf).reciprocal()
-        return error.square().sum() * inverse
 
     @torch.no_grad()
     def fold(self) -> Self:
@@ -362,15 +335,6 @@ class SparseAutoencoder(nn.Module, HubMixin):
                     self.workspace.give(rows.grad)
         super().zero_grad(set_to_none)
 
-    @torch.no_grad()
-    def _with_smallest(self, latents: SparseLatents, residual: Tensor) -> Tensor:
-        """The residual without the smallest active latent of each token."""
-        rows, values = latents.rows(), torch.where(latents.values > 0, latents.values, torch.inf)
-        smallest = values.new_full((len(latents),), torch.inf).scatter_reduce_(0, rows, values, "amin")
-        chosen = ((values == smallest[rows]) & values.isfinite()).nonzero().squeeze(1)
-        parts = values[chosen, None] * self.W_dec[latents.indices[chosen]]
-        return residual.index_add(0, rows[chosen], parts)
-
     def _shift_and_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.normalisation != "layer_norm":
             return self.mean, self.scale
@@ -384,11 +348,11 @@ class SparseAutoencoder(nn.Module, HubMixin):
         """Share of a penalty's weight at this step: rises linearly to 1 over `steps`."""
         return ((self.steps + 1) / max(1, steps)).clamp(max=1)
 
-    def _rebuild(self, values: Tensor, pattern: Pattern) -> Tensor:
+    def rebuild(self, values: Tensor, pattern: Pattern) -> Tensor:
         """`latents @ W_dec` in training: what the unit norm would undo is not in the gradient of `W_dec`."""
         return bag(values, self.W_dec, pattern, self.workspace, unit_rows=True)
 
-    def _largest(self, x: Tensor, shift: Tensor, among: Tensor | None, k: int) -> tuple[Tensor, Pattern]:
+    def largest(self, x: Tensor, shift: Tensor, among: Tensor | None, k: int) -> tuple[Tensor, Pattern]:
         """Pre-activations `[n * k]` of each token's `k` largest latents, or of those that `among` names."""
         centred = x - shift.detach()
         rows, bias = (p if among is None else p.detach()[among] for p in (self.encoder, self.b_enc))

@@ -53,7 +53,7 @@ class BatchTopK(SparseAutoencoder):
         if self.threshold > 0:
             pre_acts, pattern = self._above(x, self.threshold)
             return pattern.latents(pre_acts)
-        pre_acts, pattern = self._largest(x, self.b_dec, None, self.k)
+        pre_acts, pattern = self.largest(x, self.b_dec, None, self.k)
         return pattern.latents(pre_acts.relu())
 
     def encode_training(self, x: Tensor) -> tuple[SparseLatents, Penalties]:

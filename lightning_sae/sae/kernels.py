@@ -6,7 +6,6 @@ the density at which a dense product of a chunk of tokens is faster: penalised a
 """
 
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,13 +14,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
 from lightning_sae.sae.backend import uses_triton
+from lightning_sae.sae.dense import dense_decode, dense_dot, dense_row_gradient, is_dense
 from lightning_sae.sae.pattern import Pattern, Transposed
 from lightning_sae.sae.workspace import Workspace
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-
-DENSE = 1 / 10  # share of active latents from which on a dense product is faster
-CHUNK = 1024  # tokens whose dense latents exist at one time
 
 
 def bag(
@@ -116,8 +113,8 @@ def pre_activations(
 
 def _decode(values: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
     """`latents @ rows`, `[n, d]`."""
-    if _is_dense(pattern):
-        return torch.cat([_product(latents, rows) for _, latents in _dense_chunks(values, pattern)])
+    if is_dense(pattern):
+        return dense_decode(values, rows, pattern)
     return _bag(values, rows, pattern.indices, pattern.offsets)
 
 
@@ -132,14 +129,8 @@ def _bag(values: Tensor, rows: Tensor, indices: Tensor, offsets: Tensor) -> Tens
 
 
 def _dot(x: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
-    if _is_dense(pattern):
-        places = pattern.rows * len(rows) + pattern.indices
-        return torch.cat(
-            [
-                _product(x[first : first + CHUNK], rows.T).view(-1)[places[here] - first * len(rows)]
-                for first, here in _chunks(pattern)
-            ]
-        )
+    if is_dense(pattern):
+        return dense_dot(x, rows, pattern)
     if uses_triton(rows):
         from lightning_sae.sae import triton_kernels
 
@@ -155,11 +146,9 @@ def _dot(x: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
 
 def _row_gradient(values: Tensor, x: Tensor, pattern: Pattern, workspace: Workspace) -> Tensor:
     """`latents.T @ x`, `[d_sae, d]`: a bag over the tokens of each latent."""
-    if _is_dense(pattern):
-        out = workspace.take([pattern.d_sae, x.shape[1]], x.dtype, x.device).zero_()
-        for tokens, latents in _dense_chunks(values, pattern):
-            out += _product(latents.T, x[tokens])
-        return out
+    if is_dense(pattern):
+        out = workspace.take([pattern.d_sae, x.shape[1]], x.dtype, x.device)
+        return dense_row_gradient(values, x, pattern, out)
     x, by_latent = x.contiguous(), pattern.transposed
     values = values[by_latent.order]
     if not _has_sparse_product(x):
@@ -181,33 +170,6 @@ def _sparse(values: Tensor, by_latent: Transposed, n: int) -> Tensor:
     """`latents.T [d_sae, n]` of sorted values."""
     shape = len(by_latent.offsets) - 1, n
     return torch.sparse_csr_tensor(by_latent.offsets, by_latent.rows, values, shape, check_invariants=False)
-
-
-def _is_dense(pattern: Pattern) -> bool:
-    return len(pattern.indices) > DENSE * (len(pattern.offsets) - 1) * pattern.d_sae > 0
-
-
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    with torch.autocast(a.device.type, enabled=False):  # as precise as the sparse ways
-        return a @ b.to(a.dtype)
-
-
-def _chunks(pattern: Pattern) -> Iterator[tuple[int, slice]]:
-    """The first token of each chunk, and its entries."""
-    n = len(pattern.offsets) - 1
-    for first in range(0, n, CHUNK):
-        start, stop = pattern.offsets[[first, min(first + CHUNK, n)]].tolist()
-        yield first, slice(start, stop)
-
-
-def _dense_chunks(values: Tensor, pattern: Pattern) -> Iterator[tuple[slice, Tensor]]:
-    """Dense latents of some tokens after the other."""
-    n = len(pattern.offsets) - 1
-    for first, here in _chunks(pattern):
-        tokens = slice(first, min(first + CHUNK, n))
-        places = (pattern.rows[here] - first) * pattern.d_sae + pattern.indices[here]
-        latents = values.new_zeros((tokens.stop - first) * pattern.d_sae).index_add_(0, places, values[here])
-        yield tokens, latents.view(-1, pattern.d_sae)
 
 
 def _has_sparse_product(x: Tensor) -> bool:

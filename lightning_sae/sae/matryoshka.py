@@ -55,7 +55,7 @@ class MatryoshkaBatchTopK(BatchTopK):
 
     def squared_error(self, x: Tensor, latents: SparseLatents) -> tuple[Tensor, Tensor]:
         """Mean squared error over tokens, dimensions and prefixes, and the residual of the whole."""
-        parts = self._rebuild(latents.values, self._split(latents)).view(len(x), len(self.ends), -1)
+        parts = self.rebuild(latents.values, self._split(latents)).view(len(x), len(self.ends), -1)
         residuals = (x - self.b_dec)[:, None] - parts.cumsum(1)
         return residuals.square().mean(), residuals[:, -1]
 

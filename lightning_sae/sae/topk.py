@@ -39,5 +39,5 @@ class TopK(SparseAutoencoder):
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
         """Latents of normalised activations `[n, d_in]`: `k` entries per token, >= 0."""
-        pre_acts, pattern = self._largest(x, self.b_dec, None, self.k)
+        pre_acts, pattern = self.largest(x, self.b_dec, None, self.k)
         return pattern.latents(pre_acts.relu())

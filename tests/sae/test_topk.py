@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_sae.sae import TopK, kernels
+from lightning_sae.sae import TopK, dense
+from lightning_sae.sae.auxk import aux_loss
 from lightning_sae.sae.kernels import bag, dot, pre_activations
 from lightning_sae.sae.pattern import Pattern
 from lightning_sae.sae.selection import CHUNK, top_k
@@ -47,7 +48,7 @@ def gradients(sae: TopK, loss: Tensor) -> dict[str, Tensor]:
 def test_aux_of_a_constant_residual_is_zero_with_finite_gradients(sae: TopK, x: Tensor) -> None:
     sae.tokens_since_fired[:] = 11
     none = SparseLatents.from_dense(torch.zeros(len(x), D_SAE).double())
-    term = sae.aux_loss(sae.normalise(x), none, torch.ones_like(x))
+    term = aux_loss(sae, sae.normalise(x), none, torch.ones_like(x))
     assert term == 0
     assert all(grad.isfinite().all() for grad in gradients(sae, term).values())
 
@@ -122,8 +123,8 @@ def test_two_stage_top_k_is_exact(d_sae: int, k: int) -> None:
 
 @pytest.fixture(params=["sparse", "dense"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "DENSE", float("inf") if request.param == "sparse" else 0.0)
-    monkeypatch.setattr(kernels, "CHUNK", 2)
+    monkeypatch.setattr(dense, "DENSE", float("inf") if request.param == "sparse" else 0.0)
+    monkeypatch.setattr(dense, "CHUNK", 2)
 
 
 @pytest.mark.usefixtures("way")

@@ -20,11 +20,12 @@ from lightning_sae.sae import (
     SparseAutoencoder,
     TopK,
     clip_by_scale,
-    kernels,
+    dense,
     load_sae,
     save_sae,
     selection,
 )
+from lightning_sae.sae.auxk import aux_loss
 from lightning_sae.sae.entries import select_largest, select_positive
 from lightning_sae.types import SparseLatents
 
@@ -68,8 +69,8 @@ def x() -> Tensor:
 @pytest.fixture(params=["sparse", "dense"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of the kernels, in chunks that do not divide the batch."""
-    monkeypatch.setattr(kernels, "DENSE", float("inf") if request.param == "sparse" else 0.0)
-    monkeypatch.setattr(kernels, "CHUNK", 40)
+    monkeypatch.setattr(dense, "DENSE", float("inf") if request.param == "sparse" else 0.0)
+    monkeypatch.setattr(dense, "CHUNK", 40)
     monkeypatch.setattr(selection, "CHUNK", 40)
 
 
@@ -173,7 +174,7 @@ def test_aux_gradient_reaches_the_selected_dead_latents_and_nothing_else(
 ) -> None:
     sae.tokens_since_fired[5:15] = sae.dead_after + 1
     normalised = sae.normalise(x)
-    grads = gradients(sae, sae.aux_loss(normalised, sae.encode_normalised(normalised), torch.randn_like(x)))
+    grads = gradients(sae, aux_loss(sae, normalised, sae.encode_normalised(normalised), torch.randn_like(x)))
     assert grads.keys() == {"encoder", "b_enc", "W_dec"}
     for grad in grads.values():
         touched = grad.flatten(1).abs().sum(1) > 0 if grad.ndim > 1 else grad != 0

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_sae.sae import TopK, kernels, triton_kernels, use_backend
+from lightning_sae.sae import TopK, triton_kernels, use_backend
+from lightning_sae.sae import dense as dense_products
 from lightning_sae.sae.kernels import bag, dot
 from lightning_sae.sae.pattern import Pattern
 
@@ -19,7 +20,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def sparse_however_dense(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "DENSE", float("inf"))
+    monkeypatch.setattr(dense_products, "DENSE", float("inf"))
 
 
 @pytest.fixture
