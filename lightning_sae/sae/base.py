@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from typing import Any, ClassVar, Literal, NamedTuple, Self, TypedDict, get_args
+from typing import Any, ClassVar, NamedTuple, Self, TypedDict, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +12,13 @@ from lightning_sae.sae.auxk import aux_loss
 from lightning_sae.sae.entries import select_positive
 from lightning_sae.sae.hub import HubMixin
 from lightning_sae.sae.kernels import bag, pre_activations
+from lightning_sae.sae.normalisation import Normalisation, Normalised
 from lightning_sae.sae.pattern import Pattern
 from lightning_sae.sae.selection import Selection, select
 from lightning_sae.sae.workspace import Workspace
 from lightning_sae.types import SparseLatents
 
-Normalisation = Literal["standard", "none", "layer_norm"]
 Penalties = dict[str, tuple[float | Tensor, Tensor]]
-
-EPS = 1e-5  # added to the spread of a token in a layer norm
 
 
 class Options(TypedDict, total=False):
@@ -47,14 +45,14 @@ class TrainingLoss(NamedTuple):
     parts: dict[str, Tensor]
 
 
-class SparseAutoencoder(nn.Module, HubMixin):
+class SparseAutoencoder(Normalised, HubMixin):
     """Base of the variants: `x_hat = latents @ W_dec + b_dec` with few latents active per token.
 
     Inside, it works on normalised activations `x_n = (x - shift) * scale`; `encode`, `decode` and `forward`
     take and give raw units: latents are divided by `scale`, so that the rows of `W_dec` keep unit norm.
-    `standard` and `none` have one shift and one scale, which `fold` moves into the biases. `layer_norm` has
-    those of each token, `mean(x)` and `1 / (std(x) + 1e-5)`: a step at run time, which hands two numbers of
-    each token past the latents, so that its FVU does not compare with that of the others.
+    `fold` moves shift and scale into the biases. A layer norm has those of each token: it stays a step at run
+    time, which hands two numbers of each token past the latents, so that its FVU does not compare with that
+    of the others.
 
     A variant overrides `encode_normalised`; `encode_training` where training selects otherwise or has a
     penalty; `squared_error` where it is not that of one reconstruction. It keeps each of its constructor
@@ -65,8 +63,7 @@ class SparseAutoencoder(nn.Module, HubMixin):
         b_enc: `[d_sae]`, on normalised activations.
         W_dec: `[d_sae, d_in]`, rows of unit norm.
         b_dec: `[d_in]`, on normalised activations; `bias` gives it in raw units.
-        mean: `[d_in]` buffer, 0 in a layer norm.
-        scale: scalar buffer > 0, 1 in a layer norm.
+        mean, scale: buffers of the normalisation, see `Normalised`.
         steps: int64 buffer, optimiser steps taken.
         tokens_since_fired: `[d_sae]` int64 buffer, tokens seen since each latent was last active.
         provenance: what a loaded autoencoder is valid for; empty before saving.
@@ -91,8 +88,6 @@ class SparseAutoencoder(nn.Module, HubMixin):
 
     variants: ClassVar[dict[str, type["SparseAutoencoder"]]] = {}
 
-    mean: Tensor
-    scale: Tensor
     steps: Tensor
     tokens_since_fired: Tensor
 
@@ -106,21 +101,16 @@ class SparseAutoencoder(nn.Module, HubMixin):
         selection: Selection = "auto",
         normalisation: Normalisation = "standard",
     ) -> None:
-        super().__init__()
+        super().__init__(d_in, normalisation)
         for name, value in {"d_in": d_in, "d_sae": d_sae, "dead_after": dead_after}.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if k_aux < 0 or aux_weight < 0:
             raise ValueError(f"k_aux and aux_weight must be at least 0, got {k_aux} and {aux_weight}")
-        for name, choice, choices in (
-            ("selection", selection, get_args(Selection)),
-            ("normalisation", normalisation, get_args(Normalisation)),
-        ):
-            if choice not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {choice}")
-        self.d_in, self.d_sae, self.dead_after = d_in, d_sae, dead_after
+        if selection not in get_args(Selection):
+            raise ValueError(f"selection must be one of {', '.join(get_args(Selection))}, got {selection}")
+        self.d_sae, self.dead_after, self.selection = d_sae, dead_after, selection
         self.k_aux, self.aux_weight = k_aux, aux_weight
-        self.selection, self.normalisation = selection, normalisation
         self.provenance: dict[str, Any] = {}
         self.metrics: dict[str, float] = {}
         self.workspace = Workspace()
@@ -129,8 +119,6 @@ class SparseAutoencoder(nn.Module, HubMixin):
         self.encoder = nn.Parameter(rows.clone())  # tied at the start (Gao et al. 2024, arXiv 2406.04093)
         self.b_enc = nn.Parameter(torch.zeros(d_sae))
         self.b_dec = nn.Parameter(torch.zeros(d_in))
-        self.register_buffer("mean", torch.zeros(d_in))
-        self.register_buffer("scale", torch.ones(()))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("tokens_since_fired", torch.zeros(d_sae, dtype=torch.int64))
 
@@ -158,30 +146,6 @@ class SparseAutoencoder(nn.Module, HubMixin):
     def config(self) -> dict[str, Any]:
         """Constructor arguments that rebuild this autoencoder."""
         return {name: getattr(self, name) for name in self.parameter_names()}
-
-    @torch.no_grad()
-    def set_normalisation(self, mean: Tensor, scale: Tensor | float) -> None:
-        """Takes over what the activations are centred and scaled by, if it is `standard`; before training.
-
-        Args:
-            mean: `[d_in]`.
-            scale: > 0.
-
-        Raises:
-            ValueError: wrong width, values that aren't finite, or a scale that isn't positive, as constant
-                activations give.
-        """
-        scale = torch.as_tensor(scale, dtype=self.scale.dtype)
-        if mean.shape != (self.d_in,):
-            raise ValueError(f"mean must have shape [{self.d_in}], got {list(mean.shape)}")
-        if not (mean.isfinite().all() and scale.isfinite() and scale > 0):
-            raise ValueError(
-                f"cannot normalise activations with a mean of norm {float(mean.norm()):.3g} and scale "
-                f"{float(scale):.3g}: they are constant or hold NaN; check the hook point and the images"
-            )
-        if self.normalisation == "standard":
-            self.mean.copy_(mean)
-            self.scale.copy_(scale)
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
         """Latents of normalised activations, each token by itself, differentiable; what a variant defines.
@@ -213,15 +177,9 @@ class SparseAutoencoder(nn.Module, HubMixin):
         residual = x - self.rebuild(latents.values, pattern) - self.b_dec
         return residual.square().mean(), residual
 
-    def normalise(self, x: Tensor) -> Tensor:
-        """Raw activations `[n, d_in]` -> normalised, in the precision of the parameters."""
-        x = x.to(self.mean.dtype)
-        shift, scale = self._shift_and_scale(x)
-        return (x - shift) * scale
-
     def encode(self, x: Tensor) -> SparseLatents:
         """Raw activations `[n, d_in]` -> latents in raw units."""
-        return self._in_raw_units(self.encode_normalised(self.normalise(x)), x)
+        return self.in_raw_units(self.encode_normalised(self.normalise(x)), x)
 
     def bias(self, x: Tensor | None = None) -> Tensor:
         """The reconstruction of no latents, in raw units: `[d_in]`, after a layer norm `[n, d_in]`.
@@ -236,7 +194,7 @@ class SparseAutoencoder(nn.Module, HubMixin):
             raise ValueError(
                 "after a layer norm the bias belongs to its token: give the activations x as well"
             )
-        shift, scale = self._shift_and_scale(self.mean if x is None else x.to(self.mean.dtype))
+        shift, scale = self.shift_and_scale(self.mean if x is None else x.to(self.mean.dtype))
         return self.b_dec / scale + shift
 
     def decode(self, latents: SparseLatents, x: Tensor | None = None) -> Tensor:
@@ -273,7 +231,7 @@ class SparseAutoencoder(nn.Module, HubMixin):
             loss = loss + weight * term
             parts[name] = term.detach()
         detached = latents.with_values(latents.values.detach())
-        return TrainingLoss(loss, self._in_raw_units(detached, x), parts)
+        return TrainingLoss(loss, self.in_raw_units(detached, x), parts)
 
     @torch.no_grad()
     def fold(self) -> Self:
@@ -334,15 +292,6 @@ class SparseAutoencoder(nn.Module, HubMixin):
                 if rows.grad is not None:
                     self.workspace.give(rows.grad)
         super().zero_grad(set_to_none)
-
-    def _shift_and_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if self.normalisation != "layer_norm":
-            return self.mean, self.scale
-        return x.mean(-1, keepdim=True), (x.std(-1, keepdim=True) + EPS).reciprocal()
-
-    def _in_raw_units(self, latents: SparseLatents, x: Tensor) -> SparseLatents:
-        _, scale = self._shift_and_scale(x.to(self.mean.dtype))
-        return latents.with_values(latents.values / (scale[latents.rows(), 0] if scale.ndim else scale))
 
     def _warmed_up(self, steps: int) -> Tensor:
         """Share of a penalty's weight at this step: rises linearly to 1 over `steps`."""
