@@ -178,7 +178,12 @@ def test_help_is_readable():
         check=True,
         timeout=100,
     )
-    for words in ("hook_point=PATH", "sae: topk", "ckpt_path=RUN/checkpoints/last.ckpt", "~callbacks.NAME"):
+    for words in (
+        "hook_point=PATH",
+        "sae: batch_topk, gated, jump_relu, matryoshka, relu, topk",
+        "ckpt_path=RUN/checkpoints/last.ckpt",
+        "~callbacks.NAME",
+    ):
         assert words in done.stdout
     assert "_target_" not in done.stdout
     assert len(done.stdout.splitlines()) < 60
