@@ -1,4 +1,4 @@
-"""The short editions of the benchmarks of speed and memory: that they run and what they report."""
+"""The short editions of the benchmarks of speed, memory and quality: that they run and what they report."""
 
 import importlib
 import sys
@@ -13,6 +13,7 @@ WAYS = {
     "step": ["ours, exact", "ours, in fit", "dense reference, fused Adam", "floor: product"],
     "memory": ["ours, exact", "ours, screened", "dense reference"],
     "scaling": ["step, d_sae", "step, batch", "alignment, labels"],
+    "quality": ["jump_relu", "lightning_sae", "below our curve"],
     "dead_latents": ["matryoshka", "with AuxK", "without AuxK"],
     "capture": ["bare model", "capture, workers", "capture, no workers", "embeddings there"],
 }
@@ -31,3 +32,14 @@ def test_short_edition(name, monkeypatch, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert all(way in printed for way in WAYS[name])
     assert (tmp_path / "speeds.png").stat().st_size > 0
+
+
+def test_a_point_is_compared_with_the_curve_at_its_own_l0(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    compare = importlib.import_module("quality").compare
+    ours = [{"package": "lightning_sae", "variant": "topk", "l0": l0, "fvu": 1 / l0} for l0 in (4.0, 16.0)]
+    better, beyond = ({"package": "other", "variant": "topk", "l0": l0, "fvu": 0.1} for l0 in (8.0, 32.0))
+    compare([*ours, better, beyond])
+    assert better["ratio"] == pytest.approx(0.1 * 8)  # the curve is straight in logarithms
+    assert beyond["ratio"] != beyond["ratio"]
+    assert ours[0]["ratio"] == pytest.approx(1.0)
