@@ -1,10 +1,10 @@
-"""FVU at matched L0, dead latents and recovered directions, beside the public packages:
-`python benchmarks/quality.py --data world --out DIR`.
+"""FVU, dead latents and recovered directions beside the public packages: `python benchmarks/quality.py`.
 
-Every variant at several sparsities, trained by each package that has it on the same activations, with the same
-width, batch, steps and seeds, and judged by the metrics of `lightning_sae` on other activations. A package is
-run at its own learning rate and at ours. What is trained is kept in `DIR/quality_DATA_*.csv`, so that a
-second start goes on. `pip install -e ".[peers]"` brings the packages; one that cannot run is named with the reason.
+Every variant at several sparsities, trained by each package that has it on the same activations, with the
+same width, batch, steps and seeds, and judged by the metrics of `lightning_sae` on other activations. A
+package is run at its own learning rate and at ours. What is trained is kept in `DIR/quality_*.csv`, so that a
+second start goes on. `pip install -e ".[peers]"` brings the packages; one that cannot run is named with the
+reason.
 """
 
 import argparse
@@ -169,8 +169,8 @@ def draw(path: Path, points: list[Row]) -> None:
         axes.set(title=variant, xlabel="L0", ylabel="FVU")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.2, which="both")
-    named = {label: line for axes in panels.flat for line, label in zip(*axes.get_legend_handles_labels())}
-    figure.legend([*named.values()], [*named], loc="outside lower center", ncols=3, frameon=False)
+    named = {line.get_label(): line for axes in panels.flat for line in axes.get_lines()}
+    figure.legend(handles=[*named.values()], loc="outside lower center", ncols=3, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)

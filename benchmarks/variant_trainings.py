@@ -84,7 +84,12 @@ class Rows:
 
 
 class Trained(NamedTuple):
-    """A result: `reconstruct` gives `(x_hat, latents)` of `[n, d_in]`, `rows [d_sae, d_in]` are the decoder's."""
+    """A result.
+
+    Attributes:
+        reconstruct: `[n, d_in]` -> `x_hat [n, d_in]` and latents.
+        rows: `[d_sae, d_in]`, of the decoder.
+    """
 
     reconstruct: Callable[[Tensor], tuple[Tensor, SparseLatents]]
     rows: Tensor
@@ -133,7 +138,7 @@ def lightning_sae(task: Task, rows: Rows) -> Trained:
 
 
 def sae_lens(task: Task, rows: Rows) -> Trained:
-    """Its trainer's steps, and the inference model that it saves. JumpReLU has its penalty around a target."""
+    """Its trainer's steps, and the inference model that it saves. JumpReLU's penalty is around a target."""
     from sae_lens import SAE, SAETrainer
     from sae_lens.config import SAETrainerConfig
     from sae_lens.registry import get_sae_training_class
@@ -152,7 +157,7 @@ def sae_lens(task: Task, rows: Rows) -> Trained:
         "matryoshka": ("matryoshka_batchtopk", {"k": task.sparsity, "matryoshka_widths": widths}),
         "relu": ("standard", penalty),
         "gated": ("gated", penalty),
-        "jump_relu": ("jumprelu", target),
+        "jump_relu": ("jumprelu", target | {"l0_warm_up_steps": rise}),
     }[task.variant]
     kind, config = get_sae_training_class(name)
     size = {
