@@ -34,7 +34,7 @@ from lightning_sae.metrics import FVU, L0, detection_f1, match, max_cosines
 OUR_LR = 2e-3  # of conf/module/default.yaml
 TOLERANCE = 0.02  # of FVU, below our curve
 COUNTS, WEIGHTS = (8.0, 16.0, 32.0), (0.006, 0.012, 0.025)
-WIDER = {"counts": (4.0, 64.0), "weights": (0.003, 0.05, 0.1)}  # ours as well: a curve that covers all
+WIDER = {"counts": (4.0, 12.0, 24.0, 64.0), "weights": (0.003, 0.009, 0.018, 0.05, 0.1)}  # of ours as well
 VARIANTS = ("topk", "batch_topk", "matryoshka", "relu", "gated", "jump_relu")
 KEYS = ("package", "variant", "lr", "sparsity", "seed")
 Row = dict[str, Any]
@@ -56,7 +56,7 @@ def jobs(options: argparse.Namespace, scale: float) -> list[tuple[str, Task]]:
         for variant in options.variants
         for package in options.packages
         for lr in ((None,) if package == OURS else (None, OUR_LR))
-        for sparsity in sparsities(package, variant, scale)
+        for sparsity in sparsities(package, variant, scale)[: 2 if options.short else None]
     ]
 
 
