@@ -101,7 +101,7 @@ class Faithfulness(Callback):
         n, m, s = len(chosen), len(self.methods), self.steps + 1
         sizes = (n, s), (n, m, s), (n, m, s), (n, m)
         found = Evidence(*(torch.zeros(size, dtype=torch.float64) for size in sizes))
-        for rows in torch.arange(n).split(CHUNK)[trainer.global_rank :: trainer.world_size]:
+        for rows in torch.split(torch.arange(n), CHUNK)[trainer.global_rank :: trainer.world_size]:
             part = self._measure_images(trainer, pl_module, chosen[rows])
             for whole, piece in zip(found, part, strict=True):
                 whole[rows] = piece

@@ -90,7 +90,7 @@ def probe_images(trainer: Trainer, pl_module: LightningModule) -> Iterator[Image
     """This rank's share of the probe images, in chunks that are the same on any number of ranks."""
     data = data_of(trainer)
     probe = data.probe
-    chunks = torch.arange(len(probe.x), device=probe.x.device).split(CHUNK)
+    chunks = torch.split(torch.arange(len(probe.x), device=probe.x.device), CHUNK)
     for rows in chunks[trainer.global_rank :: trainer.world_size]:
         x, context = probe.x[rows], None if probe.context is None else probe.context[rows]
         x_hat, latents = reconstruct(pl_module, x)

@@ -153,9 +153,8 @@ class _LastLayerMeans(MeanOverImages):
             weights.append(-self.last.along(pushed, latents, slopes.centre))
             rows = [*(factor * (part @ self.scores.weight.T) for part in rows), factor]
             best = latents.indices * len(self.scores.weight) + slopes.best[latents.rows()]
-            self.rest.view(-1).index_add_(
-                0, best, self.last.along(pushed, latents, slopes.best_slope).double()
-            )
+            along_best = self.last.along(pushed, latents, slopes.best_slope)
+            self.rest.view(-1).index_add_(0, best, along_best.double())
         self.scaled += _by_latent(latents, [pushed.size], [factor])
         self.rest += _by_latent(latents, weights, rows)
 

@@ -304,9 +304,9 @@ class SAEModule(LightningModule):
     def _check(self, loss: Tensor, x: Tensor) -> None:
         if loss.isfinite():
             return
-        bad = int(self._sum((~x.isfinite()).any(1).sum()))
+        bad, n = int(self._sum((~x.isfinite()).any(1).sum())), len(x) * self.trainer.world_size
         cause = (
-            f"{bad} of {len(x) * self.trainer.world_size} activations are NaN or infinite; check CLIP's precision and the images"
+            f"{bad} of {n} activations are NaN or infinite; check CLIP's precision and the images"
             if bad
             else "the activations are finite; lower module.lr or set module.gradient_clip"
         )

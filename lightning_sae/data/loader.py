@@ -101,8 +101,8 @@ class TrainLoader:
 class EvalLoader:
     """Every row once, in the order of the images, whole images per batch, with their embeddings.
 
-    Processes share the batches, each gets a run of them. These are the batches of one process, so that numbers
-    have the same bits on any number of processes; only where they would be too few, smaller ones.
+    Processes share the batches, each gets a run of them. They are the batches of one process, so that numbers
+    have the same bits on any number of processes; smaller ones only where they would be too few.
 
     Args:
         store: the activations.

@@ -1,4 +1,4 @@
-"""What a batch that is spread over processes is as a whole: means, sums and the largest entries over the ranks.
+"""A batch that is spread over processes as a whole: means, minima and the largest entries over the ranks.
 
 Without a process group every function is that of one rank. All ranks have to call it, with tensors alike.
 """
@@ -16,8 +16,8 @@ def world_size() -> int:
 def mean(value: Tensor) -> Tensor:
     """Mean of the ranks' values, each with its rank's part of the gradient.
 
-    The gradient is that of the rank's own value: DDP's mean over the gradients makes it that of the mean, also
-    through a function that is not linear, such as a penalty on the L0 of the whole batch.
+    The gradient is that of the rank's own value: DDP's mean over gradients makes it that of the mean, also
+    behind a function that is not linear, such as a penalty on the L0 of the whole batch.
 
     Args:
         value: floating point, of any shape.
@@ -45,8 +45,8 @@ def minimum(value: Tensor) -> Tensor:
 def largest(values: Tensor, count: int) -> Tensor:
     """Which of this rank's values are among the `count` largest of all ranks.
 
-    Of equal values the first ones are, rank by rank and in their order. Exact: the bits of the smallest of them
-    are found eight at a time, by how many values of all ranks have larger ones; a NaN is larger than a number.
+    Of equal values the first ones are, rank by rank and in their order. The bits of the smallest of them are
+    found eight at a time, by counting how many values have larger ones.
 
     Args:
         values: `[m]`, another number on each rank.
