@@ -115,7 +115,7 @@ class MeanOverImages(ShapedMetric):
 
     def compute(self) -> Tensor:
         """`[C, d_sae]`; NaN without images."""
-        return (self.rest.T / self.count).float()
+        return (self.rest.T / self.count).to(self.scores.weight)
 
 
 class _LastLayerMeans(MeanOverImages):
@@ -164,7 +164,7 @@ class _LastLayerMeans(MeanOverImages):
         total = (
             (z * self.scaled + self.rest) @ tau if self.scores.linear else z @ tau * self.scaled + self.rest
         )
-        return (total.T / self.count).float()
+        return (total.T / self.count).to(self.scores.weight)
 
 
 def mean_over_images(tail: TailFunction, W_dec: Tensor, scores: ClassScores) -> MeanOverImages:

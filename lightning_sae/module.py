@@ -137,6 +137,7 @@ class SAEModule(LightningModule):
         }
         self.save_hyperparameters(arguments)
         self.dead: Tensor | None = None
+        self._random = torch.get_rng_state()  # of the start: until then ranks draw other numbers
 
     @property
     def density(self) -> Tensor:
@@ -160,9 +161,11 @@ class SAEModule(LightningModule):
         if fresh:
             self.hparams["d_in"] = self._datamodule().d_in
         d_in = self.hparams["d_in"]
-        self.sae = find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
-        if fresh:
-            self._initialise()
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._random)
+            self.sae = find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
+            if fresh:
+                self._initialise()
         self.fvu, self.cosine, self.l0 = FVU(d_in), Cosine(), L0()
         self.firing = Density(self.sae.d_sae)
         self.top_images = TopImages(self.hparams["top_n"], self.sae.d_sae)
