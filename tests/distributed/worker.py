@@ -58,6 +58,7 @@ def train(
 ) -> None:
     """Fits, with a checkpoint after `HALF` steps; leaves final state and curve in `folder/name`."""
     out = folder / name
+    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(3)
     sae = partial(VARIANTS[variant], d_sae=24, dead_after=40)
     module = SAEModule(sae, lr=1e-2, warmup_steps=3, decay_fraction=0.0, gradient_clip=0.05)
