@@ -1,15 +1,18 @@
 """Several processes for one run: they start with one configuration, and end together."""
 
+import signal
 import subprocess
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_sae.data.shards import flatten
 
@@ -64,8 +67,16 @@ class Together(Callback):
                 "them with the same command, code and environment"
             )
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lets SIGTERM end this process."""
+        _end_on_sigterm(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same, where there is no training."""
+        _end_on_sigterm(trainer)
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Says what a lost connection means; waits for the processes that this one started, or ends them."""
+        """Says what a lost connection means, and ends the processes that this one started."""
         if isinstance(exception, RuntimeError) and any(word in str(exception) for word in LOST):
             exception.add_note(
                 f"Rank {trainer.global_rank} has lost the other processes: one of them has ended, and its "
@@ -116,7 +127,22 @@ def _starts_processes(trainer: Trainer) -> bool:
     return not launcher.cluster_environment.creates_processes_externally
 
 
+def _end_on_sigterm(trainer: Trainer) -> None:
+    """In place of Lightning's handler, which starts a broadcast while the ranks may be at different places.
+
+    SLURM's signals have a meaning of their own.
+    """
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if not isinstance(environment, SLURMEnvironment):
+        signal.signal(signal.SIGTERM, _raise)
+
+
+def _raise(number: int, frame: Any) -> NoReturn:
+    raise SIGTERMException(128 + number)
+
+
 def _end(process: "subprocess.Popen[Any]") -> None:
+    process.terminate()
     try:
         process.wait(GRACE)
     except subprocess.TimeoutExpired:

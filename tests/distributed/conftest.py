@@ -1,60 +1,65 @@
-"""Real processes: as many as a test asks for, each started as a user's launcher would."""
+"""Real processes, started as a user or a launcher would; none outlives the tests."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-Start = Callable[..., list["subprocess.CompletedProcess[str]"]]
+Process = subprocess.Popen[str]
+Done = subprocess.CompletedProcess[str]
+Spawn = Callable[..., Process]
 
 
-def environment(**more: str) -> dict[str, str]:
-    """One thread per process, and this clone before an installed one."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline", **more}
+@pytest.fixture(scope="session")
+def spawn() -> Iterator[Spawn]:
+    """Starts `python COMMAND` in a process group of its own, with one thread and this clone's code."""
+    started: list[Process] = []
+
+    def spawn(*command: str, **variables: str) -> Process:
+        own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **variables}
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**os.environ, **own},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield spawn
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
-def finish(
-    processes: Sequence["subprocess.Popen[str]"], timeout: float
-) -> list["subprocess.CompletedProcess[str]"]:
-    """Waits for all; kills all if one takes too long."""
-    try:
-        said = [process.communicate(timeout=timeout) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [
-        subprocess.CompletedProcess(process.args, process.returncode, out, err)
-        for process, (out, err) in zip(processes, said, strict=True)
-    ]
+@pytest.fixture(scope="session")
+def ranks(spawn: Spawn) -> Callable[..., list[Done]]:
+    """Runs commands as the ranks of one group, and waits for all."""
 
-
-@pytest.fixture
-def start() -> Start:
-    """Runs `python COMMAND` as `len(commands)` ranks of one group, each command its rank's."""
-
-    def start(*commands: Sequence[str], timeout: float = 250) -> list["subprocess.CompletedProcess[str]"]:
+    def ranks(*commands: Sequence[str]) -> list[Done]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
         group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(len(commands))}
+        group = {**group, "NODE_RANK": "0"} if len(commands) > 1 else {}
         processes = [
-            subprocess.Popen(
-                [sys.executable, *command],
-                cwd=ROOT,
-                env=environment(**group, NODE_RANK="0", LOCAL_RANK=str(rank))
-                if len(commands) > 1
-                else environment(),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+            spawn(*command, **group, **({"LOCAL_RANK": str(rank)} if group else {}))
             for rank, command in enumerate(commands)
         ]
-        return finish(processes, timeout)
+        said = [process.communicate(timeout=280) for process in processes]
+        return [
+            subprocess.CompletedProcess(process.args, process.returncode, *pipes)
+            for process, pipes in zip(processes, said, strict=True)
+        ]
 
-    return start
+    return ranks

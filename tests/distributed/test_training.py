@@ -37,11 +37,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=[2, pytest.param(4, marks=pytest.mark.slow)])
-def several(request: pytest.FixtureRequest, folder: Path, start) -> Path:  # type: ignore[no-untyped-def]
+def several(request: pytest.FixtureRequest, folder: Path, ranks) -> Path:  # type: ignore[no-untyped-def]
     """Trained by one process, and by several; their folder."""
     for n in (1, request.param):
         if not (folder / str(n)).exists():
-            for done in start(*[[str(WORKER), str(folder), str(n)]] * n):
+            for done in ranks(*[[str(WORKER), str(folder), str(n)]] * n):
                 assert done.returncode == 0, done.stderr[-3000:]
     return folder / str(request.param)
 
