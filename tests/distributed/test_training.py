@@ -73,7 +73,7 @@ def test_several_processes_are_one(several: Path, folder: Path, variant: str) ->
     assert_close(several / f"{variant}-taken", folder / "1" / f"{variant}-whole", 1e-6)  # one began, they end
 
 
-@pytest.mark.parametrize("variant", ["topk", "batch_topk"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_a_resumed_training_has_the_same_bits(several: Path, variant: str) -> None:
     assert_close(several / f"{variant}-resumed", several / f"{variant}-whole", 0)
 

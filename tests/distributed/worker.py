@@ -19,6 +19,7 @@ from lightning_sae.sae import BatchTopK, Gated, JumpReLU, MatryoshkaBatchTopK, R
 from lightning_sae.tracking import RunCSVLogger
 
 STEPS, HALF, BATCH = 20, 10, 32
+HALFWAY = "step=10.ckpt"
 VARIANTS: dict[str, Any] = {
     "topk": partial(TopK, k=2, k_aux=3),
     "batch_topk": partial(BatchTopK, k=2),
@@ -47,28 +48,13 @@ class Rows(LightningDataModule):
         return iter(self.store.rows(0, len(self.store)).split(50))
 
 
-def train(
-    variant: str,
-    folder: Path,
-    name: str,
-    precision: Any,
-    steps: int,
-    start: Path | None = None,
-    ema: bool = False,
-) -> None:
-    """Fits, with a checkpoint after `HALF` steps; leaves final state and curve in `folder/name`."""
-    out = folder / name
+def train(variant: str, out: Path, precision: Any, steps: int, start: Path | None = None) -> None:
+    """Fits, TopK with an average of weights; leaves the checkpoint `HALFWAY`, the final state and the curve."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(3)
     sae = partial(VARIANTS[variant], d_sae=24, dead_after=40)
     module = SAEModule(sae, lr=1e-2, warmup_steps=3, decay_fraction=0.0, gradient_clip=0.05)
-    keep = ModelCheckpoint(
-        out,
-        filename="half",
-        every_n_train_steps=HALF,
-        save_top_k=0 if start else -1,
-        enable_version_counter=False,
-    )
+    keep = ModelCheckpoint(out, filename="{step}", every_n_train_steps=HALF, save_top_k=-1)
     trainer = Trainer(
         accelerator="cpu",
         devices=int(sys.argv[2]),
@@ -76,49 +62,35 @@ def train(
         max_steps=steps,
         max_epochs=-1,
         precision=precision,
-        callbacks=[keep, *([EMA(0.5)] if ema else [])],
+        callbacks=[keep, *([EMA(0.5)] if variant == "topk" else [])],
         logger=RunCSVLogger(str(out)),
         log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=out,
     )
-    trainer.fit(module, datamodule=Rows(folder.parent / "store"), ckpt_path=start, weights_only=True)
+    store = out.parents[1] / "store"
+    trainer.fit(module, datamodule=Rows(store), ckpt_path=start, weights_only=True)
+    assert trainer.global_step == steps
     if trainer.is_global_zero:
         torch.save(module.state_dict() | {"dead": module.dead}, out / "final.pt")
 
 
 def main() -> None:
     warnings.filterwarnings("ignore")
-    folder, n = Path(sys.argv[1]), int(sys.argv[2])
-    mine, alone = folder / str(n), folder / "1"
+    folder, n = Path(sys.argv[1]), sys.argv[2]
+    mine, alone = folder / n, folder / "1"
     for variant in VARIANTS:
-        whole = f"{variant}-whole"
-        train(variant, mine, whole, "64-true", STEPS, ema=variant == "topk")
-        if variant in ("topk", "batch_topk"):
-            train(
-                variant,
-                mine,
-                f"{variant}-resumed",
-                "64-true",
-                STEPS,
-                mine / whole / "half.ckpt",
-                variant == "topk",
-            )
-        if n > 1:  # goes on where one process stopped
-            train(
-                variant,
-                mine,
-                f"{variant}-taken",
-                "64-true",
-                STEPS,
-                alone / whole / "half.ckpt",
-                variant == "topk",
-            )
-        if n == 1:
-            train(variant, mine, f"{variant}-single", "32-true", HALF)
-        start = alone / f"{variant}-single" / "half.ckpt"
-        train(variant, mine, f"{variant}-step", "32-true", HALF + 1, start)
+        train(variant, mine / f"{variant}-whole", "64-true", STEPS)
+        if n == "1":
+            train(variant, alone / f"{variant}-single", "32-true", HALF)
+        else:
+            begun = {"resumed": mine, "taken": alone}  # by as many processes, and by one
+            for name, folder_of in begun.items():
+                start = folder_of / f"{variant}-whole" / HALFWAY
+                train(variant, mine / f"{variant}-{name}", "64-true", STEPS, start)
+        start = alone / f"{variant}-single" / HALFWAY
+        train(variant, mine / f"{variant}-step", "32-true", HALF + 1, start)
 
 
 if __name__ == "__main__":
