@@ -49,7 +49,7 @@ class Rows(LightningDataModule):
 
 
 def train(variant: str, out: Path, precision: Any, steps: int, start: Path | None = None) -> None:
-    """Fits, TopK with an average of weights; leaves the checkpoint `HALFWAY`, the final state and the curve."""
+    """Fits, TopK with an average of weights; leaves checkpoint `HALFWAY`, final state and curve."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(3)
     sae = partial(VARIANTS[variant], d_sae=24, dead_after=40)
