@@ -29,11 +29,13 @@ def run(cfg: DictConfig) -> None:
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     for logger in loggers:
         logger.log_hyperparams(config)
+    instantiate(cfg.check_launch)(trainer, config)
     try:
         task = getattr(trainer, cfg.task)
         task(module, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C and SIGTERM
-        print(_how_to_resume(Path(cfg.run_dir)), file=sys.stderr)
+        if trainer.is_global_zero:
+            print(_how_to_resume(Path(cfg.run_dir)), file=sys.stderr)
         raise
     finally:
         _finish(loggers)

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.parts import data_of, sae_of
+from callbacks.parts import data_of, decoder_of, sae_of
 from callbacks.whole_pass import WholePassCallback, image_latents
 from lightning_sae.alignment import (
     Labels,
@@ -133,7 +133,7 @@ class Alignment(WholePassCallback):
         """Other scores of the same labels; that of the decoder only where the tail is a closed form."""
         data, words, chosen = data_of(trainer), self.embed(trainer), index.clamp(min=0)
         scores = {"semantic_lens": semantic_lens(vectors, words.texts[chosen], words.empty)}
-        closed = LastLayer.of(data.tail, sae_of(pl_module).sae.W_dec)
+        closed = LastLayer.of(data.tail, decoder_of(pl_module))
         if closed is not None:
             audited = self._audited = self._audited or self._embed(data, data.clip)
             scores["decoder_alignment"] = paired_alignment(closed.z, audited.texts[chosen], audited.empty)

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.image_pass import ImagePassCallback, Images
-from callbacks.parts import callbacks_of, data_of, sae_of
+from callbacks.parts import callbacks_of, data_of, decoder_of, sae_of
 from lightning_sae.attribution import attribute, gradient, remainder, token_sums
 from lightning_sae.class_attribution import MeanOverImages, mean_over_images
 from lightning_sae.data import ActivationDataModule
@@ -116,10 +116,10 @@ class Attribution(ImagePassCallback):
             self._judged.append(self._sums(trainer, pl_module, fitted))
         if self.prompts:
             cosines = ClassScores(data.clip.encode_text(self.prompts))
-            self._by_prompt = mean_over_images(data.tail, sae_of(pl_module).sae.W_dec, cosines)
+            self._by_prompt = mean_over_images(data.tail, decoder_of(pl_module), cosines)
 
     def _sums(self, trainer: Trainer, pl_module: LightningModule, scores: ClassScores) -> _Judged:
-        tail, W_dec = data_of(trainer).tail, sae_of(pl_module).sae.W_dec
+        tail, W_dec = data_of(trainer).tail, decoder_of(pl_module)
         everyone = mean_over_images(tail, W_dec, scores) if self.over == "all" else None
         own = MeanAttribution(len(scores.weight), len(W_dec)).to(pl_module.device)
         return _Judged(scores, own, everyone)
@@ -127,10 +127,10 @@ class Attribution(ImagePassCallback):
     def add(self, trainer: Trainer, pl_module: LightningModule, images: Images) -> None:
         """Attributes the scores of some images."""
         data, sae = data_of(trainer), sae_of(pl_module).sae
-        explained = images.explain(data.tail, sae.W_dec)
+        explained = images.explain(data.tail, decoder_of(pl_module))
         own = images.targets if self.over == "true" else predict(images.embeddings, data.class_embeddings)
         for judged in self._judged:
-            values = _add_own(judged, explained, own, sae.bias(explained.x.flatten(0, 1)))
+            values = _add_own(judged, explained, own, sae.bias(explained.x.flatten(0, 1)).float())
             if judged is self._judged[0] and data.tail.needs != "nothing":
                 self._keep(explained, values)
             if judged.everyone is not None:

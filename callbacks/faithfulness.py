@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from callbacks.attribution import Attribution
-from callbacks.parts import data_of, find, sae_of
+from callbacks.image_pass import reconstruct
+from callbacks.parts import data_of, decoder_of, find
 from lightning_sae.data import choose_probe
 from lightning_sae.faithfulness import Evidence, Method, faithfulness_table, measure
 from lightning_sae.methods import Explained
@@ -22,6 +23,7 @@ from lightning_sae.scores import Output, make_score
 from lightning_sae.tracking import publish_picture, publish_table, run_dir
 from lightning_sae.zero_shot import predict
 
+CHUNK = 32  # probe images at a time
 INK, GREY, LIGHT = "#1f2328", "#6e7781", "#d8dee4"
 # Okabe and Ito's colours, which the colour-blind can tell apart
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#6a3d9a")
@@ -93,11 +95,22 @@ class Faithfulness(Callback):
             self._log(pl_module, self.evidence)
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> Evidence:
-        """What all ranks measured, each on its share of the images."""
+        """What all ranks measured, each on its share of the images, in chunks that are always the same."""
         data = data_of(trainer)
         chosen = choose_probe(data.probe.targets.cpu(), self.n_images, data.seed)
-        mine = torch.arange(trainer.global_rank, len(chosen), trainer.world_size)
-        explained, embeddings = _explain(trainer, pl_module, chosen[mine])
+        n, m, s = len(chosen), len(self.methods), self.steps + 1
+        sizes = (n, s), (n, m, s), (n, m, s), (n, m)
+        found = Evidence(*(torch.zeros(size, dtype=torch.float64) for size in sizes))
+        for rows in torch.split(torch.arange(n), CHUNK)[trainer.global_rank :: trainer.world_size]:
+            part = self._measure_images(trainer, pl_module, chosen[rows])
+            for whole, piece in zip(found, part, strict=True):
+                whole[rows] = piece
+        everyone = (trainer.strategy.reduce(part.to(pl_module.device), reduce_op="sum") for part in found)
+        return Evidence(*(part.cpu() for part in everyone))
+
+    def _measure_images(self, trainer: Trainer, pl_module: LightningModule, images: Tensor) -> Evidence:
+        data = data_of(trainer)
+        explained, embeddings = _explain(trainer, pl_module, images)
         attribution = find(trainer, Attribution)
         score = make_score(
             data.class_embeddings,
@@ -105,8 +118,7 @@ class Faithfulness(Callback):
             targets=predict(embeddings, data.class_embeddings),
             logit_scale=data.clip.logit_scale,
         )
-        found = measure(explained, score, self.methods, self.truth, self.steps, self.batch_size)
-        return Evidence(*(_gather(trainer, pl_module, part, mine, len(chosen)) for part in found))
+        return measure(explained, score, self.methods, self.truth, self.steps, self.batch_size)
 
     def _log(self, pl_module: LightningModule, evidence: Evidence) -> None:
         deletion, insertion = (mean_in_units(areas, evidence.span).float() for areas in evidence.areas())
@@ -138,22 +150,14 @@ class Faithfulness(Callback):
 
 def _explain(trainer: Trainer, pl_module: LightningModule, rows: Tensor) -> tuple[Explained, Tensor]:
     """Probe images as the methods take them, and their embeddings `[n, d_embed]`."""
-    data, sae = data_of(trainer), sae_of(pl_module).sae
+    data = data_of(trainer)
     rows = rows.to(data.probe.x.device)
     x, context = data.probe.x[rows], data.probe.context
     context = None if context is None else context[rows]
-    x_hat, latents = sae(x.flatten(0, 1))
+    x_hat, latents = reconstruct(pl_module, x)
     ids = data.probe.image_ids[rows]
-    explained = Explained(data.tail, sae.W_dec, x, x_hat.view_as(x), latents, context, ids)
+    explained = Explained(data.tail, decoder_of(pl_module), x, x_hat, latents, context, ids)
     return explained, data.tail(x, context)
-
-
-def _gather(trainer: Trainer, pl_module: LightningModule, part: Tensor, mine: Tensor, n: int) -> Tensor:
-    """Rows of the `n` images from all ranks, where this one has those of `mine`."""
-    rows = part.new_zeros(n, *part.shape[1:])
-    rows[mine] = part
-    everyone: Tensor = trainer.strategy.reduce(rows.to(pl_module.device), reduce_op="sum")
-    return everyone.cpu()
 
 
 def draw_curves(evidence: Evidence, table: pd.DataFrame, confidence: float = 0.95) -> Figure:

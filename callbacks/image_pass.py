@@ -87,12 +87,18 @@ class ImagePassCallback(Callback):
 
 
 def probe_images(trainer: Trainer, pl_module: LightningModule) -> Iterator[Images]:
-    """This rank's share of the probe images."""
+    """This rank's share of the probe images, in chunks that are the same on any number of ranks."""
     data = data_of(trainer)
     probe = data.probe
-    mine = torch.arange(trainer.global_rank, len(probe.x), trainer.world_size, device=probe.x.device)
-    for rows in torch.split(mine, CHUNK):
+    chunks = torch.split(torch.arange(len(probe.x), device=probe.x.device), CHUNK)
+    for rows in chunks[trainer.global_rank :: trainer.world_size]:
         x, context = probe.x[rows], None if probe.context is None else probe.context[rows]
-        x_hat, latents = sae_of(pl_module).sae(x.flatten(0, 1))
+        x_hat, latents = reconstruct(pl_module, x)
         ids, targets = probe.image_ids[rows], probe.targets[rows]
-        yield Images(x, x_hat.view_as(x), latents, ids, targets, data.tail(x, context), context)
+        yield Images(x, x_hat, latents, ids, targets, data.tail(x, context), context)
+
+
+def reconstruct(pl_module: LightningModule, x: Tensor) -> tuple[Tensor, SparseLatents]:
+    """Images of activations `[n, t, d_in]` -> their reconstructions and latents, in float32."""
+    x_hat, latents = sae_of(pl_module).sae(x.flatten(0, 1))
+    return x_hat.view_as(x).float(), latents.with_values(latents.values.float())

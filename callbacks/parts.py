@@ -21,6 +21,11 @@ def sae_of(pl_module: LightningModule) -> SAEModule:
     return cast(SAEModule, pl_module)
 
 
+def decoder_of(pl_module: LightningModule) -> Tensor:
+    """`W_dec [d_sae, d_in]` in float32, as CLIP works, whatever the precision of the training."""
+    return sae_of(pl_module).sae.W_dec.float()
+
+
 def callbacks_of(trainer: Trainer) -> list[Any]:
     """All callbacks, in order."""
     return list(trainer.callbacks)  # type: ignore[attr-defined]

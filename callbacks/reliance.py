@@ -13,7 +13,7 @@ from torch import Tensor
 from callbacks.alignment import Alignment
 from callbacks.attribution import Attribution
 from callbacks.image_pass import Images, probe_images
-from callbacks.parts import data_of, find, id_texts, sae_of
+from callbacks.parts import data_of, decoder_of, find, id_texts, sae_of
 from callbacks.truth import known_factors
 from callbacks.whole_pass import image_latents
 from lightning_sae.alignment import alignment_scores
@@ -183,7 +183,7 @@ class UnexpectedReliance(Callback):
         removals: Sequence[Removal],
     ) -> pd.DataFrame:
         """The effects of the removals, over the images of the pass."""
-        data, W_dec = data_of(trainer), sae_of(pl_module).sae.W_dec
+        data, W_dec = data_of(trainer), decoder_of(pl_module)
         scores = ClassScores(data.class_embeddings, attribution.output, data.clip.logit_scale)
         metric = AblationEffects(removals, scores, len(data.images("val"))).to(pl_module.device)
         for images in _images(trainer, pl_module):
@@ -240,5 +240,5 @@ def _images(trainer: Trainer, pl_module: LightningModule) -> Iterator[Images]:
         if stop - start == len(batch.x):  # else the pass ended before
             x, image_ids, targets, embeddings = (part.to(ids.device) for part in batch)
             mine = latents.slice(int(start), int(stop))
-            x_hat = sae_of(pl_module).sae.decode(mine, x)
+            x_hat = sae_of(pl_module).sae.decode(mine, x).float()
             yield Images(x[:, None], x_hat[:, None], mine, image_ids, targets, embeddings, None)

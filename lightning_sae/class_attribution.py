@@ -93,7 +93,7 @@ class MeanOverImages(ShapedMetric):
     def __init__(self, scores: ClassScores, d_sae: int, width: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.scores = scores
-        zeros = scores.weight.new_zeros(d_sae, width or len(scores.weight))
+        zeros = scores.weight.new_zeros(d_sae, width or len(scores.weight), dtype=torch.float64)
         self.add_state("rest", zeros, dist_reduce_fx="sum")
         self.add_state("count", zeros.new_zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -115,7 +115,7 @@ class MeanOverImages(ShapedMetric):
 
     def compute(self) -> Tensor:
         """`[C, d_sae]`; NaN without images."""
-        return self.rest.T / self.count
+        return (self.rest.T / self.count).to(self.scores.weight)
 
 
 class _LastLayerMeans(MeanOverImages):
@@ -153,18 +153,18 @@ class _LastLayerMeans(MeanOverImages):
             weights.append(-self.last.along(pushed, latents, slopes.centre))
             rows = [*(factor * (part @ self.scores.weight.T) for part in rows), factor]
             best = latents.indices * len(self.scores.weight) + slopes.best[latents.rows()]
-            self.rest.view(-1).index_add_(0, best, self.last.along(pushed, latents, slopes.best_slope))
+            along_best = self.last.along(pushed, latents, slopes.best_slope)
+            self.rest.view(-1).index_add_(0, best, along_best.double())
         self.scaled += _by_latent(latents, [pushed.size], [factor])
         self.rest += _by_latent(latents, weights, rows)
 
     def compute(self) -> Tensor:
         """`[C, d_sae]`; NaN without images."""
-        tau = self.scores.weight.T
-        z = self.last.z
+        tau, z = self.scores.weight.T.double(), self.last.z.double()
         total = (
             (z * self.scaled + self.rest) @ tau if self.scores.linear else z @ tau * self.scaled + self.rest
         )
-        return total.T / self.count
+        return (total.T / self.count).to(self.scores.weight)
 
 
 def mean_over_images(tail: TailFunction, W_dec: Tensor, scores: ClassScores) -> MeanOverImages:

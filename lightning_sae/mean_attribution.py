@@ -61,6 +61,8 @@ class AttributionMeans(NamedTuple):
 class MeanAttribution(ShapedMetric):
     """Mean attribution per class and latent, streaming: an update costs as much as there are active latents.
 
+    Sums are in float64, so that their order, and the number of ranks, does not show in the means.
+
     Args:
         n_classes: `C`.
         d_sae: number of latents.
@@ -86,10 +88,10 @@ class MeanAttribution(ShapedMetric):
     def __init__(self, n_classes: int, d_sae: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.d_sae = d_sae
-        self.add_state("sums", torch.zeros(n_classes, d_sae), dist_reduce_fx="sum")
+        self.add_state("sums", torch.zeros(n_classes, d_sae, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("counts", torch.zeros(n_classes, dtype=torch.int64), dist_reduce_fx="sum")
         for mass in AttributionMeans._fields[2:]:
-            self.add_state(mass, torch.zeros(n_classes), dist_reduce_fx="sum")
+            self.add_state(mass, torch.zeros(n_classes, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(
         self,
@@ -124,8 +126,9 @@ class MeanAttribution(ShapedMetric):
 
     def compute(self) -> AttributionMeans:
         """The means so far."""
-        means = (getattr(self, mass) / self.counts for mass in AttributionMeans._fields[2:])
-        return AttributionMeans(self.sums / self.counts[:, None], self.counts, *means)
+        masses = (getattr(self, mass) / self.counts for mass in AttributionMeans._fields[2:])
+        mean = (self.sums / self.counts[:, None]).float()
+        return AttributionMeans(mean, self.counts, *(mass.float() for mass in masses))
 
     def reset(self) -> None:
         """Empties the sums; outside inference mode, whose tensors could not be added to in a later `fit`."""

@@ -137,6 +137,7 @@ class SAEModule(LightningModule):
         }
         self.save_hyperparameters(arguments)
         self.dead: Tensor | None = None
+        self._random = torch.get_rng_state()  # of the start: until then ranks draw other numbers
 
     @property
     def density(self) -> Tensor:
@@ -160,9 +161,11 @@ class SAEModule(LightningModule):
         if fresh:
             self.hparams["d_in"] = self._datamodule().d_in
         d_in = self.hparams["d_in"]
-        self.sae = find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
-        if fresh:
-            self._initialise()
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._random)
+            self.sae = find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
+            if fresh:
+                self._initialise()
         self.fvu, self.cosine, self.l0 = FVU(d_in), Cosine(), L0()
         self.firing = Density(self.sae.d_sae)
         self.top_images = TopImages(self.hparams["top_n"], self.sae.d_sae)
@@ -198,12 +201,21 @@ class SAEModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One batch of raw activations; also advances the counter of dead latents."""
         loss, latents, parts = self.sae.training_loss(batch.x)
-        self._check(loss.detach(), batch.x)
-        tokens = torch.full((), len(batch.x), device=loss.device)  # a copy from the host would wait for a GPU
-        self.sae.count_firings(self._sum(latents.fired().float()) > 0, self._sum(tokens))
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.x))
-        self.log_dict({f"train/{name}": part for name, part in parts.items()}, batch_size=len(batch.x))
+        values = {"loss": loss.detach(), **parts}
+        fired, means = self._over_ranks(latents.fired(), list(values.values()))
+        self._check(means[0], batch.x)
+        self.sae.count_firings(fired, len(batch.x) * self.trainer.world_size)
+        for name, mean in zip(values, means, strict=True):
+            self.log(f"train/{name}", mean, prog_bar=name == "loss", batch_size=len(batch.x))
         return loss
+
+    def _over_ranks(self, fired: Tensor, values: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Which latents are active on any rank, and means of scalars, by one reduction; batches are equal."""
+        means = torch.stack([value.to(values[0]) for value in values])
+        if self.trainer.world_size == 1:
+            return fired, means
+        total = self._sum(torch.cat([fired.to(means), means]))
+        return total[: len(fired)] > 0, total[len(fired) :] / self.trainer.world_size
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         """Forgets the gradients, whose memory the next ones take."""
@@ -260,7 +272,9 @@ class SAEModule(LightningModule):
         self.l0.update(latents)
         self.firing.update(latents)
         self.top_images.update(latents, batch.image_ids)
-        return ValidationOutput(batch.x, x_hat, latents, batch.image_ids, batch.targets, batch.embeddings)
+        latents = latents.with_values(latents.values.float())
+        x, x_hat, embeddings = batch.x.float(), x_hat.float(), batch.embeddings.float()
+        return ValidationOutput(x, x_hat, latents, batch.image_ids, batch.targets, embeddings)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics of the pass."""
@@ -293,9 +307,9 @@ class SAEModule(LightningModule):
     def _check(self, loss: Tensor, x: Tensor) -> None:
         if loss.isfinite():
             return
-        bad = int((~x.isfinite()).any(1).sum())
+        bad, n = int(self._sum((~x.isfinite()).any(1).sum())), len(x) * self.trainer.world_size
         cause = (
-            f"{bad} of {len(x)} activations are NaN or infinite; check CLIP's precision and the images"
+            f"{bad} of {n} activations are NaN or infinite; check CLIP's precision and the images"
             if bad
             else "the activations are finite; lower module.lr or set module.gradient_clip"
         )

@@ -90,20 +90,6 @@ def test_validate_logs_what_fit_logged(train, tmp_path):
     assert (again / "pictures" / "gallery.png").exists()
 
 
-def test_two_processes_log_what_one_logged(train, store, tmp_path):
-    run = train(tmp_path / "one", "data.n_val=161")  # one more image than its half
-    again = ["task=validate", f"ckpt_path={run}/checkpoints/last.ckpt", "logger=csv"]
-    ranks = ["trainer.devices=2", "+trainer.strategy=ddp"]
-    folders = [f"data.store_dir={store}", f"hydra.run.dir={tmp_path / 'two'}"]
-    command = [sys.executable, "train.py", *SMALL, "data.n_val=161", *again, *ranks, *folders]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=200)
-    expected, two = last_validation(run).dropna(), last_validation(tmp_path / "two")
-    pd.testing.assert_series_equal(two[expected.index], expected, check_names=False, rtol=1e-4, atol=1e-5)
-    for name in ("latents", "truth", "attribution", "reliance", "reliance_groups", "faithfulness"):
-        one, both = (pd.read_csv(folder / f"{name}.csv") for folder in (run, tmp_path / "two"))
-        pd.testing.assert_frame_equal(both, one, rtol=1e-3, atol=1e-4)
-
-
 def test_one_class_and_one_latent(train, tmp_path):
     world = World("biased", "test", 60)
     (tmp_path / "images" / "star").mkdir(parents=True)

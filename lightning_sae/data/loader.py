@@ -16,7 +16,8 @@ class TrainLoader:
     Each pass gives every row once, less a remainder below one batch. The stream has a position: what follows
     depends on (seed, position) alone, so a run that is resumed from `state_dict` repeats and skips nothing,
     wherever Lightning ends its epochs, and wherever the store is held: it is shuffled by blocks of 256 rows,
-    then within pools of 256 blocks (`Shuffle`).
+    then within pools of 256 blocks (`Shuffle`). The batches of all processes at one position, in the order of
+    their ranks, are the batch of one process that takes as many rows.
 
     Args:
         store: the activations.
@@ -62,27 +63,31 @@ class TrainLoader:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """The position in the stream, and what gives it its meaning."""
+        """The position in the stream, in batches of all processes together, and what gives it its meaning."""
         return {**self._meaning(), "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Goes on where `state` was taken.
 
         Raises:
-            ValueError: with another batch size, seed, store or number of processes there is no such place.
+            ValueError: with another seed, store or number of rows per step there is no such place.
         """
         changed = [
-            f"{key} {state[key]} -> {value}" for key, value in self._meaning().items() if state[key] != value
+            f"{key} {state.get(key)} -> {value}"
+            for key, value in self._meaning().items()
+            if state.get(key) != value
         ]
         if changed:
-            raise ValueError(f"cannot resume in the middle of the data, these changed: {', '.join(changed)}")
+            raise ValueError(
+                f"cannot resume in the middle of the data, these changed: {', '.join(changed)}; with another "
+                "number of processes set data.batch_size so that global_batch, their product, stays"
+            )
         self.position = state["position"]
 
     def _meaning(self) -> dict[str, int]:
         return {
             "rows": len(self.store),
-            "batch_size": self.batch_size,
-            "world_size": self.world_size,
+            "global_batch": self.batch_size * self.world_size,
             "seed": self.seed,
         }
 
@@ -96,13 +101,19 @@ class TrainLoader:
 class EvalLoader:
     """Every row once, in the order of the images, whole images per batch, with their embeddings.
 
+    Processes share the batches, each gets a run of them. They are the batches of one process, so that numbers
+    have the same bits on any number of processes; smaller ones only where they would be too few.
+
     Args:
         store: the activations.
         targets: `[n_images]`.
         embeddings: `[n_images, d_embed]` unit, of the audited CLIP.
         batch_size: rows per batch; at least the tokens of one image.
         rank: this process.
-        world_size: number of processes; each gets a run of images.
+        world_size: number of processes.
+
+    Raises:
+        ValueError: fewer images than processes, of which one would have nothing to do.
     """
 
     def __init__(
@@ -115,9 +126,12 @@ class EvalLoader:
         world_size: int = 1,
     ) -> None:
         n = store.layout.n_images
-        images = range(n * rank // world_size, n * (rank + 1) // world_size)
-        step = max(1, batch_size // store.layout.tokens)
-        self.store, self.chunks = store, [images[i : i + step] for i in range(0, len(images), step)]
+        if n < world_size:
+            raise ValueError(f"{n} images are too few for {world_size} processes: set trainer.devices={n}")
+        step = max(1, min(batch_size // store.layout.tokens, n // world_size))
+        chunks = [range(n)[i : i + step] for i in range(0, n, step)]
+        first, last = (len(chunks) * i // world_size for i in (rank, rank + 1))
+        self.store, self.chunks = store, chunks[first:last]
         self.targets, self.embeddings = targets.to(store.device), embeddings.to(store.device)
 
     def __len__(self) -> int:

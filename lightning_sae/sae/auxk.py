@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lightning_sae.sae import ranks
 from lightning_sae.types import SparseLatents
 
 if TYPE_CHECKING:
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
 def aux_loss(sae: "SparseAutoencoder", x: Tensor, latents: SparseLatents, residual: Tensor) -> Tensor:
     """How badly the `k_aux` largest dead latents rebuild what they would have to take over.
 
-    `sum ||t - t_hat||^2 / sum ||t - mean(t)||^2` over the batch, `t = x - x_hat + a_i w_i` with the smallest
-    active latent `i` of the token. Its gradient reaches encoder rows, encoder biases and decoder rows of the
-    selected dead latents and nothing else. Zero if no latent is dead or `t` is constant.
+    `sum ||t - t_hat||^2 / sum ||t - mean(t)||^2` over the batch, of all ranks, `t = x - x_hat + a_i w_i` with
+    the smallest active latent `i` of the token. Its gradient reaches encoder rows, encoder biases and decoder
+    rows of the selected dead latents and nothing else. Zero if no latent is dead or `t` is constant.
 
     Source: Gao et al. 2024, arXiv 2406.04093, whose `t` is `x - x_hat` alone and whose `k_aux` is `d_in / 2`.
     To rebuild only what is left, by many latents together, dead ones learn pre-activations that are too small
@@ -36,7 +37,7 @@ def aux_loss(sae: "SparseAutoencoder", x: Tensor, latents: SparseLatents, residu
     target = with_smallest(latents, residual.detach(), sae.W_dec)
     pre_acts, pattern = sae.largest(x.detach(), sae.b_dec.detach(), dead, k)
     error = target - sae.rebuild(pre_acts.relu(), pattern)
-    variance = (target - target.mean(0)).square().sum()
+    variance = ranks.mean((target - ranks.mean(target.mean(0))).square().sum())
     inverse = torch.where(variance > 0, variance, torch.inf).reciprocal()
     return error.square().sum() * inverse
 

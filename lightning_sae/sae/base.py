@@ -205,7 +205,7 @@ class SparseAutoencoder(Normalised, HubMixin):
             x: `[n, d_in]`, raw; a layer norm needs it.
         """
         pattern = Pattern(latents.indices, latents.offsets, latents.d_sae)
-        return bag(latents.values, self.W_dec, pattern) + self.bias(x)
+        return bag(latents.values.to(self.W_dec), self.W_dec, pattern) + self.bias(x)
 
     def forward(self, x: Tensor) -> tuple[Tensor, SparseLatents]:
         """Raw activations `[n, d_in]` -> `(x_hat, latents)`, both in raw units."""

@@ -5,6 +5,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from lightning_sae.sae import ranks
 from lightning_sae.sae.base import Options, Penalties, SparseAutoencoder
 from lightning_sae.sae.entries import select_largest
 from lightning_sae.types import SparseLatents
@@ -14,6 +15,8 @@ MEMORY = 0.99  # of the mean over batches that is the threshold
 
 class BatchTopK(SparseAutoencoder):
     """Autoencoder whose `n k` largest pre-activations of a batch of `n` tokens survive, then a ReLU.
+
+    The batch is that of all ranks; between equal pre-activations the first ones survive.
 
     `latents = ReLU(BatchTopK((x_n - b_dec) @ W_enc + b_enc))` in training. In use each token stands for
     itself: latents are the pre-activations above `threshold`, a running mean over batches of the smallest
@@ -71,7 +74,7 @@ class BatchTopK(SparseAutoencoder):
 
     @torch.no_grad()
     def _move_threshold(self, values: Tensor) -> None:
-        active = values > 0
-        smallest = torch.where(active, values, torch.inf).amin() if len(values) else self.threshold
+        active = torch.cat([values[values > 0], values.new_full((1,), torch.inf)])
+        smallest = ranks.minimum(active.amin())
         moved = torch.where(self.threshold > 0, self.threshold.lerp(smallest, 1 - MEMORY), smallest)
-        self.threshold.copy_(torch.where(active.any(), moved, self.threshold))
+        self.threshold.copy_(torch.where(smallest.isfinite(), moved, self.threshold))

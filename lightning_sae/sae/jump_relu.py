@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lightning_sae.sae import ranks
 from lightning_sae.sae.base import Options, Penalties, SparseAutoencoder
 from lightning_sae.types import SparseLatents
 
@@ -80,7 +81,7 @@ class JumpReLU(SparseAutoencoder):
         theta = self.log_threshold.exp()
         pre_acts, pattern = self._above(x, theta - self.bandwidth / 2)
         values, active = _Jump.apply(pre_acts, theta[pattern.indices], self.bandwidth)
-        l0 = active.sum() / max(1, len(x))
+        l0 = ranks.mean(active.sum() / max(1, len(x)))
         penalty = l0 if self.target_l0 is None else (l0 / self.target_l0 - 1).square()
         weight = self.l0_weight * self._warmed_up(self.l0_warmup_steps)
         return pattern.latents(values), {"l0_penalty": (weight, penalty)}
