@@ -50,10 +50,9 @@ def _how_to_resume(folder: Path) -> str:
     """The command that goes on after an interrupt."""
     if not (folder / "checkpoints" / "last.ckpt").exists():
         return "\nStopped before the first checkpoint: run the same command again; what is captured stays."
-    given = [
-        word for word in HydraConfig.get().overrides.task if not word.startswith(("ckpt_path=", "resume="))
-    ]
-    words = ["python", sys.argv[0], *given, f"hydra.run.dir={folder}"]
+    given = HydraConfig.get().overrides.task
+    kept = [word for word in given if not word.startswith(("ckpt_path=", "resume="))]
+    words = ["python", sys.argv[0], *kept, f"hydra.run.dir={folder}"]
     return f"\nStopped. To go on from the last checkpoint:\n  {shlex.join(words)}"
 
 

@@ -18,17 +18,18 @@ from callbacks.stop_signal import StopSignal
 class LastCheckpoint(Checkpoint):
     """`last.ckpt`, from which a killed run ends with the same weights and curves as an undisturbed one.
 
-    It is written after each validation pass, every few minutes in between, and when SLURM says that the job has
-    to go (SIGUSR1, SIGUSR2, SIGTERM): then the training stops behind the running step, and what was to be done
-    about the signal is done, under submitit to requeue the job. A signal during a validation pass waits for its
-    end.
+    It is written after each validation pass, every few minutes in between, and when SLURM says that the job
+    has to go (SIGUSR1, SIGUSR2, SIGTERM): then the training stops behind the running step, and what was to be
+    done about the signal is done, under submitit to requeue the job. A signal during a validation pass waits
+    for its end.
 
-    What is saved behind a step counts, by a rename, from the next step on, when the step's row is in `metrics.csv`
-    too; what is saved behind the last step, when the run is over. Who is killed before goes on from the one before.
+    What is saved behind a step counts, by a rename, from the next step on, when the step's row is in
+    `metrics.csv` too; what is saved behind the last step, when the run is over. Who is killed before goes on
+    from the one before.
 
     Args:
         dirpath: folder of `last.ckpt`.
-        minutes: of training between two of them at most; 0: after every step; `None`: only after validation passes.
+        minutes: of training between two of them at most; 0: after every step; `None`: only after validation.
 
     Raises:
         ValueError: `minutes` is negative.

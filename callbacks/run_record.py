@@ -17,7 +17,7 @@ FREE = ("ckpt_path", "resume", "run_dir", "optimized_metric")
 
 
 class RunRecord(Callback):
-    """Keeps `run.json` in the run folder, so that the same command goes on, or knows that nothing is left to do.
+    """Keeps `run.json` in the run folder, so that the same command goes on, or finds nothing left to do.
 
     Args:
         folder: the run folder.
@@ -59,7 +59,7 @@ class RunRecord(Callback):
             ValueError: the folder holds a run with other settings.
         """
         self._config, last = config, self.path.parent / "checkpoints" / "last.ckpt"
-        given = config["ckpt_path"]
+        given: str | None = config["ckpt_path"]
         if config["task"] != "fit":
             return given
         if config["resume"] and not given and self.path.exists():
@@ -109,8 +109,9 @@ class RunRecord(Callback):
         if changed:
             folder = self.path.parent
             raise ValueError(
-                f"{folder} holds a run with other settings: {', '.join(changed)}. Choose another folder, start "
-                f"anew with resume=false, or go on all the same with ckpt_path={folder}/checkpoints/last.ckpt"
+                f"{folder} holds a run with other settings: {', '.join(changed)}. Choose another folder, "
+                "start anew with resume=false, or go on all the same with "
+                f"ckpt_path={folder}/checkpoints/last.ckpt"
             )
 
     @rank_zero_only

@@ -1,4 +1,4 @@
-"""What happens around the jobs of a multirun: a failed one does not end the others, and is listed at the end."""
+"""What happens around the jobs of a multirun: a failed one does not end the others, and is listed."""
 
 import atexit
 import importlib.util
@@ -18,10 +18,10 @@ ERROR = "error.txt"
 
 
 class Sweep(Callback):
-    """Keeps the error of a failed job as `error.txt` in its folder, and lets the sweep go on without its result.
+    """Keeps the error of a failed job as `error.txt` in its folder; the sweep goes on without its result.
 
-    At the end it lists the failed jobs, each with its settings, its error and the command that runs it again, and
-    the exit status is 1. W&B shows the jobs as one group, named by the sweep's folder.
+    At the end it lists the failed jobs, each with its error and the command that runs it again, and the exit
+    status is 1. W&B shows the jobs as one group, named by the sweep's folder.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -72,8 +72,8 @@ def _check_objective(config: DictConfig) -> None:
     if wanted != given or isinstance(directions, ListConfig) != isinstance(names, ListConfig):
         example = "[val/fvu,alignment/named]" if isinstance(directions, ListConfig) else "val/fvu"
         sys.exit(
-            f"hydra.sweeper.direction={directions} needs what is to be optimised, got optimized_metric={names}: "
-            f"say one metric per direction, such as optimized_metric={example}"
+            f"hydra.sweeper.direction={directions} needs what is to be optimised, got "
+            f"optimized_metric={names}: say one metric per direction, such as optimized_metric={example}"
         )
 
 
@@ -81,15 +81,13 @@ def _print_failed(sweep_dir: Path) -> int:
     """One paragraph for each failed job; how many there are."""
     failed = sorted(sweep_dir.glob(f"*/{ERROR}"))
     for path in failed:
-        overrides = OmegaConf.to_object(OmegaConf.load(path.parent / ".hydra" / "overrides.yaml"))
+        overrides = [str(word) for word in OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")]
         command = shlex.join(["python", sys.argv[0], *overrides, f"hydra.run.dir={path.parent}"])
         error = path.read_text(encoding="utf-8").strip().splitlines()[-1]
         print(f"\nFailed: {path.parent}\n  {error}\n  {command}", file=sys.stderr)
     if failed:
         given = [word for word in sys.argv if not word.startswith("hydra.sweep.dir=")]
         again = shlex.join(["python", *given, f"hydra.sweep.dir={sweep_dir}"])
-        print(
-            f"\n{len(failed)} failed. All of them again, without those that are done:\n  {again}",
-            file=sys.stderr,
-        )
+        what = f"{len(failed)} failed. All of them again, without those that are done:"
+        print(f"\n{what}\n  {again}", file=sys.stderr)
     return len(failed)

@@ -11,8 +11,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint under a temporary name beside its own, then renames it.
 
-    Lightning's own writes to the system's folder for temporary files and moves. To another file system that is
-    a copy, and who is killed in the middle of it leaves half a checkpoint in the place of the one before.
+    Lightning's own writes to the system's folder for temporary files and moves. To another file system that
+    is a copy, and who is killed in the middle of it leaves half a checkpoint in the place of the one before.
 
     Example:
         >>> import tempfile

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_sae.checkpoint_io import AtomicCheckpointIO
 from lightning_sae.module import SAEModule
 
 ROOT = Path(__file__).parents[1]
