@@ -1,4 +1,4 @@
-"""A sweep of 16 jobs on one store against 16 separate runs, each with a store of its own: `python benchmarks/sweep.py`.
+"""A sweep of 16 jobs on one store against 16 separate runs, each with its own: `python benchmarks/sweep.py`.
 
 Counts the images that went through CLIP, as the captures report them, and takes the wall time of both.
 """

@@ -68,7 +68,8 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Saves if it is time, or a signal came."""
         self._stop = _largest(trainer, self._signal.received or signal.SIGTERM * trainer.received_sigterm)
-        if (self._stop or self._is_time(trainer)) and not _validation_follows(trainer):
+        due = self._stop or self._is_time(trainer) or trainer.global_step == trainer.max_steps
+        if due and not _validation_follows(trainer):
             self._save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

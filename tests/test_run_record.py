@@ -93,7 +93,7 @@ def test_a_misspelt_metric_names_what_is_close(tmp_path):
     finish(tmp_path, {"val/fvu": 0.5, "alignment/named": 16.0})
     record = RunRecord(str(tmp_path), "alignment/name")
     record.begin(CONFIG)
-    with pytest.raises(ValueError, match="did you mean alignment/named?"):
+    with pytest.raises(ValueError, match="did you mean alignment/named"):
         _ = record.objective
 
 
@@ -105,9 +105,10 @@ def test_a_broken_off_write_leaves_the_former_checkpoint(tmp_path, monkeypatch):
         file.write(b"half")
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(torch, "save", killed)
-        AtomicCheckpointIO().save_checkpoint({"global_step": 2}, path)
+        with pytest.raises(KeyboardInterrupt):
+            AtomicCheckpointIO().save_checkpoint({"global_step": 2}, path)
     assert torch.load(path, weights_only=True) == {"global_step": 1}
     AtomicCheckpointIO().save_checkpoint({"global_step": 3}, path)
     assert torch.load(path, weights_only=True) == {"global_step": 3}
