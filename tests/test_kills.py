@@ -1,4 +1,4 @@
-"""Thirty times SIGKILL at random moments of the training: every run ends as the undisturbed one, to the bit."""
+"""Thirty times SIGKILL at random moments of the training: every run ends as the undisturbed one."""
 
 import json
 import math
