@@ -69,6 +69,7 @@ def test_sweep(benchmark):
     small = [
         word for word in SHORT if not word.startswith(("data.n_train", "data.n_val", "trainer.", "sae.k"))
     ]
-    said = benchmark("sweep", "--short", "--images", "240", "--steps", "4", "trainer.accelerator=cpu", *small)
-    counts = [int(line.split("│")[2].replace(",", "")) for line in said.splitlines() if line.startswith("│")]
+    said = benchmark("sweep", "--short", "--images", "240", "--steps", "4", *small)
+    cells = [line.split("│") for line in said.splitlines() if line.startswith("│")]
+    counts = [int(row[2].replace(",", "")) for row in cells]
     assert counts == [240 + 2 * 40, 4 * (240 + 2 * 40)]  # the judge sees the validation images as well
