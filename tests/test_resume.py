@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -34,7 +35,7 @@ def train(store):
     """Runs train.py in a folder; the exit status."""
 
     def train(folder, *overrides):
-        given = ["train.py", *overrides, *SMALL, f"data.store_dir={store}", f"hydra.run.dir={folder}"]
+        given = ["train.py", *SMALL, *overrides, f"data.store_dir={store}", f"hydra.run.dir={folder}"]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", given)
             try:
@@ -75,6 +76,18 @@ def checkpoint(folder, name="last"):
     return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
 
+def best_score(folder):
+    """What the run goes on to compare with, when it looks for its best checkpoint."""
+    states = checkpoint(folder)["callbacks"]
+    score = next(state for key, state in states.items() if "'monitor': 'val/fvu'" in key)["best_model_score"]
+    return None if score is None else float(score)
+
+
+def best_fvu(folder):
+    table = pd.read_csv(folder / "metrics.csv")
+    return table["val/fvu"].min() if "val/fvu" in table else None
+
+
 def assert_same(one, other):
     if isinstance(one, dict):
         assert one.keys() == other.keys()
@@ -102,6 +115,7 @@ def test_stopped_by_slurm_behind_any_step(train, during, undisturbed, tmp_path, 
     during(step, lambda: os.kill(os.getpid(), signal.SIGUSR1))
     assert train(tmp_path, BARE) == 128 + signal.SIGUSR1
     assert checkpoint(tmp_path)["global_step"] == step
+    assert best_score(tmp_path) == pytest.approx(best_fvu(tmp_path))
     assert train(tmp_path, BARE) == 0
     assert_same_run(tmp_path, undisturbed)
 
@@ -113,3 +127,14 @@ def test_stopped_by_sigterm(train, during, undisturbed, tmp_path, step):
     assert checkpoint(tmp_path)["global_step"] == step
     assert train(tmp_path, BARE) == 0
     assert_same_run(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+def test_with_all_callbacks(train, during, tmp_path):
+    few = ["callbacks.reliance.draws=50", "callbacks.alignment.draws=50", "data.n_val=160"]
+    assert train(tmp_path / "undisturbed", *few) == 0
+    during(6, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    assert train(tmp_path / "stopped", *few) == 128 + signal.SIGUSR1
+    assert train(tmp_path / "stopped", *few) == 0
+    tables = ("latents.csv", "attribution.csv", "reliance.csv", "truth.csv")
+    assert_same_run(tmp_path / "stopped", tmp_path / "undisturbed", *tables)
