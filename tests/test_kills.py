@@ -29,7 +29,7 @@ def train(folder, store):
     child = os.fork()
     if child:
         return child
-    log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.argv = ["train.py", *SMALL, f"data.store_dir={store}", f"hydra.run.dir={folder}"]
