@@ -11,6 +11,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
@@ -18,14 +19,19 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 
-def run(cfg: DictConfig) -> None:
-    """Builds what the config names, and fits or validates."""
+def run(cfg: DictConfig) -> Any:
+    """Builds what the config names, and fits or validates; returns what `optimized_metric` names."""
     seed_everything(cfg.seed, workers=True, verbose=False)
+    record = instantiate(cfg.record)
+    cfg.ckpt_path = record.begin(OmegaConf.to_container(cfg))
+    if record.finished:
+        print(f"{cfg.run_dir} holds this run, and it is finished; resume=false starts it anew")
+        return record.objective
     datamodule: LightningDataModule = instantiate(cfg.data)
     module: LightningModule = instantiate(cfg.module)
     callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
     loggers: list[Logger] = [instantiate(node) for node in (cfg.logger or {}).values()]
-    trainer: Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers or False)
+    trainer: Trainer = instantiate(cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     for logger in loggers:
         logger.log_hyperparams(config)
@@ -39,16 +45,17 @@ def run(cfg: DictConfig) -> None:
         raise
     finally:
         _finish(loggers)
+    return record.objective
 
 
 def _how_to_resume(folder: Path) -> str:
     """The command that goes on after an interrupt."""
-    last = folder / "checkpoints" / "last.ckpt"
-    if not last.exists():
+    if not (folder / "checkpoints" / "last.ckpt").exists():
         return "\nStopped before the first checkpoint: run the same command again; what is captured stays."
-    given = [word for word in HydraConfig.get().overrides.task if not word.startswith("ckpt_path=")]
-    words = ["python", sys.argv[0], *given, f"ckpt_path={last}", f"hydra.run.dir={folder}"]
-    return f"\nStopped. To go on from the last validation pass:\n  {shlex.join(words)}"
+    given = HydraConfig.get().overrides.task
+    kept = [word for word in given if not word.startswith(("ckpt_path=", "resume="))]
+    words = ["python", sys.argv[0], *kept, f"hydra.run.dir={folder}"]
+    return f"\nStopped. To go on from the last checkpoint:\n  {shlex.join(words)}"
 
 
 def _finish(loggers: Iterable[Logger]) -> None:
@@ -66,14 +73,16 @@ def _cause(error: BaseException) -> BaseException:
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig) -> Any:
     """Runs one job; what the user can mend ends in one message instead of a traceback."""
     try:
-        run(cfg)
+        return run(cfg)
     except (ValueError, OSError, InstantiationException, MisconfigurationException) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         cause = _cause(error)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise cause from None  # the other jobs go on
         sys.exit(f"\n{type(cause).__name__}: {cause}\n(HYDRA_FULL_ERROR=1 shows where.)")
 
 

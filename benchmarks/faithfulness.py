@@ -45,7 +45,7 @@ def train(run: Path, layer: str, seed: int, overrides: list[str]) -> Path:
     """Runs the user's command."""
     hook_point, tokens = LAYERS[layer]
     command = [sys.executable, "train.py", f"hook_point={hook_point}", f"tokens={tokens}", f"seed={seed}"]
-    command += [f"hydra.run.dir={run}", *overrides]
+    command += [f"hydra.run.dir={run}", "resume=false", *overrides]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return run
 

@@ -43,7 +43,8 @@ class Detection(NamedTuple):
 
 def train(run: Path, seed: int, clip: str, overrides: list[str]) -> float:
     """Runs the user's command; seconds it took."""
-    command = [sys.executable, "train.py", f"seed={seed}", f"clip={clip}", f"hydra.run.dir={run}", *overrides]
+    command = [sys.executable, "train.py", f"seed={seed}", f"clip={clip}", f"hydra.run.dir={run}"]
+    command += ["resume=false", *overrides]
     start = time.perf_counter()
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - start

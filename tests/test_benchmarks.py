@@ -62,3 +62,14 @@ def test_first_light_and_reliance_share_their_runs(benchmark, runs):
 def test_faithfulness(benchmark, runs):
     said = benchmark("faithfulness", "--images", "24", "--out", str(runs), *SHORT)
     assert said.count("integrated_gradients > random") == 2
+
+
+@pytest.mark.slow
+def test_sweep(benchmark):
+    small = [
+        word for word in SHORT if not word.startswith(("data.n_train", "data.n_val", "trainer.", "sae.k"))
+    ]
+    said = benchmark("sweep", "--short", "--images", "240", "--steps", "4", *small)
+    cells = [line.split("│") for line in said.splitlines() if line.startswith("│")]
+    counts = [int(row[2].replace(",", "")) for row in cells]
+    assert counts == [240 + 2 * 40, 4 * (240 + 2 * 40)]  # the judge sees the validation images as well

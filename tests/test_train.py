@@ -58,7 +58,7 @@ def test_the_command_leaves_a_run_folder(store, tmp_path):
     assert str(tmp_path) in done.stdout.replace("\n", "")
     names = {path.name for path in tmp_path.iterdir()}
     tables = "metrics latents attribution reliance reliance_groups faithfulness truth"
-    folders = {".hydra", "checkpoints", "sae", "pictures", "wandb"}
+    folders = {".hydra", "checkpoints", "sae", "pictures", "wandb", "run.json"}
     assert names == {f"{table}.csv" for table in tables.split()} | folders
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     keys = "train/loss val/fvu val/l0 alignment/mean attribution/unexpected_share zero_shot/spliced"
@@ -151,7 +151,7 @@ def test_an_interrupt_says_how_to_go_on(train, tmp_path, monkeypatch, capfd):
     with pytest.raises(SystemExit):
         train(tmp_path)
     said = capfd.readouterr().err
-    assert f"ckpt_path={tmp_path}/checkpoints/last.ckpt hydra.run.dir={tmp_path}" in said
+    assert f"hydra.run.dir={tmp_path}" in said
     assert "sae.d_sae=64" in said
 
 
@@ -167,7 +167,7 @@ def test_help_is_readable():
     for words in (
         "hook_point=PATH",
         "sae: batch_topk, gated, jump_relu, matryoshka, relu, topk",
-        "ckpt_path=RUN/checkpoints/last.ckpt",
+        "hydra.run.dir=RUN",
         "~callbacks.NAME",
     ):
         assert words in done.stdout
