@@ -1,4 +1,4 @@
-"""`image_latents.safetensors` of a run folder: which latents fire on which validation images, and how much."""
+"""`image_latents.safetensors` of a run folder: which latents fire on which images, and how much."""
 
 import json
 from pathlib import Path

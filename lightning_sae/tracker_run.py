@@ -55,9 +55,9 @@ def tracker_config(config: Mapping[str, Any], choices: Mapping[str, str]) -> dic
         choices: of the job, shown as `choices`.
 
     Example:
-        >>> config = {"clip": {"_target_": "f", "model": "B"}, "data": {"clip": {"_target_": "f", "model": "B"}}}
+        >>> config = {"clip": {"_target_": "f", "k": 1}, "data": {"clip": {"_target_": "f", "k": 1}}}
         >>> tracker_config(config, {"clip": "open_clip"})
-        {'clip': {'model': 'B'}, 'choices': {'clip': 'open_clip'}}
+        {'clip': {'k': 1}, 'choices': {'clip': 'open_clip'}}
     """
     groups = [group for group in config.values() if isinstance(group, Mapping)]
     parts = {key: _plain(value, groups) for key, value in config.items() if key != "logger"}

@@ -175,8 +175,8 @@ class RunTensorBoardLogger(TensorBoardLogger):
     def __init__(self, save_dir: str, ckpt_path: str | None = None) -> None:
         if find_spec("tensorboard") is None:
             raise ModuleNotFoundError('TensorBoard is not installed: pip install -e ".[tensorboard]"')
-        purge = {} if ckpt_path is None else {"purge_step": _global_step(ckpt_path)}
-        super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False, **purge)
+        beyond = None if ckpt_path is None else _global_step(ckpt_path)
+        super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False, purge_step=beyond)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:

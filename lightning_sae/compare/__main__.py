@@ -11,9 +11,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from lightning_sae.compare.comparison import Comparison, compare
 from lightning_sae.compare.reading import common_folder
-from lightning_sae.compare.report import Comparison, compare, write
 from lightning_sae.compare.table import terminal
+from lightning_sae.compare.writing import write
 from lightning_sae.goals import goal
 
 
@@ -57,8 +58,8 @@ def _print(found: Comparison, out: Path, files: Sequence[str]) -> None:
     for problem in found.concepts.problems if len(found.variants) > 1 else []:
         console.print(escape(problem), style="yellow", soft_wrap=True)
     done = len(found.runs) - len(found.unfinished)
-    where = f"{done} of {len(found.runs)} runs finished, {len(found.variants)} variants; {', '.join(files)} lie in "
-    console.print(f"{escape(where)}[bold]{escape(str(out))}[/bold]", soft_wrap=True)
+    counts = f"{done} of {len(found.runs)} runs finished, {len(found.variants)} variants"
+    console.print(f"{counts}; {', '.join(files)} lie in [bold]{escape(str(out))}[/bold]", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,9 @@ def firing_correlation(first: csc_array, second: csc_array) -> Array:
     (mean_1, sd_1), (mean_2, sd_2) = _moments(first), _moments(second)
     covariance = (first.T @ second).toarray() / n - np.outer(mean_1, mean_2)
     scale = np.outer(sd_1, sd_2)
-    return np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 0).clip(-1, 1)
+    zeros = np.zeros_like(covariance)
+    correlation: Array = np.divide(covariance, scale, out=zeros, where=scale > 0).clip(-1, 1)
+    return correlation
 
 
 def _moments(activations: csc_array) -> tuple[Array, Array]:
@@ -74,7 +76,7 @@ def _moments(activations: csc_array) -> tuple[Array, Array]:
 
 
 def match_latents(first: csc_array, second: csc_array, quantile: float = 0.95) -> Matching:
-    """Matches latents so that the sum of their correlations is largest, and says from when on that means much.
+    """Matches latents so that the sum of their correlations is largest, and says from when on it means much.
 
     The assignment is optimal (`scipy.optimize.linear_sum_assignment`). The null is what the nearest latent
     gives where the right one is absent: the largest correlation of each latent with another of its own set,

@@ -16,9 +16,9 @@ def differing(runs: Sequence[Run]) -> list[str]:
     Where a whole group was exchanged (`clip=world_balanced`), what comes with the choice is left out: its
     name says it. What a command line set stays.
     """
-    keys = dict.fromkeys(key for run in runs for key in run.config)
-    keys = {key: [value(run, key) for run in runs] for key in keys if not _is_clutter(key)}
-    vary = {key: values for key, values in keys.items() if len(set(values)) > 1}
+    keys = dict.fromkeys(key for run in runs for key in run.config if not _is_clutter(key))
+    every = {key: [value(run, key) for run in runs] for key in keys}
+    vary = {key: values for key, values in every.items() if len(set(values)) > 1}
     groups = {key: _package(key) for key in vary if any(other.startswith(_package(key)) for other in keys)}
     said = {word.lstrip("+~").partition("=")[0] for run in runs for word in run.overrides}
     return sorted(

@@ -19,6 +19,9 @@ MAX_AXES = 10  # of parallel coordinates; more cannot be read
 _RESULTS = ("val/fvu", "val/l0", "alignment/named", "zero_shot/spliced", "attribution/unexpected_share")
 
 
+_PLATE = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}  # behind words that lines cross
+
+
 def title(key: str) -> str:
     """A key in words."""
     return f"{SHOWN[key].title} ({key})" if key in SHOWN else key
@@ -40,7 +43,7 @@ def draw_pareto(frame: pd.DataFrame, front: Sequence[bool], goals: tuple[Goal, G
     axes.plot(marked[x], marked[y], color=ACCENT, linewidth=1.2, alpha=0.5)
     axes.scatter(marked[x], marked[y], s=56, color=ACCENT, zorder=3, label="no run is better in both")
     for name, row in marked.iterrows():
-        place = {"xytext": (7, 5), "textcoords": "offset points", "fontsize": 8, "color": INK}
+        place: dict[str, Any] = {"xytext": (7, 5), "textcoords": "offset points", "fontsize": 8, "color": INK}
         axes.annotate(_short(str(name)), (row[x], row[y]), parse_math=False, **place)
     for goal, name in zip(goals, ("x", "y"), strict=True):
         better = "lower" if goal.direction == "min" else "higher"
@@ -90,7 +93,16 @@ def _draw_axis(axes: Axes, place: int, column: "pd.Series[Any]") -> "np.ndarray[
         heights = column.astype(str).map(dict(zip(values, steps, strict=True)))
         ticks = dict(zip(steps.tolist(), values, strict=True))
     for height, text in ticks.items():
-        axes.text(place + 0.04, height, _short(text), fontsize=8, color=GREY, va="center", parse_math=False)
+        axes.text(
+            place + 0.04,
+            height,
+            _short(text),
+            fontsize=8,
+            color=GREY,
+            va="center",
+            parse_math=False,
+            bbox=_PLATE,
+        )
     return heights.to_numpy(dtype=float)
 
 
@@ -110,7 +122,7 @@ def draw_alignment(variants: Sequence[Variant]) -> Figure | None:
     parts = axes.violinplot(
         [c for _, c in known], places, orientation="horizontal", widths=0.8, showextrema=False
     )
-    for body in parts["bodies"]:
+    for body in parts["bodies"]:  # type: ignore[attr-defined]
         body.set(facecolor=ACCENT, alpha=0.25)
     for place, (_, column) in zip(places, known, strict=True):
         low, middle, high = column.quantile([0.1, 0.5, 0.9])

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,13 +131,13 @@ def _read(folder: Path, name: str) -> Run:
 
 def _read_config(run: Run) -> None:
     try:
-        config = OmegaConf.to_container(OmegaConf.load(run.folder / CONFIG))
-        run.config.update(flatten(config) if isinstance(config, Mapping) else {})
+        config: Any = OmegaConf.to_container(OmegaConf.load(run.folder / CONFIG))
+        run.config.update(flatten(config))
         run.config.update(_choices(run.folder / ".hydra" / "hydra.yaml"))
         overrides = run.folder / ".hydra" / "overrides.yaml"
         if overrides.is_file():
             run.overrides.extend(str(word) for word in OmegaConf.load(overrides))
-    except (OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
+    except (OmegaConfBaseException, YAMLError, OSError, ValueError, AttributeError) as error:
         run.missing.append(f".hydra cannot be read ({_first_line(error)})")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -65,8 +65,8 @@ def compare_concepts(variants: Sequence[Variant]) -> Concepts:
     for i, j in combinations(sorted(files), 2):
         if files[i].images != files[j].images:
             problems.append(
-                f"{variants[i].name} and {variants[j].name} were validated on different images: their latents "
-                "cannot be matched"
+                f"{variants[i].name} and {variants[j].name} were validated on different images: "
+                "their latents cannot be matched"
             )
         else:
             pairs.append(_pair(variants, files, i, j))
@@ -97,7 +97,8 @@ def _pair(variants: Sequence[Variant], files: dict[int, ImageLatentsFile], i: in
 def _chosen(variant: Variant, firing: NDArray[np.int64]) -> NDArray[np.int64]:
     """Latents of the table that fire often enough, in its order."""
     listed = variant.run.table("latents").get("latent", pd.Series(dtype=int)).to_numpy(dtype=np.int64)
-    return listed[firing[listed] >= MIN_IMAGES][:MOST]
+    chosen: NDArray[np.int64] = listed[firing[listed] >= MIN_IMAGES][:MOST]
+    return chosen
 
 
 def _matched(matching: Matching, chosen: Sequence[NDArray[np.int64]]) -> pd.DataFrame:
@@ -110,7 +111,9 @@ def _matched(matching: Matching, chosen: Sequence[NDArray[np.int64]]) -> pd.Data
 def _table(variants: Sequence[Variant], pairs: Sequence[Pair]) -> pd.DataFrame:
     parts = []
     for place, variant in enumerate(variants):
-        partners = [_partners(variants, pair, place) for pair in pairs if place in (pair.first, pair.second)]
+        partners: list[pd.DataFrame | pd.Series[Any]] = [
+            _partners(variants, pair, place) for pair in pairs if place in (pair.first, pair.second)
+        ]
         if partners:
             latents = variant.run.table("latents").drop(columns="top_images", errors="ignore")
             rows = latents.set_index("latent", drop=False).assign(variant=variant.name)

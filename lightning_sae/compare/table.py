@@ -97,7 +97,7 @@ def shown_value(key: str, number: Any) -> str:
     """A value as people read it; "" for NaN.
 
     Example:
-        >>> shown_value("zero_shot/original", 0.5837), shown_value("val/l0", 16), shown_value("val/cosine", 0.5)
+        >>> shown_value("zero_shot/original", 0.5837), shown_value("val/l0", 16), shown_value("a", 0.5)
         ('58.4 %', '16.0', '0.5')
     """
     if not isinstance(number, int | float):
@@ -127,7 +127,7 @@ def terminal(table: RunTable, goal: Goal, starred: Sequence[str] = ()) -> Table:
     wanted = [key for key in table.shown if key in _TERMINAL]
     narrow = table._replace(shown=list(dict.fromkeys([goal.key, *wanted])))
     header, rows = cells(narrow, starred)
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    shown = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for place, title in enumerate(header):
         shown.add_column(
             escape(title.replace(" ", "\n")),
@@ -140,13 +140,13 @@ def terminal(table: RunTable, goal: Goal, starred: Sequence[str] = ()) -> Table:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; what a cell could break out by is escaped.
+    r"""A Markdown table; what a cell could break out by is escaped.
 
     Example:
         >>> print(markdown(["run", "label"], [["0", "a|b <i>"]]))
         | run | label |
         | --- | --- |
-        | 0 | a\\|b &lt;i> |
+        | 0 | a\|b &lt;i> |
     """
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(markdown_text, line))} |" for line in lines)

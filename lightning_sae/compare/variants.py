@@ -26,7 +26,7 @@ class Variant(NamedTuple):
 
 
 class Culprit(NamedTuple):
-    """A latent that drives a class without meaning it, by its label, and its share of what drives the class."""
+    """What drives a class without meaning it, by label, and its share of all that drives the class."""
 
     label: str
     share: float

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from lightning_sae.compare.shared import Concepts, Pair
-from lightning_sae.compare.table import SHOWN, shown_value
+from lightning_sae.compare.table import shown_value
 from lightning_sae.compare.variants import Cell, Variant, contrasts
 
 ROWS = 12  # of a list of latents
@@ -90,14 +90,14 @@ def faithfulness_rows(variants: Sequence[Variant]) -> list[dict[str, Any]]:
     """Method -> per variant the areas under the deletion and insertion curves with their intervals."""
     tables = [variant.run.table("faithfulness") for variant in variants]
     rows = [table.set_index("method") if len(table) else table for table in tables]
-    methods = dict.fromkeys(method for table in rows for method in table.index)
+    methods = dict.fromkeys(str(method) for table in rows for method in table.index)
     return [
-        {"method": str(method).replace("_", " "), "cells": [_areas(table, method) for table in rows]}
+        {"method": method.replace("_", " "), "cells": [_areas(table, method) for table in rows]}
         for method in methods
     ]
 
 
-def _areas(table: pd.DataFrame, method: Hashable) -> list[str]:
+def _areas(table: pd.DataFrame, method: str) -> list[str]:
     if method not in table.index:
         return ["", ""]
     row = table.loc[method]
@@ -157,17 +157,13 @@ def _match(row: dict[Hashable, Any], latents: Sequence[pd.DataFrame]) -> dict[st
 
 
 def _latent(row: dict[Hashable, Any]) -> dict[str, Any]:
-    """A latent in words; `unexpected`: it drives the class without meaning it."""
-    unexpected = bool(row.get("unexpected", 0) > 0)
+    """A latent in words; `unexpected`: it does not mean the class that it drives most."""
+    drives = str(row.get("attribution_class") or "")
+    unexpected = bool(row.get("unexpected", 0) > 0 and row["unexpected_class"] == drives)
     return {
         "latent": int(row["latent"]),
         "label": str(row.get("label") or f"latent {row['latent']}"),
         "named": bool(row.get("named", False)),
-        "drives": str((row.get("unexpected_class") if unexpected else row.get("attribution_class")) or ""),
+        "drives": drives,
         "unexpected": unexpected,
     }
-
-
-def titles(keys: Sequence[str]) -> list[str]:
-    """Column titles of logged values."""
-    return [SHOWN[key].title for key in keys]
