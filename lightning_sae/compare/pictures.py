@@ -60,7 +60,8 @@ def draw_parallel(table: RunTable, goal: Goal) -> Figure:
         table: of `run_table`; runs that lack a value have a gap there.
         goal: colours the lines.
     """
-    results = [key for key in dict.fromkeys([goal.key, *_RESULTS]) if table.frame[key].notna().any()]
+    known = table.frame.columns[table.frame.notna().any()]
+    results = [key for key in dict.fromkeys([goal.key, *_RESULTS]) if key in known]
     keys = [*table.keys[: MAX_AXES - len(results)], *results]
     figure = Figure(figsize=(max(7.2, 1.5 * len(keys)), 4.4), layout="constrained")
     axes = figure.subplots()

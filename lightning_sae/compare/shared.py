@@ -63,13 +63,13 @@ def compare_concepts(variants: Sequence[Variant]) -> Concepts:
     files, problems = _read(variants)
     pairs: list[Pair] = []
     for i, j in combinations(sorted(files), 2):
+        names = f"{variants[i].name} and {variants[j].name}"
         if files[i].images != files[j].images:
-            problems.append(
-                f"{variants[i].name} and {variants[j].name} were validated on different images: "
-                "their latents cannot be matched"
-            )
+            problems.append(f"{names} were validated on different images: their latents cannot be matched")
+        elif (pair := _pair(variants, files, i, j)) is None:
+            problems.append(f"{names}: one has fewer than two latents that fire on {MIN_IMAGES} images")
         else:
-            pairs.append(_pair(variants, files, i, j))
+            pairs.append(pair)
     return Concepts(pairs, problems, _table(variants, pairs))
 
 
@@ -83,12 +83,14 @@ def _read(variants: Sequence[Variant]) -> tuple[dict[int, ImageLatentsFile], lis
     return files, problems
 
 
-def _pair(variants: Sequence[Variant], files: dict[int, ImageLatentsFile], i: int, j: int) -> Pair:
+def _pair(variants: Sequence[Variant], files: dict[int, ImageLatentsFile], i: int, j: int) -> Pair | None:
     ids = [files[place].image_ids for place in (i, j)]
     common = ids[0][torch.isin(ids[0], ids[1])]
     latents = [files[place].latents.keep(torch.isin(files[place].image_ids, common)) for place in (i, j)]
     firing = [torch.bincount(part.indices[part.values > 0], minlength=part.d_sae) for part in latents]
     chosen = [_chosen(variants[place], count.numpy()) for place, count in zip((i, j), firing, strict=True)]
+    if min(map(len, chosen)) < 2:
+        return None
     found = match_latents(*(columns(part, which) for part, which in zip(latents, chosen, strict=True)))
     nearest = (pd.Series(found.nearest_first, chosen[0]), pd.Series(found.nearest_second, chosen[1]))
     return Pair(i, j, _matched(found, chosen), nearest, found.same, found.apart, len(common))

@@ -36,7 +36,7 @@ def write_run(
     OmegaConf.save(OmegaConf.create(hydra), folder / ".hydra" / "hydra.yaml")
     OmegaConf.save(OmegaConf.create(list(overrides)), folder / ".hydra" / "overrides.yaml")
     last = {"val/fvu": 0.1, "val/l0": 16.0, **(metrics or {})}
-    first = {key: 9.0 for key in last}
+    first = dict.fromkeys(last, 9.0)
     pd.DataFrame([{"step": 9, **first}, {"step": 99, **last}, {"step": 99, "train/loss": 0.5}]).to_csv(
         folder / "metrics.csv", index=False
     )

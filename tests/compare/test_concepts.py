@@ -29,7 +29,8 @@ def test_the_correlation_is_numpys():
     a, b = patterns(0), patterns(1)
     b[:, 3] = 0  # never fires
     b[:, 4] = 2  # always fires alike
-    want = np.nan_to_num(np.corrcoef(a.T, b.T)[:D, D:])
+    with np.errstate(invalid="ignore"):
+        want = np.nan_to_num(np.corrcoef(a.T, b.T)[:D, D:])
     got = firing_correlation(csc_array(a), csc_array(b))
     np.testing.assert_allclose(got, want, atol=1e-12)
     assert np.allclose(got[:, 3:5], 0)
@@ -124,7 +125,7 @@ def test_three_variants_share_what_was_planted(tmp_path):
         others = rows[rows["variant"] != name]
         assert (others[f"label in {name}"] == others["label"]).all()
     own = found.table[~found.table["label"].str.startswith("concept")]
-    assert own.filter(like="partner").isna().all(None)
+    assert own.filter(like="partner").isna().all(axis=None)
 
 
 def test_what_cannot_be_compared_is_said(tmp_path):
@@ -146,3 +147,12 @@ def test_latents_that_hardly_fire_are_left_out(tmp_path):
         write_run(tmp_path / name, choices={"clip": name}, tables=table(["x"] * D), latents=latents)
     (pair,) = compare_concepts(variants_of(tmp_path)).pairs
     assert set(pair.nearest[0].index) == set(range(1, D))
+
+
+def test_a_run_whose_latents_never_fire_is_no_error(tmp_path):
+    latents = patterns(0).astype(np.float32)
+    for name, values in {"a": latents, "b": latents * 0}.items():
+        write_run(tmp_path / name, choices={"clip": name}, tables=table(["x"] * D), latents=values)
+    found = compare_concepts(variants_of(tmp_path))
+    assert not found.pairs
+    assert "fewer than two latents" in found.problems[0]
