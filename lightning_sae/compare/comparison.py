@@ -79,9 +79,10 @@ def compare(
     runs = read_runs(folders)
     table = run_table(runs, goal)
     finished = table.frame[table.frame["finished"]]
-    if lacking := [g.key for g in trade_off if g.key not in table.frame]:
+    lacking = [g.key for g in trade_off if g.key not in table.frame]
+    if lacking and len(finished):
         raise ValueError(f"no run has logged {lacking[0]!r}: choose two others for the front")
-    on_front = pareto_front(finished[[g.key for g in trade_off]], trade_off)
+    on_front = pareto_front(finished.reindex(columns=[g.key for g in trade_off]), trade_off)
     found = find_variants(runs, by, goal)
     variants = found[:MOST_VARIANTS]
     left_out = [variant.name for variant in found[MOST_VARIANTS:]]

@@ -76,11 +76,12 @@ def run_table(runs: Sequence[Run], goal: Goal) -> RunTable:
     """
     keys = differing([run for run in runs if run.config])
     logged = sorted({key for run in runs for key in run.metrics} - {"step", "epoch"})
-    if goal.key not in logged:
-        raise ValueError(f"no run has logged {goal.key!r}: choose one of {', '.join(logged) or 'none'}")
+    if logged and goal.key not in logged:
+        raise ValueError(f"no run has logged {goal.key!r}: choose one of {', '.join(logged)}")
     rows = [_row(run, keys) for run in runs]
     shown = [key for key in SHOWN if key in logged]
-    columns = ["finished", *keys, "step", *shown, *(key for key in logged if key not in SHOWN)]
+    others = [key for key in logged or [goal.key] if key not in shown]
+    columns = ["finished", *keys, "step", *shown, *others]
     frame = pd.DataFrame(rows, index=pd.Index([run.name for run in runs], name="run"))
     frame = frame.reindex(columns=[*columns, "missing", "folder"])
     frame = frame.sort_values(goal.key, ascending=goal.ascending, kind="stable", na_position="last")

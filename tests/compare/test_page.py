@@ -125,6 +125,16 @@ def test_one_run_is_enough(tmp_path, capsys):
     }
 
 
+def test_runs_that_all_failed_are_listed(tmp_path, capsys):
+    for name in "ab":
+        (write_run(tmp_path / name) / "metrics.csv").unlink()
+    main([str(tmp_path)])
+    said = capsys.readouterr().out
+    assert said.count("missing metrics.csv") == 2
+    assert "0 of 2 runs finished, 0 variants" in said
+    assert "2 of 2 runs did not finish" in (tmp_path / "compare" / "compare.html").read_text()
+
+
 def test_a_bad_word_ends_in_one_message(tmp_path):
     write_run(tmp_path / "run")
     for arguments, message in (
