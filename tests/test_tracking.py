@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+import wandb
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.loggers import WandbLogger
@@ -159,6 +160,7 @@ def test_wandb_is_told_group_type_tags_config_and_summaries(tmp_path, monkeypatc
     logger.log_metrics({"val/fvu": 0.1, "zero_shot/original": 0.9, "epoch": 1}, 1)
     logger.log_metrics({"val/fvu": 0.2, "zero_shot/original": 0.8, "epoch": 2}, 2)
     logger.finish()
+    wandb.teardown()  # offline, its process may still be writing after the run has finished
     found = list(records(tmp_path))
     runs = [record.run for record in found if record.WhichOneof("record_type") == "run"]
     assert (runs[0].run_group, runs[0].job_type, runs[0].display_name) == ("sweep", "fit", "job")
