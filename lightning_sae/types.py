@@ -74,6 +74,13 @@ class SparseLatents:
         offsets = self.offsets[start : stop + 1] - first
         return type(self)(self.values[first:last], self.indices[first:last], offsets, self.d_sae)
 
+    def keep(self, mask: Tensor) -> Self:
+        """The rows where `mask` `[n]` is true, copied."""
+        counts = self.offsets.diff()
+        entries = mask.repeat_interleave(counts, output_size=len(self.values))
+        offsets = torch.cat([self.offsets[:1] - self.offsets[0], counts[mask].cumsum(0)])
+        return type(self)(self.values[entries], self.indices[entries], offsets, self.d_sae)
+
     def to(self, device: torch.device | str) -> Self:
         """The same latents on another device."""
         return type(self)(

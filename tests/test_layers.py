@@ -27,6 +27,7 @@ FORMULAS = {
 LIBRARY = {path.stem for path in (ROOT / "lightning_sae").iterdir() if path.stem != "__init__"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
+    "goals": set(),
     **{name: {"types"} for name in ("sae", "metrics", "clip", "world")},
     **{name: {"types", "clip", "world", "metrics"} for name in ("data", "labels")},
     **{name: {"types", "sae", "clip", "metrics", "labels"} | FORMULAS for name in FORMULAS},

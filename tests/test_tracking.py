@@ -1,16 +1,23 @@
 """The run folder's files, written whole and continued without a seam."""
 
+import json
+import struct
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+import wandb
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.pytorch.loggers import WandbLogger
+from omegaconf import OmegaConf
 from PIL import Image
 
 from lightning_sae.tracking import (
     MAX_TRACKER_ROWS,
     RunCSVLogger,
+    RunTensorBoardLogger,
     RunWandbLogger,
     publish_illustrated,
     publish_picture,
@@ -113,3 +120,118 @@ def test_an_illustrated_table_is_drawn_only_for_who_can_show_it(tmp_path):
     assert drawn == shown["latent"].tolist() == list(range(MAX_TRACKER_ROWS))
     assert {(image.image.size, image.format) for image in shown["images"]} == {((4, 2), "png")}
     assert not list(tmp_path.iterdir())
+
+
+def records(folder):
+    """What an offline W&B run wrote: LevelDB's log format behind a header of seven bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    content, place, whole = path.read_bytes(), 7, b""
+    while place + 7 <= len(content):
+        if (left := 32768 - place % 32768) < 7:
+            place += left  # a block ends in padding
+            continue
+        length, kind = struct.unpack("<HB", content[place + 4 : place + 7])
+        whole += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # a whole record, or its last piece
+            yield Record.FromString(whole)
+            whole = b""
+
+
+CLIP = {"_target_": "f", "model": "B", "pretrained": {"_target_": "g", "edition": "biased"}}
+CONFIGS = {
+    "clip": CLIP,
+    "data": {"_target_": "h", "clip": CLIP, "n": 3},
+    "callbacks": {"faithfulness": {"methods": {"random": {"_target_": "i"}}}},
+    "logger": {"csv": {"_target_": "j"}},
+    "seed": 0,
+}
+
+
+def test_wandb_is_told_group_type_tags_config_and_summaries(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = RunWandbLogger(
+        str(tmp_path), project="p", group="sweep", job_type="fit", name="job", tags=["mine"]
+    )
+    logger.log_hyperparams(CONFIGS)
+    logger.log_metrics({"val/fvu": 0.3, "zero_shot/original": 0.4, "epoch": 0}, 0)
+    logger.log_metrics({"val/fvu": 0.1, "zero_shot/original": 0.9, "epoch": 1}, 1)
+    logger.log_metrics({"val/fvu": 0.2, "zero_shot/original": 0.8, "epoch": 2}, 2)
+    logger.finish()
+    wandb.teardown()  # offline, its process may still be writing after the run has finished
+    found = list(records(tmp_path))
+    runs = [record.run for record in found if record.WhichOneof("record_type") == "run"]
+    assert (runs[0].run_group, runs[0].job_type, runs[0].display_name) == ("sweep", "fit", "job")
+    assert list(runs[0].tags) == ["mine"]
+    metrics = {r.metric.name: r.metric for r in found if r.WhichOneof("record_type") == "metric"}
+    assert (metrics["val/fvu"].summary.min, metrics["val/fvu"].summary.last) == (True, True)
+    assert (metrics["zero_shot/original"].summary.max, metrics["zero_shot/original"].summary.min) == (
+        True,
+        False,
+    )
+    assert metrics["epoch"].summary.last
+    config = {}
+    for record in found:
+        for item in [*record.config.update, *record.run.config.update]:
+            config[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+    assert "_target_" not in json.dumps({key: value for key, value in config.items() if key != "_wandb"})
+    assert config["clip"] == {"model": "B", "pretrained": {"edition": "biased"}}
+    assert (config["data"], config["seed"]) == ({"n": 3}, 0)
+    assert not {"logger", "callbacks"} & set(config)
+
+
+def test_of_a_multirun_wandb_shows_the_group_and_what_a_job_overrides(tmp_path, monkeypatch):
+    choices = {"clip": "world_biased", "data": "world", "sae": "topk", "hydra/launcher": "basic"}
+    hydra = {
+        "mode": RunMode.MULTIRUN,
+        "runtime": {"choices": choices},
+        "sweep": {"dir": "multirun/2025-01-01/10-00-00"},
+        "job": {"num": 3, "override_dirname": "sae.k=8"},
+    }
+    monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(hydra))
+    init = RunWandbLogger(str(tmp_path))._wandb_init
+    assert (init["group"], init["name"]) == ("2025-01-01/10-00-00", "3 sae.k=8")
+    assert init["tags"] == ["clip:world_biased", "data:world", "sae:topk"]
+    named = RunWandbLogger(str(tmp_path), group="mine", name="this")._wandb_init
+    assert (named["group"], named["name"]) == ("mine", "this")
+    hydra["mode"] = RunMode.RUN
+    single = RunWandbLogger(str(tmp_path))._wandb_init
+    assert (single["group"], single["name"], len(single["tags"])) == (None, None, 3)
+
+
+def scalars(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return events
+
+
+def test_tensorboard_lies_in_the_run_folder_with_curves_and_pictures(tmp_path):
+    first = RunTensorBoardLogger(str(tmp_path))
+    first.log_hyperparams(CONFIGS)
+    for step in range(6):  # two steps beyond the checkpoint
+        first.log_metrics({"val/fvu": 1.0}, step)
+    first.finalize("success")
+    second = RunTensorBoardLogger(str(tmp_path), checkpoint(tmp_path, 4))
+    for step in range(4, 8):
+        second.log_metrics({"val/fvu": 2.0}, step)
+    Image.new("RGB", (6, 4), "red").save(tmp_path / "gallery.png")
+    trainer = SimpleNamespace(default_root_dir=str(tmp_path), loggers=[second], global_step=8)
+    publish_picture(trainer, "pictures/gallery", tmp_path / "gallery.png")
+    second.finalize("success")
+    events = scalars(tmp_path)
+    curve = [(event.step, event.value) for event in events.Scalars("val/fvu")]
+    assert curve == [(step, 1.0 if step < 4 else 2.0) for step in range(8)]
+    (picture,) = events.Images("pictures/gallery")
+    assert (picture.step, picture.width, picture.height) == (8, 6, 4)
+    assert "_target_" not in (tmp_path / "tensorboard" / "hparams.yaml").read_text()
+
+
+def test_without_tensorboard_the_message_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning_sae.tracking.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install -e "\.\[tensorboard\]"'):
+        RunTensorBoardLogger(str(tmp_path))

@@ -58,8 +58,8 @@ def test_the_command_leaves_a_run_folder(store, tmp_path):
     assert str(tmp_path) in done.stdout.replace("\n", "")
     names = {path.name for path in tmp_path.iterdir()}
     tables = "metrics latents attribution reliance reliance_groups faithfulness truth"
-    folders = {".hydra", "checkpoints", "sae", "pictures", "wandb", "run.json"}
-    assert names == {f"{table}.csv" for table in tables.split()} | folders
+    others = {".hydra", "checkpoints", "sae", "pictures", "wandb", "run.json", "image_latents.safetensors"}
+    assert names == {f"{table}.csv" for table in tables.split()} | others
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     keys = "train/loss val/fvu val/l0 alignment/mean attribution/unexpected_share zero_shot/spliced"
     assert {*keys.split(), "train/dead_fraction", "zero_shot/spliced_worst"} <= set(curve(tmp_path))

@@ -1,0 +1,66 @@
+"""Compares finished runs, from their folders alone: no tracker, no CLIP, no data.
+
+`python -m lightning_sae.compare multirun/DATE/TIME`
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from lightning_sae.compare.comparison import Comparison, compare
+from lightning_sae.compare.reading import common_folder
+from lightning_sae.compare.table import terminal
+from lightning_sae.compare.writing import write
+from lightning_sae.goals import goal
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the table, writes the files; what the user can mend ends in one message."""
+    parser = argparse.ArgumentParser(prog="python -m lightning_sae.compare", description=__doc__)
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="DIR", help="run folders, or folders of them"
+    )
+    parser.add_argument("--out", type=Path, help="where the files go (compare/ beside the runs)")
+    parser.add_argument(
+        "--sort", default="val/fvu", metavar="KEY", help="what is best by, KEY:min, KEY:max (val/fvu)"
+    )
+    parser.add_argument(
+        "--pareto", nargs=2, default=["val/l0", "val/fvu"], metavar="KEY", help="two of them (val/l0 val/fvu)"
+    )
+    parser.add_argument(
+        "--by",
+        default="clip",
+        metavar="PART",
+        help="what makes a variant: a key or group of the config, or run (clip)",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        trade_off = (goal(options.pareto[0]), goal(options.pareto[1]))
+        found = compare(options.folders, goal(options.sort), trade_off, options.by)
+        out = options.out or common_folder([run.folder for run in found.runs]) / "compare"
+        files = write(found, out)
+    except (ValueError, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    _print(found, out, files)
+
+
+def _print(found: Comparison, out: Path, files: Sequence[str]) -> None:
+    console = Console()
+    console.print(terminal(found.table, found.goal, found.front))
+    console.print(f"* no run is better in both {escape(found.trade_off_words)}", style="dim")
+    for run in found.unfinished:
+        text = f"unfinished: {run.name}: missing {'; '.join(run.missing)}"
+        console.print(escape(text), style="yellow", soft_wrap=True)
+    for problem in found.concepts.problems if len(found.variants) > 1 else []:
+        console.print(escape(problem), style="yellow", soft_wrap=True)
+    done = len(found.runs) - len(found.unfinished)
+    counts = f"{done} of {len(found.runs)} runs finished, {len(found.variants)} variants"
+    console.print(f"{counts}; {', '.join(files)} lie in [bold]{escape(str(out))}[/bold]", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What differs between the configs of runs."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from lightning_sae.compare.reading import Run
+
+_NO_RECIPE = ("run_dir", "ckpt_path", "data.store_dir", "experiment")
+"""Where a run lies, and what it was called: no part of how it was made."""
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """Keys of the configs whose values are not the same in all runs, in the order of the config.
+
+    Where a whole group was exchanged (`clip=world_balanced`), what comes with the choice is left out: its
+    name says it. What a command line set stays.
+    """
+    keys = dict.fromkeys(key for run in runs for key in run.config if not _is_clutter(key))
+    every = {key: [value(run, key) for run in runs] for key in keys}
+    vary = {key: values for key, values in every.items() if len(set(values)) > 1}
+    groups = {key: _package(key) for key in vary if any(other.startswith(_package(key)) for other in keys)}
+    said = {word.lstrip("+~").partition("=")[0] for run in runs for word in run.overrides}
+    return sorted(
+        (
+            key
+            for key, values in vary.items()
+            if key in said
+            or not any(
+                key.startswith(package) and _follows(values, vary[group]) for group, package in groups.items()
+            )
+        ),
+        key=list(keys).index,
+    )
+
+
+def value(run: Run, key: str) -> str:
+    """A value of a config as text; "" where the key is not there.
+
+    Example:
+        >>> from pathlib import Path
+        >>> run = Run(Path(), "0", config={"sae.k": 16, "data.templates": ["a {}"]})
+        >>> value(run, "sae.k"), value(run, "data.templates"), value(run, "sae.l1_weight")
+        ('16', '["a {}"]', '')
+    """
+    found: Any = run.config.get(key, "")
+    return found if isinstance(found, str) else json.dumps(found)
+
+
+def _is_clutter(key: str) -> bool:
+    return (
+        key in _NO_RECIPE or key.startswith("logger") or key.rsplit(".", 1)[-1] in ("_target_", "_partial_")
+    )
+
+
+def _package(group: str) -> str:
+    """Where the keys of a group lie: of `clip@data.judge` below `data.judge.`."""
+    return group.rsplit("@", 1)[-1].replace("/", ".") + "."
+
+
+def _follows(values: Sequence[str], choices: Sequence[str]) -> bool:
+    """Whether runs with the same choice have the same value."""
+    return len(set(zip(choices, values, strict=True))) == len(set(choices))

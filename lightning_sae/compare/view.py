@@ -1,0 +1,169 @@
+"""What the page shows, as plain values: variants, who relies on what, shared concepts."""
+
+import math
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from lightning_sae.compare.shared import Concepts, Pair
+from lightning_sae.compare.table import shown_value
+from lightning_sae.compare.variants import Cell, Variant, contrasts
+
+ROWS = 12  # of a list of latents
+_CARD = {
+    "FVU": ("val/fvu",),
+    "L0": ("val/l0",),
+    "accuracy": ("zero_shot/original", "zero_shot/spliced"),
+    "worst group": ("zero_shot/original_worst", "zero_shot/spliced_worst"),
+    "unexpected": ("attribution/unexpected_share",),
+    "named latents": ("alignment/named",),
+    "alignment": ("alignment/mean",),
+}
+
+
+def percent(share: float) -> str:
+    """A share as people read it.
+
+    Example:
+        >>> percent(0.938), percent(float("nan"))
+        ('94 %', '')
+    """
+    return "" if math.isnan(share) else f"{share:.0%}".replace("%", " %")
+
+
+def variant_card(variant: Variant) -> dict[str, Any]:
+    """Name and values of a variant; two values are original and with the SAE spliced in."""
+    metrics = variant.run.metrics
+    values = {
+        name: " → ".join(shown_value(key, metrics[key]) for key in keys if key in metrics)
+        for name, keys in _CARD.items()
+    }
+    clip = variant.run.card.get("provenance", {}).get("clip", {})
+    return {
+        "name": variant.name,
+        "run": variant.run.name,
+        "runs": variant.runs,
+        "clip": " ".join(str(clip[key]) for key in ("model", "pretrained") if key in clip),
+        "values": {name: value for name, value in values.items() if value},
+    }
+
+
+def contrast_lines(
+    matrix: dict[str, list[Cell]], names: Sequence[str], most: int = 8
+) -> list[dict[str, str]]:
+    """Where the variants differ most, a line each."""
+    return [
+        {
+            "class": name,
+            "share": percent(matrix[name][high].share),
+            "in": names[high],
+            "culprit": ", ".join(f"{c.label} ({percent(c.share)})" for c in matrix[name][high].culprits[:1]),
+            "other_share": percent(matrix[name][low].share),
+            "other": names[low],
+        }
+        for name, high, low in contrasts(matrix)[:most]
+    ]
+
+
+def matrix_rows(matrix: dict[str, list[Cell]], least: float = 0.01) -> list[dict[str, Any]]:
+    """The rows of the matrix; culprits below `least` of what drives the class are left out."""
+    return [
+        {
+            "class": name,
+            "cells": [
+                {
+                    "share": 0.0 if math.isnan(cell.share) else cell.share,
+                    "text": percent(cell.share) or "not judged",
+                    "known": not math.isnan(cell.share),
+                    "images": cell.images,
+                    "culprits": [(c.label, percent(c.share)) for c in cell.culprits if c.share >= least],
+                }
+                for cell in cells
+            ],
+        }
+        for name, cells in matrix.items()
+    ]
+
+
+def faithfulness_rows(variants: Sequence[Variant]) -> list[dict[str, Any]]:
+    """Method -> per variant the areas under the deletion and insertion curves with their intervals."""
+    tables = [variant.run.table("faithfulness") for variant in variants]
+    rows = [table.set_index("method") if len(table) else table for table in tables]
+    methods = dict.fromkeys(str(method) for table in rows for method in table.index)
+    return [
+        {"method": method.replace("_", " "), "cells": [_areas(table, method) for table in rows]}
+        for method in methods
+    ]
+
+
+def _areas(table: pd.DataFrame, method: str) -> list[str]:
+    if method not in table.index:
+        return ["", ""]
+    row = table.loc[method]
+    return [
+        f"{row[k]:.2f} [{row[f'{k}_low']:.2f}, {row[f'{k}_high']:.2f}]" for k in ("deletion", "insertion")
+    ]
+
+
+def concept_blocks(concepts: Concepts, variants: Sequence[Variant]) -> list[dict[str, Any]]:
+    """What each pair of variants shares, and what only one of them has."""
+    return [_block(pair, variants) for pair in concepts.pairs]
+
+
+def _block(pair: Pair, variants: Sequence[Variant]) -> dict[str, Any]:
+    places = (pair.first, pair.second)
+    latents = [variants[place].run.table("latents").set_index("latent", drop=False) for place in places]
+    named = [_named(table) for table in latents]
+    return {
+        "names": [variants[place].name for place in places],
+        "images": pair.images,
+        "same": f"{pair.same:.2f}",
+        "apart": f"{pair.apart:.2f}",
+        "compared": [len(nearest) for nearest in pair.nearest],
+        "shared": len(pair.matched),
+        "alone": [len(pair.alone(place)) for place in places],
+        "matched": [_match(row, latents) for row in pair.matched.head(ROWS).to_dict("records")],
+        "only": [
+            [_latent(row) for row in _first(table, pair.alone(place))]
+            for place, table in zip(places, latents, strict=True)
+        ],
+        "labels": {
+            "both": sorted(named[0] & named[1]),
+            "only": [sorted(named[0] - named[1]), sorted(named[1] - named[0])],
+        },
+    }
+
+
+def _named(latents: pd.DataFrame) -> set[str]:
+    """The labels of the named latents."""
+    return set() if "named" not in latents else set(latents.loc[latents["named"] == True, "label"])  # noqa: E712
+
+
+def _first(latents: pd.DataFrame, chosen: Sequence[int]) -> list[dict[Hashable, Any]]:
+    """Of the chosen the named ones first, in the order of the table."""
+    rows = latents.loc[latents.index.isin(chosen)]
+    if "named" in rows:
+        rows = rows.sort_values("named", ascending=False, kind="stable")
+    return rows.head(ROWS).to_dict("records")
+
+
+def _match(row: dict[Hashable, Any], latents: Sequence[pd.DataFrame]) -> dict[str, Any]:
+    pair = [
+        _latent(t.loc[int(row[key])].to_dict()) for t, key in zip(latents, ("first", "second"), strict=True)
+    ]
+    same = pair[0]["label"] == pair[1]["label"]
+    return {"latents": pair, "correlation": f"{row['correlation']:.2f}", "same": same}
+
+
+def _latent(row: dict[Hashable, Any]) -> dict[str, Any]:
+    """A latent in words; `unexpected`: it does not mean the class that it drives most."""
+    drives = str(row.get("attribution_class") or "")
+    unexpected = bool(row.get("unexpected", 0) > 0 and row["unexpected_class"] == drives)
+    return {
+        "latent": int(row["latent"]),
+        "label": str(row.get("label") or f"latent {row['latent']}"),
+        "named": bool(row.get("named", False)),
+        "drives": drives,
+        "unexpected": unexpected,
+    }

@@ -1,0 +1,75 @@
+"""What a tracker is told about a run beside its values: group, name, tags, config."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+_CLUTTER = ("_target_", "_partial_", "_convert_", "_recursive_")
+_TELLING = ("experiment", "clip", "data", "sae")
+"""Groups of the config whose choices become tags."""
+
+
+class Job(NamedTuple):
+    """What Hydra knows about the running job; all empty outside of Hydra.
+
+    Attributes:
+        group: of a multirun, the end of its folder's path; `None` for a single run.
+        name: of a job of a multirun, its number and what it overrides; `None` for a single run.
+        choices: group of the config -> chosen file.
+    """
+
+    group: str | None
+    name: str | None
+    choices: dict[str, str]
+
+    @property
+    def tags(self) -> list[str]:
+        """The choices that tell runs apart, such as `clip:world_biased`."""
+        return [f"{group}:{self.choices[group]}"[:64] for group in _TELLING if group in self.choices]
+
+
+def this_job() -> Job:
+    """The job that Hydra is running."""
+    if not HydraConfig.initialized():
+        return Job(None, None, {})
+    hydra = HydraConfig.get()
+    choices = {
+        str(k): str(v) for k, v in hydra.runtime.choices.items() if v and not str(k).startswith("hydra/")
+    }
+    if hydra.mode != RunMode.MULTIRUN:
+        return Job(None, None, choices)
+    group = "/".join(Path(hydra.sweep.dir).parts[-2:])
+    return Job(group, f"{hydra.job.num} {hydra.job.override_dirname}".strip(), choices)
+
+
+def tracker_config(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
+    """A resolved config for a tracker: values and choices, no class names, nothing twice.
+
+    What `${clip}` has copied to another place is left out there, as are loggers and what is empty.
+
+    Args:
+        config: as `train.py` resolves it.
+        choices: of the job, shown as `choices`.
+
+    Example:
+        >>> config = {"clip": {"_target_": "f", "k": 1}, "data": {"clip": {"_target_": "f", "k": 1}}}
+        >>> tracker_config(config, {"clip": "open_clip"})
+        {'clip': {'k': 1}, 'choices': {'clip': 'open_clip'}}
+    """
+    groups = [group for group in config.values() if isinstance(group, Mapping)]
+    parts = {key: _plain(value, groups) for key, value in config.items() if key != "logger"}
+    return {key: part for key, part in parts.items() if part != {}} | {"choices": dict(choices)}
+
+
+def _plain(value: Any, groups: list[Mapping[str, Any]]) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    parts = {
+        str(key): _plain(child, groups)
+        for key, child in value.items()
+        if key not in _CLUTTER and child not in groups
+    }
+    return {key: part for key, part in parts.items() if part != {}}

@@ -1,0 +1,152 @@
+"""The files of a comparison: whole, by themselves, and nothing in them runs."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from lightning_sae.compare.__main__ import main
+from lightning_sae.compare.page import picture_uri
+
+from .conftest import write_run
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> $x_1$ [red]"
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def variants(folder, write_picture):
+    """Two variants whose labels, classes and values are hostile."""
+    generator = np.random.default_rng(0)
+    latents = ((generator.random((100, 6)) < 0.3) * generator.random((100, 6))).astype(np.float32)
+    columns = {"latent": range(6), "density": 0.3, "label": EVIL, "named": True, "alignment": 0.1}
+    columns |= {"unexpected": 1.0, "unexpected_class": EVIL, "attribution_class": EVIL}
+    share = {"class": [EVIL], "images": 50, "class_share": 0.9, "latent": 1, "label": EVIL, "share": 0.9}
+    areas = {f"{kind}{end}": 0.5 for kind in ("deletion", "insertion") for end in ("", "_low", "_high")}
+    tables = {
+        "latents": pd.DataFrame(columns),
+        "reliance": pd.DataFrame(share),
+        "faithfulness": pd.DataFrame([{"method": EVIL, **areas}]),
+    }
+    for name in "ab":
+        choices = {"clip": f"{name}{EVIL}"}
+        fvu = {"val/fvu": 0.1 if name == "a" else 0.2}
+        run = write_run(folder / name, fvu, choices=choices, overrides=[EVIL], tables=tables, latents=latents)
+        write_picture(run)
+    (write_run(folder / "c <i>", choices={"clip": EVIL}) / "latents.csv").unlink()
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path, write_picture, capsys):
+    main([str(variants(tmp_path / "runs", write_picture)), "--out", str(tmp_path / "out")])
+    return tmp_path / "out"
+
+
+def test_nothing_in_the_page_runs_and_nothing_is_fetched(out):
+    text = (out / "compare.html").read_text()
+    page = Page(text)
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "iframe", "link", "object", "embed", "base", "form", "a"}
+    for tag, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        assert tag != "img" or attributes["src"].startswith("data:image/")
+    assert not re.search(r"https?:|url\(|@import|javascript:", re.sub(r'"data:image/[^"]+"', '""', text))
+    policy = next(a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a)
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def test_what_a_user_wrote_is_shown_as_it_is(out):
+    words = " ".join(Page((out / "compare.html").read_text()).words)
+    assert words.count("<script>alert(1)</script>") > 10
+    assert "c <i>" in words
+    assert "<script" not in (out / "compare.md").read_text()
+
+
+def test_all_files_are_there_and_say_the_same(out):
+    names = "compare.csv compare.md best.yaml pareto.png parallel.png alignment.png concepts.csv compare.html"
+    assert {path.name for path in out.iterdir()} == set(names.split())  # and nothing half written
+    table = pd.read_csv(out / "compare.csv", index_col="run")
+    assert table["val/fvu"].tolist() == [0.1, 0.2, 0.1]
+    assert table["finished"].tolist() == [True, True, False]
+    best = OmegaConf.load(out / "best.yaml")
+    assert list(best) == ["a"]  # in both goals
+    assert (best.a.config.sae.k, best.a.overrides) == (16, [EVIL])
+    assert OmegaConf.to_container(best.a.config)["run_dir"] == "${hydra:runtime.output_dir}"
+    assert len(pd.read_csv(out / "concepts.csv")) == 12
+
+
+def test_pictures_are_inside_and_whole(out):
+    sources = [a["src"] for tag, a in Page((out / "compare.html").read_text()).tags if tag == "img"]
+    assert len(sources) == 5  # three of all runs, a gallery of each variant
+    for source in sources:
+        content = base64.b64decode(source.partition(",")[2])
+        Image.open(io.BytesIO(content)).verify()
+
+
+def test_the_last_line_says_what_was_found_and_where(tmp_path, write_picture, capsys):
+    runs = variants(tmp_path / "runs", write_picture)
+    main([str(runs), "--sort", "val/l0", "--by", "run"])
+    said = capsys.readouterr().out
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("2 of 3 runs finished, 2 variants; compare.csv, ")
+    assert last.endswith(str(runs / "compare"))
+    assert "unfinished: c <i>: missing latents.csv" in said
+    main([str(runs)])  # its own output is no run
+    assert "2 of 3 runs finished" in capsys.readouterr().out
+
+
+def test_one_run_is_enough(tmp_path, capsys):
+    main([str(write_run(tmp_path / "run"))])
+    assert {path.name for path in (tmp_path / "compare").iterdir()} == {
+        "compare.csv",
+        "compare.md",
+        "best.yaml",
+        "compare.html",
+    }
+
+
+def test_runs_that_all_failed_are_listed(tmp_path, capsys):
+    for name in "ab":
+        (write_run(tmp_path / name) / "metrics.csv").unlink()
+    main([str(tmp_path)])
+    said = capsys.readouterr().out
+    assert said.count("missing metrics.csv") == 2
+    assert "0 of 2 runs finished, 0 variants" in said
+    assert "2 of 2 runs did not finish" in (tmp_path / "compare" / "compare.html").read_text()
+
+
+def test_a_bad_word_ends_in_one_message(tmp_path):
+    write_run(tmp_path / "run")
+    for arguments, message in (
+        ([str(tmp_path / "nowhere")], "there is no folder"),
+        ([str(tmp_path), "--sort", "x"], "Write x:min or x:max"),
+        ([str(tmp_path), "--by", "x"], "group by another key, or by run"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            main(arguments)
+    assert not (tmp_path / "compare").exists()
+
+
+def test_a_picture_that_cannot_be_read_is_left_out(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nxx")
+    assert picture_uri(tmp_path / "a.png") == picture_uri(tmp_path / "b.png") == ""
