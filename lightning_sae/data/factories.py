@@ -13,13 +13,10 @@ def image_folder(
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
     split_seed: int = 0,
-    on_bad_image: Literal["raise", "skip"] = "raise",
-    store_dir: str | None = None,
     **activations: Any,
 ) -> ActivationDataModule:
     """The datamodule of `ImageFolders`; `activations` are the arguments of `ActivationDataModule`."""
-    images = ImageFolders(root, val_fraction, test_fraction, split_seed, on_bad_image, cache_dir=store_dir)
-    return ActivationDataModule(images, store_dir=store_dir, **activations)
+    return ActivationDataModule(ImageFolders(root, val_fraction, test_fraction, split_seed), **activations)
 
 
 def fashion_mnist(
