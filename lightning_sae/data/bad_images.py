@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 from torch import Tensor
 
-from lightning_sae.data.images import ImageSet
+from lightning_sae.data.images import ImageSet, listed
 
 
 class BadImageError(OSError):
@@ -120,9 +120,7 @@ def describe_bad_images(messages: Sequence[str], total: int) -> str:
         1 of 20 images cannot be read:
           a.png: truncated
     """
-    shown = "".join(f"\n  {message}" for message in messages[:10])
-    more = f"\n  ... and {len(messages) - 10} more" if len(messages) > 10 else ""
-    return f"{len(messages)} of {total} images cannot be read:{shown}{more}"
+    return f"{len(messages)} of {total} images cannot be read:{listed(messages)}"
 
 
 class GoodImages:

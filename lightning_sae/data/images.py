@@ -87,6 +87,19 @@ class LabelledImages:
         return len(self.targets)
 
 
+def listed(lines: Sequence[str]) -> str:
+    """The first ten, a line each, and how many more there are.
+
+    Example:
+        >>> print("lost:" + listed(["a.png", "b.png"]))
+        lost:
+          a.png
+          b.png
+    """
+    more = f"\n  ... and {len(lines) - 10} more" if len(lines) > 10 else ""
+    return "".join(f"\n  {line}" for line in lines[:10]) + more
+
+
 def digest(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of keys.
 

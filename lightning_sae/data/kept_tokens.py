@@ -2,18 +2,16 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-_GAMMA, _MIX_1, _MIX_2 = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+from lightning_sae.data.hashing import hash_numbers
 
 
 def kept_tokens(image_ids: Tensor, tokens: int, n_kept: int) -> Tensor:
     """Which tokens of each image are kept, `[m, n_kept]` int64, ascending, without replacement.
 
-    They are those with the smallest hashes of (image id, token) by SplitMix64 (Steele, Lea, Flood 2014,
-    doi 10.1145/2660193.2660195): uniform, and a function of the image id alone, whatever the batch, the
-    shard or the version of a random generator.
+    They are those with the smallest hashes of (image id, token): uniform, and a function of the image id
+    alone, whatever the batch, the shard or the version of a random generator.
 
     Args:
         image_ids: `[m]` int64 >= 0.
@@ -34,15 +32,8 @@ def kept_tokens(image_ids: Tensor, tokens: int, n_kept: int) -> Tensor:
             f"got {n_kept}; null keeps them all"
         )
     keys = image_ids.numpy()[:, None] * tokens + np.arange(tokens)
-    chosen = np.argsort(_hash(keys.astype(np.uint64)), axis=1, kind="stable")[:, :n_kept]
+    chosen = np.argsort(hash_numbers(keys), axis=1, kind="stable")[:, :n_kept]
     return torch.from_numpy(np.sort(chosen, axis=1))
-
-
-def _hash(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    z: NDArray[np.uint64] = (keys + np.uint64(1)) * _GAMMA  # modulo 2^64
-    z = (z ^ (z >> np.uint64(30))) * _MIX_1
-    z = (z ^ (z >> np.uint64(27))) * _MIX_2
-    return z ^ (z >> np.uint64(31))
 
 
 def keep_tokens(x: Tensor, image_ids: Tensor, n_kept: int | None) -> Tensor:

@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_sae.data.hashing import hash_numbers
 from lightning_sae.data.images import Split
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -33,7 +33,10 @@ def check_fractions(val_fraction: float, test_fraction: float) -> dict[Split, fl
 
 
 def stratified_split(
-    keys: Sequence[Any], labels: Sequence[int] | NDArray[Any], fractions: Mapping[Split, float], seed: int
+    keys: Sequence[str] | NDArray[np.int64],
+    labels: Sequence[int] | NDArray[np.int64],
+    fractions: Mapping[Split, float],
+    seed: int,
 ) -> dict[Split, NDArray[np.int64]]:
     """Deals the images of each class, ordered by a hash of seed and key, to `fractions`, the rest to `train`.
 
@@ -41,7 +44,7 @@ def stratified_split(
     class (-1) count as one more class.
 
     Args:
-        keys: what each image is known by, such as its path.
+        keys: what each image is known by: its path, or its row.
         labels: class of each.
         fractions: share of each class, by split.
         seed: another seed deals otherwise.
@@ -68,6 +71,8 @@ def stratified_split(
     return {name: np.sort(np.concatenate(part)).astype(np.int64) for name, part in parts.items()}
 
 
-def _hashes(keys: Sequence[Any], seed: int) -> NDArray[np.uint64]:
+def _hashes(keys: Sequence[str] | NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
+    if isinstance(keys, np.ndarray):
+        return hash_numbers(keys, seed)
     digests = (hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8] for key in keys)
     return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
