@@ -9,6 +9,7 @@ from lightning_sae.data.fashion import FashionMNIST
 from lightning_sae.data.folders import ImageFolders
 from lightning_sae.data.huggingface import HuggingFaceImages
 from lightning_sae.data.images import ImageSet, ImageSource, LabelledImages, Split
+from lightning_sae.data.kept_tokens import kept_tokens
 from lightning_sae.data.loader import EvalLoader, TrainLoader
 from lightning_sae.data.probe import Probe, choose_probe
 from lightning_sae.data.statistics import ActivationStatistics, Moments, merge_moments
@@ -41,6 +42,7 @@ __all__ = [
     "hook_folder",
     "huggingface",
     "image_folder",
+    "kept_tokens",
     "merge_moments",
     "store_folder",
     "table",

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,9 +69,12 @@ class HuggingFaceSplit(LabelledImages):
 
     def identity(self) -> dict[str, Any]:
         """Files, rows and classes, but not where they lie."""
-        content = hashlib.sha256(self.rows.tobytes() + self.targets.numpy().tobytes()).hexdigest()
-        own = {"classes": digest(self.class_names), "images": len(self), "rows": content}
+        own = {"classes": digest(self.class_names), "images": len(self), "rows": self._digest}
         return {"name": self.name, **self.part.known, **own}
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.rows.tobytes() + self.targets.numpy().tobytes()).hexdigest()
 
 
 def _content(picture: Any) -> tuple[bytes | None, str | None]:

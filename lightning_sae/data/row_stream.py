@@ -48,9 +48,13 @@ class RowStream:
         return {**self.__dict__, "_rows": iter(()), "_next": 0, "_stop": 0}
 
     def _open(self, row: int) -> None:
+        import fsspec.asyn
+
         file = int(np.searchsorted(self.starts, row, "right")) - 1
         self._next, self._stop = (int(start) for start in self.starts[file : file + 2])
-        self._process = os.getpid()
+        if self._process != os.getpid():
+            fsspec.asyn.reset_lock()  # connections and their locks do not outlive a fork
+            self._process = os.getpid()
         self._rows = (value[self.column] for value in rows_of_file(self.stream, file))
 
 
