@@ -194,8 +194,8 @@ class HuggingFaceImages:
             if given and len(given) != len(names):
                 raise ValueError(f"data.classes must name the {len(names)} of {label}, got {len(given)}")
             return columns[label].codes, class_names(None, given or [readable(name) for name in names])
-        seen = columns if own == train else self._part(train).columns
-        names = class_names(seen[label], given)
+        known = columns if given or own == train else self._part(train).columns
+        names = class_names(known[label], given)
         where = f"the {own} split of {self._opened.name}"
         return columns[label].indices(names, bool(given), where), names
 

@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,12 @@ class RowStream:
     def __getitem__(self, row: int) -> Any:
         if not self._next <= row < self._stop or self._process != os.getpid():
             self._open(row)  # also after a fork: two processes cannot read from one open file
-        while self._next <= row:
-            value = next(self._rows)
-            self._next += 1
-        return value
+        skipped, self._next = row - self._next, row + 1
+        for value in islice(self._rows, skipped, None):
+            return value
+        raise ValueError(
+            f"the data set ends before row {row}, which it had when it was indexed: was it changed?"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_rows": iter(()), "_next": 0, "_stop": 0}
