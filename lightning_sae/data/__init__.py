@@ -1,16 +1,20 @@
 """Images, the activation store, and the datamodule."""
 
+from lightning_sae.data.bad_images import BadImageError
 from lightning_sae.data.cache import cached_tensor
 from lightning_sae.data.capture import capture_store, hook_folder, store_folder
 from lightning_sae.data.datamodule import ActivationDataModule
-from lightning_sae.data.factories import fashion_mnist, image_folder, world
+from lightning_sae.data.factories import fashion_mnist, huggingface, image_folder, table, world
 from lightning_sae.data.fashion import FashionMNIST
 from lightning_sae.data.folders import ImageFolders
-from lightning_sae.data.images import BadImageError, ImageSet, ImageSource, LabelledImages, Split
+from lightning_sae.data.huggingface import HuggingFaceImages
+from lightning_sae.data.images import ImageSet, ImageSource, LabelledImages, Split
+from lightning_sae.data.kept_tokens import kept_tokens
 from lightning_sae.data.loader import EvalLoader, TrainLoader
 from lightning_sae.data.probe import Probe, choose_probe
 from lightning_sae.data.statistics import ActivationStatistics, Moments, merge_moments
 from lightning_sae.data.store import ActivationStore
+from lightning_sae.data.table import ImageTable
 from lightning_sae.data.world_images import WorldImages
 
 __all__ = [
@@ -20,9 +24,11 @@ __all__ = [
     "BadImageError",
     "EvalLoader",
     "FashionMNIST",
+    "HuggingFaceImages",
     "ImageFolders",
     "ImageSet",
     "ImageSource",
+    "ImageTable",
     "LabelledImages",
     "Moments",
     "Probe",
@@ -34,8 +40,11 @@ __all__ = [
     "choose_probe",
     "fashion_mnist",
     "hook_folder",
+    "huggingface",
     "image_folder",
+    "kept_tokens",
     "merge_moments",
     "store_folder",
+    "table",
     "world",
 ]

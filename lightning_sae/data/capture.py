@@ -1,7 +1,8 @@
 """Filling the store: images through CLIP, once per fingerprint."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,9 @@ from rich.text import Text
 from torch import Tensor
 
 from lightning_sae.clip import Clip, HookPoint, activations_at, capture
+from lightning_sae.data.bad_images import BadImages, describe_bad_images
 from lightning_sae.data.images import ImageSet, digest
+from lightning_sae.data.kept_tokens import keep_tokens
 from lightning_sae.data.pixels import load_pixels
 from lightning_sae.data.shards import ShardFolder, flatten
 from lightning_sae.data.statistics import ActivationStatistics, Moments
@@ -46,9 +49,10 @@ def store_folder(store_dir: str | Path | None, clip: Clip, images: ImageSet) -> 
     return root / f"{readable}-{digest([_clip_identity(clip), data])[:12]}"
 
 
-def hook_folder(folder: Path, hook_point: HookPoint) -> Path:
+def hook_folder(folder: Path, hook_point: HookPoint, tokens_per_image: int | None = None) -> Path:
     """Where the activations of a hook point lie inside a `store_folder`."""
-    return folder / f"{hook_point.module}-{hook_point.tokens}"
+    name = f"{hook_point.module}-{hook_point.tokens}"
+    return folder / (name if tokens_per_image is None else f"{name}-{tokens_per_image}")
 
 
 def capture_store(
@@ -61,6 +65,8 @@ def capture_store(
     batch_size: int = 256,
     shard_images: int = 1024,
     num_workers: int | None = None,
+    tokens_per_image: int | None = None,
+    max_bad_images: float = 0,
 ) -> Path:
     """Stores the final embeddings and targets of all images, and their activations at some hook points.
 
@@ -77,13 +83,16 @@ def capture_store(
         batch_size: images per forward pass.
         shard_images: images per file; a multiple of `batch_size` is fastest.
         num_workers: processes that decode images; `None` chooses (`default_workers`).
+        tokens_per_image: how many tokens of each image are kept (`kept_tokens`); `None` keeps all.
+        max_bad_images: images that may be bad, a count, or a share below 1. They have no rows in the store,
+            and are listed in its manifest.
 
     Returns:
         The folder, with `images` and one sub-folder per hook point.
 
     Raises:
         ValueError: other settings in that folder; activations that are not finite or all equal.
-        BadImageError: images that cannot be decoded, all of them named.
+        BadImageError: more images than `max_bad_images` cannot be decoded.
         OSError: the disk is full.
     """
     if dtype not in DTYPES:
@@ -92,10 +101,11 @@ def capture_store(
     folder.mkdir(parents=True, exist_ok=True)
     base = {"format": FORMAT, "clip": _clip_identity(clip), "data": images.identity()}
     own = ShardFolder(folder / "images", flatten(base), len(images), shard_images)
+    kept = {} if tokens_per_image is None else {"tokens_per_image": tokens_per_image}
     hooked = {
         hook: ShardFolder(
-            hook_folder(folder, hook),
-            flatten({**base, "hook_point": hook.module, "tokens": hook.tokens, "dtype": dtype}),
+            hook_folder(folder, hook, tokens_per_image),
+            flatten({**base, "hook_point": hook.module, "tokens": hook.tokens, "dtype": dtype, **kept}),
             len(images),
             shard_images,
         )
@@ -104,7 +114,10 @@ def capture_store(
     with FileLock(folder / ".lock"):
         missing = {store.folder: store.missing() for store in (own, *hooked.values())}
         if any(missing.values()):
-            _Capture(images, clip, own, hooked, missing, DTYPES[dtype]).run(batch_size, num_workers)
+            bad = BadImages(images, max_bad_images, own.bad_images())
+            capturing = _Capture(images, clip, own, hooked, missing, DTYPES[dtype], tokens_per_image, bad)
+            capturing.run(batch_size, num_workers)
+        _check_bad_images(images, max_bad_images, own, hooked)
         _finish(own, hooked)
     return folder
 
@@ -115,6 +128,30 @@ def _finish(own: ShardFolder, hooked: dict[HookPoint, ShardFolder]) -> None:
     for hook, store in hooked.items():
         if not store.complete:
             store.finish(_statistics(hook, store.moments()))
+
+
+def _check_bad_images(
+    images: ImageSet, limit: float, own: ShardFolder, hooked: dict[HookPoint, ShardFolder]
+) -> None:
+    """Refuses too many; warns of the others; all parts of the store must lack the same."""
+    found = BadImages(images, limit, own.bad_images()).found
+    for store in hooked.values():
+        check_same_images(own.folder, found, store.folder, store.bad_images())
+    if found:
+        warnings.warn(f"left out: {describe_bad_images([*found.values()], len(images))}", stacklevel=3)
+
+
+def check_same_images(folder: Path, bad: Iterable[int], other: Path, bad_there: Iterable[int]) -> None:
+    """Rows of two parts of a store are of the same images.
+
+    Raises:
+        ValueError: other images were bad when the other part was captured.
+    """
+    if changed := sorted({*bad} ^ {*bad_there}):
+        raise ValueError(
+            f"{len(changed)} images could be decoded for only one of {folder} and {other}, the first is "
+            f"image {changed[0]}: delete both folders and capture again with one version of Pillow"
+        )
 
 
 def _statistics(hook: HookPoint, moments: Moments) -> ActivationStatistics:
@@ -137,77 +174,85 @@ class _Capture:
         hooked: dict[HookPoint, ShardFolder],
         missing: dict[Path, list[int]],
         dtype: torch.dtype,
+        tokens_per_image: int | None,
+        bad: BadImages,
     ) -> None:
         self.images, self.clip, self.own, self.missing, self.dtype = images, clip, own, missing, dtype
+        self.tokens_per_image, self.bad = tokens_per_image, bad
         self.hooked = {hook: store for hook, store in hooked.items() if missing[store.folder]}
 
     def run(self, batch_size: int, num_workers: int | None) -> None:
         """Fills every missing shard; while one is written, the model is at work on the next."""
         writing: Future[None] | None = None
         with ThreadPoolExecutor(1) as writer:
-            for shard, parts in self._shards(batch_size, num_workers):
+            for shard, parts, bad in self._shards(batch_size, num_workers):
                 if writing:
                     writing.result()  # no more than one shard waits to be written
-                writing = writer.submit(self._write, shard, parts)
+                writing = writer.submit(self._write, shard, parts, bad)
         if writing:
             writing.result()
 
     def _shards(
         self, batch_size: int, num_workers: int | None
-    ) -> Iterator[tuple[int, list[dict[HookPoint | None, Tensor]]]]:
-        """The batches of each; none crosses shards, so that a resumed store has the same bytes."""
+    ) -> Iterator[tuple[int, list[dict[HookPoint | None, Tensor]], dict[int, str]]]:
+        """The batches of each and its bad images; none crosses shards: a resumed store has the same bytes."""
         shards = sorted({shard for shards in self.missing.values() for shard in shards})
         batches = [
             (shard, list(ids[start : start + batch_size]))
             for shard, ids in ((shard, self.own.images(shard)) for shard in shards)
             for start in range(0, len(ids), batch_size)
         ]
-        parts = []
+        parts, bad = [], dict[int, str]()
         title, total = f"capturing {self.images.identity()['name']}", sum(len(ids) for _, ids in batches)
         decoded = load_pixels(self.images, self.clip, [ids for _, ids in batches], num_workers)
         with _progress(title, total) as advance:
-            for (shard, ids), pixels in zip(batches, decoded, strict=True):
-                parts.append(self._forward(shard, pixels, ids))
+            for (shard, ids), (pixels, faults) in zip(batches, decoded, strict=True):
+                bad |= self.bad.add(ids, faults)
+                good = torch.tensor([not fault for fault in faults])
+                parts.append(self._forward(shard, pixels, torch.tensor(ids), good))
                 advance(len(ids))
                 if ids[-1] + 1 == self.own.images(shard).stop:
-                    yield shard, parts
-                    parts = []
+                    yield shard, parts, bad
+                    parts, bad = [], {}
 
     @torch.inference_mode()
-    def _forward(self, shard: int, pixels: Tensor, ids: list[int]) -> dict[HookPoint | None, Tensor]:
+    def _forward(
+        self, shard: int, pixels: Tensor, ids: Tensor, good: Tensor
+    ) -> dict[HookPoint | None, Tensor]:
+        """What is stored of the good images; bad ones go through CLIP as zeros: batches keep their size."""
         hook_points, parts = list(self.hooked), dict[HookPoint | None, Tensor]()
         pixels = pixels.to(self.clip.device, non_blocking=True)
         if shard in self.missing[self.own.folder]:
             with capture(self.clip, hook_points) as seen:
-                parts[None] = self.clip.encode_image(pixels).float().cpu()
+                parts[None] = self.clip.encode_image(pixels).float().cpu()[good]
         else:
             seen = activations_at(self.clip, hook_points, pixels)
         for hook in hook_points:
-            parts[hook] = self._checked(seen[hook].to(self.dtype).cpu(), hook, ids)
+            x = keep_tokens(seen[hook], ids, self.tokens_per_image).to(self.dtype).cpu()[good]
+            parts[hook] = self._checked(x, hook, ids[good])
         return parts
 
-    def _checked(self, x: Tensor, hook: HookPoint, ids: list[int]) -> Tensor:
+    def _checked(self, x: Tensor, hook: HookPoint, ids: Tensor) -> Tensor:
         bad = (~x.isfinite()).flatten(1).any(1)
         if bad.any():
             raise ValueError(
                 f"{int(bad.sum())} of {len(ids)} images have NaN or infinite activations at {hook} as "
-                f"{self.dtype}, the first is image {ids[int(bad.nonzero()[0])]}: use data.dtype=float32 and "
+                f"{self.dtype}, the first is image {int(ids[bad][0])}: use data.dtype=float32 and "
                 "clip.precision=fp32, or check the checkpoint's weights"
             )
         return x
 
-    def _write(self, shard: int, parts: list[dict[HookPoint | None, Tensor]]) -> None:
+    def _write(self, shard: int, parts: list[dict[HookPoint | None, Tensor]], bad: dict[int, str]) -> None:
         if shard in self.missing[self.own.folder]:
-            ids = self.own.images(shard)
+            ids = [image for image in self.own.images(shard) if image not in bad]
             embeddings = torch.cat([part[None] for part in parts])
-            targets = self.images.targets[ids.start : ids.stop].clone()
-            self.own.write(shard, {"embeddings": embeddings, "targets": targets})
+            self.own.write(shard, {"embeddings": embeddings, "targets": self.images.targets[ids]}, bad)
         for hook, store in self.hooked.items():
             if shard in self.missing[store.folder]:
                 x = torch.cat([part[hook] for part in parts])
                 moments = Moments.of(x.flatten(0, 1))
                 spread = torch.tensor(moments.spread, dtype=torch.float64)
-                store.write(shard, {"x": x, "mean": moments.mean, "spread": spread})
+                store.write(shard, {"x": x, "mean": moments.mean, "spread": spread}, bad)
 
 
 class _Speed(ProgressColumn):

@@ -12,12 +12,13 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from lightning_sae.clip import Clip, HookPoint, HookShape, Tail, Tokens, inspect_hook_point, make_tail
-from lightning_sae.data.capture import capture_store, hook_folder, store_folder
+from lightning_sae.data.bad_images import GoodImages
+from lightning_sae.data.capture import capture_store, check_same_images, hook_folder, store_folder
 from lightning_sae.data.images import ImageSet, ImageSource, Split
 from lightning_sae.data.loader import EvalLoader, TrainLoader
 from lightning_sae.data.probe import Probe, choose_probe, load_probe, save_probe
 from lightning_sae.data.prompts import class_prompts, embed_prompts
-from lightning_sae.data.shards import flatten, read_tensor
+from lightning_sae.data.shards import MANIFEST, bad_images_of, flatten, read_manifest, read_tensor
 from lightning_sae.data.statistics import ActivationStatistics
 from lightning_sae.data.store import ActivationStore
 
@@ -53,6 +54,10 @@ class ActivationDataModule(LightningDataModule):
         capture_batch_size: images per pass of CLIP.
         num_workers: processes that decode images during capture; `None` is one per core that the
             model leaves, at most 8.
+        tokens_per_image: random tokens that are kept of each image of `train` (`kept_tokens`); `None` keeps
+            all. `val`, `test` and the probe keep all: validation and attribution look at whole images.
+        max_bad_images: images of a split that may be left out because they cannot be decoded, a count, or a
+            share below 1; more than that stop the capture.
         n_probe: images of `val` on which the later part of CLIP is run.
         seed: of shuffling and of the choice of the probe.
 
@@ -95,6 +100,8 @@ class ActivationDataModule(LightningDataModule):
         eval_batch_size: int = 1024,
         capture_batch_size: int = 256,
         num_workers: int | None = None,
+        tokens_per_image: int | None = None,
+        max_bad_images: float = 0,
         n_probe: int = 512,
         seed: int = 0,
     ) -> None:
@@ -106,7 +113,7 @@ class ActivationDataModule(LightningDataModule):
         self.clip, self.judge = clip, judge or clip
         self.hook = HookPoint(hook_point, tokens)
         self._also = [HookPoint(module, tokens) for module in also_capture]
-        self._source, self._splits = images, dict[Split, ImageSet]()
+        self._source, self._splits, self._good = images, dict[Split, ImageSet](), dict[Split, ImageSet]()
         self.prompts = class_prompts(self.class_names, templates, prompts_file)
         self.store_dir, self.dtype, self.shard_images = store_dir, dtype, shard_images
         self.memory_limit_gb = memory_limit_gb
@@ -116,6 +123,7 @@ class ActivationDataModule(LightningDataModule):
             capture_batch_size,
         )
         self.num_workers, self.n_probe, self.seed = num_workers, n_probe, seed
+        self.tokens_per_image, self.max_bad_images = tokens_per_image, max_bad_images
 
     @cached_property
     def judge_independent(self) -> bool:
@@ -135,18 +143,23 @@ class ActivationDataModule(LightningDataModule):
     @property
     def class_names(self) -> list[str]:
         """Names of the classes."""
-        return self.images("val").class_names
+        return self._all_images("val").class_names
 
     def images(self, split: Split) -> ImageSet:
-        """The images of a split; image ids index them."""
-        if split not in self._splits:
-            self._splits[split] = self._source.split(split)
-        return self._splits[split]
+        """The images of a split, once captured without its bad ones; image ids index them."""
+        if split not in self._good:
+            everything = self._all_images(split)
+            folder = store_folder(self.store_dir, self.clip, everything) / "images"
+            if not (folder / MANIFEST).exists():
+                return everything
+            bad = [*bad_images_of(read_manifest(folder))]
+            self._good[split] = GoodImages(everything, bad) if bad else everything
+        return self._good[split]
 
     @property
     def judge_folder(self) -> Path:
         """Where the judge's view of `val` lies, and what is computed from it once and for all runs."""
-        return store_folder(self.store_dir, self.judge, self.images("val"))
+        return store_folder(self.store_dir, self.judge, self._all_images("val"))
 
     def prepare_data(self) -> None:
         """Captures what the store lacks of `train` and `val`, the judge's view of `val`, and the probe."""
@@ -173,13 +186,15 @@ class ActivationDataModule(LightningDataModule):
         self.clip.to(self._device)
         self.judge.to(self._device)
         self.store = self._open("train")
-        if self.store.layout[1:] != self.shape:
+        expected = (self.tokens_per_image or self.shape.tokens, self.shape.d_in)
+        if self.store.layout[1:] != expected:
             raise ValueError(
                 f"the store {self.store.folder} holds {self.store.layout}, {self.hook} gives {self.shape}"
             )
         self.statistics = self.store.statistics
         self.tail = make_tail(self.clip, self.hook)
         self.class_embeddings = embed_prompts(self.clip, self.prompts).float().to(self._device)
+        self._check_judge()
         self.judge_embeddings = read_tensor(self.judge_folder / "images", "embeddings").to(self._device)
         self.probe = load_probe(self._probe_path).to(self._device)
 
@@ -246,14 +261,32 @@ class ActivationDataModule(LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
+    def _all_images(self, split: Split) -> ImageSet:
+        if split not in self._splits:
+            self._splits[split] = self._source.split(split)
+        return self._splits[split]
+
+    def _folder(self, split: Split) -> Path:
+        return store_folder(self.store_dir, self.clip, self._all_images(split))
+
+    def _hook_folder(self, split: Split) -> Path:
+        return hook_folder(self._folder(split), self.hook, self._tokens_per_image(split))
+
+    def _tokens_per_image(self, split: Split) -> int | None:
+        return self.tokens_per_image if split == "train" else None
+
+    def _check_judge(self) -> None:
+        folders = self._folder("val") / "images", self.judge_folder / "images"
+        bad, bad_there = (bad_images_of(read_manifest(folder)) for folder in folders)
+        check_same_images(folders[0], bad, folders[1], bad_there)
+
     @property
     def _probe_path(self) -> Path:
-        folder = hook_folder(store_folder(self.store_dir, self.clip, self.images("val")), self.hook)
-        return folder / f"probe-{self.n_probe}-{self.seed}.safetensors"
+        return self._hook_folder("val") / f"probe-{self.n_probe}-{self.seed}.safetensors"
 
     def _capture(self, clip: Clip, split: Split, hook_points: Sequence[HookPoint]) -> Path:
         return capture_store(
-            self.images(split),
+            self._all_images(split),
             clip.to(self._device),
             hook_points,
             store_dir=self.store_dir,
@@ -261,6 +294,8 @@ class ActivationDataModule(LightningDataModule):
             batch_size=self.capture_batch_size,
             shard_images=self.shard_images,
             num_workers=self.num_workers,
+            tokens_per_image=self._tokens_per_image(split),
+            max_bad_images=self.max_bad_images,
         )
 
     def _prepare_probe(self) -> None:
@@ -270,15 +305,13 @@ class ActivationDataModule(LightningDataModule):
             save_probe(self._probe_path, images, self.clip, self.hook, ids, self.capture_batch_size)
 
     def _open(self, split: Split) -> ActivationStore:
-        folder = hook_folder(store_folder(self.store_dir, self.clip, self.images(split)), self.hook)
-        return ActivationStore(folder, self.memory_limit_gb, self._device)
+        return ActivationStore(self._hook_folder(split), self.memory_limit_gb, self._device)
 
     def _targets(self, split: Split) -> Tensor:
         return self.images(split).targets
 
     def _eval_loader(self, split: Split) -> EvalLoader:
-        folder = store_folder(self.store_dir, self.clip, self.images(split))
-        embeddings = read_tensor(folder / "images", "embeddings")
+        embeddings = read_tensor(self._folder(split) / "images", "embeddings")
         return EvalLoader(
             self._open(split), self._targets(split), embeddings, self.eval_batch_size, *self._rank
         )

@@ -1,10 +1,14 @@
 """One function per data set: the keys a user sets under `data.` in the configuration."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from lightning_sae.data.columns import Names
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.fashion import FashionMNIST
 from lightning_sae.data.folders import ImageFolders
+from lightning_sae.data.huggingface import HuggingFaceImages
+from lightning_sae.data.table import ImageTable
 from lightning_sae.data.world_images import WorldImages
 
 
@@ -13,12 +17,63 @@ def image_folder(
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
     split_seed: int = 0,
-    on_bad_image: Literal["raise", "skip"] = "raise",
-    store_dir: str | None = None,
     **activations: Any,
 ) -> ActivationDataModule:
     """The datamodule of `ImageFolders`; `activations` are the arguments of `ActivationDataModule`."""
-    images = ImageFolders(root, val_fraction, test_fraction, split_seed, on_bad_image, cache_dir=store_dir)
+    return ActivationDataModule(ImageFolders(root, val_fraction, test_fraction, split_seed), **activations)
+
+
+def table(
+    path: str,
+    root: str | None = None,
+    image: str = "image",
+    label: str | None = "label",
+    split: str | None = "split",
+    groups: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
+    split_names: Mapping[str, Any] | None = None,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    split_seed: int = 0,
+    **activations: Any,
+) -> ActivationDataModule:
+    """The datamodule of `ImageTable`; `activations` are the arguments of `ActivationDataModule`."""
+    names = Names(image, label, groups, classes)
+    held_out = (val_fraction, test_fraction, split_seed)
+    return ActivationDataModule(ImageTable(path, root, names, split, split_names, *held_out), **activations)
+
+
+def huggingface(
+    path: str | Mapping[str, Any],
+    config: str | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
+    image: str = "image",
+    label: str | None = "label",
+    groups: Sequence[str] = (),
+    caption: str | None = None,
+    classes: Sequence[str] | None = None,
+    split_names: Mapping[str, Any] | None = None,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    split_seed: int = 0,
+    store_dir: str | None = None,
+    **activations: Any,
+) -> ActivationDataModule:
+    """The datamodule of `HuggingFaceImages`; `activations` are the arguments of `ActivationDataModule`."""
+    images = HuggingFaceImages(
+        path,
+        Names(image, label, groups, classes),
+        caption,
+        config,
+        revision,
+        streaming,
+        split_names,
+        val_fraction,
+        test_fraction,
+        split_seed,
+        cache_dir=store_dir,
+    )
     return ActivationDataModule(images, store_dir=store_dir, **activations)
 
 

@@ -2,12 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from PIL import Image
-from rich.progress import track
 from torch import Tensor
 
 Split = Literal["train", "val", "test"]
@@ -61,59 +59,45 @@ class ImageSource(Protocol):
         ...
 
 
+Factors = Mapping[str, tuple[list[str], Tensor]]
+
+
 class LabelledImages:
-    """Classes and targets, and no further known truth: the common part of an `ImageSet`."""
+    """Classes, targets and whatever else is known: the common part of an `ImageSet`.
 
-    def __init__(self, class_names: list[str], targets: Tensor) -> None:
-        self.class_names = class_names
-        self.targets = targets
+    Args:
+        class_names: names of the classes.
+        targets: `[n]` int64, class of each image, -1 where unknown.
+        factors: factor -> (its values, `[n]` int64 index into them, -1 for none).
+        captions: labels worth trying beside the names of the classes.
+    """
 
-    @property
-    def vocabulary(self) -> list[str]:
-        """The class names."""
-        return self.class_names
-
-    @property
-    def factors(self) -> dict[str, tuple[list[str], Tensor]]:
-        """Nothing but the classes is known."""
-        return {}
+    def __init__(
+        self,
+        class_names: list[str],
+        targets: Tensor,
+        factors: Factors | None = None,
+        captions: Sequence[str] = (),
+    ) -> None:
+        self.class_names, self.targets = class_names, targets
+        self.factors: Factors = factors or {}
+        self.vocabulary = list(dict.fromkeys([*class_names, *captions]))
 
     def __len__(self) -> int:
         return len(self.targets)
 
 
-class BadImageError(OSError):
-    """An image file that cannot be decoded; the message starts with its path."""
-
-
-def find_bad_images(images: ImageSet) -> dict[int, str]:
-    """Decodes every image once; id -> message of those that fail."""
-
-    def fault(index: int) -> str | None:
-        try:
-            images[index]
-        except BadImageError as error:
-            return str(error)
-        return None
-
-    with ThreadPoolExecutor() as pool:
-        faults = list(
-            track(pool.map(fault, range(len(images))), "checking images", total=len(images), transient=True)
-        )
-    return {index: message for index, message in enumerate(faults) if message is not None}
-
-
-def describe_bad_images(messages: list[str], total: int) -> str:
-    """Counts the bad images and names the first ten.
+def listed(lines: Sequence[str]) -> str:
+    """The first ten, a line each, and how many more there are.
 
     Example:
-        >>> print(describe_bad_images(["a.png: truncated"], 20))
-        1 of 20 images cannot be read:
-          a.png: truncated
+        >>> print("lost:" + listed(["a.png", "b.png"]))
+        lost:
+          a.png
+          b.png
     """
-    shown = "".join(f"\n  {message}" for message in messages[:10])
-    more = f"\n  ... and {len(messages) - 10} more" if len(messages) > 10 else ""
-    return f"{len(messages)} of {total} images cannot be read:{shown}{more}"
+    more = f"\n  ... and {len(lines) - 10} more" if len(lines) > 10 else ""
+    return "".join(f"\n  {line}" for line in lines[:10]) + more
 
 
 def digest(value: Any) -> str:

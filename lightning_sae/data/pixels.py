@@ -2,53 +2,58 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_sae.clip import Clip
-from lightning_sae.data.images import BadImageError, ImageSet, describe_bad_images, find_bad_images
+from lightning_sae.data.bad_images import BadImageError
+from lightning_sae.data.images import ImageSet
 
 MOST_WORKERS = 8
 PREFETCH = 2  # batches that each worker has ready
 SHARED_MEMORY = Path("/dev/shm")
 
 
+class Decoded(NamedTuple):
+    """Some images as CLIP takes them.
+
+    Attributes:
+        pixels: `[m, 3, H, W]` float32; zeros for a bad image.
+        faults: `m` texts, why an image is bad, "" for a good one.
+    """
+
+    pixels: Tensor
+    faults: list[str]
+
+
 def load_pixels(
     images: ImageSet, clip: Clip, batches: Sequence[list[int]], num_workers: int | None = None
-) -> Iterator[Tensor]:
-    """Pixels `[len(ids), 3, H, W]` of each batch of image ids, in order, pinned where `clip` is on a GPU.
+) -> Iterator[Decoded]:
+    """Pixels of each batch of image ids, in order, pinned where `clip` is on a GPU.
 
     Args:
         images: where they come from.
         clip: whose preprocessing they get.
         batches: ids of the images of each batch.
         num_workers: processes that decode; `None` is `default_workers`, 0 decodes here.
-
-    Raises:
-        BadImageError: images that cannot be decoded, all of them counted.
     """
     if num_workers is None:
         num_workers = default_workers(clip, batches)
-    try:
-        yield from DataLoader(
-            _Pixels(images, clip.preprocess),
-            batch_sampler=batches,
-            num_workers=num_workers,
-            prefetch_factor=PREFETCH if num_workers else None,
-            pin_memory=clip.device.type == "cuda",
-            generator=torch.Generator(),  # the global one decides the weights of the autoencoder
-        )
-    except BadImageError as first:
-        messages = list(find_bad_images(images).values()) or [str(first)]
-        raise BadImageError(
-            f"{describe_bad_images(messages, len(images))}\n"
-            "Repair or remove them, or leave them out with data.on_bad_image=skip"
-        ) from first
+    loader = DataLoader(
+        _Pixels(images, clip),
+        batch_sampler=batches,
+        num_workers=num_workers,
+        prefetch_factor=PREFETCH if num_workers else None,
+        pin_memory=clip.device.type == "cuda",
+        generator=torch.Generator(),  # the global one decides the weights of the autoencoder
+    )
+    for pixels, faults in loader:
+        yield Decoded(pixels, list(faults))
 
 
 def default_workers(clip: Clip, batches: Sequence[list[int]]) -> int:
@@ -64,11 +69,14 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Pixels(Dataset[Tensor]):
-    """Preprocessed images."""
+class _Pixels(Dataset[tuple[Tensor, str]]):
+    """Preprocessed images, each with its fault."""
 
-    def __init__(self, images: ImageSet, preprocess: Callable[[Image.Image], Tensor]) -> None:
-        self.images, self.preprocess = images, preprocess
+    def __init__(self, images: ImageSet, clip: Clip) -> None:
+        self.images, self.preprocess, self.shape = images, clip.preprocess, (3, *clip.image_size)
 
-    def __getitem__(self, index: int) -> Tensor:
-        return self.preprocess(self.images[index])
+    def __getitem__(self, index: int) -> tuple[Tensor, str]:
+        try:
+            return self.preprocess(self.images[index]), ""
+        except BadImageError as error:
+            return torch.zeros(self.shape), str(error)

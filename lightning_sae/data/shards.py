@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -33,7 +34,7 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardFolder:
-    """Shards of `shard_images` images each; tensors in them have one row per image.
+    """Shards of `shard_images` images each; tensors in them have one row per image that is not bad.
 
     Attributes:
         folder: where they lie.
@@ -81,10 +82,11 @@ class ShardFolder:
         """File of a shard."""
         return self.folder / f"{shard:06d}.safetensors"
 
-    def write(self, shard: int, tensors: Mapping[str, Tensor]) -> None:
-        """Writes one shard whole or not at all."""
+    def write(self, shard: int, tensors: Mapping[str, Tensor], bad: Mapping[int, str] | None = None) -> None:
+        """Writes one shard whole or not at all; `bad` images, id -> message, have no rows in it."""
         # one key only: safetensors does not keep the order of several, and equal shards are to be equal bytes
-        metadata = {"shard": json.dumps(self._label(shard), sort_keys=True)}
+        label = self._label(shard) | ({"bad_images": dict(bad)} if bad else {})
+        metadata = {"shard": json.dumps(label, sort_keys=True)}
         write_atomic(self.path(shard), save(dict(tensors), metadata))
 
     def finish(self, statistics: ActivationStatistics | None = None) -> None:
@@ -93,6 +95,7 @@ class ShardFolder:
         manifest = {
             "fingerprint": dict(self.fingerprint),
             "n_images": self.n_images,
+            "bad_images": self.bad_images(),
             "tensors": {
                 name: [entry["dtype"], entry["shape"][1:]]
                 for name, entry in read_header(self.path(0)).tensors.items()
@@ -105,6 +108,16 @@ class ShardFolder:
             if path.name not in {entry["file"] for entry in entries}:
                 path.unlink()  # of a half-written store with another shard size
         write_atomic(self.folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+
+    def bad_images(self) -> dict[int, str]:
+        """Images without rows in the shards that are there, id -> message."""
+        if self.complete:
+            return bad_images_of(read_manifest(self.folder))
+        found: dict[int, str] = {}
+        for path in filter(Path.exists, map(self.path, range(self.n_shards))):
+            label = json.loads(read_header(path).metadata["shard"])
+            found |= {int(image): message for image, message in label.get("bad_images", {}).items()}
+        return found
 
     def moments(self) -> Moments:
         """Moments of all rows, merged from those in the shards (`mean`, `spread` beside `x`)."""
@@ -131,6 +144,7 @@ class ShardFolder:
             return False
         header = read_header(path)
         label = json.loads(header.metadata["shard"])
+        label.pop("bad_images", None)
         self._check(label["fingerprint"])
         return label == self._label(shard) and header.end == path.stat().st_size
 
@@ -184,6 +198,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def bad_images_of(manifest: Mapping[str, Any]) -> dict[int, str]:
+    """Images that the store has no rows of, id -> message, ascending."""
+    return {int(image): message for image, message in manifest.get("bad_images", {}).items()}
+
+
+def shard_rows(manifest: Mapping[str, Any]) -> list[range]:
+    """Rows of each shard, one per image that is not bad, counted through the whole store.
+
+    Example:
+        >>> shard_rows({"bad_images": {"0": "", "1": ""}, "shards": [{"images": [0, 4]}, {"images": [4, 8]}]})
+        [range(0, 2), range(2, 6)]
+    """
+    bad = sorted(bad_images_of(manifest))
+    bounds = (entry["images"] for entry in manifest["shards"])
+    return [range(start - bisect_left(bad, start), stop - bisect_left(bad, stop)) for start, stop in bounds]
+
+
 def read_header(path: Path) -> Header:
     """Reads the head of a safetensors file.
 
@@ -203,7 +234,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_tensor(folder: Path, name: str) -> Tensor:
-    """One tensor of all shards `[n_images, ...]`, in memory, its bytes checked against the manifest.
+    """One tensor of all shards `[n_rows, ...]`, in memory, its bytes checked against the manifest.
 
     Raises:
         ValueError: a shard's bytes are not those that were written; names the file.
@@ -211,13 +242,14 @@ def read_tensor(folder: Path, name: str) -> Tensor:
     manifest = read_manifest(folder)
     _raise_if_damaged(folder, manifest)
     kind, shape = manifest["tensors"][name]
-    whole = torch.empty(manifest["n_images"], *shape, dtype=_torch_dtype(kind))
-    for entry in manifest["shards"]:
+    ranges = shard_rows(manifest)
+    whole = torch.empty(ranges[-1].stop, *shape, dtype=_torch_dtype(kind))
+    for entry, rows in zip(manifest["shards"], ranges, strict=True):
         path = folder / entry["file"]
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
                 raise ValueError(f"the shard {path} is damaged (checksum): delete it and capture again")
-        whole[slice(*entry["images"])] = load_file(path)[name]
+        whole[rows.start : rows.stop] = load_file(path)[name]
     return whole
 
 
@@ -231,6 +263,8 @@ def map_tensor(folder: Path, name: str) -> list[Tensor]:
 def _map(path: Path, name: str) -> Tensor:
     header = read_header(path)
     entry = header.tensors[name]
+    if 0 in entry["shape"]:  # all images of the shard are bad, and an empty file part cannot be mapped
+        return torch.empty(entry["shape"], dtype=_torch_dtype(entry["dtype"]))
     offset = header.start + entry["data_offsets"][0]
     # copy-on-write: torch wants writable memory, and the file stays as it is
     array = np.memmap(path, NUMPY_DTYPES[entry["dtype"]], "c", offset, tuple(entry["shape"]))

@@ -39,12 +39,12 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor) -> "Moments":
-        """Moments of the rows of `x [n, d]`, n >= 1."""
+        """Moments of the rows of `x [n, d]`."""
         return reduce(merge_moments, (cls._of_chunk(chunk.double()) for chunk in torch.split(x, CHUNK)))
 
     @classmethod
     def _of_chunk(cls, x: Tensor) -> "Moments":
-        mean = x.mean(0)
+        mean = x.sum(0) / max(len(x), 1)  # a shard may have no rows: all of its images are bad
         return cls(len(x), mean, float((x - mean).square().sum()))
 
     def statistics(self) -> ActivationStatistics:
@@ -66,7 +66,7 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
         >>> merge_moments(Moments.of(torch.tensor([[1.0]])), Moments.of(torch.tensor([[3.0]]))).spread
         2.0
     """
-    n = a.n + b.n
+    n = max(a.n + b.n, 1)
     delta = b.mean - a.mean
     spread = a.spread + b.spread + float(delta.square().sum()) * a.n * b.n / n
-    return Moments(n, a.mean + delta * (b.n / n), spread)
+    return Moments(a.n + b.n, a.mean + delta * (b.n / n), spread)

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.data.shards import map_tensor, read_manifest, read_tensor
+from lightning_sae.data.shards import map_tensor, read_manifest, read_tensor, shard_rows
 from lightning_sae.data.statistics import ActivationStatistics
 
 
 class Layout(NamedTuple):
-    """Shape of a store: images, tokens per image, width."""
+    """Shape of a store: images that it has rows of, tokens per image, width."""
 
     n_images: int
     tokens: int
@@ -44,7 +44,8 @@ class ActivationStore:
         self.folder = Path(folder)
         manifest = read_manifest(self.folder)
         kind, (tokens, d_in) = manifest["tensors"]["x"]
-        self.layout = Layout(manifest["n_images"], tokens, d_in)
+        rows = shard_rows(manifest)
+        self.layout = Layout(rows[-1].stop, tokens, d_in)
         statistics = manifest["statistics"]
         mean = torch.tensor(statistics["mean"], dtype=torch.float32)
         self.statistics = ActivationStatistics(mean, statistics["scale"], statistics["n_tokens"])
@@ -55,7 +56,7 @@ class ActivationStore:
             x = read_tensor(self.folder, "x").flatten(0, 1)
             self.x = x.to(device) if _has_room(torch.device(device), size) else x
         else:
-            firsts = [entry["images"][0] * tokens for entry in manifest["shards"]]
+            firsts = [images.start * tokens for images in rows]
             shards = [shard.flatten(0, 1) for shard in map_tensor(self.folder, "x")]
             self._shards = list(zip(firsts, shards, strict=True))
 

@@ -1,6 +1,8 @@
 """A tiny random CLIP and tiny pictures."""
 
+import io
 import json
+import tarfile
 import warnings
 from typing import Any
 
@@ -64,3 +66,48 @@ def noise() -> Noise:
 @pytest.fixture(scope="session")
 def make_noise() -> type[Noise]:
     return Noise
+
+
+class Animals:
+    """24 pictures of two classes in three splits: path, bytes, class, split and a group of each, by path."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        for split, n in {"train": 12, "val": 7, "test": 5}.items():
+            for i in range(n):
+                name = "dog" if i < n // 2 else "house_cat"
+                number = len(self.rows)
+                row = {"image": f"{split}/{name}/{i:02d}.png", "label": name, "split": split}
+                place = ("land", "water", "")[number % 3]
+                self.rows.append({**row, "place": place, "bytes": self.picture(number)})
+
+    def picture(self, number: int) -> bytes:
+        pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def of(self, split: str) -> list[dict[str, Any]]:
+        return [row for row in self.rows if row["split"] == split]
+
+    def write_folder(self, root) -> None:
+        for row in self.rows:
+            path = root / row["image"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(row["bytes"])
+
+    def write_tar(self, path, rows) -> None:
+        """As webdataset lays it out: parts of one key, told apart by their extensions."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, "w") as tar:
+            for row in rows:
+                label = str(int(row["label"] == "house_cat")).encode()
+                for extension, content in {"png": row["bytes"], "cls": label, "txt": b"a pet"}.items():
+                    member = tarfile.TarInfo(row["image"].replace("/", "-").replace("png", extension))
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture(scope="session")
+def animals() -> Animals:
+    return Animals()

@@ -1,5 +1,4 @@
 import gzip
-import json
 import struct
 import warnings
 
@@ -8,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_sae.data import BadImageError, FashionMNIST, ImageFolders, WorldImages, capture_store
+from lightning_sae.data import FashionMNIST, ImageFolders, WorldImages
 
 
 def paint(path, shade=0):
@@ -81,36 +80,6 @@ def test_no_images_says_what_was_looked_for(tmp_path, make):
 def test_fractions_out_of_range(pets, fractions):
     with pytest.raises(ValueError, match="must be >= 0 and sum to less than 1"):
         ImageFolders(pets, *fractions)
-
-
-@pytest.fixture
-def broken(pets):
-    names = [f"dog/{i}.png" for i in range(10)] + ["house_cat/0.png", "house_cat/1.png"]
-    for name in names:
-        (pets / name).write_bytes((pets / name).read_bytes()[:30])
-    return pets, names
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_bad_images_are_named_and_counted_in_one_error(broken, clip, tmp_path, num_workers):
-    images = ImageFolders(broken[0], 0, 0).split("train")
-    with pytest.raises(BadImageError, match="12 of 20 images cannot be read") as caught:
-        capture_store(images, clip, store_dir=tmp_path / "store", num_workers=num_workers)
-    message = str(caught.value)
-    assert "dog/9.png" in message
-    assert "... and 2 more" in message
-    assert "data.on_bad_image=skip" in message
-
-
-def test_bad_images_are_skipped_on_demand_and_recorded(broken, clip, tmp_path):
-    root, names = broken
-    with pytest.warns(UserWarning, match="skipped: 12 of 20 images cannot be read"):
-        source = ImageFolders(root, 0, 0, on_bad_image="skip", cache_dir=tmp_path / "cache")
-    images = source.split("train")
-    assert len(images) == 8
-    folder = capture_store(images, clip, store_dir=tmp_path / "store")
-    manifest = json.loads((folder / "images" / "manifest.json").read_text())
-    assert sorted(manifest["fingerprint"]["data.skipped"]) == sorted(names)
 
 
 def idx(array):

@@ -11,8 +11,9 @@ MB = 10**6
 def test_the_pixels_are_those_of_a_plain_loop(clip, noise, num_workers):
     batches = [[3, 1], [0], [21, 20, 19]]
     found = load_pixels(noise, clip, batches, num_workers)
-    for ids, batch in zip(batches, found, strict=True):
+    for ids, (batch, faults) in zip(batches, found, strict=True):
         assert batch.equal(torch.stack([clip.preprocess(noise[i]) for i in ids]))
+        assert faults == [""] * len(ids)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,155 @@
+"""Images that cannot be decoded: counted, named, and left out."""
+
+import io
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from rich.progress import track
+from torch import Tensor
+
+from lightning_sae.data.images import ImageSet, listed
+
+
+class BadImageError(OSError):
+    """An image that cannot be decoded; the message starts with its name."""
+
+
+def decode(content: bytes | None, name: str) -> Image.Image:
+    """An image file's bytes in RGB.
+
+    Args:
+        content: the file; `None` where a data set has no image in that row.
+        name: of the image in the message, the same on every machine.
+
+    Raises:
+        BadImageError: it cannot be decoded, whatever Pillow says of it.
+    """
+    if not content:
+        raise BadImageError(f"{name}: {'empty' if content is not None else 'no image'}")
+    try:
+        with Image.open(io.BytesIO(content)) as file:
+            return file.convert("RGB")
+    except MemoryError:
+        raise
+    except UnidentifiedImageError as error:  # its text has an address in memory
+        raise BadImageError(f"{name}: not an image file that Pillow knows") from error
+    except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
+        raise BadImageError(f"{name}: {error}") from error
+
+
+class BadImages:
+    """The bad images that a capture has met so far.
+
+    Args:
+        images: what is captured.
+        limit: how many are left out before it gives up, a count, or a share of the images if below 1.
+        found: id -> message of those that are known.
+
+    Raises:
+        ValueError: a negative limit.
+        BadImageError: there are more than that already.
+    """
+
+    def __init__(self, images: ImageSet, limit: float, found: Mapping[int, str]) -> None:
+        self.images, self.allowed, self.found = images, allowed_bad_images(limit, len(images)), dict(found)
+        self._check()
+
+    def add(self, ids: Sequence[int], faults: Sequence[str]) -> dict[int, str]:
+        """Counts the images that have a fault (not ""); id -> message of these.
+
+        Raises:
+            BadImageError: that makes too many. Where none is allowed, every image is decoded to name all.
+        """
+        new = {image: fault for image, fault in zip(ids, faults, strict=True) if fault}
+        self.found |= new
+        self._check()
+        return new
+
+    def _check(self) -> None:
+        if len(self.found) > self.allowed:
+            found = find_bad_images(self.images) if self.allowed == 0 else self.found
+            messages = list((found or self.found).values())
+            raise BadImageError(
+                f"{describe_bad_images(messages, len(self.images))}\n"
+                f"That is more than the {self.allowed} that data.max_bad_images allows: repair or remove "
+                "them, or leave them out with a larger data.max_bad_images (a count, or a share below 1); "
+                "what is captured is kept"
+            )
+
+
+def allowed_bad_images(limit: float, total: int) -> int:
+    """How many of `total` images may be bad: `limit`, or that share of them if it is below 1.
+
+    Raises:
+        ValueError: a negative limit.
+
+    Example:
+        >>> allowed_bad_images(3, 1000), allowed_bad_images(0.01, 1000)
+        (3, 10)
+    """
+    if limit < 0:
+        raise ValueError(f"max_bad_images must be a count >= 0 or a share below 1, got {limit}")
+    return min(int(limit if limit >= 1 else limit * total), total - 1)
+
+
+def find_bad_images(images: ImageSet) -> dict[int, str]:
+    """Decodes every image once; id -> message of those that fail."""
+
+    def fault(index: int) -> str | None:
+        try:
+            images[index]
+        except BadImageError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        faults = list(
+            track(pool.map(fault, range(len(images))), "checking images", total=len(images), transient=True)
+        )
+    return {index: message for index, message in enumerate(faults) if message is not None}
+
+
+def describe_bad_images(messages: Sequence[str], total: int) -> str:
+    """Counts the bad images and names the first ten.
+
+    Example:
+        >>> print(describe_bad_images(["a.png: truncated"], 20))
+        1 of 20 images cannot be read:
+          a.png: truncated
+    """
+    return f"{len(messages)} of {total} images cannot be read:{listed(messages)}"
+
+
+class GoodImages:
+    """An `ImageSet` without its bad images: the others move up, so ids are the rows of the store.
+
+    Args:
+        images: all of them.
+        bad: ids of those to leave out.
+    """
+
+    def __init__(self, images: ImageSet, bad: Sequence[int]) -> None:
+        self.all = images
+        good = torch.ones(len(images), dtype=torch.bool)
+        good[list(bad)] = False
+        self.ids = good.nonzero().flatten()
+        self.class_names, self.vocabulary = images.class_names, images.vocabulary
+        self.targets = images.targets[self.ids]
+
+    @property
+    def factors(self) -> dict[str, tuple[list[str], Tensor]]:
+        """Known truth about those that are left."""
+        return {name: (values, truth[self.ids]) for name, (values, truth) in self.all.factors.items()}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return self.all[int(self.ids[index])]
+
+    def identity(self) -> dict[str, Any]:
+        """That of all images: which are bad follows from it."""
+        return self.all.identity()

@@ -1,0 +1,197 @@
+"""Columns of a data set: what they are called, and their values as classes, known truth and splits."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_sae.data.images import Split, listed
+from lightning_sae.data.splits import ALIASES
+
+
+class Names(NamedTuple):
+    """Which columns of a data set say what.
+
+    Attributes:
+        image: the picture, or its path.
+        label: the class; `None` where there is none.
+        groups: further truth, each a factor.
+        classes: names of the classes; `None` takes them from the labels.
+    """
+
+    image: str = "image"
+    label: str | None = "label"
+    groups: Sequence[str] = ()
+    classes: Sequence[str] | None = None
+
+    @property
+    def known(self) -> list[str]:
+        """The columns that say something of an image."""
+        return [*([] if self.label is None else [self.label]), *self.groups]
+
+
+class Column(NamedTuple):
+    """The values of a column.
+
+    Attributes:
+        values: those that differ, as text.
+        codes: `[n]` int64, which of them each row has, -1 for none.
+    """
+
+    values: list[str]
+    codes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, content: Any) -> "Column":
+        """From an array; nulls and empty texts are none.
+
+        Example:
+            >>> Column.of(["b", None, "a", "", "b"])
+            Column(values=['b', 'a'], codes=array([ 0, -1,  1, -1,  0]))
+        """
+        codes, distinct = pd.factorize(pd.Series(content))
+        column = cls([str(value) for value in distinct], codes.astype(np.int64))
+        if "" in column.values:
+            column.codes[column.codes == column.values.index("")] = -1
+        return column.take(np.arange(len(codes)))
+
+    def take(self, rows: NDArray[np.int64]) -> "Column":
+        """The same of some rows; only the values that these have."""
+        used, codes = np.unique(self.codes[rows], return_inverse=True)
+        known = used[used >= 0]
+        return Column([self.values[i] for i in known], codes.astype(np.int64) - (len(used) - len(known)))
+
+    def count(self, value: str) -> int:
+        """How many rows have it."""
+        return int((self.codes == self.values.index(value)).sum())
+
+    def factor(self) -> tuple[list[str], Tensor]:
+        """As known truth: the sorted values, and the index of each row's, `[n]` int64, -1 for none.
+
+        Example:
+            >>> Column.of(["water", None, "land"]).factor()
+            (['land', 'water'], tensor([ 1, -1,  0]))
+        """
+        order = sorted(range(len(self.values)), key=lambda i: _natural(self.values[i]))
+        places = np.append(np.argsort(order), -1)  # the last place is for none
+        return [self.values[i] for i in order], torch.from_numpy(places[self.codes].astype(np.int64))
+
+    def classes(self) -> list[str]:
+        """The sorted values, as they stand in a prompt."""
+        return list(dict.fromkeys(readable(value) for value in sorted(self.values, key=_natural)))
+
+    def indices(self, names: Sequence[str], given: bool, where: str) -> NDArray[np.int64]:
+        """The class of each row, `[n]`, -1 for none.
+
+        Args:
+            names: of the classes.
+            given: by the user, so that a value may also be a place among them.
+            where: for messages.
+
+        Raises:
+            ValueError: classes that are not among the names; all counted, the first ten listed.
+
+        Example:
+            >>> Column.of(["dog", "", "house_cat"]).indices(["dog", "house cat"], False, "pets.csv")
+            array([ 0, -1,  1])
+            >>> Column.of([1, 0]).indices(["dog", "house cat"], True, "pets.csv")
+            array([1, 0])
+        """
+        places = {str(i): i for i in range(len(names))} if given else {}
+        places |= {readable(name): i for i, name in enumerate(names)}
+        unknown = [value for value in self.values if readable(value) not in places]
+        if unknown:
+            lines = [f"{value!r}, {self.count(value)} rows{close_to(value, names)}" for value in unknown]
+            raise ValueError(
+                f"{where} has {len(unknown)} classes that are not among the {len(names)} "
+                f"{'of data.classes' if given else 'that its train images have'}:{listed(lines)}"
+            )
+        of_value = np.array([*(places[readable(value)] for value in self.values), -1], dtype=np.int64)
+        return of_value[self.codes]
+
+
+def class_names(train: Column | None, given: Sequence[str] | None) -> list[str]:
+    """The names that are given, else those of the train images.
+
+    Raises:
+        ValueError: neither.
+    """
+    names = [str(name) for name in given] if given else train.classes() if train else []
+    if not names:
+        raise ValueError(
+            "there are no classes, and prompts are made of them: set data.label=COLUMN, or without one "
+            "data.label=null and 'data.classes=[NAME,NAME]'"
+        )
+    return names
+
+
+def check_columns(wanted: Iterable[str], present: Sequence[str], where: str) -> None:
+    """Refuses columns that are not there.
+
+    Raises:
+        ValueError: names each, and what it is close to.
+    """
+    if unknown := [f"{name!r}{close_to(name, present)}" for name in wanted if name not in present]:
+        raise ValueError(
+            f"{where} has no column {', '.join(unknown)}; it has {', '.join(present)}. Name them "
+            "with data.image, data.label, data.split, data.groups; null where there is none"
+        )
+
+
+def close_to(name: str, names: Iterable[str]) -> str:
+    """A question for what was meant, or nothing.
+
+    Example:
+        >>> close_to("lable", ["image", "label"])
+        " (did you mean 'label'?)"
+    """
+    close = get_close_matches(name, [*names], n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def readable(value: str) -> str:
+    """A class as it stands in a prompt: underscores are spaces."""
+    return value.replace("_", " ")
+
+
+def _natural(value: str) -> tuple[bool, int, str]:
+    return (not value.isdecimal(), int(value) if value.isdecimal() else 0, value)
+
+
+def split_names(given: Mapping[str, Any] | None, present: Sequence[str], where: str) -> dict[Split, str]:
+    """What the splits are called, of those that are there.
+
+    Args:
+        given: split -> name; `None` knows the usual ones (`ALIASES`).
+        present: the names that there are.
+        where: for messages.
+
+    Raises:
+        ValueError: a key that is no split, a given name that is not there, or no train split.
+
+    Example:
+        >>> split_names(None, ["train", "validation"], "")
+        {'train': 'train', 'val': 'validation'}
+        >>> split_names({"train": 0, "test": 2}, ["0", "1", "2"], "")
+        {'train': '0', 'test': '2'}
+    """
+    if unknown := sorted({*(given or {})} - {*ALIASES}):
+        raise ValueError(f"the keys of data.split_names are train, val and test, got {', '.join(unknown)}")
+    found: dict[Split, str] = {}
+    for split, usual in ALIASES.items():
+        wanted = usual if given is None else () if given.get(split) is None else (str(given[split]),)
+        here = [name for name in wanted if name in present]
+        if given and wanted and not here:
+            raise ValueError(f"{where}: the split {wanted[0]!r} is empty; there are {', '.join(present)}")
+        found |= {split: here[0]} if here else {}
+    if "train" not in found:
+        raise ValueError(
+            f"{where} has the splits {', '.join(present)}, and none is train: say which is which with "
+            "'data.split_names={train: NAME, val: NAME, test: NAME}'"
+        )
+    return found

@@ -1,0 +1,235 @@
+"""Hugging Face data sets as images."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import platformdirs
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from lightning_sae.data.bad_images import decode
+from lightning_sae.data.columns import Column, Names, check_columns, class_names, readable, split_names
+from lightning_sae.data.hub import import_datasets, open_data_set
+from lightning_sae.data.images import Factors, LabelledImages, Split, digest
+from lightning_sae.data.row_stream import RowStream, index_stream
+from lightning_sae.data.splits import check_fractions, stratified_split
+
+Rows = NDArray[np.int64]
+
+
+class Part(NamedTuple):
+    """One of a data set's own splits.
+
+    Attributes:
+        pictures: what stands in the image column, by row.
+        columns: the others that matter.
+        labels: `[n_rows]`, class of each row, -1 for none.
+        class_names: their names.
+        known: what makes them these rows.
+    """
+
+    pictures: Any
+    columns: Mapping[str, Column]
+    labels: Rows
+    class_names: list[str]
+    known: dict[str, Any]
+
+
+class HuggingFaceSplit(LabelledImages):
+    """Some rows of a data set, read on demand.
+
+    Args:
+        part: where they stand.
+        rows: `[n]`, the row of each image.
+        name: names the data set and the split.
+        factors: what is known of them beside the class.
+        captions: labels worth trying.
+    """
+
+    def __init__(self, part: Part, rows: Rows, name: str, factors: Factors, captions: Sequence[str]) -> None:
+        super().__init__(part.class_names, torch.from_numpy(part.labels[rows]), factors, captions)
+        self.part, self.rows, self.name = part, rows, name
+
+    def __getitem__(self, index: int) -> Image.Image:
+        """The image in RGB.
+
+        Raises:
+            BadImageError: it cannot be decoded; names the row.
+            OSError: it cannot be read at all, which is not the image's fault.
+        """
+        row = int(self.rows[index])
+        content, path = _content(self.part.pictures[row])
+        return decode(content, f"row {row}" + (f" ({Path(path).name})" if path else ""))
+
+    def identity(self) -> dict[str, Any]:
+        """Files, rows and classes, but not where they lie."""
+        own = {"classes": digest(self.class_names), "images": len(self), "rows": self._digest}
+        return {"name": self.name, **self.part.known, **own}
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.rows.tobytes() + self.targets.numpy().tobytes()).hexdigest()
+
+
+def _content(picture: Any) -> tuple[bytes | None, str | None]:
+    """Bytes and path of what stands in an image column; a path without bytes is read."""
+    if not isinstance(picture, dict):
+        return picture, None
+    content, path = picture.get("bytes"), picture.get("path")
+    if content is None and path:
+        import fsspec
+
+        with fsspec.open(path, "rb") as file:
+            content = file.read()
+    return content, path
+
+
+class HuggingFaceImages:
+    """Images of a Hugging Face data set: the Hub, parquet, Arrow, tar or image files; read whole or streamed.
+
+    A split that it lacks is taken from the train rows by class, in the order of a hash of seed and row.
+    Nothing is executed or unpickled: only the readers in `hub.SAFE` are used.
+
+    Args:
+        path: what to open (`open_data_set`).
+        names: of the columns; classes are those of a `ClassLabel`, or the sorted values.
+        caption: column of captions; those of `val` and `test` are labels worth trying.
+        config: configuration, on the Hub.
+        revision: branch, tag or commit, on the Hub.
+        streaming: read the files while capturing, after one pass that counts the rows and reads their labels.
+        names_of_splits: what the splits are called there; `None` knows train, val, validation, test and such.
+        val_fraction: share of each class that becomes `val` where there is none, in [0, 1).
+        test_fraction: share of each class that becomes `test`, the same.
+        seed: another seed holds out other rows.
+        cache_dir: where the index of a stream is kept; the user's cache folder by default.
+
+    Raises:
+        FileNotFoundError: no such data.
+        ValueError: columns, classes or splits that are not there; files that hold no images.
+        ModuleNotFoundError: the package `datasets` is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str | Mapping[str, Any],
+        names: Names | None = None,
+        caption: str | None = None,
+        config: str | None = None,
+        revision: str | None = None,
+        streaming: bool = False,
+        names_of_splits: Mapping[str, Any] | None = None,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        seed: int = 0,
+        cache_dir: str | Path | None = None,
+    ) -> None:
+        self._fractions, self._seed = check_fractions(val_fraction, test_fraction), seed
+        self._names, self._caption = names or Names(), caption
+        self._cache = Path(cache_dir or platformdirs.user_cache_path("lightning_sae")).expanduser()
+        self._opened = open_data_set(path, config, revision, streaming)
+        self._own = split_names(names_of_splits, list(self._opened.splits), self._opened.name)
+        self._parts: dict[str, Part] = {}
+
+    def split(self, name: Split) -> HuggingFaceSplit:
+        """The images of one split."""
+        part, rows = self._part(self._own.get(name, self._own["train"])), self._rows(name)
+        if not len(rows):
+            raise ValueError(
+                f"the {name} split of {self._opened.name} is empty: raise data.{name}_fraction, or name one "
+                "with data.split_names"
+            )
+        factors = {group: part.columns[group].factor() for group in self._names.groups}
+        chosen = {group: (values, truth[rows]) for group, (values, truth) in factors.items()}
+        captions = part.columns[self._caption].take(rows).values if self._caption and name != "train" else ()
+        return HuggingFaceSplit(part, rows, f"{self._opened.name}-{name}", chosen, captions)
+
+    def _rows(self, name: Split) -> Rows:
+        """The rows of a split in the part that has them."""
+        missing = {split: share for split, share in self._fractions.items() if split not in self._own}
+        labels = self._part(self._own.get(name, self._own["train"])).labels
+        everything = np.arange(len(labels))
+        if (name in self._own and name != "train") or not missing:
+            return everything
+        return stratified_split(everything, labels, missing, self._seed)[name]
+
+    def _part(self, own: str) -> Part:
+        if own not in self._parts:
+            self._parts[own] = self._read(own)
+        return self._parts[own]
+
+    def _read(self, own: str) -> Part:
+        data, where = self._opened.splits[own], f"the {own} split of {self._opened.name}"
+        kept = [*self._names.known, *([self._caption] if self._caption else [])]
+        check_columns([self._names.image, *kept], list(data.features), where)
+        known = {"files": digest(self._opened.files[own]), "image": self._names.image}
+        pictures, table = self._open(own, _undecoded(data, self._names.image, where), kept, digest(known))
+        columns = {name: _column(table[name], data.features[name]) for name in kept}
+        labels, classes = self._label(own, columns, data.features, len(pictures))
+        return Part(pictures, columns, labels, classes, known)
+
+    def _open(self, own: str, data: Any, kept: Sequence[str], key: str) -> tuple[Any, Any]:
+        """The pictures by row, and a table of the kept columns."""
+        if self._opened.narrow is None:
+            table = data.select_columns(list(kept)).with_format("arrow")[:] if kept else {}
+            return _Pictures(data, self._names.image), table
+        folder = self._cache / "indexes" / f"{self._opened.name}-{own}-{digest([key, *kept])[:12]}"
+        narrow = partial(self._opened.narrow, own, kept or [self._names.image])
+        table, counts = index_stream(folder, narrow, kept, f"{self._opened.name} {own}")
+        return RowStream(data, self._names.image, counts), table
+
+    def _label(
+        self, own: str, columns: Mapping[str, Column], features: Mapping[str, Any], n: int
+    ) -> tuple[Rows, list[str]]:
+        """Class of each row, and the names of the classes."""
+        label, given, train = self._names.label, self._names.classes, self._own["train"]
+        if label is None:
+            return np.full(n, -1, dtype=np.int64), class_names(None, given)
+        if names := getattr(features[label], "names", None):  # of a ClassLabel, in their order
+            if given and len(given) != len(names):
+                raise ValueError(f"data.classes must name the {len(names)} of {label}, got {len(given)}")
+            return columns[label].codes, class_names(None, given or [readable(name) for name in names])
+        known = columns if given or own == train else self._part(train).columns
+        names = class_names(known[label], given)
+        where = f"the {own} split of {self._opened.name}"
+        return columns[label].indices(names, bool(given), where), names
+
+
+class _Pictures:
+    """One column of a map-style data set, by row."""
+
+    def __init__(self, data: Any, column: str) -> None:
+        self.data, self.column = data.select_columns([column]), column
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.data[row][self.column]
+
+
+def _undecoded(data: Any, column: str, where: str) -> Any:
+    """The data with the bytes of the pictures instead of the pictures, which are decoded here."""
+    datasets, feature = import_datasets(), data.features[column]
+    if isinstance(feature, datasets.Image):
+        return data.cast_column(column, datasets.Image(decode=False))
+    if feature != datasets.Value("binary"):
+        pictures = [name for name, kind in data.features.items() if isinstance(kind, datasets.Image)]
+        raise ValueError(
+            f"{column!r} of {where} holds {feature}, not images; these do: {', '.join(pictures) or 'none'}. "
+            "Name one with data.image"
+        )
+    return data
+
+
+def _column(content: Any, feature: Any) -> Column:
+    """A column of an Arrow table; a `ClassLabel` keeps the order of its names."""
+    if names := getattr(feature, "names", None):
+        codes = content.to_pandas(types_mapper=pd.ArrowDtype).fillna(-1)
+        return Column(list(names), codes.to_numpy(dtype=np.int64))
+    return Column.of(content.to_pandas(types_mapper=pd.ArrowDtype))

@@ -1,0 +1,163 @@
+"""A table of images: a CSV or parquet file with a path, a class, a split and any groups in each row."""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lightning_sae.data.columns import Column, Names, check_columns, class_names, split_names
+from lightning_sae.data.files import ImageFile, ImageFiles
+from lightning_sae.data.images import Split, listed
+from lightning_sae.data.splits import check_fractions, stratified_split
+
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+Rows = NDArray[np.int64]
+
+
+class ImageTable:
+    """Rows of a table as images; the order of a split is that of the paths.
+
+    A split that the table lacks is taken from the train rows by class, in the order of a hash of seed and
+    path, as in `ImageFolders`. Group columns are known truth: each a factor of the images.
+
+    Args:
+        path: `.csv`, `.tsv` or `.parquet`, a row per image.
+        root: where the paths in it start; `None` is the folder of the table.
+        names: of the columns.
+        split: column that says which split a row belongs to; `None` where there is none.
+        names_of_splits: what the splits are called there; `None` knows train, val, validation, test and such.
+        val_fraction: share of each class that becomes `val` where the table has none, in [0, 1).
+        test_fraction: share of each class that becomes `test`, the same.
+        seed: another seed holds out other images.
+
+    Raises:
+        FileNotFoundError: no table, or image files that are not there; all counted, the first ten named.
+        ValueError: columns, classes or splits that are not there, or rows without a path or a split.
+        ModuleNotFoundError: a parquet file, and pyarrow is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        root: str | Path | None = None,
+        names: Names | None = None,
+        split: str | None = "split",
+        names_of_splits: Mapping[str, Any] | None = None,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        names = names or Names()
+        fractions = check_fractions(val_fraction, test_fraction)
+        self.path = Path(path).expanduser()
+        self.root = Path(root).expanduser() if root else self.path.parent
+        wanted = [names.image, *names.known, *([split] if split else [])]
+        columns = _read(self.path, list(dict.fromkeys(wanted)))
+        paths = _paths(columns[names.image], self.path)
+        rows = _rows(len(paths), columns[split] if split else None, names_of_splits, self.path)
+        labels = self._label(columns, names, rows)
+        self.factors = {name: columns[name].factor() for name in names.groups}
+        missing = {name: share for name, share in fractions.items() if name not in rows}
+        train = rows["train"]
+        dealt = stratified_split([paths[i] for i in train], labels[train], missing, seed)
+        self._rows: dict[Split, Rows] = rows | {name: train[part] for name, part in dealt.items()}
+        self._files = self._find(paths, labels)
+
+    def split(self, name: Split) -> ImageFiles:
+        """The images of one split."""
+        rows = self._rows[name]
+        if not len(rows):
+            raise ValueError(
+                f"the {name} split of {self.path} is empty: raise data.{name}_fraction, or name one with "
+                "data.split and data.split_names"
+            )
+        rows = np.array(sorted(rows.tolist(), key=lambda row: self._files[row]))
+        factors = {factor: (values, truth[rows]) for factor, (values, truth) in self.factors.items()}
+        files = [self._files[row] for row in rows]
+        return ImageFiles(self.root, files, self.class_names, f"{self.path.stem}-{name}", factors)
+
+    def _label(self, columns: Mapping[str, Column], names: Names, rows: Mapping[Split, Rows]) -> Rows:
+        label = columns[names.label] if names.label else None
+        self.class_names = class_names(label and label.take(rows["train"]), names.classes)
+        labels = np.full(len(columns[names.image].codes), -1, dtype=np.int64)
+        if label:
+            used = np.sort(np.concatenate([*rows.values()]))
+            labels[used] = label.take(used).indices(self.class_names, bool(names.classes), str(self.path))
+        return labels
+
+    def _find(self, paths: Sequence[str], labels: Rows) -> dict[int, ImageFile]:
+        """The file of every row that is used."""
+        used = np.concatenate([*self._rows.values()]).tolist()
+        with ThreadPoolExecutor() as pool:
+            sizes = list(pool.map(lambda row: _size(self.root / paths[row]), used, chunksize=1024))
+        if lost := [paths[row] for row, size in zip(used, sizes, strict=True) if size is None]:
+            raise FileNotFoundError(
+                f"{len(lost)} of {len(used)} images of {self.path} are not in {self.root}:"
+                f"{listed(sorted(lost))}\nCopy them there, take them out of the table, or say with "
+                "data.root=DIR where their paths start"
+            )
+        files = zip(used, sizes, strict=True)
+        return {row: ImageFile(paths[row], size or 0, int(labels[row])) for row, size in files}
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return None
+
+
+def _read(path: Path, wanted: Sequence[str]) -> dict[str, Column]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no table {path}: data.path must be a .csv, .tsv or .parquet file")
+    if path.suffix in SEPARATORS:
+        frame = pd.read_csv(path, sep=SEPARATORS[path.suffix], dtype=str, keep_default_na=False)
+        check_columns(wanted, list(frame.columns), str(path))
+    elif path.suffix == ".parquet":
+        frame = _read_parquet(path, wanted)
+    else:
+        raise ValueError(f"data.path must be a .csv, .tsv or .parquet file, got {path}")
+    if not len(frame):
+        raise ValueError(f"{path} has no rows")
+    return {name: Column.of(frame[name]) for name in wanted}
+
+
+def _read_parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
+    try:
+        from pyarrow import parquet
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{path} is read by the package pyarrow, which is not installed: pip install -e '.[datasets]', "
+            "or save the table as CSV"
+        ) from error
+    check_columns(wanted, parquet.read_schema(path).names, str(path))
+    return pd.read_parquet(path, columns=list(wanted), dtype_backend="numpy_nullable")
+
+
+def _paths(column: Column, where: Path) -> list[str]:
+    if empty := (np.flatnonzero(column.codes < 0) + 1).tolist():
+        raise ValueError(
+            f"{len(empty)} rows of {where} have no image:{listed([f'row {row}' for row in empty])}"
+        )
+    return [column.values[code] for code in column.codes]
+
+
+def _rows(n: int, column: Column | None, names: Mapping[str, Any] | None, where: Path) -> dict[Split, Rows]:
+    """The rows of each split that the table has; all are `train` without a column."""
+    if column is None:
+        return {"train": np.arange(n)}
+    found = split_names(names, column.values, str(where))
+    others = [value for value in column.values if value not in found.values()]
+    lines = [f"{value!r}, {column.count(value)} rows" for value in others]
+    lines += [f"none, {empty} rows"] if (empty := int((column.codes < 0).sum())) else []
+    if names is None and lines:
+        raise ValueError(
+            f"{where} has rows in splits that are none of train, val and test:{listed(lines)}\nSay which are "
+            "meant with 'data.split_names={train: NAME, val: NAME, test: NAME}', the others are left out then"
+        )
+    return {split: np.flatnonzero(column.codes == column.values.index(name)) for split, name in found.items()}
