@@ -29,7 +29,7 @@ def tiny_swin(pretrained=False, **settings):
 @register_model
 def tiny_resnet(pretrained=False, **settings):
     """Timm's small test model, with what open_clip asks of one whose attention pool it is to make."""
-    resnet = create_model("test_resnet", **settings)
+    resnet = create_model("test_resnet", channels=(16, 16, 16, 64), **settings)
     resnet.default_cfg = {"pool_size": (5, 5)}
     return resnet
 
