@@ -7,11 +7,16 @@ from lightning_sae.data.factories import fashion_mnist, image_folder, world
 from lightning_sae.data.fashion import FashionMNIST
 from lightning_sae.data.folders import ImageFolders
 from lightning_sae.data.images import BadImageError, ImageSet, ImageSource, LabelledImages, Split
+from lightning_sae.data.joint import JointDataModule, JointExamples
 from lightning_sae.data.loader import EvalLoader, TrainLoader
 from lightning_sae.data.probe import Probe, choose_probe
 from lightning_sae.data.statistics import ActivationStatistics, Moments, merge_moments
 from lightning_sae.data.store import ActivationStore
+from lightning_sae.data.text_datamodule import TextDataModule
+from lightning_sae.data.text_factories import text_file, vocabulary, world_captions, world_joint
+from lightning_sae.data.texts import SplitTexts, Texts
 from lightning_sae.data.world_images import WorldImages
+from lightning_sae.data.world_texts import WorldTexts
 
 __all__ = [
     "ActivationDataModule",
@@ -23,12 +28,18 @@ __all__ = [
     "ImageFolders",
     "ImageSet",
     "ImageSource",
+    "JointDataModule",
+    "JointExamples",
     "LabelledImages",
     "Moments",
     "Probe",
     "Split",
+    "SplitTexts",
+    "TextDataModule",
+    "Texts",
     "TrainLoader",
     "WorldImages",
+    "WorldTexts",
     "cached_tensor",
     "capture_store",
     "choose_probe",
@@ -37,5 +48,9 @@ __all__ = [
     "image_folder",
     "merge_moments",
     "store_folder",
+    "text_file",
+    "vocabulary",
     "world",
+    "world_captions",
+    "world_joint",
 ]

@@ -99,9 +99,10 @@ class ActivationDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if tokens == "eot":
+        if HookPoint(hook_point, tokens).is_text != clip.reads_texts:
             raise ValueError(
-                "the data are images, eot is a token of texts: tokens must be cls, patch, all or pooled"
+                f"the data are {'texts' if clip.reads_texts else 'images'}, which never reach {hook_point}: "
+                "take a hook_point in `visual` for images, and data such as world_captions for the text tower"
             )
         self.clip, self.judge = clip, judge or clip
         self.hook = HookPoint(hook_point, tokens)
@@ -179,7 +180,7 @@ class ActivationDataModule(LightningDataModule):
             )
         self.statistics = self.store.statistics
         self.tail = make_tail(self.clip, self.hook)
-        self.class_embeddings = embed_prompts(self.clip, self.prompts).float().to(self._device)
+        self.class_embeddings = self._embed_classes().float().to(self._device)
         self.judge_embeddings = read_tensor(self.judge_folder / "images", "embeddings").to(self._device)
         self.probe = load_probe(self._probe_path).to(self._device)
 
@@ -272,6 +273,10 @@ class ActivationDataModule(LightningDataModule):
     def _open(self, split: Split) -> ActivationStore:
         folder = hook_folder(store_folder(self.store_dir, self.clip, self.images(split)), self.hook)
         return ActivationStore(folder, self.memory_limit_gb, self._device)
+
+    def _embed_classes(self) -> Tensor:
+        """What examples are scored against, `[n_classes, d_embed]`."""
+        return embed_prompts(self.clip, self.prompts)
 
     def _targets(self, split: Split) -> Tensor:
         return self.images(split).targets
