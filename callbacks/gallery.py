@@ -23,7 +23,7 @@ INK, GREY, RED = "#1f2328", "#6e7781", "#c0392b"
 
 
 class Gallery(Callback):
-    """Draws `pictures/gallery.png`: a row per latent, with its label and its top validation images (or texts).
+    """Draws `pictures/gallery.png`: a row per latent, with its label and top validation images (or texts).
 
     The left panel has the latents with the largest attribution (without the Attribution callback: the most
     frequent ones), the right one those that drive a class unexpectedly, where any are known.
