@@ -83,6 +83,14 @@ class ActivationStore:
         ]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
+    def owners(self, rows: Tensor) -> Tensor:
+        """The image that each row is a token of, `[m]` int64."""
+        return rows // self.layout.tokens
+
+    def first_row(self, example: int) -> int:
+        """The row of an image's first token; that of the image behind the last is the number of rows."""
+        return example * self.layout.tokens
+
     def images(self, ids: Tensor) -> Tensor:
         """The tokens of some images, `[len(ids), tokens, d_in]` float32."""
         t = self.layout.tokens

@@ -8,8 +8,10 @@ from torch import Tensor
 from lightning_sae.clip import Clip, TextClip, Tokens
 from lightning_sae.data.capture import capture_store
 from lightning_sae.data.datamodule import ActivationDataModule
-from lightning_sae.data.images import ImageSource
+from lightning_sae.data.images import ImageSource, Split
+from lightning_sae.data.real_tokens import RealTokenStore, real_tokens
 from lightning_sae.data.shards import read_tensor
+from lightning_sae.data.store import ActivationStore
 
 
 class TextDataModule(ActivationDataModule):
@@ -24,7 +26,8 @@ class TextDataModule(ActivationDataModule):
         images: the images that the texts are scored against; they name the classes.
         clip: the audited CLIP.
         hook_point: path of a module of its text tower.
-        tokens: which tokens of it: `eot`, `all` or `pooled`.
+        tokens: which tokens of it: `eot`; `all`, of which those up to the pooled one are trained on, without
+            padding; `pooled`.
         judge: the CLIP that names latents; `None` is the audited CLIP itself, with a warning.
         **activations: the other arguments of `ActivationDataModule`.
 
@@ -50,6 +53,15 @@ class TextDataModule(ActivationDataModule):
         """Captures what the store lacks of the texts, and the embeddings of the images."""
         super().prepare_data()
         self._capture_images()
+
+    def _open(self, split: Split) -> ActivationStore:
+        """Of `tokens=all` the store has all positions; those of the padding are left out here."""
+        whole = super()._open(split)
+        if whole.layout.tokens == 1:
+            return whole
+        texts = self.images(split)
+        ids = self.clip.tokenizer([str(texts[i]) for i in range(len(texts))])
+        return RealTokenStore(whole, real_tokens(self.clip, ids, whole.layout.tokens))
 
     def _capture_images(self) -> Tensor:
         """Unit embeddings `[n_images, d_embed]` of the images, captured if the store lacks them."""
