@@ -46,7 +46,8 @@ class ActivationDataModule(LightningDataModule):
         store_dir: root of all stores; `None` is the user's cache folder.
         dtype: type of stored activations, `float32` or `float16`.
         shard_images: images per file of the store.
-        memory_limit_gb: largest size of a split's activations, in 10^9 bytes, that is held in memory.
+        memory_limit_gb: largest size of a split's activations, in 10^9 bytes, that is held on a GPU and whose
+            bytes are checked when it is opened.
         also_capture: further hook points to capture in the same pass, for a sweep over layers.
         batch_size: activations per training batch and process.
         eval_batch_size: activations per validation batch.

@@ -209,16 +209,26 @@ def read_tensor(folder: Path, name: str) -> Tensor:
         ValueError: a shard's bytes are not those that were written; names the file.
     """
     manifest = read_manifest(folder)
-    _raise_if_damaged(folder, manifest)
     kind, shape = manifest["tensors"][name]
+    check_bytes(folder, manifest)
     whole = torch.empty(manifest["n_images"], *shape, dtype=_torch_dtype(kind))
+    for entry in manifest["shards"]:
+        whole[slice(*entry["images"])] = load_file(folder / entry["file"])[name]
+    return whole
+
+
+def check_bytes(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Reads every shard once.
+
+    Raises:
+        ValueError: a shard's bytes are not those that were written; names the file.
+    """
+    _raise_if_damaged(folder, manifest)
     for entry in manifest["shards"]:
         path = folder / entry["file"]
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
                 raise ValueError(f"the shard {path} is damaged (checksum): delete it and capture again")
-        whole[slice(*entry["images"])] = load_file(path)[name]
-    return whole
 
 
 def map_tensor(folder: Path, name: str) -> list[Tensor]:
