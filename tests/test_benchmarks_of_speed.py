@@ -31,3 +31,16 @@ def test_short_edition(name, monkeypatch, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert all(way in printed for way in WAYS[name])
     assert (tmp_path / "speeds.png").stat().st_size > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells the shared memory")
+def test_what_several_jobs_cost(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "argv", ["sharing", "--short"])
+    threads = torch.get_num_threads()
+    try:
+        importlib.import_module("sharing").main()
+    finally:
+        torch.set_num_threads(threads)
+    printed = capsys.readouterr().out
+    assert all(way in printed for way in ("a copy each", "memory-mapped", "in one process"))
