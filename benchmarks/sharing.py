@@ -3,7 +3,7 @@
 Several processes read a shuffled pass over a store of float16 activations of width 768 at the same time, once
 with a copy of their own and once memory-mapped. Their memory is the growth of their proportional set sizes
 (PSS, a page that m processes share counts 1/m), so that the sum is what the machine holds; the rate is per
-second of CPU time. Then as many autoencoders are trained by processes of their own and, batch by batch, by one.
+second of CPU time. Then as many autoencoders are trained one after the other and together, batch by batch.
 """
 
 import argparse
@@ -128,7 +128,7 @@ def main() -> None:
         alone = sum(train(folder, size, [seed]) for seed in range(size.jobs))
         together = train(folder, size, range(size.jobs))
         console.print(
-            f"{size.jobs} autoencoders, CPU seconds: {alone:.1f} apart, {together:.1f} in one process"
+            f"{size.jobs} autoencoders, CPU seconds: {alone:.1f} apart, {together:.1f} together in one process"
         )
 
 
