@@ -128,7 +128,7 @@ def main() -> None:
         alone = sum(train(folder, size, [seed]) for seed in range(size.jobs))
         together = train(folder, size, range(size.jobs))
         console.print(
-            f"{size.jobs} autoencoders, CPU seconds: {alone:.1f} apart, {together:.1f} together in one process"
+            f"{size.jobs} autoencoders, CPU seconds: {alone:.1f} apart, {together:.1f} in one process"
         )
 
 

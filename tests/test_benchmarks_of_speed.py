@@ -43,4 +43,4 @@ def test_what_several_jobs_cost(monkeypatch, capsys):
     finally:
         torch.set_num_threads(threads)
     printed = capsys.readouterr().out
-    assert all(way in printed for way in ("a copy each", "memory-mapped", "together in one process"))
+    assert all(way in printed for way in ("a copy each", "memory-mapped", "in one process"))
