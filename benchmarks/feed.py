@@ -28,7 +28,7 @@ from lightning_sae.module import SAEModule
 from lightning_sae.sae import TopK
 from lightning_sae.types import Batch
 
-PLACES = {"in memory": 1e3, "memory-mapped": 0.0}  # their memory_limit_gb
+PLACES = ("in memory", "memory-mapped")  # a copy of this process alone, as on a GPU; what processes share
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
@@ -172,10 +172,11 @@ def main() -> None:
         x = torch.randn(size.n, size.d_in)
         folders = {name: write_store(Path(folder, name), x.to(dtype)) for name, dtype in DTYPES.items()}
         stores = {
-            f"{dtype}, {place}": ActivationStore(path, limit)
-            for dtype, path in folders.items()
-            for place, limit in PLACES.items()
+            f"{dtype}, {place}": ActivationStore(path) for dtype, path in folders.items() for place in PLACES
         }
+        for name, store in stores.items():
+            if name.endswith(PLACES[0]):
+                store.hold("cpu")
         speeds = measure_rows(stores, size)
         console.print(speed_table("rows per second", "rows/s", speeds))
         if options.picture:

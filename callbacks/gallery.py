@@ -8,12 +8,12 @@ import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from callbacks.latent_table import latent_table
 from callbacks.parts import data_of, sae_of
 from lightning_sae.data import ImageSet
+from lightning_sae.thumbnails import thumbnail
 from lightning_sae.tracking import publish_picture, run_dir
 
 CELL = 64  # pixels of a thumbnail
@@ -23,7 +23,7 @@ INK, GREY, RED = "#1f2328", "#6e7781", "#c0392b"
 
 
 class Gallery(Callback):
-    """Draws `pictures/gallery.png`: a row per latent, with its label and its top validation images.
+    """Draws `pictures/gallery.png`: a row per latent, with its label and top validation images (or texts).
 
     The left panel has the latents with the largest attribution (without the Attribution callback: the most
     frequent ones), the right one those that drive a class unexpectedly, where any are known.
@@ -122,7 +122,7 @@ def _draw_row(axes: Axes, top: float, row: pd.Series, ids: Sequence[int], images
         if image_id >= 0:
             left = TEXT_WIDTH + i * (CELL + GAP)
             axes.imshow(
-                _thumbnail(images[image_id]), extent=(left, left + CELL, top + CELL, top), aspect="auto"
+                thumbnail(images[image_id], CELL), extent=(left, left + CELL, top + CELL, top), aspect="auto"
             )
 
 
@@ -135,10 +135,6 @@ def _words(row: pd.Series) -> tuple[str, str]:
     if "alignment" in row:
         details.append(f"alignment {row['alignment']:.2f}")
     return title, "  ·  ".join(details)
-
-
-def _thumbnail(image: Image.Image) -> Image.Image:
-    return ImageOps.fit(image, (CELL, CELL), Image.Resampling.LANCZOS)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 
 import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from callbacks.latent_table import latent_table
 from callbacks.parts import data_of, sae_of
 from lightning_sae.data import ImageSet
+from lightning_sae.thumbnails import thumbnail
 from lightning_sae.tracking import publish_illustrated
 
 CELL = 64  # pixels of a thumbnail
@@ -67,5 +68,5 @@ def _strip(image_ids: Tensor, images: ImageSet, row: "pd.Series[Any]") -> Image.
     strip = Image.new("RGB", (CELL * len(ids), CELL), "white")
     for place, image_id in enumerate(ids):
         if image_id >= 0:
-            strip.paste(ImageOps.fit(images[image_id], (CELL, CELL)), (place * CELL, 0))
+            strip.paste(thumbnail(images[image_id], CELL), (place * CELL, 0))
     return strip

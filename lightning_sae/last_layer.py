@@ -53,23 +53,22 @@ class LastLayer:
 
     def __init__(self, tail: Tail, W_dec: Tensor) -> None:
         self.W_dec, self._bias = W_dec.detach(), W_dec.new_zeros(())
-        self._norm: torch.nn.LayerNorm | None = None
+        assert tail.linear is not None
+        self._norm, weight, bias = tail.linear
         self._linear: Tensor | None = None
-        if tail.hook_point.module != "visual":
-            self._norm, proj = tail.clip.visual.ln_post, tail.clip.visual.proj
+        if self._norm is not None:
             gamma, beta = (part.detach().to(W_dec) for part in (self._norm.weight, self._norm.bias))
-            proj = torch.eye(len(gamma)).to(W_dec) if proj is None else proj.detach().to(W_dec)
-            self._linear, self._bias = gamma[:, None] * proj, beta @ proj
+            weight = torch.eye(len(gamma)).to(W_dec) if weight is None else weight.detach().to(W_dec)
+            self._linear, self._bias = gamma[:, None] * weight, beta @ weight
+            if bias is not None:
+                self._bias = self._bias + bias.detach().to(W_dec)
         with torch.no_grad():
             self.z = self._map(self.W_dec)
 
     @classmethod
     def of(cls, tail: TailFunction, W_dec: Tensor) -> Self | None:
         """The closed form of a tail, or `None` where it has none."""
-        if not isinstance(tail, Tail) or tail.needs != "nothing":
-            return None
-        plain = tail.hook_point.module == "visual" or isinstance(tail.clip.visual.ln_post, torch.nn.LayerNorm)
-        return cls(tail, W_dec) if plain else None
+        return cls(tail, W_dec) if isinstance(tail, Tail) and tail.linear is not None else None
 
     def _map(self, rows: Tensor) -> Tensor:
         """The linear part, `[m, d_in]` -> `[m, d_embed]`."""

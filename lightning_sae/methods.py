@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_sae.attribution import attribute, gradient
-from lightning_sae.clip import HookPoint, Tail, make_tail
+from lightning_sae.clip import Tail, last_block
 from lightning_sae.sae.kernels import bag
 from lightning_sae.sae.pattern import Pattern
 from lightning_sae.scores import ImageScore
@@ -214,16 +214,14 @@ def _active(explained: Explained) -> Tensor:
 
 def _head(explained: Explained) -> Callable[[Tensor], Tensor]:
     """From directions `[m, d_in]` to unit embeddings `[m, d_embed]`, past all blocks that are left."""
-    tail = explained.tail
+    tail, d_in = explained.tail, explained.W_dec.shape[1]
     if not isinstance(tail, Tail) or tail.needs == "nothing":
         return lambda rows: tail(rows[:, None], None)
-    blocks = getattr(getattr(tail.clip.visual, "transformer", None), "resblocks", ())
-    last = make_tail(tail.clip, HookPoint(f"visual.transformer.resblocks.{len(blocks) - 1}", "all"))
-    d_in = explained.W_dec.shape[1]
-    if last.needs != "grid" or d_in != tail.clip.visual.ln_post.normalized_shape[0]:
+    last = last_block(tail.clip, tail.hook_point.is_text)
+    if last is None or last.width != d_in:
         raise ValueError(
-            f"the logit lens needs a ViT and activations of its width, got {tail.clip.name} with {d_in} at "
-            f"{tail.hook_point}; leave the method out"
+            f"the logit lens needs a transformer and activations of its width, got {tail.clip.name} with "
+            f"{d_in} at {tail.hook_point}; leave the method out"
         )
     # an image all of whose tokens are the direction: right for a class token and for a mean
-    return lambda rows: last(rows[:, None].expand(-1, 2, -1), rows[:, None])
+    return lambda rows: last.tail(rows[:, None].expand(-1, last.tokens, -1), rows[:, None])

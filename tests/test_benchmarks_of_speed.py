@@ -43,3 +43,16 @@ def test_a_point_is_compared_with_the_curve_at_its_own_l0(monkeypatch):
     assert better["ratio"] == pytest.approx(0.1 * 8)  # the curve is straight in logarithms
     assert beyond["ratio"] != beyond["ratio"]
     assert ours[0]["ratio"] == pytest.approx(1.0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="only Linux tells the shared memory")
+def test_what_several_jobs_cost(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "argv", ["sharing", "--short"])
+    threads = torch.get_num_threads()
+    try:
+        importlib.import_module("sharing").main()
+    finally:
+        torch.set_num_threads(threads)
+    printed = capsys.readouterr().out
+    assert all(way in printed for way in ("a copy each", "memory-mapped", "in one process"))

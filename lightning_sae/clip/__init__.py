@@ -3,19 +3,23 @@
 from lightning_sae.clip.hooks import activations_at, capture, splice
 from lightning_sae.clip.inspection import HookShape, inspect_hook_point
 from lightning_sae.clip.load import Clip, load_clip
-from lightning_sae.clip.tail import Tail, capture_context, make_tail
-from lightning_sae.clip.tokens import HookPoint, Tokens
+from lightning_sae.clip.tail import Tail, capture_context, last_block, make_tail
+from lightning_sae.clip.texts import TextClip
+from lightning_sae.clip.tokens import FINAL_TEXT, HookPoint, Tokens
 
 __all__ = [
+    "FINAL_TEXT",
     "Clip",
     "HookPoint",
     "HookShape",
     "Tail",
+    "TextClip",
     "Tokens",
     "activations_at",
     "capture",
     "capture_context",
     "inspect_hook_point",
+    "last_block",
     "load_clip",
     "make_tail",
     "splice",

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_sae.clip.load import Clip
-from lightning_sae.clip.tokens import HookPoint, find_module, select, token_embedding
+from lightning_sae.clip.selection import select, token_embedding
+from lightning_sae.clip.tokens import HookPoint, find_module
 
 
 @contextmanager
@@ -33,16 +34,21 @@ class _Seen(Exception):  # noqa: N818  # no error: it ends a forward
     """All hook points have been reached."""
 
 
-def activations_at(clip: Clip, hook_points: Sequence[HookPoint], pixels: Tensor) -> dict[HookPoint, Tensor]:
-    """What `capture` keeps of images `[n, 3, H, W]`, by a forward that ends at the last of the hook points.
+def activations_at(clip: Clip, hook_points: Sequence[HookPoint], inputs: Tensor) -> dict[HookPoint, Tensor]:
+    """What `capture` keeps of examples, by a forward that ends at the last of the hook points.
+
+    Args:
+        clip: the model; what it encodes are images, of a `TextClip` texts.
+        hook_points: where, in the tower that encodes them.
+        inputs: preprocessed examples: images `[n, 3, H, W]`, token ids `[n, context]`.
 
     Returns:
         Hook point -> selected tokens `[n, t, d_in]` in float32 or better, on the model's device, in the
         caller's grad mode.
 
     Raises:
-        ValueError: no hook points, a module that does not exist or that images never reach, a token rule that
-            does not fit.
+        ValueError: no hook points, a module that does not exist or that the examples never reach, a token
+            rule that does not fit.
     """
     seen: dict[HookPoint, Tensor] = {}
 
@@ -54,9 +60,13 @@ def activations_at(clip: Clip, hook_points: Sequence[HookPoint], pixels: Tensor)
     with ExitStack() as stack, suppress(_Seen):
         for hook_point in hook_points:
             stack.enter_context(visited(clip, hook_point, partial(visit, hook_point)))
-        clip.encode_image(pixels)
+        clip.encode(inputs)
         missed = ", ".join(str(hook_point) for hook_point in hook_points if hook_point not in seen)
-        raise ValueError(f"images never reach {missed or 'any hook point'}: name modules of `visual`")
+        tower = "the text tower" if clip.reads_texts else "`visual`"
+        raise ValueError(
+            f"{'texts' if clip.reads_texts else 'images'} never reach {missed or 'any hook point'}: "
+            f"name modules of {tower}"
+        )
     return seen
 
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from lightning_sae.clip.hooks import visited
 from lightning_sae.clip.load import Clip
-from lightning_sae.clip.tokens import HookPoint, Tokens, find_module, fitting_tokens
+from lightning_sae.clip.selection import fitting_tokens
+from lightning_sae.clip.tokens import HookPoint, Tokens, find_module
 
 _TEXTS = ("a photo of a dog", "red")
 
@@ -48,6 +49,11 @@ def inspect_hook_point(clip: Clip, hook_point: HookPoint) -> HookShape:
         )
     if len(outputs) > 1:
         raise ValueError(f"one forward calls {hook_point.module} {len(outputs)} times; hook an outer module")
+    if len(x) != len(_TEXTS):
+        raise ValueError(
+            f"the output of {hook_point.module} has no row per example, {len(x)} for {len(_TEXTS)}: it "
+            "depends on the weights alone; hook an outer module"
+        )
     if not _influences(gradient):
         works = " or ".join(_alternatives(clip, hook_point, outputs[0])) or "an earlier module"
         raise ValueError(f"{hook_point} cannot influence the score, its gradient is zero; use {works}")
@@ -74,10 +80,8 @@ def _dry_run(clip: Clip, hook_point: HookPoint) -> tuple[Tensor | None, Tensor |
 
 def _dry_forward(clip: Clip, is_text: bool) -> Tensor:
     if is_text:
-        ids = clip.tokenizer(list(_TEXTS)).to(clip.device)
-        features: Tensor = clip.model.encode_text(ids, normalize=True)
-        return features
-    return clip.encode_image(_noise(torch.empty(2, 3, *clip.image_size)))
+        return clip.encode_ids(clip.tokenizer(list(_TEXTS)))
+    return clip.encode_image(_noise(torch.empty(len(_TEXTS), 3, *clip.image_size)))
 
 
 def _noise(like: Tensor) -> Tensor:

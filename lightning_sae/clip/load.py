@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,10 @@ class Clip(nn.Module):
         tokenizer: texts -> `[m, context]` token ids.
         name: the model's name; of a local config its stem and a digest of its content.
         pretrained: tag or file name of the weights; `None` for random weights or a hub model's own.
+        reads_texts: whether the examples that it encodes are texts, see `TextClip`.
     """
+
+    reads_texts: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class Clip(nn.Module):
         self.tokenizer = tokenizer
         self.name = name
         self.pretrained = pretrained
+        self.text_features = nn.Identity()  # final text embeddings pass it, so that they can be hooked
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -89,7 +93,16 @@ class Clip(nn.Module):
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Unit embeddings `[n, d_embed]` of preprocessed images `[n, 3, H, W]`, in the caller's grad mode."""
-        return unit(self.model.encode_image(pixels.to(self.device, self.dtype)))
+        features: Tensor = self.model.encode_image(pixels.to(self.device, self.dtype))
+        return unit(features.flatten(1))  # an attention pool with one query gives [n, 1, d_embed]
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Unit embeddings of preprocessed examples: here images."""
+        return self.encode_image(inputs)
+
+    def encode_ids(self, ids: Tensor) -> Tensor:
+        """Unit embeddings `[m, d_embed]` of token ids `[m, context]`, in the caller's grad mode."""
+        return unit(self.text_features(self.model.encode_text(ids.to(self.device).long())))
 
     def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
         """Unit embeddings `[m, d_embed]` of texts; longer ones are cut at the context length.
@@ -103,8 +116,8 @@ class Clip(nn.Module):
         if isinstance(texts, str) or len(texts) == 0:
             raise ValueError(f"texts must be a sequence of at least one string, got {texts!r}")
         with torch.inference_mode(False), torch.no_grad():
-            ids = self.tokenizer(list(texts)).to(self.device)
-            return torch.cat([unit(self.model.encode_text(part)) for part in torch.split(ids, batch_size)])
+            ids = self.tokenizer(list(texts))
+            return torch.cat([self.encode_ids(part) for part in torch.split(ids, batch_size)])
 
     def identity(self) -> dict[str, str]:
         """What an activation depends on, for fingerprints and provenance; holds no path of this machine.

@@ -81,6 +81,7 @@ def build(source: Source, precision: str, cache_dir: str | None) -> tuple[nn.Mod
     Raises:
         ValueError: a config that describes no model.
         ConnectionError: a tokenizer or text config cannot be fetched.
+        ModuleNotFoundError: its text tower needs the package transformers.
     """
     try:
         with _unfilled():
@@ -96,12 +97,29 @@ def build(source: Source, precision: str, cache_dir: str | None) -> tuple[nn.Mod
             tokenizer: Tokenizer = open_clip.get_tokenizer(source.name, cache_dir=cache_dir)
     except OSError as error:
         raise ConnectionError(f"could not fetch a part of {source.name}: {error}") from error
+    except (ImportError, RuntimeError) as error:  # open_clip raises either where transformers is not there
+        raise ModuleNotFoundError(
+            f"{source.name} has a text tower or tokenizer of Hugging Face: pip install transformers ({error})"
+        ) from error
     except (TypeError, ValueError, AssertionError, AttributeError, ZeroDivisionError) as error:
         raise ValueError(
             f"the config of {source.name} describes no model: {error}. Compare it with open_clip's configs"
         ) from error
+    _refuse_unfit_pool(model.visual, source.name)
     preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
     return model, preprocess, tokenizer
+
+
+def _refuse_unfit_pool(visual: Any, name: str) -> None:
+    """Two attention pools share one layer norm: open_clip's forward fails where widths differ."""
+    if getattr(visual, "attn_pool_contrastive", None) is None:
+        return
+    width, d_embed = visual.positional_embedding.shape[1], visual.output_dim
+    if width != d_embed:
+        raise ValueError(
+            f"{name} pools attention twice ({visual.attn_pool_type}), which open_clip can only do where the "
+            f"width is embed_dim, got {width} and {d_embed}; take attentional_pool=true, or equal widths"
+        )
 
 
 def load_weights(model: nn.Module, source: Source) -> None:

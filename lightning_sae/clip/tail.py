@@ -1,67 +1,100 @@
-"""The tail: what CLIP does between a hook point and the image embedding, differentiable."""
+"""The tail: what CLIP does between a hook point and the final embedding, differentiable."""
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 from open_clip.transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lightning_sae.clip.hooks import activations_at, splice
 from lightning_sae.clip.load import Clip, unit
-from lightning_sae.clip.tokens import HookPoint, find_module
+from lightning_sae.clip.stages import Stages, stages_of
+from lightning_sae.clip.tokens import FINAL_TEXT, HookPoint, find_module
+
+
+class Linear(NamedTuple):
+    """What a tail does before the unit length, where that is a layer norm and a linear map.
+
+    Attributes:
+        norm: the layer norm, `None` for none.
+        weight: `[d_in, d_embed]`, `None` for the identity.
+        bias: `[d_embed]`, `None` for none.
+    """
+
+    norm: nn.LayerNorm | None
+    weight: Tensor | None
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, norm: nn.Module | None, projection: Tensor | nn.Linear | None) -> Self | None:
+        """Of a layer norm and a projection as open_clip keeps them; `None` where the norm is another one."""
+        if not isinstance(norm, nn.LayerNorm):
+            return None
+        if isinstance(projection, nn.Linear):
+            return cls(norm, projection.weight.T, projection.bias)
+        return cls(norm, projection, None)
 
 
 @dataclass(frozen=True)
 class Tail(ABC):
-    """From the selected tokens of a hook point to unit image embeddings; made by `make_tail`.
+    """From the selected tokens of a hook point to unit embeddings; made by `make_tail`.
 
     It runs under the caller's grad mode: for gradients inside a validation loop wrap it in
     `torch.inference_mode(False)` and `torch.enable_grad()`, with `x` a clone that requires a gradient.
     Forward mode (`torch.func.jvp`) works through attention as well.
 
     Attributes:
-        needs: what of an image must be kept beside `x`: `"nothing"` (a closed form), `"grid"` (all tokens at
-            the hook point) or `"pixels"`.
+        needs: what of an example must be kept beside `x`: `"nothing"` (a closed form), `"grid"` (all tokens
+            at the hook point) or `"inputs"` (pixels, or token ids).
     """
 
     clip: Clip
     hook_point: HookPoint
-    needs: ClassVar[Literal["nothing", "grid", "pixels"]]
+    needs: ClassVar[Literal["nothing", "grid", "inputs"]]
 
     def __call__(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Unit embeddings `[n, d_embed]`, differentiable in `x`.
 
         Args:
             x: `[n, t, d_in]`, in the place of the tokens that the hook point selects.
-            context: of the same images: `[n, T, width]` for `"grid"`, `[n, 3, H, W]` for `"pixels"`.
+            context: of the same examples: `[n, T, width]` for `"grid"`; for `"inputs"` images `[n, 3, H, W]`
+                or token ids `[n, context]`.
 
         Raises:
-            ValueError: a context that is missing or of other images.
+            ValueError: a context that is missing or of other examples.
         """
         if self.needs != "nothing" and (context is None or len(context) != len(x)):
-            got = "none" if context is None else f"{len(context)} rows for {len(x)} images"
+            got = "none" if context is None else f"{len(context)} rows for {len(x)} examples"
             raise ValueError(
-                f"the tail of {self.hook_point} needs the images' {self.needs} as context, got {got}"
+                f"the tail of {self.hook_point} needs the examples' {self.needs} as context, got {got}"
             )
         with _forward_mode_attention(x):
-            return unit(self._features(x.to(self.clip.device), context))
+            return unit(self._features(x.to(self.clip.device), context).flatten(1))
+
+    @property
+    def linear(self) -> Linear | None:
+        """What the tail is before the unit length if that is a layer norm and a linear map, else `None`."""
+        return None
 
     @abstractmethod
     def _features(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """Image features before they are brought to unit length."""
+        """Features before they are brought to unit length."""
 
 
 class _FinalTail(Tail):
     """After the final embedding: nothing but the norm is left."""
 
     needs = "nothing"
+
+    @property
+    def linear(self) -> Linear:
+        return Linear(None, None, None)
 
     def _features(self, x: Tensor, context: Tensor | None) -> Tensor:
         return x[:, 0]
@@ -72,60 +105,112 @@ class _ClassTokenTail(Tail):
 
     needs = "nothing"
 
+    @property
+    def linear(self) -> Linear | None:
+        visual = self.clip.visual
+        return Linear.of(getattr(visual, "ln_post", None), getattr(visual, "proj", None))
+
     def _features(self, x: Tensor, context: Tensor | None) -> Tensor:
-        return _head(self.clip, x.to(self.clip.dtype))
+        return _known_stages(self.clip).head(x.to(self.clip.dtype))
+
+
+class _PooledTextTail(Tail):
+    """The pooled token after the text tower's last block: layer norm and projection."""
+
+    needs = "nothing"
+
+    @property
+    def linear(self) -> Linear | None:
+        text = self.clip.text
+        return Linear.of(text.ln_final, text.text_projection)
+
+    def _features(self, x: Tensor, context: Tensor | None) -> Tensor:
+        text, x = self.clip.text, x[:, 0].to(self.clip.dtype)
+        projection = text.text_projection
+        x = text.ln_final(x)
+        if projection is None:
+            return x
+        projected: Tensor = projection(x) if isinstance(projection, nn.Linear) else x @ projection
+        return projected
 
 
 class _GridTail(Tail):
-    """After a residual block of a ViT: the later blocks run on the image's tokens, with `x` among them."""
+    """After a stage of the tower: the later stages run on the image's tokens, with `x` among them."""
 
     needs = "grid"
 
     def _features(self, x: Tensor, context: Tensor | None) -> Tensor:
         assert context is not None
+        stages = _known_stages(self.clip)
         grid, x = context.to(self.clip.device, self.clip.dtype), x.to(self.clip.dtype)
-        parts = {"cls": [x, grid[:, 1:]], "patch": [grid[:, :1], x], "all": [x]}
-        grid = torch.cat(parts[self.hook_point.tokens], dim=1)
-        for block in _resblocks(self.clip)[_block(self.hook_point) + 1 :]:
-            grid = block(grid)
-        return _head(self.clip, grid)
+        grid = self._whole(x, grid)
+        for stage in stages.modules[stages.number(self.hook_point) + 1 :]:
+            grid = stage(grid)
+        return stages.head(grid)
+
+    def _whole(self, x: Tensor, grid: Tensor) -> Tensor:
+        """The stage's output with `x` in place of the selected tokens."""
+        if self.hook_point.tokens == "cls":
+            return torch.cat([x, grid[:, 1:]], dim=1)
+        return torch.cat([grid[:, : grid.shape[1] - x.shape[1]], x], dim=1)
 
 
-class _PixelTail(Tail):
-    """After any other module: the whole model runs, with `x` spliced in."""
+@dataclass(frozen=True)
+class _MapTail(_GridTail):
+    """After a stage that gives feature maps: every position of the map is selected."""
 
-    needs = "pixels"
+    sides: tuple[int, int]
+
+    def _whole(self, x: Tensor, grid: Tensor) -> Tensor:
+        return x.transpose(1, 2).reshape(len(x), x.shape[2], *self.sides)
+
+
+class _InputTail(Tail):
+    """After any other module: the whole tower runs, with `x` spliced in."""
+
+    needs = "inputs"
 
     def _features(self, x: Tensor, context: Tensor | None) -> Tensor:
         assert context is not None
+        encode = self.clip.encode_ids if self.hook_point.is_text else self.clip.encode_image
         with splice(self.clip, self.hook_point, lambda _: x, error_term=False):
-            return self.clip.encode_image(context)
+            return encode(context)
 
 
 def make_tail(clip: Clip, hook_point: HookPoint) -> Tail:
-    """The tail of a hook point of the image tower: the cheapest that is exact.
+    """The tail of a hook point: the cheapest that is exact.
 
     Raises:
-        ValueError: a module that does not exist, or of the text tower.
+        ValueError: a module that does not exist.
     """
-    if hook_point.is_text:
-        raise ValueError(f"a tail ends in image embeddings, got {hook_point}; use a module of `visual`")
     find_module(clip, hook_point.module)
-    if hook_point == ("visual", "pooled"):
+    if hook_point in (("visual", "pooled"), (FINAL_TEXT, "pooled")):
         return _FinalTail(clip, hook_point)
-    block = _block(hook_point)
-    if block < 0 or not _has_plain_head(clip) or hook_point.tokens not in ("cls", "patch", "all"):
-        return _PixelTail(clip, hook_point)
-    is_last = block == len(_resblocks(clip)) - 1
-    if is_last and hook_point.tokens == "cls" and clip.visual.pool_type == "tok":
+    if hook_point.is_text:
+        is_last = hook_point == (_last_of_text(clip), "eot")
+        return (_PooledTextTail if is_last else _InputTail)(clip, hook_point)
+    stages = stages_of(clip)
+    number = -1 if stages is None else stages.number(hook_point)
+    if stages is None or number < 0:
+        return _InputTail(clip, hook_point)
+    if (sides := _map_sides(clip, hook_point)) is not None:
+        return _MapTail(clip, hook_point, sides)
+    is_last = number == len(stages.modules) - 1
+    if is_last and hook_point.tokens == "cls" and _pools_class_token(clip):
         return _ClassTokenTail(clip, hook_point)
     return _GridTail(clip, hook_point)
 
 
 def capture_context(
-    clip: Clip, hook_point: HookPoint, tail: Tail, pixels: Tensor
+    clip: Clip, hook_point: HookPoint, tail: Tail, inputs: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """What a tail is called with, for images `[n, 3, H, W]`, in one forward without gradients.
+    """What a tail is called with, for preprocessed examples, in one forward without gradients.
+
+    Args:
+        clip: the model; a `TextClip` for a hook point of the text tower.
+        hook_point: where.
+        tail: of the hook point.
+        inputs: images `[n, 3, H, W]`, or token ids `[n, context]`.
 
     Returns:
         `x [n, t, d_in]` and the context (`None` where the tail needs nothing), plain tensors that may enter
@@ -134,36 +219,69 @@ def capture_context(
     grid = HookPoint(hook_point.module, "all")
     wanted = {hook_point, grid} if tail.needs == "grid" else {hook_point}
     with torch.inference_mode(False), torch.no_grad():
-        activations = activations_at(clip, list(wanted), pixels)
-    context = {"nothing": None, "grid": activations.get(grid), "pixels": pixels}[tail.needs]
+        activations = activations_at(clip, list(wanted), inputs)
+    context = {"nothing": None, "grid": activations.get(grid), "inputs": inputs}[tail.needs]
     return activations[hook_point], context
 
 
-def _block(hook_point: HookPoint) -> int:
-    """Index of the ViT's residual block that is hooked, -1 for any other module."""
-    found = re.fullmatch(r"visual\.transformer\.resblocks\.(\d+)", hook_point.module)
-    return int(found[1]) if found else -1
+class LastBlock(NamedTuple):
+    """The last block of a transformer, for the logit lens.
+
+    Attributes:
+        tail: from its output to the embedding.
+        tokens: how many the tail is given of an example, the fewest that it takes.
+        width: of a token.
+    """
+
+    tail: Tail
+    tokens: int
+    width: int
 
 
-def _resblocks(clip: Clip) -> torch.nn.ModuleList:
-    blocks: torch.nn.ModuleList = clip.visual.transformer.resblocks
-    return blocks
+def last_block(clip: Clip, is_text: bool) -> LastBlock | None:
+    """The last block of the image or the text tower; `None` where that is no transformer that is known."""
+    if is_text:
+        path = _last_of_text(clip)
+        if path is None:
+            return None
+        return LastBlock(make_tail(clip, HookPoint(path, "eot")), 1, len(clip.text.ln_final.weight))
+    stages = stages_of(clip)
+    if stages is None or stages.width is None:
+        return None
+    return LastBlock(_GridTail(clip, HookPoint(stages.paths[-1], "all")), stages.prefix + 1, stages.width)
 
 
-def _has_plain_head(clip: Clip) -> bool:
+def _known_stages(clip: Clip) -> Stages:
+    stages = stages_of(clip)
+    assert stages is not None
+    return stages
+
+
+def _map_sides(clip: Clip, hook_point: HookPoint) -> tuple[int, int] | None:
+    """Height and width of the feature map that a stage gives; `None` if it gives tokens."""
+    shapes: list[torch.Size] = []
+    hook = find_module(clip, hook_point.module).register_forward_hook(
+        lambda _module, _args, output: shapes.append(output.shape)
+    )
+    with torch.inference_mode(False), torch.no_grad():
+        clip.encode_image(torch.zeros(1, 3, *clip.image_size))
+    hook.remove()
+    return (shapes[0][2], shapes[0][3]) if len(shapes[0]) == 4 else None
+
+
+def _pools_class_token(clip: Clip) -> bool:
+    """Whether the image tower's head reads the class token alone."""
     visual = clip.visual
-    return isinstance(visual, VisionTransformer) and visual.attn_pool is None and visual.pool_type != "none"
+    if isinstance(visual, VisionTransformer):
+        return visual.attn_pool is None and visual.pool_type == "tok"
+    return getattr(visual.trunk, "global_pool", "") == "token"
 
 
-def _head(clip: Clip, tokens: Tensor) -> Tensor:
-    """Pooling, layer norm and projection of an open_clip ViT, `[n, T, width]` -> `[n, d_embed]`."""
-    visual = clip.visual
-    if not visual.final_ln_after_pool:
-        tokens = visual.ln_post(tokens)
-    pooled = tokens[:, 0] if visual.pool_type == "tok" else tokens[:, 1:].mean(dim=1)
-    if visual.final_ln_after_pool:
-        pooled = visual.ln_post(pooled)
-    return pooled if visual.proj is None else pooled @ visual.proj
+def _last_of_text(clip: Clip) -> str | None:
+    """Path of the text tower's last block; `None` where the tower is not open_clip's own."""
+    blocks = getattr(getattr(clip.text, "transformer", None), "resblocks", None)
+    prefix = "" if clip.text is clip.model else f"{FINAL_TEXT}."
+    return None if blocks is None else f"{prefix}transformer.resblocks.{len(blocks) - 1}"
 
 
 @contextmanager

@@ -9,13 +9,18 @@ from lightning_sae.data.fashion import FashionMNIST
 from lightning_sae.data.folders import ImageFolders
 from lightning_sae.data.huggingface import HuggingFaceImages
 from lightning_sae.data.images import ImageSet, ImageSource, LabelledImages, Split
+from lightning_sae.data.joint import JointDataModule, JointExamples
 from lightning_sae.data.kept_tokens import kept_tokens
 from lightning_sae.data.loader import EvalLoader, TrainLoader
 from lightning_sae.data.probe import Probe, choose_probe
 from lightning_sae.data.statistics import ActivationStatistics, Moments, merge_moments
 from lightning_sae.data.store import ActivationStore
 from lightning_sae.data.table import ImageTable
+from lightning_sae.data.text_datamodule import TextDataModule
+from lightning_sae.data.text_factories import text_file, vocabulary, world_captions, world_joint
+from lightning_sae.data.texts import SplitTexts, Texts
 from lightning_sae.data.world_images import WorldImages
+from lightning_sae.data.world_texts import WorldTexts
 
 __all__ = [
     "ActivationDataModule",
@@ -29,12 +34,18 @@ __all__ = [
     "ImageSet",
     "ImageSource",
     "ImageTable",
+    "JointDataModule",
+    "JointExamples",
     "LabelledImages",
     "Moments",
     "Probe",
     "Split",
+    "SplitTexts",
+    "TextDataModule",
+    "Texts",
     "TrainLoader",
     "WorldImages",
+    "WorldTexts",
     "cached_tensor",
     "capture_store",
     "choose_probe",
@@ -46,5 +57,9 @@ __all__ = [
     "merge_moments",
     "store_folder",
     "table",
+    "text_file",
+    "vocabulary",
     "world",
+    "world_captions",
+    "world_joint",
 ]

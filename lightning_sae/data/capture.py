@@ -224,7 +224,7 @@ class _Capture:
         pixels = pixels.to(self.clip.device, non_blocking=True)
         if shard in self.missing[self.own.folder]:
             with capture(self.clip, hook_points) as seen:
-                parts[None] = self.clip.encode_image(pixels).float().cpu()[good]
+                parts[None] = self.clip.encode(pixels).float().cpu()[good]
         else:
             seen = activations_at(self.clip, hook_points, pixels)
         for hook in hook_points:

@@ -47,7 +47,8 @@ class ActivationDataModule(LightningDataModule):
         store_dir: root of all stores; `None` is the user's cache folder.
         dtype: type of stored activations, `float32` or `float16`.
         shard_images: images per file of the store.
-        memory_limit_gb: largest size of a split's activations, in 10^9 bytes, that is held in memory.
+        memory_limit_gb: largest size of a split's activations, in 10^9 bytes, that is held on a GPU and whose
+            bytes are checked when it is opened.
         also_capture: further hook points to capture in the same pass, for a sweep over layers.
         batch_size: activations per training batch and process.
         eval_batch_size: activations per validation batch.
@@ -106,9 +107,10 @@ class ActivationDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if tokens == "eot":
+        if HookPoint(hook_point, tokens).is_text != clip.reads_texts:
             raise ValueError(
-                "the data are images, eot is a token of texts: tokens must be cls, patch, all or pooled"
+                f"the data are {'texts' if clip.reads_texts else 'images'}, which never reach {hook_point}: "
+                "take a hook_point in `visual` for images, and data such as world_captions for the text tower"
             )
         self.clip, self.judge = clip, judge or clip
         self.hook = HookPoint(hook_point, tokens)
@@ -193,7 +195,7 @@ class ActivationDataModule(LightningDataModule):
             )
         self.statistics = self.store.statistics
         self.tail = make_tail(self.clip, self.hook)
-        self.class_embeddings = embed_prompts(self.clip, self.prompts).float().to(self._device)
+        self.class_embeddings = self._embed_classes().float().to(self._device)
         self._check_judge()
         self.judge_embeddings = read_tensor(self.judge_folder / "images", "embeddings").to(self._device)
         self.probe = load_probe(self._probe_path).to(self._device)
@@ -306,6 +308,10 @@ class ActivationDataModule(LightningDataModule):
 
     def _open(self, split: Split) -> ActivationStore:
         return ActivationStore(self._hook_folder(split), self.memory_limit_gb, self._device)
+
+    def _embed_classes(self) -> Tensor:
+        """What examples are scored against, `[n_classes, d_embed]`."""
+        return embed_prompts(self.clip, self.prompts)
 
     def _targets(self, split: Split) -> Tensor:
         return self.images(split).targets

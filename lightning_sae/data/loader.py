@@ -94,7 +94,7 @@ class TrainLoader:
     def _batch(self, epoch: int, index: int) -> Batch:
         start = (index * self.world_size + self.rank) * self.batch_size
         x, rows = self._reader.take(epoch, start, start + self.batch_size)
-        image_ids = rows // self.store.layout.tokens
+        image_ids = self.store.owners(rows)
         return Batch(x.float(), image_ids, self.targets[image_ids])
 
 
@@ -138,8 +138,8 @@ class EvalLoader:
         return len(self.chunks)
 
     def __iter__(self) -> Iterator[Batch]:
-        tokens = self.store.layout.tokens
         for chunk in self.chunks:
-            x = self.store.rows(chunk.start * tokens, chunk.stop * tokens).float()
-            ids = torch.arange(chunk.start, chunk.stop, device=x.device).repeat_interleave(tokens)
+            start, stop = self.store.first_row(chunk.start), self.store.first_row(chunk.stop)
+            x = self.store.rows(start, stop).float()
+            ids = self.store.owners(torch.arange(start, stop, device=x.device))
             yield Batch(x, ids, self.targets[ids], self.embeddings[ids])

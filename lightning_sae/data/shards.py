@@ -240,17 +240,27 @@ def read_tensor(folder: Path, name: str) -> Tensor:
         ValueError: a shard's bytes are not those that were written; names the file.
     """
     manifest = read_manifest(folder)
-    _raise_if_damaged(folder, manifest)
     kind, shape = manifest["tensors"][name]
+    check_bytes(folder, manifest)
     ranges = shard_rows(manifest)
     whole = torch.empty(ranges[-1].stop, *shape, dtype=_torch_dtype(kind))
     for entry, rows in zip(manifest["shards"], ranges, strict=True):
+        whole[rows.start : rows.stop] = load_file(folder / entry["file"])[name]
+    return whole
+
+
+def check_bytes(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Reads every shard once.
+
+    Raises:
+        ValueError: a shard's bytes are not those that were written; names the file.
+    """
+    _raise_if_damaged(folder, manifest)
+    for entry in manifest["shards"]:
         path = folder / entry["file"]
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
                 raise ValueError(f"the shard {path} is damaged (checksum): delete it and capture again")
-        whole[rows.start : rows.stop] = load_file(path)[name]
-    return whole
 
 
 def map_tensor(folder: Path, name: str) -> list[Tensor]:

@@ -1,12 +1,15 @@
 """Reading the activations of one hook point."""
 
+from bisect import bisect_right
+from itertools import islice, takewhile
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lightning_sae.data.shards import map_tensor, read_manifest, read_tensor, shard_rows
+from lightning_sae.data.shards import check_bytes, map_tensor, read_manifest, read_tensor, shard_rows
 from lightning_sae.data.statistics import ActivationStatistics
 
 
@@ -21,17 +24,17 @@ class Layout(NamedTuple):
 class ActivationStore:
     """The activations of one split at one hook point, a row per token in the order of the images.
 
-    Held in memory if it fits, else memory-mapped.
+    Held on a GPU if it fits, else memory-mapped: processes of one machine share what is in its page cache.
 
     Args:
         folder: a whole shard folder.
-        memory_limit_gb: the largest size in 10^9 bytes that is held in memory.
-        device: where it is held; in the main memory if it would take more than half of a GPU's free memory.
+        memory_limit_gb: the largest size in 10^9 bytes that is held on a GPU, and whose bytes are checked.
+        device: where it is held; memory-mapped if it would take more than half of a GPU's free memory.
 
     Attributes:
         layout: its shape.
         statistics: mean and scale over all its rows.
-        x: `[n_rows, d_in]` in the stored type, or `None` where memory-mapped.
+        x: `[n_rows, d_in]` in the stored type on a GPU, or `None` where memory-mapped.
 
     Raises:
         FileNotFoundError: the folder is not whole.
@@ -52,13 +55,19 @@ class ActivationStore:
         self.x: Tensor | None = None
         self._shards: list[tuple[int, Tensor]] = []  # first row of each, in order
         size = len(self) * d_in * int(kind[1:]) // 8
-        if size <= memory_limit_gb * 1e9:
-            x = read_tensor(self.folder, "x").flatten(0, 1)
-            self.x = x.to(device) if _has_room(torch.device(device), size) else x
+        small = size <= memory_limit_gb * 1e9
+        if small and _has_room(torch.device(device), size):
+            self.hold(device)
         else:
+            if small:
+                check_bytes(self.folder, manifest)  # after which it lies in the page cache
             firsts = [images.start * tokens for images in rows]
             shards = [shard.flatten(0, 1) for shard in map_tensor(self.folder, "x")]
             self._shards = list(zip(firsts, shards, strict=True))
+
+    def hold(self, device: torch.device | str) -> None:
+        """Copies all rows into the memory of a device, the bytes checked: this process alone has them."""
+        self.x = read_tensor(self.folder, "x").flatten(0, 1).to(device)
 
     def __len__(self) -> int:
         return self.layout.n_images * self.layout.tokens
@@ -77,12 +86,18 @@ class ActivationStore:
         """Rows `start..stop-1`, `[stop - start, d_in]` in the stored type; a view within one shard."""
         if self.x is not None:
             return self.x[start:stop]
-        pieces = [
-            shard[max(start - first, 0) : stop - first]
-            for first, shard in self._shards
-            if first < stop and start < first + len(shard)
-        ]
+        first_shard = bisect_right(self._shards, start, key=itemgetter(0)) - 1
+        touched = takewhile(lambda shard: shard[0] < stop, islice(self._shards, first_shard, None))
+        pieces = [shard[max(start - first, 0) : stop - first] for first, shard in touched]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    def owners(self, rows: Tensor) -> Tensor:
+        """The image that each row is a token of, `[m]` int64."""
+        return rows // self.layout.tokens
+
+    def first_row(self, example: int) -> int:
+        """The row of an image's first token; that of the image behind the last is the number of rows."""
+        return example * self.layout.tokens
 
     def images(self, ids: Tensor) -> Tensor:
         """The tokens of some images, `[len(ids), tokens, d_in]` float32."""
@@ -91,4 +106,5 @@ class ActivationStore:
 
 
 def _has_room(device: torch.device, size: int) -> bool:
-    return device.type != "cuda" or size <= torch.cuda.mem_get_info(device)[0] // 2
+    """Whether a device with a memory of its own has room for so many bytes."""
+    return device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // 2

@@ -6,6 +6,7 @@ from lightning_sae.metrics.cosine import Cosine, cosine
 from lightning_sae.metrics.density import L0, Density, density, density_histogram, density_quantiles, l0
 from lightning_sae.metrics.fvu import FVU, fvu
 from lightning_sae.metrics.image_latents import ImageLatents, max_over_tokens
+from lightning_sae.metrics.modality import Modality, fires_on, modality_score
 from lightning_sae.metrics.monosemanticity import MonoSemanticity, monosemanticity
 from lightning_sae.metrics.recovery import detection_f1, match, max_cosines
 from lightning_sae.metrics.top_images import TopImages, top_images
@@ -18,6 +19,7 @@ __all__ = [
     "Density",
     "ImageLatents",
     "Interval",
+    "Modality",
     "MonoSemanticity",
     "TopImages",
     "auroc",
@@ -26,6 +28,7 @@ __all__ = [
     "density_histogram",
     "density_quantiles",
     "detection_f1",
+    "fires_on",
     "fvu",
     "interval",
     "l0",
@@ -33,6 +36,7 @@ __all__ = [
     "max_cosines",
     "max_over_tokens",
     "mean_in_units",
+    "modality_score",
     "monosemanticity",
     "sparse_auroc",
     "top_images",

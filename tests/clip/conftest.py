@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_sae.clip import Clip, load_clip
+from lightning_sae.clip import Clip, capture_context, load_clip, make_tail, splice
 
 CONFIG = {
     "embed_dim": 32,
@@ -47,6 +47,20 @@ def averaged_clip(tmp_path_factory):
 @pytest.fixture(scope="session")
 def resnet_clip(tmp_path_factory):
     return make_clip(tmp_path_factory.mktemp("resnet"), CONFIG | {"vision_cfg": RESNET})
+
+
+def check_tail(clip, point, needs, inputs):
+    """The tail of the captured activation is the model's embedding; it changes nothing that it is given."""
+    tail = make_tail(clip, point)
+    assert tail.needs == needs
+    x, context = capture_context(clip, point, tail, inputs)
+    assert (context is None) == (needs == "nothing")
+    torch.testing.assert_close(tail(x, context), clip.encode(inputs))
+    other = x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=x.dtype)
+    kept = other.clone()
+    with splice(clip, point, lambda _: other, error_term=False):
+        torch.testing.assert_close(tail(other, context), clip.encode(inputs))
+    assert torch.equal(other, kept)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightning_sae.clip import HookPoint, HookShape, activations_at, capture, inspect_hook_point, splice
-from lightning_sae.clip.tokens import fitting_tokens
+from lightning_sae.clip.selection import fitting_tokens, select
 
 BLOCK = "visual.transformer.resblocks."
 
@@ -163,7 +163,7 @@ def test_nothing_is_left_behind_after_an_exception(clip, pixels):
         (f"{BLOCK}1", "pooled", r"output is \[2, 17, 64\]; use tokens=cls or patch or all"),
         (f"{BLOCK}1", "eot", "text tower"),
         ("transformer.resblocks.1", "cls", "use tokens=eot or all"),
-        ("visual.conv1", "cls", "use tokens=all"),
+        ("visual.conv1", "cls", "use tokens=patch or all"),
         (f"{BLOCK}1", "clss", "tokens must be one of cls"),
         (f"{BLOCK}1.attn.out_proj", "cls", r"never calls .*out_proj.*resblocks\.1\.attn"),
         (BLOCK[:-1], "cls", r"a container.*use visual\.transformer$"),
@@ -184,14 +184,21 @@ def test_class_token_of_an_averaging_tower(averaged_clip):
 
 
 def test_feature_map_has_no_class_token(resnet_clip):
-    with pytest.raises(ValueError, match="use tokens=all"):
+    with pytest.raises(ValueError, match="use tokens=patch or all"):
         inspect_hook_point(resnet_clip, HookPoint("visual.layer3", "cls"))
 
 
-def test_maps_with_the_channels_last_are_refused(resnet_clip):
+def test_maps_of_both_layouts_and_what_is_no_map(resnet_clip):
     point = HookPoint("visual.layer3", "all")
-    assert fitting_tokens(resnet_clip, point, torch.zeros(2, 16, 8, 8)) == ["all"]
-    assert fitting_tokens(resnet_clip, point, torch.zeros(2, 8, 8, 16)) == []
+    assert fitting_tokens(resnet_clip, point, torch.zeros(2, 16, 8, 8)) == ["patch", "all"]
+    assert fitting_tokens(resnet_clip, point, torch.zeros(2, 8, 8, 16)) == ["patch", "all"]
+    assert fitting_tokens(resnet_clip, point, torch.zeros(2, 16, 1, 1)) == ["pooled", "patch", "all"]
+    heads = torch.zeros(2, 3, 101, 32)
+    assert fitting_tokens(resnet_clip, point, heads) == []
+    maps = torch.arange(32.0).view(1, 2, 4, 4)
+    first, last = (select(resnet_clip, point, whole, []) for whole in (maps, maps.permute(0, 2, 3, 1)))
+    assert first.take(maps).equal(last.take(maps.permute(0, 2, 3, 1)))
+    assert last.put(maps.permute(0, 2, 3, 1), first.take(maps)).equal(maps.permute(0, 2, 3, 1))
 
 
 def test_inspection_works_in_validation(clip):

@@ -208,3 +208,17 @@ def test_training_checkpoint_of_several_processes(files, clip, pixels, caplog):
         loaded = load_clip(files / "tiny.json", files / "epoch_3.pt")
     assert not caplog.records
     assert torch.equal(loaded.encode_image(pixels), clip.encode_image(pixels))
+
+
+def test_a_text_tower_of_hugging_face_asks_for_its_package(tmp_path, monkeypatch):
+    monkeypatch.setattr("open_clip.hf_model.transformers", None)
+    hf = CONFIG | {"text_cfg": {"hf_model_name": "roberta-base", "hf_tokenizer_name": "roberta-base"}}
+    with pytest.raises(ModuleNotFoundError, match="pip install transformers"):
+        make_clip(tmp_path, hf)
+
+
+def test_two_attention_pools_of_another_width_than_the_embedding(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"the width is embed_dim, got 64 and 32; take attentional_pool=true"
+    ):
+        make_clip(tmp_path, config(attentional_pool="cascade", attn_pooler_heads=2))

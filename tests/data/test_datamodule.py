@@ -45,7 +45,7 @@ def test_what_it_offers(make, judge, clip, noise):
         torch.testing.assert_close(data.judge_embeddings, judge.encode_image(pixels), atol=1e-5, rtol=1e-4)
         (batch,) = data.val_dataloader()
         torch.testing.assert_close(batch.embeddings, clip.encode_image(pixels), atol=1e-5, rtol=1e-4)
-    assert torch.cat([*data.train_batches()]).equal(data.store.x)
+    assert torch.cat([*data.train_batches()]).equal(data.store.rows(0, len(data.store)))
     provenance = data.provenance()
     assert provenance["clip"] == clip.identity()
     assert (provenance["hook_point"], provenance["tokens"]) == (LAST, "cls")

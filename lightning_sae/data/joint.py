@@ -1,0 +1,180 @@
+"""Images and texts in one data set: their final embeddings, which share a space."""
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_sae.clip import FINAL_TEXT, Clip, TextClip, make_tail
+from lightning_sae.data.datamodule import ActivationDataModule
+from lightning_sae.data.images import ImageSet, ImageSource, Split
+from lightning_sae.data.loader import EvalLoader
+from lightning_sae.data.statistics import ActivationStatistics, Moments, merge_moments
+from lightning_sae.data.store import ActivationStore, Layout
+
+
+class JointExamples:
+    """One split of images, and behind them one of texts, in the place of an `ImageSet`.
+
+    Classes and vocabulary are those of the images; a factor that only one of the two knows is unknown (-1)
+    for the other.
+
+    Args:
+        images: the images, ids `0..n_images-1`.
+        texts: the texts, ids from `n_images`.
+    """
+
+    def __init__(self, images: ImageSet, texts: ImageSet) -> None:
+        self.images, self.texts, self.n_images = images, texts, len(images)
+        self.class_names, self.vocabulary = images.class_names, images.vocabulary
+
+    @property
+    def targets(self) -> Tensor:
+        """`[n]` int64."""
+        return torch.cat([self.images.targets, self.texts.targets])
+
+    @property
+    def factors(self) -> Mapping[str, tuple[list[str], Tensor]]:
+        """Of the images and of what the texts say."""
+        own, said = self.images.factors, self.texts.factors
+        names = {name: values for name, (values, _) in [*said.items(), *own.items()]}
+        return {
+            name: (values, torch.cat([_known(own, name, self.images), _known(said, name, self.texts)]))
+            for name, values in names.items()
+        }
+
+    def __len__(self) -> int:
+        return self.n_images + len(self.texts)
+
+    def __getitem__(self, index: int) -> Any:
+        """An image or a text."""
+        if index < self.n_images:
+            return self.images[index]
+        return self.texts[index - self.n_images]
+
+    def identity(self) -> dict[str, Any]:
+        """Of both."""
+        images, texts = self.images.identity(), self.texts.identity()
+        return {"name": f"{images['name']}-{texts['name']}", "images": images, "texts": texts}
+
+
+def _known(factors: Mapping[str, tuple[list[str], Tensor]], name: str, examples: ImageSet) -> Tensor:
+    return factors[name][1] if name in factors else torch.full((len(examples),), -1)
+
+
+class JointSource:
+    """Splits of images and texts together.
+
+    Args:
+        images: the images.
+        texts: the texts.
+    """
+
+    def __init__(self, images: ImageSource, texts: ImageSource) -> None:
+        self.images, self.texts = images, texts
+
+    def split(self, name: Split) -> JointExamples:
+        """Both of one split."""
+        return JointExamples(self.images.split(name), self.texts.split(name))
+
+
+class JointStore(ActivationStore):
+    """Several stores of one width and one token per example as one, the rows of each behind those before.
+
+    Args:
+        parts: the stores.
+    """
+
+    def __init__(self, parts: Sequence[ActivationStore]) -> None:
+        self.folder = parts[0].folder
+        self.layout = Layout(sum(part.layout.n_images for part in parts), 1, parts[0].layout.d_in)
+        self.statistics = reduce(merge_moments, (_moments(part.statistics) for part in parts)).statistics()
+        held = [part.x for part in parts if part.x is not None]
+        self.x = torch.cat(held) if len(held) == len(parts) else None
+        self._shards = [] if self.x is not None else _behind_each_other(parts)
+
+
+def _moments(statistics: ActivationStatistics) -> Moments:
+    """What statistics were made of: `scale^2 = d n / spread`."""
+    mean = statistics.mean.double()
+    spread = len(mean) * statistics.n_tokens / statistics.scale**2
+    return Moments(statistics.n_tokens, mean, spread)
+
+
+def _behind_each_other(parts: Sequence[ActivationStore]) -> list[tuple[int, Tensor]]:
+    shards, start = [], 0
+    for part in parts:
+        own = part._shards if part.x is None else [(0, part.x.cpu())]
+        shards += [(start + first, rows) for first, rows in own]
+        start += len(part)
+    return shards
+
+
+class JointDataModule(ActivationDataModule):
+    """The final embeddings of images and of texts, as CLIP gives them before their unit length.
+
+    Each of the two is captured into a store of its own, which other runs share. Both are scored against the
+    prompts of the classes.
+
+    Args:
+        images: the images.
+        texts: the texts.
+        clip: the audited CLIP.
+        judge: the CLIP that names latents; `None` is the audited CLIP itself, with a warning.
+        **activations: the other arguments of `ActivationDataModule`, but for `hook_point` and `tokens`.
+    """
+
+    def __init__(
+        self,
+        images: ImageSource,
+        texts: ImageSource,
+        clip: Clip,
+        judge: Clip | None = None,
+        **activations: Any,
+    ) -> None:
+        super().__init__(JointSource(images, texts), clip, "visual", "pooled", judge, **activations)
+        self._parts = [
+            ActivationDataModule(images, clip, "visual", "pooled", judge, **activations),
+            ActivationDataModule(
+                texts, TextClip(clip), FINAL_TEXT, "pooled", judge and TextClip(judge), **activations
+            ),
+        ]
+
+    def prepare_data(self) -> None:
+        """Captures what the stores lack of both."""
+        for part in self._parts:
+            part.trainer = self.trainer
+            part.prepare_data()
+
+    def capture(self, split: Split) -> Path:
+        """Captures what the stores lack of one split of both; the folder of the images."""
+        images, _ = (part.capture(split) for part in self._parts)
+        return images
+
+    def setup(self, stage: str) -> None:
+        """Reads both stores; moves everything to the trainer's device."""
+        for part in self._parts:
+            part.trainer = self.trainer
+            part.setup(stage)
+        first = self._parts[0]
+        self.store = JointStore([part.store for part in self._parts])
+        self.statistics = self.store.statistics
+        self.tail = make_tail(self.clip, self.hook)
+        self.class_embeddings, self.probe = first.class_embeddings, first.probe
+        self.judge_embeddings = torch.cat([part.judge_embeddings for part in self._parts])
+
+    def provenance(self) -> dict[str, Any]:
+        """What a saved autoencoder is valid for: both towers' final embedding."""
+        return super().provenance() | {"hook_point": f"{self.hook.module}, {FINAL_TEXT}"}
+
+    def _open(self, split: Split) -> ActivationStore:
+        return JointStore([part._open(split) for part in self._parts])
+
+    def _eval_loader(self, split: Split) -> EvalLoader:
+        embeddings = torch.cat([part._eval_loader(split).embeddings for part in self._parts])
+        return EvalLoader(
+            self._open(split), self._targets(split), embeddings, self.eval_batch_size, *self._rank
+        )

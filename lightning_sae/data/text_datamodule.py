@@ -1,0 +1,111 @@
+"""Activations of the text tower: texts as examples, scored against images."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_sae.clip import Clip, TextClip, Tokens
+from lightning_sae.data.capture import capture_store
+from lightning_sae.data.datamodule import ActivationDataModule
+from lightning_sae.data.images import ImageSource, Split
+from lightning_sae.data.real_tokens import RealTokenStore, real_tokens
+from lightning_sae.data.shards import read_tensor
+from lightning_sae.data.store import ActivationStore
+
+
+class TextDataModule(ActivationDataModule):
+    """Activations of one hook point of the text tower on a set of texts.
+
+    Everything is as for images with the two towers in each other's place. The score of a text is against the
+    images of a class: `class_embeddings` are the means of the unit embeddings of its images in `val`, so that
+    a text's cosine or logit with a class is the mean over these images.
+
+    Args:
+        texts: the data set.
+        images: the images that the texts are scored against; they name the classes.
+        clip: the audited CLIP.
+        hook_point: path of a module of its text tower.
+        tokens: which tokens of it: `eot`; `all`, of which those up to the pooled one are trained on, without
+            padding; `pooled`.
+        judge: the CLIP that names latents; `None` is the audited CLIP itself, with a warning.
+        **activations: the other arguments of `ActivationDataModule`.
+
+    Raises:
+        ValueError: a hook point of the image tower; on `setup` a class without images.
+    """
+
+    def __init__(
+        self,
+        texts: ImageSource,
+        images: ImageSource,
+        clip: Clip,
+        hook_point: str,
+        tokens: Tokens = "eot",
+        judge: Clip | None = None,
+        **activations: Any,
+    ) -> None:
+        self._scored_against = images
+        super().__init__(texts, TextClip(clip), hook_point, tokens, judge and TextClip(judge), **activations)
+        self._image_clip = clip
+
+    def prepare_data(self) -> None:
+        """Captures what the store lacks of the texts, and the embeddings of the images."""
+        super().prepare_data()
+        self._capture_images()
+
+    def _open(self, split: Split) -> ActivationStore:
+        """Of `tokens=all` the store has all positions; those of the padding are left out here."""
+        whole = super()._open(split)
+        if whole.layout.tokens == 1:
+            return whole
+        texts = self.images(split)
+        ids = self.clip.tokenizer([str(texts[i]) for i in range(len(texts))])
+        return RealTokenStore(whole, real_tokens(self.clip, ids, whole.layout.tokens))
+
+    def _capture_images(self) -> Tensor:
+        """Unit embeddings `[n_images, d_embed]` of the images, captured if the store lacks them."""
+        folder = capture_store(
+            self._scored_against.split("val"),
+            self._image_clip.to(self._device),
+            store_dir=self.store_dir,
+            batch_size=self.capture_batch_size,
+            shard_images=self.shard_images,
+            num_workers=self.num_workers,
+        )
+        return read_tensor(folder / "images", "embeddings")
+
+    def _embed_classes(self) -> Tensor:
+        images = self._scored_against.split("val")
+        return class_means(self._capture_images(), images.targets, images.class_names)
+
+
+def class_means(embeddings: Tensor, targets: Tensor, class_names: list[str]) -> Tensor:
+    """Mean unit embedding of each class's images, not brought to unit length.
+
+    A text's cosine with it is the mean of its cosines with the images.
+
+    Args:
+        embeddings: `[n, d_embed]` unit.
+        targets: `[n]` int64, -1 for none.
+        class_names: of the `C` classes.
+
+    Returns:
+        `[C, d_embed]`.
+
+    Raises:
+        ValueError: a class has no images.
+
+    Example:
+        >>> class_means(torch.eye(2), torch.tensor([0, 0]), ["cat"])
+        tensor([[0.5000, 0.5000]])
+    """
+    counts = torch.bincount(targets[targets >= 0], minlength=len(class_names))
+    if empty := [name for name, count in zip(class_names, counts.tolist(), strict=True) if count == 0]:
+        raise ValueError(
+            f"{len(empty)} classes have no val images to score texts against: {', '.join(empty[:10])}; add "
+            "images, or name only classes that have some"
+        )
+    sums = embeddings.new_zeros(len(class_names), embeddings.shape[1])
+    sums.index_add_(0, targets[targets >= 0], embeddings[targets >= 0])
+    return sums / counts[:, None]
