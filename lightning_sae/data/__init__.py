@@ -1,7 +1,7 @@
 """Images, the activation store, and the datamodule."""
 
 from lightning_sae.data.cache import cached_tensor
-from lightning_sae.data.capture import capture_store, hook_folder, store_folder
+from lightning_sae.data.capture import Capture, capture_store, hook_folder, store_folder
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.factories import fashion_mnist, image_folder, world
 from lightning_sae.data.fashion import FashionMNIST
@@ -18,6 +18,7 @@ __all__ = [
     "ActivationStatistics",
     "ActivationStore",
     "BadImageError",
+    "Capture",
     "EvalLoader",
     "FashionMNIST",
     "ImageFolders",

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.data.shards import map_tensor, read_manifest, read_tensor
+from lightning_sae.data.manifest import read_manifest
+from lightning_sae.data.shards import map_tensor, read_tensor
 from lightning_sae.data.statistics import ActivationStatistics
 
 
