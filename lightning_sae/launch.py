@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lightning_sae.data.shards import flatten
+from lightning_sae.data.manifest import flatten
 
 GRACE = 10  # seconds that the other processes have to end by themselves
 LOST = ("closed by peer", "Connection reset", "timed out", "Timed out", "Broken pipe", "NCCL")

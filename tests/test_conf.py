@@ -14,8 +14,11 @@ from lightning_sae.data import ActivationDataModule
 from lightning_sae.sae import SparseAutoencoder
 
 CONF = Path(__file__).parents[1] / "conf"
+ADDED = {"engine"}  # groups that train.yaml does not choose from
 CHOICES = sorted(
-    f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment"
+    f"{'+' * (path.parent.name in ADDED)}{path.parent.name}={path.stem}"
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name != "experiment"
 )
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 

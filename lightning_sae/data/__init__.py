@@ -2,7 +2,7 @@
 
 from lightning_sae.data.bad_images import BadImageError
 from lightning_sae.data.cache import cached_tensor
-from lightning_sae.data.capture import capture_store, hook_folder, store_folder
+from lightning_sae.data.capture import Capture, capture_store, hook_folder, store_folder
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.factories import fashion_mnist, huggingface, image_folder, table, world
 from lightning_sae.data.fashion import FashionMNIST
@@ -27,6 +27,7 @@ __all__ = [
     "ActivationStatistics",
     "ActivationStore",
     "BadImageError",
+    "Capture",
     "EvalLoader",
     "FashionMNIST",
     "HuggingFaceImages",

@@ -1,29 +1,47 @@
-"""`python -m lightning_sae.data COMMAND OVERRIDES`: the activation store without a training.
+"""`python -m lightning_sae.data COMMAND ...`: the activation store without a training.
 
-capture    fills the store
+capture    fills the store; --engine says who does it: in_process, devices, slurm or ray (conf/engine)
+verify     checks every shard against its checksum, and sets damaged ones aside for the next capture
 precision  how much bf16 weights of CLIP change the activations of a batch, and how much faster they are here
 """
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lightning_sae.data.pixels import load_pixels
 from lightning_sae.data.precision import compare_precision
+from lightning_sae.data.space import check_space
+from lightning_sae.data.verify import verify_store
 
 CONF = Path(__file__).parents[2] / "conf"
 
 
 def capture(config: DictConfig) -> None:
-    """Fills the store of `train` and `val`."""
+    """Fills the store of `train` and `val`.
+
+    Raises:
+        RuntimeError: the engine came back and something is missing.
+    """
     data = instantiate(config.data, _convert_="all")
-    data.prepare_data()
-    for split in ("train", "val"):
-        print(f"{split}: {data.capture(split)}")
+    data.check()
+    check_space(data.captures().values(), data.dtype)
+    plain: Any = OmegaConf.to_container(config.data, resolve=True)
+    instantiate(config.engine, _convert_="all")(data, plain)
+    for name, part in data.captures().items():
+        if not part.complete:
+            raise RuntimeError(
+                f"{len(part.missing())} shards of {part.folder} are missing: capture them again"
+            )
+        print(f"{name}: {part.folder}")
 
 
 def precision(config: DictConfig) -> None:
@@ -37,32 +55,60 @@ def precision(config: DictConfig) -> None:
         config.data.judge = None
     data = instantiate(config.data, _convert_="all")
     images = data.images("val")
-    ids = [*range(min(data.capture_batch_size, len(images)))]
+    ids = range(min(data.capture_batch_size, len(images)))
     ((pixels, faults),) = load_pixels(images, data.clip, [ids])
     pixels = pixels[[not fault for fault in faults]]
     print(f"bf16 at {data.hook} {compare_precision(clips['bf16'], clips['fp32'], data.hook, pixels)}")
 
 
-COMMANDS = {"capture": capture, "precision": precision}
+def verify(folder: str) -> None:
+    """Names what is damaged or incomplete; the exit status says whether anything is."""
+    if faults := verify_store(folder):
+        sys.exit("\n".join(map(str, faults)) + "\nThe next capture makes these anew, and no others.")
+    print(f"{folder}: every shard is as it was written")
 
 
-def main() -> None:
-    """Composes the configuration as `train.py` does and runs a command on it."""
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """The configuration, as `train.py` composes it."""
+    if not CONF.is_dir():
+        sys.exit(f"no {CONF}: run from a clone of the repository, installed with `pip install -e .`")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", list(overrides))
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command line takes."""
     parser = argparse.ArgumentParser(
         prog="python -m lightning_sae.data",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=COMMANDS)
-    parser.add_argument(
-        "overrides", nargs="*", help="as for train.py: data=image_folder data.root=DIR hook_point=..."
-    )
-    arguments = parser.parse_args()
-    if not CONF.is_dir():
-        parser.error(f"no {CONF}: run from a clone of the repository, installed with `pip install -e .`")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", arguments.overrides)
-    COMMANDS[arguments.command](config)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, help_text in (("capture", "fills the store"), ("precision", "compares bf16 with fp32")):
+        command = commands.add_parser(name, help=help_text)
+        if name == "capture":
+            command.add_argument("--engine", default="in_process", help="in_process, devices, slurm or ray")
+        command.add_argument(
+            "overrides", nargs="*", help="as for train.py: data=image_folder data.root=DIR hook_point=..."
+        )
+    command = commands.add_parser("verify", help="checks every shard against its checksum")
+    command.add_argument("store", help="the root of all stores, one store, or one of its sub-folders")
+    return parser
+
+
+def main() -> None:
+    """Runs a command; what the user can mend ends in one message instead of a traceback."""
+    arguments = parser().parse_args()
+    try:
+        if arguments.command == "verify":
+            verify(arguments.store)
+        elif arguments.command == "precision":
+            precision(composed(arguments.overrides))
+        else:
+            capture(composed([f"+engine={arguments.engine}", *arguments.overrides]))
+    except (ValueError, OSError, RuntimeError, ModuleNotFoundError, InstantiationException) as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        sys.exit(f"\n{type(cause).__name__}: {cause}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,13 @@ def write_atomic(path: Path, content: bytes) -> None:
         ) from error
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Deletes what a killed writer left behind; only the holder of the folder's lock may call it."""
-    for path in folder.glob(".*.tmp"):
-        path.unlink()
+def remove_temporaries(folder: Path, name: str) -> None:
+    """Deletes what killed writers left of the files `name` (a pattern); nobody may be writing them."""
+    for path in folder.glob(f".{name}.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, or the folder itself where it is not there yet."""
+    there = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    return os.access(there, os.W_OK | os.X_OK)

@@ -4,16 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+import platformdirs
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from lightning_sae.data.atomic import write_atomic
+from lightning_sae.data.atomic import remove_temporaries, writable, write_atomic
 from lightning_sae.data.images import digest
+from lightning_sae.data.locks import alone
 
 
 def cached_tensor(folder: Path, name: str, key: dict[str, Any], compute: Callable[[], Tensor]) -> Tensor:
-    """Reads a tensor from `folder`, or computes and keeps it; a second process waits for the first.
+    """Reads a tensor that is kept in a folder of a store, or computes and keeps it (`cached_tensors`).
 
     Args:
         folder: where it is kept, one per what it depends on beside the key, such as `judge_folder`.
@@ -36,9 +37,20 @@ def cached_tensor(folder: Path, name: str, key: dict[str, Any], compute: Callabl
         tensor([1., 1.])
     """
     path = folder / f"{name}-{digest(key)[:16]}.safetensors"
+    return cached_tensors(path, lambda: {name: compute()})[name]
+
+
+def cached_tensors(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Reads a file of a store's sub-folder, or makes it; one process computes, the others wait.
+
+    What a store that cannot be written lacks is kept in the user's cache folder, under the same names.
+    """
+    if not path.exists() and not writable(path.parent):
+        path = platformdirs.user_cache_path("lightning_sae").joinpath(*path.parts[-3:])
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
+        with alone(path.with_suffix(".lock"), f"making of {path}"):
             if not path.exists():
-                write_atomic(path, save({name: compute().detach().cpu().contiguous()}))
-    return load_file(path)[name]
+                remove_temporaries(path.parent, path.name)
+                tensors = {key: value.detach().cpu().contiguous() for key, value in compute().items()}
+                write_atomic(path, save(tensors))
+    return load_file(path)

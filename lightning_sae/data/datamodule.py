@@ -13,12 +13,14 @@ from torch import Tensor
 
 from lightning_sae.clip import Clip, HookPoint, HookShape, Tail, Tokens, inspect_hook_point, make_tail
 from lightning_sae.data.bad_images import GoodImages
-from lightning_sae.data.capture import capture_store, check_same_images, hook_folder, store_folder
+from lightning_sae.data.capture import Capture, check_same_images, hook_folder, store_folder
 from lightning_sae.data.images import ImageSet, ImageSource, Split
 from lightning_sae.data.loader import EvalLoader, TrainLoader
-from lightning_sae.data.probe import Probe, choose_probe, load_probe, save_probe
+from lightning_sae.data.manifest import MANIFEST, bad_images_of, flatten, read_manifest
+from lightning_sae.data.probe import Probe, cached_probe, choose_probe
 from lightning_sae.data.prompts import class_prompts, embed_prompts
-from lightning_sae.data.shards import MANIFEST, bad_images_of, flatten, read_manifest, read_tensor
+from lightning_sae.data.shards import read_tensor
+from lightning_sae.data.space import check_space
 from lightning_sae.data.statistics import ActivationStatistics
 from lightning_sae.data.store import ActivationStore
 
@@ -33,8 +35,9 @@ _DECISIVE = (
 class ActivationDataModule(LightningDataModule):
     """Activations of one hook point of one CLIP on one data set.
 
-    `prepare_data` captures what the store lacks, on one process; `setup` reads it and moves CLIP, judge,
-    probe and embeddings to the trainer's device. The attributes below are there after both.
+    `prepare_data` captures what the store lacks; of several processes, each captures its share in `setup`.
+    `setup` then reads the store and moves CLIP, judge, probe and embeddings to the trainer's device. The
+    attributes below are there after both.
 
     Args:
         images: the data set.
@@ -164,29 +167,48 @@ class ActivationDataModule(LightningDataModule):
         return store_folder(self.store_dir, self.judge, self._all_images("val"))
 
     def prepare_data(self) -> None:
-        """Captures what the store lacks of `train` and `val`, the judge's view of `val`, and the probe."""
+        """Captures what the store lacks, unless several processes are to do it in `setup`."""
+        self.check()
+        if self._rank[1] == 1:
+            self.fill()
+
+    def check(self) -> None:
+        """Refuses hook points that cannot influence the score; warns where CLIP is its own judge."""
         for hook in (self.hook, *self._also):
             inspect_hook_point(self.clip, hook)  # refuse before hours of capture
         if not self.judge_independent:
             warnings.warn(
                 "the audited CLIP also judges what its latents mean: a bias of its own stays hidden. Name "
                 "another with clip@data.judge=open_clip data.judge.model=MODEL data.judge.pretrained=TAG",
-                stacklevel=2,
+                stacklevel=3,
             )
-        for split in ("train", "val"):
-            self.capture(split)
+
+    def captures(self) -> dict[str, Capture]:
+        """What belongs into the store: `train`, `val`, and the judge's view of `val`."""
+        hook_points = (self.hook, *self._also)
+        captures = {split: self._capture(self.clip, split, hook_points) for split in ("train", "val")}
         if self.judge is not self.clip:
-            self._capture(self.judge, "val", ())
-        self._prepare_probe()
+            captures["judge"] = self._capture(self.judge, "val", ())
+        return captures
+
+    def fill(self) -> None:
+        """Captures what the store lacks, together with all processes that do the same."""
+        captures = self.captures()
+        if not all(capture.complete for capture in captures.values()):
+            check_space(captures.values(), self.dtype)
+        for capture in captures.values():
+            capture.fill()
+        self.probe = self._probe()
 
     def capture(self, split: Split) -> Path:
         """Captures what the store lacks of one split; the folder it lies in."""
-        return self._capture(self.clip, split, (self.hook, *self._also))
+        return self._capture(self.clip, split, (self.hook, *self._also)).fill()
 
     def setup(self, stage: str) -> None:
-        """Reads the store; moves everything to the trainer's device."""
+        """Captures what is still missing, reads the store, moves everything to the trainer's device."""
         self.clip.to(self._device)
         self.judge.to(self._device)
+        self.fill()
         self.store = self._open("train")
         expected = (self.tokens_per_image or self.shape.tokens, self.shape.d_in)
         if self.store.layout[1:] != expected:
@@ -198,7 +220,7 @@ class ActivationDataModule(LightningDataModule):
         self.class_embeddings = self._embed_classes().float().to(self._device)
         self._check_judge()
         self.judge_embeddings = read_tensor(self.judge_folder / "images", "embeddings").to(self._device)
-        self.probe = load_probe(self._probe_path).to(self._device)
+        self.probe = self.probe.to(self._device)
 
     def train_dataloader(self) -> TrainLoader:
         """Shuffled batches; resumes in the middle of a pass."""
@@ -282,12 +304,8 @@ class ActivationDataModule(LightningDataModule):
         bad, bad_there = (bad_images_of(read_manifest(folder)) for folder in folders)
         check_same_images(folders[0], bad, folders[1], bad_there)
 
-    @property
-    def _probe_path(self) -> Path:
-        return self._hook_folder("val") / f"probe-{self.n_probe}-{self.seed}.safetensors"
-
-    def _capture(self, clip: Clip, split: Split, hook_points: Sequence[HookPoint]) -> Path:
-        return capture_store(
+    def _capture(self, clip: Clip, split: Split, hook_points: Sequence[HookPoint]) -> Capture:
+        return Capture(
             self._all_images(split),
             clip.to(self._device),
             hook_points,
@@ -300,11 +318,11 @@ class ActivationDataModule(LightningDataModule):
             max_bad_images=self.max_bad_images,
         )
 
-    def _prepare_probe(self) -> None:
-        if not self._probe_path.exists():
-            images = self.images("val")
-            ids = choose_probe(images.targets, self.n_probe, self.seed)
-            save_probe(self._probe_path, images, self.clip, self.hook, ids, self.capture_batch_size)
+    def _probe(self) -> Probe:
+        images = self.images("val")
+        path = self._hook_folder("val") / f"probe-{self.n_probe}-{self.seed}.safetensors"
+        ids = choose_probe(images.targets, self.n_probe, self.seed)
+        return cached_probe(path, images, self.clip, self.hook, ids, self.capture_batch_size)
 
     def _open(self, split: Split) -> ActivationStore:
         return ActivationStore(self._hook_folder(split), self.memory_limit_gb, self._device)

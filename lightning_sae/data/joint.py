@@ -143,6 +143,11 @@ class JointDataModule(ActivationDataModule):
             ),
         ]
 
+    def images(self, split: Split) -> ImageSet:
+        """The images and texts of a split, once captured without the bad ones."""
+        images, texts = (part.images(split) for part in self._parts)
+        return JointExamples(images, texts)
+
     def prepare_data(self) -> None:
         """Captures what the stores lack of both."""
         for part in self._parts:

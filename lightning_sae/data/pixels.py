@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,21 +32,19 @@ class Decoded(NamedTuple):
 
 
 def load_pixels(
-    images: ImageSet, clip: Clip, batches: Sequence[list[int]], num_workers: int | None = None
+    images: ImageSet, clip: Clip, batches: Iterable[Sequence[int]], num_workers: int = 0
 ) -> Iterator[Decoded]:
     """Pixels of each batch of image ids, in order, pinned where `clip` is on a GPU.
 
     Args:
         images: where they come from.
         clip: whose preprocessing they get.
-        batches: ids of the images of each batch.
-        num_workers: processes that decode; `None` is `default_workers`, 0 decodes here.
+        batches: ids of the images of each batch; taken as they are needed, some ahead of the model.
+        num_workers: processes that decode, as `default_workers` chooses them; 0 decodes here.
     """
-    if num_workers is None:
-        num_workers = default_workers(clip, batches)
     loader = DataLoader(
         _Pixels(images, clip),
-        batch_sampler=batches,
+        batch_sampler=map(list, batches),
         num_workers=num_workers,
         prefetch_factor=PREFETCH if num_workers else None,
         pin_memory=clip.device.type == "cuda",
@@ -56,7 +54,7 @@ def load_pixels(
         yield Decoded(pixels, list(faults))
 
 
-def default_workers(clip: Clip, batches: Sequence[list[int]]) -> int:
+def default_workers(clip: Clip, batches: Sequence[Sequence[int]]) -> int:
     """One for each core that the model leaves, at most 8; no more than batches and shared memory allow."""
     height, width = clip.image_size
     size = 4 * 3 * height * width * max(map(len, batches)) * (PREFETCH + 1)  # bytes on their way

@@ -5,11 +5,10 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lightning_sae.clip import Clip, HookPoint, capture_context, make_tail
-from lightning_sae.data.atomic import write_atomic
+from lightning_sae.data.cache import cached_tensors
 from lightning_sae.data.images import ImageSet
 
 
@@ -53,22 +52,21 @@ def choose_probe(targets: Tensor, n: int, seed: int) -> Tensor:
     return torch.from_numpy(np.sort(order[np.argsort(turn, kind="stable")[:n]]))
 
 
-def load_probe(path: Path) -> Probe:
-    """Reads what `save_probe` wrote."""
-    tensors = load_file(path)
-    return Probe(tensors["image_ids"], tensors["targets"], tensors["x"], tensors.get("context"))
-
-
-def save_probe(
+def cached_probe(
     path: Path, images: ImageSet, clip: Clip, hook: HookPoint, ids: Tensor, batch_size: int
-) -> None:
-    """Runs CLIP on some images once and keeps what the tail needs of them."""
-    tail, device = make_tail(clip, hook), clip.device
-    xs, contexts = [], []
-    for chunk in torch.split(ids, batch_size):
-        pixels = torch.stack([clip.preprocess(images[i]) for i in chunk.tolist()]).to(device)
-        x, context = capture_context(clip, hook, tail, pixels)
-        xs.append(x.float().cpu())
-        contexts += [] if context is None else [context.float().cpu()]
-    tensors = {"image_ids": ids, "targets": images.targets[ids], "x": torch.cat(xs)}
-    write_atomic(path, save(tensors | ({"context": torch.cat(contexts)} if contexts else {})))
+) -> Probe:
+    """Reads the probe of some images, or runs CLIP on them once and keeps what the tail needs (`path`)."""
+
+    def compute() -> dict[str, Tensor]:
+        tail, device = make_tail(clip, hook), clip.device
+        xs, contexts = [], []
+        for chunk in torch.split(ids, batch_size):
+            pixels = torch.stack([clip.preprocess(images[i]) for i in chunk.tolist()]).to(device)
+            x, context = capture_context(clip, hook, tail, pixels)
+            xs.append(x.float().cpu())
+            contexts += [] if context is None else [context.float().cpu()]
+        tensors = {"image_ids": ids, "targets": images.targets[ids], "x": torch.cat(xs)}
+        return tensors | ({"context": torch.cat(contexts)} if contexts else {})
+
+    tensors = cached_tensors(path, compute)
+    return Probe(tensors["image_ids"], tensors["targets"], tensors["x"], tensors.get("context"))

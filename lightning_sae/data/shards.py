@@ -1,9 +1,7 @@
 """A folder of safetensors shards with a manifest: whole, or resumable at what is missing."""
 
-import hashlib
 import json
 import math
-from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -17,9 +15,21 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lightning_sae.data.atomic import remove_temporaries, write_atomic
+from lightning_sae.data.manifest import (
+    MANIFEST,
+    REPAIR,
+    WITHDRAWN,
+    bad_images_of,
+    checksum,
+    differences,
+    lost_shards,
+    raise_if_lost,
+    read_manifest,
+    shard_rows,
+)
 from lightning_sae.data.statistics import ActivationStatistics, Moments, merge_moments
 
-MANIFEST = "manifest.json"
+LARGEST_HEAD = 100_000_000  # bytes, as in safetensors
 NUMPY_DTYPES = {"F16": np.float16, "F32": np.float32}
 
 
@@ -49,20 +59,25 @@ class ShardFolder:
     shard_images: int
 
     def missing(self) -> list[int]:
-        """The shards still to be written; clears what a killed writer left.
+        """The shards still to be written; changes nothing.
 
         Raises:
             ValueError: the folder was made from something else; names the keys that differ.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        remove_temporaries(self.folder)
-        if (self.folder / MANIFEST).exists():
+        if self.complete:
             manifest = read_manifest(self.folder)
             self._check(manifest["fingerprint"])
-            if not _damaged(self.folder, manifest):
+            if not lost_shards(self.folder, manifest["shards"]):
                 return []
-            (self.folder / MANIFEST).unlink()
-        return [shard for shard in range(self.n_shards) if not self._present(shard)]
+        return [shard for shard in range(self.n_shards) if not self.present(shard)]
+
+    def withdraw(self) -> None:
+        """Takes back a manifest whose shards are not all there, and keeps what it says of the others."""
+        entries = read_manifest(self.folder)["shards"] if self.complete else self._withdrawn()
+        kept = [entry for entry in entries if self.present(int(Path(entry["file"]).stem))]
+        if len(kept) < len(entries):
+            write_atomic(self.folder / WITHDRAWN, json.dumps(kept).encode())
+            (self.folder / MANIFEST).unlink(missing_ok=True)
 
     @property
     def complete(self) -> bool:
@@ -83,7 +98,15 @@ class ShardFolder:
         return self.folder / f"{shard:06d}.safetensors"
 
     def write(self, shard: int, tensors: Mapping[str, Tensor], bad: Mapping[int, str] | None = None) -> None:
-        """Writes one shard whole or not at all; `bad` images, id -> message, have no rows in it."""
+        """Writes one shard whole or not at all; what a killed writer left of it goes.
+
+        Args:
+            shard: its number.
+            tensors: a row per image that is not bad.
+            bad: id -> message of those that are.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_temporaries(self.folder, self.path(shard).name)
         # one key only: safetensors does not keep the order of several, and equal shards are to be equal bytes
         label = self._label(shard) | ({"bad_images": dict(bad)} if bad else {})
         metadata = {"shard": json.dumps(label, sort_keys=True)}
@@ -91,7 +114,7 @@ class ShardFolder:
 
     def finish(self, statistics: ActivationStatistics | None = None) -> None:
         """Writes the manifest: from now on the folder counts as whole."""
-        entries = [self._entry(shard) for shard in range(self.n_shards)]
+        entries = self._entries()
         manifest = {
             "fingerprint": dict(self.fingerprint),
             "n_images": self.n_images,
@@ -104,9 +127,7 @@ class ShardFolder:
             "statistics": statistics and {**statistics._asdict(), "mean": statistics.mean.tolist()},
             "shards": entries,
         }
-        for path in self.folder.glob("[0-9]*.safetensors"):
-            if path.name not in {entry["file"] for entry in entries}:
-                path.unlink()  # of a half-written store with another shard size
+        self._tidy({entry["file"] for entry in entries})
         write_atomic(self.folder / MANIFEST, json.dumps(manifest, indent=1).encode())
 
     def bad_images(self) -> dict[int, str]:
@@ -114,10 +135,19 @@ class ShardFolder:
         if self.complete:
             return bad_images_of(read_manifest(self.folder))
         found: dict[int, str] = {}
-        for path in filter(Path.exists, map(self.path, range(self.n_shards))):
-            label = json.loads(read_header(path).metadata["shard"])
+        for shard in filter(self.present, range(self.n_shards)):
+            label = json.loads(read_header(self.path(shard)).metadata["shard"])
             found |= {int(image): message for image, message in label.get("bad_images", {}).items()}
         return found
+
+    def _tidy(self, files: set[str]) -> None:
+        """Leaves the shards alone: no rest of a killed writer, no damaged shard, none of another size."""
+        for name in ("[0-9]*", MANIFEST, WITHDRAWN):
+            remove_temporaries(self.folder, name)
+        (self.folder / WITHDRAWN).unlink(missing_ok=True)
+        for path in self.folder.glob("[0-9]*.safetensors*"):
+            if path.name not in files:
+                path.unlink()
 
     def moments(self) -> Moments:
         """Moments of all rows, merged from those in the shards (`mean`, `spread` beside `x`)."""
@@ -127,26 +157,47 @@ class ShardFolder:
         images = self.images(shard)
         return {"fingerprint": dict(self.fingerprint), "images": [images.start, images.stop]}
 
+    def _entries(self) -> list[dict[str, Any]]:
+        """What the manifest says of each shard; of one that was not made anew, what it said before."""
+        kept = {(entry["file"], *entry["images"]): entry for entry in self._withdrawn()}
+        entries = []
+        for shard in range(self.n_shards):
+            images = self.images(shard)
+            known = kept.get((self.path(shard).name, images.start, images.stop))
+            entries.append(known or self._entry(shard))
+        return entries
+
+    def _withdrawn(self) -> list[dict[str, Any]]:
+        path = self.folder / WITHDRAWN
+        entries: list[dict[str, Any]] = json.loads(path.read_bytes()) if path.exists() else []
+        return entries
+
     def _entry(self, shard: int) -> dict[str, Any]:
         path, images = self.path(shard), self.images(shard)
-        with path.open("rb") as file:
-            checksum = hashlib.file_digest(file, "sha256").hexdigest()
         return {
             "file": path.name,
             "images": [images.start, images.stop],
             "bytes": path.stat().st_size,
-            "sha256": checksum,
+            "sha256": checksum(path),
         }
 
-    def _present(self, shard: int) -> bool:
+    def present(self, shard: int) -> bool:
+        """Whether a shard is there, as far as its head and size tell; `verify` reads all of it.
+
+        Raises:
+            ValueError: it was made from something else; names the keys that differ.
+        """
         path = self.path(shard)
         if not path.exists():
             return False
-        header = read_header(path)
+        try:
+            header = read_header(path)
+        except ValueError:  # damaged: is made anew
+            return False
         label = json.loads(header.metadata["shard"])
         label.pop("bad_images", None)
         self._check(label["fingerprint"])
-        return label == self._label(shard) and header.end == path.stat().st_size
+        return bool(label == self._label(shard)) and header.end == path.stat().st_size
 
     def _check(self, found: Mapping[str, Any]) -> None:
         if lines := differences(self.fingerprint, found):
@@ -154,65 +205,6 @@ class ShardFolder:
                 "\n  ".join([f"the store {self.folder} was made with other settings:", *lines])
                 + "\nSet them as they were, delete that folder, or choose another with data.store_dir=DIR"
             )
-
-
-def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots.
-
-    Example:
-        >>> flatten({"clip": {"model": "ViT-B-32"}, "dtype": "float16"})
-        {'clip.model': 'ViT-B-32', 'dtype': 'float16'}
-    """
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        flat |= flatten(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {prefix + key: item}
-    return flat
-
-
-def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """A line for each key whose values differ.
-
-    Example:
-        >>> differences({"dtype": "float32", "seed": 0}, {"dtype": "float16", "seed": 0})
-        ["dtype: the store has 'float16', this run asks for 'float32'"]
-    """
-    return [
-        f"{key}: the store has {found.get(key)!r}, this run asks for {wanted.get(key)!r}"
-        for key in sorted({*wanted, *found})
-        if wanted.get(key) != found.get(key)
-    ]
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a whole shard folder.
-
-    Raises:
-        FileNotFoundError: the folder is not there or not whole.
-    """
-    path = folder / MANIFEST
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no complete store at {folder}: capture it with `python -m lightning_sae.data capture`"
-        )
-    manifest: dict[str, Any] = json.loads(path.read_bytes())
-    return manifest
-
-
-def bad_images_of(manifest: Mapping[str, Any]) -> dict[int, str]:
-    """Images that the store has no rows of, id -> message, ascending."""
-    return {int(image): message for image, message in manifest.get("bad_images", {}).items()}
-
-
-def shard_rows(manifest: Mapping[str, Any]) -> list[range]:
-    """Rows of each shard, one per image that is not bad, counted through the whole store.
-
-    Example:
-        >>> shard_rows({"bad_images": {"0": "", "1": ""}, "shards": [{"images": [0, 4]}, {"images": [4, 8]}]})
-        [range(0, 2), range(2, 6)]
-    """
-    bad = sorted(bad_images_of(manifest))
-    bounds = (entry["images"] for entry in manifest["shards"])
-    return [range(start - bisect_left(bad, start), stop - bisect_left(bad, stop)) for start, stop in bounds]
 
 
 def read_header(path: Path) -> Header:
@@ -224,9 +216,9 @@ def read_header(path: Path) -> Header:
     with path.open("rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
         try:
-            tensors = json.loads(file.read(start - 8))
+            tensors = json.loads(file.read(min(start - 8, LARGEST_HEAD)))
         except ValueError as error:
-            raise ValueError(f"the shard {path} is damaged: delete it and capture again") from error
+            raise ValueError(f"the shard {path} is damaged, {REPAIR}") from error
     metadata = tensors.pop("__metadata__", {})
     return Header(
         metadata, tensors, start, start + max(entry["data_offsets"][1] for entry in tensors.values())
@@ -255,18 +247,17 @@ def check_bytes(folder: Path, manifest: Mapping[str, Any]) -> None:
     Raises:
         ValueError: a shard's bytes are not those that were written; names the file.
     """
-    _raise_if_damaged(folder, manifest)
+    raise_if_lost(folder, manifest)
     for entry in manifest["shards"]:
         path = folder / entry["file"]
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
-                raise ValueError(f"the shard {path} is damaged (checksum): delete it and capture again")
+        if checksum(path) != entry["sha256"]:
+            raise ValueError(f"the shard {path} is damaged (checksum): {REPAIR}")
 
 
 def map_tensor(folder: Path, name: str) -> list[Tensor]:
     """One tensor of every shard, memory-mapped: read from the disk where it is touched."""
     manifest = read_manifest(folder)
-    _raise_if_damaged(folder, manifest)
+    raise_if_lost(folder, manifest)
     return [_map(folder / entry["file"], name) for entry in manifest["shards"]]
 
 
@@ -289,19 +280,3 @@ def _shard_moments(path: Path) -> Moments:
     with safe_open(path, framework="pt") as shard:
         count = math.prod(shard.get_slice("x").get_shape()[:-1])
         return Moments(count, shard.get_tensor("mean"), float(shard.get_tensor("spread")))
-
-
-def _raise_if_damaged(folder: Path, manifest: Mapping[str, Any]) -> None:
-    if names := _damaged(folder, manifest):
-        raise ValueError(
-            f"{len(names)} shards of {folder} are gone or have another size: {', '.join(names[:10])}; "
-            "run `python -m lightning_sae.data capture` again, it repairs them"
-        )
-
-
-def _damaged(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
-    return [
-        entry["file"]
-        for entry in manifest["shards"]
-        if not (folder / entry["file"]).exists() or (folder / entry["file"]).stat().st_size != entry["bytes"]
-    ]

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.data.shards import check_bytes, map_tensor, read_manifest, read_tensor, shard_rows
+from lightning_sae.data.manifest import read_manifest, shard_rows
+from lightning_sae.data.shards import check_bytes, map_tensor, read_tensor
 from lightning_sae.data.statistics import ActivationStatistics
 
 

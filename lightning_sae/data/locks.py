@@ -1,0 +1,130 @@
+"""Who is at work on what: leases in files, seen by every process and machine, which end with their owner."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import SoftFileLease, Timeout
+
+LEASE_SECONDS = 60.0
+"""How long an owner on another machine must have been silent before it counts as dead; on this one its
+process is looked up."""
+
+POLL_SECONDS = 1.0
+
+
+def lease(path: Path) -> SoftFileLease:
+    """A lock that its holder keeps alive; it works on network file systems, where `flock` may not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return SoftFileLease(path, lease_duration=LEASE_SECONDS, thread_local=False)
+
+
+def acquired(lock: SoftFileLease) -> bool:
+    """Takes it if nobody alive has it."""
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True
+
+
+def owner(lock: SoftFileLease) -> str:
+    """Who has it, as a message says it."""
+    record = lock.owner
+    return f"process {record.pid} on {record.hostname.partition('?')[0]}" if record else "another process"
+
+
+class Waiting:
+    """Says what is waited for, once for each owner."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._said = what, set[str]()
+
+    def on(self, owners: Iterable[str]) -> None:
+        """Waits a moment."""
+        if new := {*owners} - self._said:
+            print(f"{self._what}: waiting for {', '.join(sorted(new))}", flush=True)
+            self._said |= new
+        time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def alone(path: Path, what: str) -> Iterator[None]:
+    """One process at a time inside; the others wait, and say for whom."""
+    lock, waiting = lease(path), Waiting(what)
+    while not acquired(lock):
+        waiting.on([owner(lock)])
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Claims:
+    """The shards of a store that processes are at work on, each claimed by one.
+
+    Processes that cut the store into shards of another size exclude each other: the larger size goes first.
+
+    Args:
+        folder: of the claims.
+        shard_images: images per shard.
+    """
+
+    def __init__(self, folder: Path, shard_images: int) -> None:
+        self.folder, self.shard_images = folder, shard_images
+        self._leases: dict[
+            Path, SoftFileLease
+        ] = {}  # kept: how long an owner is silent is seen by looking twice
+        self._held: dict[int, SoftFileLease] = {}
+
+    def take(self, shard: int) -> bool:
+        """Claims a shard, unless somebody has it or is at work on larger ones."""
+        lock = self._lease(self.folder / str(self.shard_images) / f"{shard:06d}.lock")
+        if not acquired(lock):
+            return False
+        self._held[shard] = lock
+        if self._taken(larger_than=self.shard_images):
+            self.release(shard)
+            return False
+        return True
+
+    def release(self, shard: int) -> None:
+        """Gives a shard back."""
+        lock = self._held.pop(shard)
+        lock.release()
+        self._leases.pop(Path(lock.lock_file), None)
+
+    def release_all(self) -> None:
+        """Gives back what is still held, as after an error."""
+        for shard in list(self._held):
+            self.release(shard)
+
+    def wait(self, what: str) -> None:
+        """Until one of the shards that others have is free."""
+        before, waiting = self._taken(), Waiting(what)
+        while before and before.keys() <= (now := self._taken()).keys():
+            waiting.on(now.values())
+
+    def tidy(self) -> None:
+        """Deletes the claims of the dead."""
+        self._taken()
+
+    def _taken(self, larger_than: int = 0) -> dict[Path, str]:
+        """What others have of shards with more images, and who they are."""
+        own = {Path(lock.lock_file) for lock in list(self._held.values())}  # a thread may release
+        taken = {}
+        for path in {*self.folder.glob("*/*.lock")} - own:
+            if int(path.parent.name) <= larger_than:
+                continue
+            lock = self._lease(path)
+            if acquired(lock):
+                lock.release()
+            else:
+                taken[path] = owner(lock)
+        return taken
+
+    def _lease(self, path: Path) -> SoftFileLease:
+        if path not in self._leases:
+            self._leases[path] = lease(path)
+        return self._leases[path]

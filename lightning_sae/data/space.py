@@ -1,0 +1,58 @@
+"""Is there room for what is to be captured?"""
+
+import errno
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+SHARD_HEAD = 4096  # bytes of a shard beside its tensors
+
+
+class Needs(Protocol):
+    """Something that is going to be written."""
+
+    @property
+    def folder(self) -> Path:
+        """Where."""
+        ...
+
+    def bytes_missing(self) -> int:
+        """How much."""
+        ...
+
+
+def check_space(wanted: Iterable[Needs], dtype: str) -> None:
+    """Compares what is still to be written with the free space, before hours of capture.
+
+    Args:
+        wanted: all that goes to one disk.
+        dtype: of the activations, for the advice.
+
+    Raises:
+        OSError: the disk is too small; says what is needed, what is free, and what to do.
+    """
+    sizes = {item.folder: item.bytes_missing() for item in wanted}
+    needed = sum(sizes.values())
+    if not needed:
+        return
+    place = next(path for path in next(iter(sizes)).resolve().parents if path.exists())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        smaller = "half the size with data.dtype=float16, " if dtype == "float32" else ""
+        raise OSError(
+            errno.ENOSPC,
+            f"the store needs {gigabytes(needed)} more in {place}, and {gigabytes(free)} are free: {smaller}"
+            "another place with data.store_dir=DIR, fewer tokens (tokens=cls) or hook points "
+            "(data.also_capture), or free some space",
+        )
+
+
+def gigabytes(n: int) -> str:
+    """A size for people, in 10^9 bytes.
+
+    Example:
+        >>> gigabytes(1_234_567), gigabytes(98_304_000_000)
+        ('0.0012 GB', '98 GB')
+    """
+    return f"{n / 1e9:.2g} GB" if n < 1e11 else f"{n / 1e9:,.0f} GB"

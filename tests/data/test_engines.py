@@ -1,0 +1,69 @@
+"""Every engine fills the store of the embedded world with the same bytes, through the command line."""
+
+import sys
+
+import pytest
+import torch
+
+from lightning_sae.data import __main__ as command
+from lightning_sae.data.verify import verify_store
+
+WORLD = ["data.n_train=150", "data.n_val=50", "data.shard_images=32", "data.capture_batch_size=16"]
+ENGINES = {
+    "devices": ["engine.accelerator=cpu", "engine.devices=2", "engine.num_threads=1"],
+    "slurm": ["engine.cluster=local", "engine.jobs=2", "engine.num_threads=1", "engine.gpus_per_node=0"],
+    "ray": ["engine.workers=2", "engine.num_threads=1"],
+}
+
+
+def contents(folder):
+    """Every file but the claims."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and ".claims" not in path.parts]
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
+def capture(monkeypatch, store, engine, *overrides):
+    options = ["data.num_workers=0", "data.n_probe=20", f"data.store_dir={store}"]
+    arguments = ["capture", "--engine", engine, *WORLD, *options, *overrides]
+    monkeypatch.setattr(sys, "argv", ["data", *arguments])
+    command.main()
+    return contents(store)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        yield capture(patch, tmp_path_factory.mktemp("alone"), "in_process")
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_gives_the_same_bytes(engine, alone, tmp_path, monkeypatch):
+    jobs = [f"engine.folder={tmp_path / 'jobs'}"] if engine == "slurm" else []
+    found = capture(monkeypatch, tmp_path / "store", engine, *ENGINES[engine], *jobs)
+    assert found.keys() == alone.keys()
+    assert found == alone
+    assert verify_store(tmp_path / "store") == []
+
+
+def test_what_an_engine_leaves_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning_sae.data.engines.in_process", lambda data, config: None)
+    with pytest.raises(SystemExit, match=r"RuntimeError: 5 shards of .* are missing"):
+        capture(monkeypatch, tmp_path, "in_process")
+
+
+def test_an_unknown_engine_is_an_error(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["data", "capture", "--engine", "abacus"])
+    with pytest.raises(Exception, match="abacus"):
+        command.main()
+
+
+@pytest.mark.parametrize(("engine", "package"), [("slurm", "submitit"), ("ray", "ray")])
+def test_a_missing_package_names_the_extra(engine, package, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SystemExit, match=rf'ModuleNotFoundError: .*pip install -e "\.\[{engine}\]"'):
+        capture(monkeypatch, tmp_path, engine)

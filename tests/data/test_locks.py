@@ -1,0 +1,121 @@
+"""Real processes, forked from this one: they hold, die, and wait."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from lightning_sae.data import locks
+from lightning_sae.data.locks import Claims, acquired, alone, lease
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def elsewhere():
+    """Runs functions in other processes until they report that they are there, and kills them at the end."""
+    processes = []
+
+    def start(function, *arguments):
+        there = FORK.Event()
+        process = FORK.Process(target=function, args=(there, *arguments))
+        process.start()
+        processes.append(process)
+        assert there.wait(60)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.join()
+
+
+def hold(there, path):
+    lock = lease(path)
+    assert acquired(lock)
+    there.set()
+    time.sleep(600)
+
+
+def claim(there, folder, shard, shard_images):
+    claims = Claims(folder, shard_images)
+    assert claims.take(shard)
+    there.set()
+    time.sleep(600)
+
+
+def test_a_lock_of_a_killed_process_is_taken_over(tmp_path, elsewhere):
+    owner = elsewhere(hold, tmp_path / "a.lock")
+    lock = lease(tmp_path / "a.lock")
+    assert not acquired(lock)
+    assert locks.owner(lock).startswith(f"process {owner.pid} on ")
+    os.kill(owner.pid, signal.SIGKILL)
+    owner.join()
+    assert acquired(lock)
+    lock.release()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_waiting_says_for_whom(tmp_path, elsewhere, capsys, monkeypatch):
+    owner = elsewhere(hold, tmp_path / "a.lock")
+
+    def sleep(seconds):
+        owner.kill()
+        owner.join()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    with alone(tmp_path / "a.lock", "manifest of STORE"):
+        pass
+    assert capsys.readouterr().out.startswith(f"manifest of STORE: waiting for process {owner.pid} on ")
+
+
+def test_a_silent_owner_on_another_machine_loses_its_lock(tmp_path, monkeypatch):
+    path, now = tmp_path / "a.lock", [0.0]
+    lines = [
+        "filelock/2",
+        "pid=1",
+        "host=elsewhere",
+        "mode=lease",
+        "token=0",
+        f"duration={locks.LEASE_SECONDS!r}",
+    ]
+    path.write_text("".join(f"{line}\n" for line in lines))
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    lock = lease(path)
+    assert not acquired(lock)
+    assert locks.owner(lock) == "process 1 on elsewhere"
+    now[0] += 0.9 * locks.LEASE_SECONDS
+    assert not acquired(lock)
+    now[0] += 0.2 * locks.LEASE_SECONDS
+    assert acquired(lock)
+
+
+def test_a_claim_is_exclusive_and_free_after_its_owner(tmp_path, elsewhere):
+    owner = elsewhere(claim, tmp_path, 3, 8)
+    claims = Claims(tmp_path, 8)
+    assert not claims.take(3)
+    assert claims.take(4)
+    owner.kill()
+    owner.join()
+    assert claims.take(3)
+    claims.release_all()
+    assert not [*tmp_path.rglob("*.lock")]
+
+
+def test_larger_shards_go_first(tmp_path, elsewhere):
+    elsewhere(claim, tmp_path, 0, 8)
+    assert not Claims(tmp_path, 4).take(5)
+    large = Claims(tmp_path, 16)
+    assert large.take(0)
+    large.release_all()
+
+
+def test_the_dead_leave_nothing_behind(tmp_path, elsewhere):
+    owner = elsewhere(claim, tmp_path, 7, 8)
+    owner.kill()
+    owner.join()
+    assert [*tmp_path.rglob("*.lock")]
+    Claims(tmp_path, 8).tidy()
+    assert not [*tmp_path.rglob("*.lock")]

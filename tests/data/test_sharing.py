@@ -1,0 +1,127 @@
+"""Several processes at one store: no damage, nothing twice, and the same bytes as of one."""
+
+import multiprocessing
+import os
+import time
+
+import pytest
+import torch
+
+from lightning_sae.clip import HookPoint
+from lightning_sae.data import Capture, capture_store, hook_folder
+
+FORK = multiprocessing.get_context("fork")
+CLS = HookPoint("visual.transformer.resblocks.1", "cls")
+ALL = HookPoint("visual.transformer.resblocks.0", "all")
+SETTINGS = {"batch_size": 4, "shard_images": 8, "num_workers": 0}
+
+
+def contents(folder):
+    """Every file but the claims."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and ".claims" not in path.parts]
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def counted(make_noise, tmp_path):
+    """Pictures that note in a file which process asked for them."""
+
+    class Counted(make_noise):
+        def __getitem__(self, index):
+            with (tmp_path / "asked").open("a") as file:
+                file.write(f"{index} {os.getpid()}\n")
+            return super().__getitem__(index)
+
+    return Counted(100)
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """Which images were asked for, and by how many processes."""
+
+    def read():
+        lines = [line.split() for line in (tmp_path / "asked").read_text().splitlines()]
+        return sorted(int(index) for index, _ in lines), len({pid for _, pid in lines})
+
+    return read
+
+
+def run(*functions):
+    """Each in a process of its own, at once."""
+    processes = [FORK.Process(target=function) for function in functions]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+@pytest.fixture
+def fill(clip, tmp_path):
+    def fill(images, hooks=(CLS, ALL), store="store", **settings):
+        torch.set_num_threads(1)
+        return capture_store(images, clip, hooks, store_dir=tmp_path / store, **SETTINGS | settings)
+
+    return fill
+
+
+def test_two_processes_share_the_shards(fill, counted, asked, noise, make_noise):
+    codes = run(lambda: fill(counted), lambda: fill(counted))
+    assert codes == [0, 0]
+    images, processes = asked()
+    assert images == [*range(100)]
+    assert processes == 2
+    folder = fill(counted)
+    assert asked()[0] == images
+    assert contents(folder) == contents(fill(make_noise(100), store="alone"))
+    assert not [*folder.rglob("*.lock")]
+
+
+def test_two_processes_with_other_hook_points_share_the_embeddings(fill, counted, make_noise):
+    assert run(lambda: fill(counted, [CLS]), lambda: fill(counted, [ALL])) == [0, 0]
+    assert contents(fill(counted)) == contents(fill(make_noise(100), store="alone"))
+
+
+def test_two_processes_with_other_shard_sizes_end(fill, counted, clip, tmp_path):
+    codes = run(lambda: fill(counted, [CLS]), lambda: fill(counted, [ALL], shard_images=5))
+    assert codes == [0, 0]
+    for hooks, size in (([CLS], 8), ([ALL], 5)):
+        settings = SETTINGS | {"shard_images": size}
+        assert Capture(counted, clip, hooks, store_dir=tmp_path / "store", **settings).complete
+
+
+def test_a_shard_that_another_has_is_waited_for(fill, counted, clip, tmp_path, capsys):
+    capture = Capture(counted, clip, [CLS], store_dir=tmp_path / "store", **SETTINGS)
+    ready, go = FORK.Event(), FORK.Event()
+
+    def other():
+        capture._prepare()
+        assert capture._claims.take(5)
+        ready.set()
+        assert go.wait(100)
+        capture._claims.release(5)
+
+    process = FORK.Process(target=other)
+    process.start()
+    assert ready.wait(100)
+    sleep, time.sleep = time.sleep, lambda seconds: (go.set(), process.join())
+    try:
+        capture.fill()
+    finally:
+        time.sleep = sleep
+    assert f"waiting for process {process.pid} on " in capsys.readouterr().out
+    assert process.exitcode == 0
+    assert capture.complete
+
+
+def test_a_shard_is_a_function_of_its_number(fill, make_noise, clip, tmp_path):
+    images = make_noise(22)
+    capture = Capture(images, clip, [CLS], store_dir=tmp_path / "store", **SETTINGS)
+    assert capture.missing() == [0, 1, 2]
+    assert capture.capture_shards([2]) == 1
+    assert capture.missing() == [0, 1]
+    assert capture.capture_shards([2]) == 0
+    path = hook_folder(capture.folder, CLS) / "000002.safetensors"
+    before = path.read_bytes()
+    whole = fill(images, [CLS], store="whole")
+    assert before == (hook_folder(whole, CLS) / path.name).read_bytes()
