@@ -27,6 +27,13 @@ class EMA(EMAWeightAveraging):
             raise ValueError(f"decay must be in 0..1, got {decay}")
         super().__init__(decay=decay, use_buffers=False, **options)
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Copies the model in the precision of the training, which it would only get later."""
+        if stage == "fit":
+            with trainer.precision_plugin.module_init_context():
+                pl_module.configure_model()
+        super().setup(trainer, pl_module, stage)
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Puts the average in place."""
         super().on_validation_epoch_start(trainer, pl_module)
