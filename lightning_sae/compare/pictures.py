@@ -19,7 +19,7 @@ MAX_AXES = 10  # of parallel coordinates; more cannot be read
 _RESULTS = ("val/fvu", "val/l0", "alignment/named", "zero_shot/spliced", "attribution/unexpected_share")
 
 
-_PLATE = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}  # behind words that lines cross
+_PLATE = {"facecolor": "white", "linewidth": 0, "pad": 1}  # behind words that lines cross
 
 
 def title(key: str) -> str:
