@@ -212,7 +212,7 @@ class Capture:
     @torch.inference_mode()
     def _shapes(self) -> dict[HookPoint, HookShape]:
         blank: Any = "" if self.clip.reads_texts else Image.new("RGB", self.clip.image_size)
-        inputs = self.clip.preprocess(blank)[None].to(self.clip.device)
+        inputs = torch.zeros_like(self.clip.preprocess(blank)[None], device=self.clip.device)
         seen = activations_at(self.clip, list(self.hooked), inputs)
         return {hook: HookShape(*seen[hook].shape[1:]) for hook in self.hooked}
 

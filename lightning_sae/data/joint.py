@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_sae.clip import FINAL_TEXT, Clip, TextClip, make_tail
+from lightning_sae.data.capture import Capture
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.images import ImageSet, ImageSource, Split
 from lightning_sae.data.loader import EvalLoader
@@ -148,21 +149,35 @@ class JointDataModule(ActivationDataModule):
         images, texts = (part.images(split) for part in self._parts)
         return JointExamples(images, texts)
 
-    def prepare_data(self) -> None:
-        """Captures what the stores lack of both."""
+    @property
+    def parts(self) -> list[ActivationDataModule]:
+        """Images and texts by themselves."""
         for part in self._parts:
             part.trainer = self.trainer
-            part.prepare_data()
+        return self._parts
+
+    def check(self) -> None:
+        """Warns where CLIP is its own judge."""
+        self.parts[0].check()
+
+    def captures(self) -> dict[str, Capture]:
+        """What belongs into the stores of both."""
+        both = zip(("images", "texts"), self.parts, strict=True)
+        return {f"{kind}, {name}": item for kind, part in both for name, item in part.captures().items()}
+
+    def fill(self) -> None:
+        """Captures what the stores lack of both."""
+        for part in self.parts:
+            part.fill()
 
     def capture(self, split: Split) -> Path:
         """Captures what the stores lack of one split of both; the folder of the images."""
-        images, _ = (part.capture(split) for part in self._parts)
+        images, _ = (part.capture(split) for part in self.parts)
         return images
 
     def setup(self, stage: str) -> None:
         """Reads both stores; moves everything to the trainer's device."""
-        for part in self._parts:
-            part.trainer = self.trainer
+        for part in self.parts:
             part.setup(stage)
         first = self._parts[0]
         self.store = JointStore([part.store for part in self._parts])

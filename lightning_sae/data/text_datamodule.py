@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_sae.clip import Clip, TextClip, Tokens
-from lightning_sae.data.capture import capture_store
+from lightning_sae.data.capture import Capture
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.images import ImageSource, Split
 from lightning_sae.data.real_tokens import RealTokenStore, real_tokens
@@ -49,10 +49,9 @@ class TextDataModule(ActivationDataModule):
         super().__init__(texts, TextClip(clip), hook_point, tokens, judge and TextClip(judge), **activations)
         self._image_clip = clip
 
-    def prepare_data(self) -> None:
-        """Captures what the store lacks of the texts, and the embeddings of the images."""
-        super().prepare_data()
-        self._capture_images()
+    def captures(self) -> dict[str, Capture]:
+        """What belongs into the store, and the embeddings of the images."""
+        return super().captures() | {"images": self._capture_images()}
 
     def _open(self, split: Split) -> ActivationStore:
         """Of `tokens=all` the store has all positions; those of the padding are left out here."""
@@ -63,9 +62,8 @@ class TextDataModule(ActivationDataModule):
         ids = self.clip.tokenizer([str(texts[i]) for i in range(len(texts))])
         return RealTokenStore(whole, real_tokens(self.clip, ids, whole.layout.tokens))
 
-    def _capture_images(self) -> Tensor:
-        """Unit embeddings `[n_images, d_embed]` of the images, captured if the store lacks them."""
-        folder = capture_store(
+    def _capture_images(self) -> Capture:
+        return Capture(
             self._scored_against.split("val"),
             self._image_clip.to(self._device),
             store_dir=self.store_dir,
@@ -73,11 +71,11 @@ class TextDataModule(ActivationDataModule):
             shard_images=self.shard_images,
             num_workers=self.num_workers,
         )
-        return read_tensor(folder / "images", "embeddings")
 
     def _embed_classes(self) -> Tensor:
         images = self._scored_against.split("val")
-        return class_means(self._capture_images(), images.targets, images.class_names)
+        embeddings = read_tensor(self._capture_images().folder / "images", "embeddings")
+        return class_means(embeddings, images.targets, images.class_names)
 
 
 def class_means(embeddings: Tensor, targets: Tensor, class_names: list[str]) -> Tensor:

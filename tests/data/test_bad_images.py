@@ -131,13 +131,18 @@ def test_a_split_without_any_good_image_is_refused(root, clip, tmp_path):
         fill(root, clip, tmp_path / "store", max_bad_images=100)
 
 
+def all_rows(folder):
+    store = ActivationStore(folder)
+    return store.rows(0, len(store))
+
+
 def test_the_store_is_that_of_the_good_images(root, clip, tmp_path):
     before = fill(root, clip, tmp_path / "whole")
     good = [i for i in range(22) if i not in BROKEN]
     spoil(root, "train")
     folder = fill(root, clip, tmp_path / "store")
     for hook in (CLS, ALL):
-        whole = ActivationStore(hook_folder(before, hook)).x.view(22, -1)
+        whole = all_rows(hook_folder(before, hook)).view(22, -1)
         for limit in (8, 0):  # in memory, and mapped
             store = ActivationStore(hook_folder(folder, hook), memory_limit_gb=limit)
             assert store.layout.n_images == 12
@@ -157,9 +162,9 @@ def test_the_store_is_that_of_the_good_images(root, clip, tmp_path):
 
 def test_batches_shards_and_workers_do_not_matter_to_the_rows(root, clip, tmp_path):
     spoil(root, "train")
-    wanted = ActivationStore(hook_folder(fill(root, clip, tmp_path / "store"), CLS)).x
+    wanted = all_rows(hook_folder(fill(root, clip, tmp_path / "store"), CLS))
     for i, settings in enumerate(({"batch_size": 22}, {"shard_images": 5}, {"num_workers": 2})):
-        other = ActivationStore(hook_folder(fill(root, clip, tmp_path / str(i), **settings), CLS)).x
+        other = all_rows(hook_folder(fill(root, clip, tmp_path / str(i), **settings), CLS))
         torch.testing.assert_close(other, wanted, atol=1e-5, rtol=1e-4)
 
 

@@ -135,8 +135,8 @@ def test_a_checkpoint_of_other_activations_is_refused(make, noise, clip, judge):
 
 
 def test_text_tokens_are_refused(make):
-    with pytest.raises(ValueError, match="tokens must be cls, patch, all or pooled"):
-        make(tokens="eot")
+    with pytest.raises(ValueError, match="use one of cls, patch, all, pooled"):
+        make(tokens="eot").check()
 
 
 def test_class_embeddings_are_unit_means_over_prompts(clip):
