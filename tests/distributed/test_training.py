@@ -10,6 +10,7 @@ from lightning_sae.data import Moments
 from lightning_sae.data.shards import ShardFolder
 
 WORKER = Path(__file__).parent / "worker.py"
+pytestmark = pytest.mark.timeout(900)
 VARIANTS = ["topk", "batch_topk", "matryoshka", "jump_relu", "relu", "gated"]
 
 
