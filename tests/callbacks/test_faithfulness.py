@@ -118,7 +118,8 @@ def test_a_resumed_run_goes_on_counting():
     assert second._passes == 3
 
 
-def test_ranks_share_the_images(run):
+def test_ranks_share_the_images(run, monkeypatch):
+    monkeypatch.setattr("callbacks.faithfulness.CHUNK", 5)
     callback = run.find(Faithfulness)
     strategy = SimpleNamespace(reduce=lambda tensor, reduce_op: tensor)
 
@@ -132,7 +133,7 @@ def test_ranks_share_the_images(run):
     whole, *parts = measured(0, 1), measured(0, 2), measured(1, 2)
     for found, *shares in zip(whole, *parts, strict=True):
         assert all((share == 0).flatten(1).all(1).sum() >= 15 for share in shares)
-        torch.testing.assert_close(sum(shares), found, rtol=1e-4, atol=1e-4, equal_nan=True)
+        torch.testing.assert_close(sum(shares), found, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def ranks(spawn: Spawn) -> Callable[..., list[Done]]:
             spawn(*command, **group, **({"LOCAL_RANK": str(rank)} if group else {}))
             for rank, command in enumerate(commands)
         ]
-        said = [process.communicate(timeout=280) for process in processes]
+        said = [process.communicate(timeout=850) for process in processes]
         return [
             subprocess.CompletedProcess(process.args, process.returncode, *pipes)
             for process, pipes in zip(processes, said, strict=True)
