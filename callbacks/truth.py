@@ -79,7 +79,7 @@ class Truth(WholePassCallback):
             self._log(pl_module, factor, found)
             if probing:
                 self._probe(pl_module, factor, latents, truth[ids], len(values))
-        self.table = pd.concat(tables)
+        self.table = pd.concat(tables) if tables else None  # nothing may be known of the images
 
     def _is_time_to_probe(self, trainer: Trainer) -> bool:
         if trainer.state.fn != "fit":

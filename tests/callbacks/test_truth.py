@@ -104,3 +104,10 @@ def test_probes_come_every_so_often_and_at_the_end(fit, tmp_path):
 def test_arguments_out_of_range(arguments):
     with pytest.raises(ValueError, match="must be"):
         Truth(**arguments)
+
+
+def test_where_nothing_is_known_there_is_no_table(fit, tmp_path, monkeypatch):
+    monkeypatch.setattr("callbacks.truth.known_factors", lambda trainer: {})
+    run = fit(tmp_path, {"truth": Truth(ks=[1], probe_every=1)})
+    assert run.find(Truth).table is None
+    assert not (run.folder / "truth.csv").exists()
