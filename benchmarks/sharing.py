@@ -38,7 +38,7 @@ class Size(NamedTuple):
     steps: int
 
 
-FULL = Size(131_072, 4, 4096, 32, 20)
+FULL = Size(524_288, 4, 4096, 32, 20)
 SHORT = Size(4096, 2, 64, 4, 2)
 
 
@@ -70,7 +70,7 @@ def read(folder: Path, copied: bool, size: Size, together: Barrier, results: Any
 
 
 def open_loader(folder: Path, copied: bool = False) -> TrainLoader:
-    store = ActivationStore(folder)
+    store = ActivationStore(folder, memory_limit_gb=0.0)
     if copied:
         store.hold("cpu")
     return TrainLoader(store, torch.zeros(len(store), dtype=torch.int64), BATCH, seed=0)
