@@ -172,7 +172,9 @@ def main() -> None:
         x = torch.randn(size.n, size.d_in)
         folders = {name: write_store(Path(folder, name), x.to(dtype)) for name, dtype in DTYPES.items()}
         stores = {
-            f"{dtype}, {place}": ActivationStore(path) for dtype, path in folders.items() for place in PLACES
+            f"{dtype}, {place}": ActivationStore(path, 0.0)
+            for dtype, path in folders.items()
+            for place in PLACES
         }
         for name, store in stores.items():
             if name.endswith(PLACES[0]):

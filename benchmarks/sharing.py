@@ -38,7 +38,7 @@ class Size(NamedTuple):
     steps: int
 
 
-FULL = Size(131_072, 4, 4096, 32, 40)
+FULL = Size(524_288, 4, 4096, 32, 20)
 SHORT = Size(4096, 2, 64, 4, 2)
 
 
@@ -58,6 +58,7 @@ def pss() -> float:
 def read(folder: Path, copied: bool, size: Size, together: Barrier, results: Any) -> None:
     """One job: a whole pass."""
     torch.set_num_threads(1)
+    together.wait()  # all are there: what they have from their parent is divided among them
     before = pss()
     loader = open_loader(folder, copied)
     started = time.process_time()
@@ -69,14 +70,14 @@ def read(folder: Path, copied: bool, size: Size, together: Barrier, results: Any
 
 
 def open_loader(folder: Path, copied: bool = False) -> TrainLoader:
-    store = ActivationStore(folder)
+    store = ActivationStore(folder, memory_limit_gb=0.0)
     if copied:
         store.hold("cpu")
     return TrainLoader(store, torch.zeros(len(store), dtype=torch.int64), BATCH, seed=0)
 
 
 def measure_reading(folder: Path, copied: bool, size: Size) -> list[Cost]:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # nothing is imported anew
     results, together = context.Queue(), context.Barrier(size.jobs)
     jobs = [
         context.Process(target=read, args=(folder, copied, size, together, results)) for _ in range(size.jobs)

@@ -13,6 +13,9 @@ from lightning_sae.data.manifest import read_manifest, shard_rows
 from lightning_sae.data.shards import check_bytes, map_tensor, read_tensor
 from lightning_sae.data.statistics import ActivationStatistics
 
+FEW_ROWS = 131_072
+"""Two pools of the reader."""
+
 
 class Layout(NamedTuple):
     """Shape of a store: images that it has rows of, tokens per image, width."""
@@ -26,6 +29,7 @@ class ActivationStore:
     """The activations of one split at one hook point, a row per token in the order of the images.
 
     Held on a GPU if it fits, else memory-mapped: processes of one machine share what is in its page cache.
+    A store of few rows is copied, as the buffers that a mapped one is read into would take as much.
 
     Args:
         folder: a whole shard folder.
@@ -35,7 +39,7 @@ class ActivationStore:
     Attributes:
         layout: its shape.
         statistics: mean and scale over all its rows.
-        x: `[n_rows, d_in]` in the stored type on a GPU, or `None` where memory-mapped.
+        x: `[n_rows, d_in]` in the stored type where it is held, or `None` where memory-mapped.
 
     Raises:
         FileNotFoundError: the folder is not whole.
@@ -59,6 +63,8 @@ class ActivationStore:
         small = size <= memory_limit_gb * 1e9
         if small and _has_room(torch.device(device), size):
             self.hold(device)
+        elif small and len(self) <= FEW_ROWS:
+            self.hold("cpu")
         else:
             if small:
                 check_bytes(self.folder, manifest)  # after which it lies in the page cache
