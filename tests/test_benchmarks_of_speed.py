@@ -31,3 +31,14 @@ def test_short_edition(name, monkeypatch, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert all(way in printed for way in WAYS[name])
     assert (tmp_path / "speeds.png").stat().st_size > 0
+
+
+def test_the_large_store_in_short(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "argv", ["large_store", "--short", "--passes", "2"])
+    threads = torch.get_num_threads()
+    try:
+        importlib.import_module("large_store").main()
+    finally:
+        torch.set_num_threads(threads)
+    assert "rows per processor second" in capsys.readouterr().out
