@@ -56,3 +56,14 @@ def test_what_several_jobs_cost(monkeypatch, capsys):
         torch.set_num_threads(threads)
     printed = capsys.readouterr().out
     assert all(way in printed for way in ("a copy each", "memory-mapped", "in one process"))
+
+
+def test_the_large_store_in_short(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(sys, "argv", ["large_store", "--short", "--passes", "2"])
+    threads = torch.get_num_threads()
+    try:
+        importlib.import_module("large_store").main()
+    finally:
+        torch.set_num_threads(threads)
+    assert "rows per processor second" in capsys.readouterr().out

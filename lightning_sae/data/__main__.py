@@ -6,6 +6,7 @@ precision  how much bf16 weights of CLIP change the activations of a batch, and 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,8 +108,10 @@ def main() -> None:
         else:
             capture(composed([f"+engine={arguments.engine}", *arguments.overrides]))
     except (ValueError, OSError, RuntimeError, ModuleNotFoundError, InstantiationException) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        sys.exit(f"\n{type(cause).__name__}: {cause}")
+        sys.exit(f"\n{type(cause).__name__}: {cause}\n(HYDRA_FULL_ERROR=1 shows where.)")
 
 
 if __name__ == "__main__":

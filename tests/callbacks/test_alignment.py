@@ -55,7 +55,8 @@ def test_validity_is_the_auroc_on_images_that_did_not_name_the_latent(run, colum
             continue
         similarity = run.data.judge_embeddings[held_out] @ texts[row["label"]]
         # two images that are equally similar but for the last bit of float32 may be ordered either way
-        assert row["validity"] == pytest.approx(roc_auc_score(fires, similarity), abs=1e-3)
+        one_pair = 1 / float(fires.sum() * (~fires).sum())
+        assert row["validity"] == pytest.approx(roc_auc_score(fires, similarity), abs=1.01 * one_pair)
         known += 1
     assert known > 20
 
