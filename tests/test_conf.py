@@ -45,7 +45,8 @@ def parameters(target):
     if inspect.isclass(target) and issubclass(target, SparseAutoencoder):
         return set(target.parameter_names())
     if "activations" in accepted:
-        return {*accepted, *inspect.signature(ActivationDataModule).parameters} - {"activations", "images"}
+        handed_on = inspect.signature(ActivationDataModule).parameters.keys() - {"images"}
+        return {*accepted, *handed_on} - {"activations"}
     return set(accepted)
 
 
