@@ -24,6 +24,7 @@ import torch
 from activations import Activations, load
 from interleaved import machine
 from lightning.pytorch import seed_everything
+from matplotlib.ticker import LogLocator, NullFormatter
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -167,6 +168,11 @@ def draw(path: Path, points: list[Row]) -> None:
                 if chosen:
                     axes.loglog([p["l0"] for p in chosen], [p["fvu"] for p in chosen], label=label, **line)
         axes.set(title=variant, xlabel="L0", ylabel="FVU")
+        axes.xaxis.set_major_locator(LogLocator(base=2))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.2, which="both")
     named = {line.get_label(): line for axes in panels.flat for line in axes.get_lines()}
