@@ -11,6 +11,7 @@ import argparse
 import re
 import tempfile
 import time
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ def numbers(start: int, stop: int) -> Tensor:
     return torch.stack([rows // BASE**2, rows // BASE % BASE, rows % BASE], 1).float()
 
 
-def write_store(folder: Path, n: int, d_in: int, dtype: torch.dtype) -> ActivationStore:
+def write_store(folder: Path, n: int, d_in: int, dtype: torch.dtype) -> None:
     """Shards of random rows that carry their numbers."""
     noise = torch.randn(min(n, SHARD), d_in)
     moments = Moments.of(noise)
@@ -55,7 +56,6 @@ def write_store(folder: Path, n: int, d_in: int, dtype: torch.dtype) -> Activati
         x = noise[: len(images), None].to(dtype)
         shards.write(shard, {"x": x, "mean": moments.mean, "spread": spread})
     shards.finish(moments.statistics())
-    return ActivationStore(folder, memory_limit_gb=0)
 
 
 def anonymous_megabytes() -> float:
@@ -102,7 +102,11 @@ def main() -> None:
     n, d_in = (100_000, 16) if options.short else (options.rows, options.d_in)
     console = Console(width=110)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        store = write_store(Path(folder, "store"), n, d_in, DTYPES[options.dtype])
+        arguments = Path(folder, "store"), n, d_in, DTYPES[options.dtype]
+        writer = get_context("fork").Process(target=write_store, args=arguments)
+        writer.start()  # in a process of its own: its memory is not that of the reading
+        writer.join()
+        store = ActivationStore(Path(folder, "store"), memory_limit_gb=0)
         loader = TrainLoader(store, torch.zeros(n, dtype=torch.int64), options.batch_size, seed=0)
         passes = [read(loader) for _ in range(options.passes)]
     console.print(f"{machine()}; {n:,} rows, d_in {d_in}, {options.dtype}, batch {options.batch_size}")
