@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,8 @@ def spawn() -> Iterator[Spawn]:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # a shell ignores it for what it starts in the background, and children would inherit that
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
         started.append(process)
         return process
