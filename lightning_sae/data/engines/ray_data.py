@@ -50,13 +50,13 @@ def ray_data(
         for shard in capture.missing()
     ]
     if rows:
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
-        ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            ShardActor,  # type: ignore[arg-type]  # a class is fine where it says callable
-            fn_constructor_args=(config, num_threads),
-            compute=ray.data.ActorPoolStrategy(size=workers),
-            num_cpus=num_cpus,
-            num_gpus=num_gpus,
-        ).materialize()
+        with ray.init(address=address, log_to_driver=False):  # shuts down what it started
+            ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+                ShardActor,  # type: ignore[arg-type]  # a class is fine where it says callable
+                fn_constructor_args=(config, num_threads),
+                compute=ray.data.ActorPoolStrategy(size=min(workers, len(rows))),
+                num_cpus=num_cpus,
+                num_gpus=num_gpus,
+            ).materialize()
     if not any(capture.missing() for capture in data.captures().values()):
         data.fill()  # manifests and the probe
