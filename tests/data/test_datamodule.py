@@ -45,7 +45,7 @@ def test_what_it_offers(make, judge, clip, noise):
         torch.testing.assert_close(data.judge_embeddings, judge.encode_image(pixels), atol=1e-5, rtol=1e-4)
         (batch,) = data.val_dataloader()
         torch.testing.assert_close(batch.embeddings, clip.encode_image(pixels), atol=1e-5, rtol=1e-4)
-    assert torch.cat([*data.train_batches()]).equal(data.store.x)
+    assert torch.cat([*data.train_batches()]).equal(data.store.rows(0, len(data.store)))
     provenance = data.provenance()
     assert provenance["clip"] == clip.identity()
     assert (provenance["hook_point"], provenance["tokens"]) == (LAST, "cls")
@@ -135,8 +135,8 @@ def test_a_checkpoint_of_other_activations_is_refused(make, noise, clip, judge):
 
 
 def test_text_tokens_are_refused(make):
-    with pytest.raises(ValueError, match="tokens must be cls, patch, all or pooled"):
-        make(tokens="eot")
+    with pytest.raises(ValueError, match="use one of cls, patch, all, pooled"):
+        make(tokens="eot").check()
 
 
 def test_class_embeddings_are_unit_means_over_prompts(clip):
@@ -172,7 +172,7 @@ def test_probe_is_balanced_and_fixed():
     assert len(choose_probe(targets, 1000, seed=0)) == 58
 
 
-@pytest.mark.parametrize("name", ["world", "image_folder", "fashion_mnist"])
+@pytest.mark.parametrize("name", ["world", "image_folder", "fashion_mnist", "table", "huggingface"])
 def test_the_yaml_states_the_defaults_of_the_signatures(name):
     files = [CONF / "base" / "activations.yaml", CONF / f"{name}.yaml"]
     keys = OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.load, files)))
@@ -181,15 +181,23 @@ def test_the_yaml_states_the_defaults_of_the_signatures(name):
         **inspect.signature(getattr(factories, name)).parameters,
     }
     given = {key: value for key, value in keys.items() if key not in ("defaults", "_target_")}
-    open_ones = {"clip", "hook_point", "tokens", "seed", "root"}  # interpolated or up to the user
+    open_ones = {"clip", "hook_point", "tokens", "seed", "root", "path"}  # interpolated or up to the user
     assert {*given} == {*parameters} - {"images", "activations"}
+    open_ones -= {"root"} if name == "table" else set()
     for key in {*given} - open_ones:
         default = parameters[key].default
         assert given[key] == (list(default) if isinstance(default, tuple) else default), key
 
 
 @pytest.mark.parametrize(
-    "overrides", [["data=world"], ["data=image_folder", "data.root=x"], ["data=fashion_mnist", "data.root=x"]]
+    "overrides",
+    [
+        ["data=world"],
+        ["data=image_folder", "data.root=x"],
+        ["data=fashion_mnist", "data.root=x"],
+        ["data=table", "data.path=x"],
+        ["data=huggingface", "data.path=x"],
+    ],
 )
 def test_the_judge_is_replaced_from_the_command_line(overrides):
     judge = ["clip@data.judge=open_clip", "data.judge.model=RN50", "data.judge.pretrained=openai"]

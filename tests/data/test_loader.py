@@ -87,9 +87,30 @@ def test_processes_share_a_pass(store):
     assert sorted(row for part in parts for row in part) == [*range(ROWS)]
 
 
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_processes_together_take_the_batches_of_one(store, world_size):
+    one = TrainLoader(store, TARGETS, 20, seed=0)
+    several = [
+        TrainLoader(store, TARGETS, 20 // world_size, 0, rank, world_size) for rank in range(world_size)
+    ]
+    for _ in range(2):
+        for whole, *parts in zip(one, *several, strict=True):
+            assert rows(parts) == rows([whole])
+
+
+def test_the_position_holds_for_another_number_of_processes(store):
+    one = TrainLoader(store, TARGETS, 20, seed=0)
+    stream = (batch for _ in range(2) for batch in one)
+    list(itertools.islice(stream, 8))
+    several = [TrainLoader(store, TARGETS, 10, 0, rank, 2) for rank in range(2)]
+    for loader in several:
+        loader.load_state_dict(one.state_dict())
+    assert rows([next(iter(loader)) for loader in several]) == rows([next(stream)])
+
+
 def test_a_position_of_other_settings_is_refused(store):
     state = TrainLoader(store, TARGETS, 10, seed=0).state_dict()
-    with pytest.raises(ValueError, match="these changed: batch_size 10 -> 20"):
+    with pytest.raises(ValueError, match="these changed: global_batch 10 -> 20"):
         TrainLoader(store, TARGETS, 20, seed=0).load_state_dict(state)
 
 
@@ -103,9 +124,9 @@ def test_batch_size_out_of_range(store, batch_size):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_the_order_is_the_same_wherever_the_store_is_held(tmp_path, batch_size, dtype):
     folder = write_store(tmp_path / "store", dtype)
-    memory, mapped = (
-        TrainLoader(ActivationStore(folder, limit), TARGETS, batch_size, seed=3) for limit in (8.0, 0.0)
-    )
+    stores = ActivationStore(folder), ActivationStore(folder)
+    stores[0].hold("cpu")
+    memory, mapped = (TrainLoader(store, TARGETS, batch_size, seed=3) for store in stores)
     for _ in range(3):
         for one, other in zip(memory, mapped, strict=True):
             assert one.x.dtype == torch.float32
@@ -172,6 +193,24 @@ def test_validation_is_in_image_order_with_whole_images(store, batch_size, world
     ids = torch.cat([batch.image_ids for batch in batches])
     assert ids.equal(torch.arange(IMAGES).repeat_interleave(TOKENS))
     assert torch.cat([batch.embeddings for batch in batches]).equal(embeddings[ids])
+
+
+@pytest.mark.parametrize("world_size", [2, 4, 7])
+def test_validation_batches_are_the_same_on_any_number_of_processes(store, world_size):
+    def batches(world_size):
+        loaders = [
+            EvalLoader(store, TARGETS, torch.zeros(IMAGES, 1), 17, r, world_size) for r in range(world_size)
+        ]
+        return [rows([batch]) for loader in loaders for batch in loader]
+
+    assert batches(world_size) == batches(1)
+
+
+def test_every_process_has_a_validation_batch(store):
+    loaders = [EvalLoader(store, TARGETS, torch.zeros(IMAGES, 1), 1000, r, 6) for r in range(6)]
+    assert min(map(len, loaders)) >= 1
+    with pytest.raises(ValueError, match=r"40 images are too few for 41 processes: set trainer\.devices=40"):
+        EvalLoader(store, TARGETS, torch.zeros(IMAGES, 1), 1000, 0, 41)
 
 
 class Recorder(lightning.LightningModule):
