@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # as in Audit
 FILE = "audit.json"
 
 Kind = Literal["spurious", "typographic", "polysemous", "compound"]
@@ -196,7 +196,7 @@ class Audit(_Record):
         findings: the most severe first.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     library_version: str
     subject: Subject
     classes: tuple[ClassResult, ...]
