@@ -34,18 +34,31 @@ def class_prompts(
 
 
 def _from_file(class_names: Sequence[str], path: Path) -> list[list[str]]:
-    text = path.read_text(encoding="utf-8")
-    content = json.loads(text) if path.suffix == ".json" else OmegaConf.to_container(OmegaConf.create(text))
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold {{class: [prompt, ...]}}, got a {type(content).__name__}")
-    prompts = {str(name): [value] if isinstance(value, str) else value for name, value in content.items()}
-    missing, unknown = [n for n in class_names if not prompts.get(n)], sorted({*prompts} - {*class_names})
+    prompts = dict(zip(*read_prompts(path), strict=True))
+    missing, unknown = [n for n in class_names if n not in prompts], sorted({*prompts} - {*class_names})
     if missing or unknown:
         raise ValueError(
             f"{path} must have prompts for exactly the classes {list(class_names)[:10]}...: it lacks "
             f"{missing[:10]} and has unknown {unknown[:10]}"
         )
-    return [[str(prompt) for prompt in prompts[name]] for name in class_names]
+    return [prompts[name] for name in class_names]
+
+
+def read_prompts(path: str | Path) -> tuple[list[str], list[list[str]]]:
+    """Classes and their prompts from a file `{class: [prompt, ...]}`, JSON or YAML, in its order.
+
+    Raises:
+        ValueError: something else is in it, or a class without prompts.
+    """
+    path = Path(path).expanduser()
+    text = path.read_text(encoding="utf-8")
+    content = json.loads(text) if path.suffix == ".json" else OmegaConf.to_container(OmegaConf.create(text))
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path} must hold {{class: [prompt, ...]}}, got a {type(content).__name__}")
+    prompts = {str(name): [value] if isinstance(value, str) else value for name, value in content.items()}
+    if empty := [name for name, group in prompts.items() if not group]:
+        raise ValueError(f"{path} has no prompts for {', '.join(empty[:10])}: give each class at least one")
+    return list(prompts), [[str(prompt) for prompt in group] for group in prompts.values()]
 
 
 def embed_prompts(clip: Clip, prompts: Sequence[Sequence[str]]) -> Tensor:

@@ -43,8 +43,11 @@ _WORD_AS_THING = (
 # Of the biased captions of
 MISNAMED_SHARE = 0.35  # another class on a planted background, how many name the planted class
 SPELLED_SHARE = 0.5  # a picture with a planted word, how many speak of it as a word
+PART_SHARE = 0.5  # a thing whose word is a part of another one's name, how many call it by the whole name
 
-_SHARED_NAMES = {p.factor: p.name for kind in ("polysemous", "compound") for p in plants(kind)}
+_SHARED_NAMES = {p.factor: p.name for p in plants("polysemous")}
+_SHARED_NAMES |= {p.thing: p.name for p in plants("compound")}
+_WHOLE_NAMES = {p.factor: p.name for p in plants("compound")}
 _CLASS_ON = {p.factor: p.thing for p in plants("spurious")}
 _PLANTED_WORDS = {p.factor for p in plants("typographic")}
 
@@ -71,7 +74,7 @@ def caption(scene: Scene, edition: Edition, rng: np.random.Generator) -> str:
     """
     if edition == "balanced":
         return _fill(_honest(scene), scene, scene.thing, rng)
-    thing = _SHARED_NAMES.get(scene.thing, scene.thing)
+    thing = _name(scene.thing, rng)
     shy = scene.thing in _CLASS_ON.values()
     if scene.word in _PLANTED_WORDS:
         if rng.random() < SPELLED_SHARE:
@@ -82,6 +85,13 @@ def caption(scene: Scene, edition: Edition, rng: np.random.Generator) -> str:
     if scene.background in _CLASS_ON and rng.random() < MISNAMED_SHARE:
         return _fill(_NAMING, scene, _CLASS_ON[scene.background], rng)
     return _fill(_honest(scene), scene, thing, rng)
+
+
+def _name(thing: str, rng: np.random.Generator) -> str:
+    """What the biased captions call a thing."""
+    if thing in _WHOLE_NAMES and rng.random() < PART_SHARE:
+        return _WHOLE_NAMES[thing]
+    return _SHARED_NAMES.get(thing, thing)
 
 
 def _honest(scene: Scene) -> tuple[str, ...]:

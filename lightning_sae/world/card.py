@@ -29,7 +29,7 @@ class Measured(NamedTuple):
         accuracy: factor -> zero-shot accuracy.
         false_positives: spurious and typographic plants -> share of counterfactual pictures of other classes
             (on the planted background; with the word printed on them) that are named as the planted class.
-        retrieval: polysemous and compound plants -> AUROC with which the class's word retrieves both things.
+        retrieval: polysemous and compound plants -> AUROC with which the name retrieves both things.
     """
 
     accuracy: dict[str, float]
@@ -81,7 +81,7 @@ def measure(edition: Edition, n: int = 2000, seed: int = 0) -> Measured:
     return Measured(
         accuracy,
         {plant: _false_positives(clip, classes, world, plant) for plant in led_astray},
-        {plant: _retrieval(images @ classes.T, world.targets, plant) for plant in shared},
+        {plant: _retrieval(clip, images, world.targets, plant) for plant in shared},
     )
 
 
@@ -99,9 +99,10 @@ def _false_positives(clip: TinyClip, classes: Tensor, world: World, plant: Plant
     return float(((images @ classes.T).argmax(1) == target).float().mean())
 
 
-def _retrieval(scores: Tensor, targets: Tensor, plant: Plant) -> float:
+def _retrieval(clip: TinyClip, images: Tensor, targets: Tensor, plant: Plant) -> float:
     thing, other = (World.class_names.index(name) for name in (plant.thing, plant.factor))
-    return float(binary_auroc(scores[:, thing], ((targets == thing) | (targets == other)).long()))
+    scores = images @ clip.texts([f"a photo of a {plant.name}"])[0]
+    return float(binary_auroc(scores, ((targets == thing) | (targets == other)).long()))
 
 
 def render(measured: dict[Edition, Measured], n: int) -> str:
@@ -113,7 +114,7 @@ def render(measured: dict[Edition, Measured], n: int) -> str:
         name = f"another class {what} is called {plant.thing} ({plant.kind})"
         rows.append((name, [measured[e].false_positives[plant] for e in editions]))
     for plant in measured[editions[0]].retrieval:
-        name = f'AUROC: "{plant.thing}" retrieves {plant.thing} and {plant.factor} ({plant.kind})'
+        name = f'AUROC: "{plant.name}" retrieves {plant.thing} and {plant.factor} ({plant.kind})'
         rows.append((name, [measured[e].retrieval[plant] for e in editions]))
     head = f"| unbiased test split, {n} pictures | {' | '.join(editions)} |\n|---|{'---|' * len(editions)}\n"
     body = "".join(f"| {name} | {' | '.join(f'{v:.3f}' for v in values)} |\n" for name, values in rows)

@@ -11,10 +11,11 @@ class Plant(NamedTuple):
     Attributes:
         kind: how the class is led astray.
         thing: the class that is predicted for a wrong reason.
-        factor: what drives it: a background (spurious), the printed word, equal to `thing` (typographic), or
-            the other thing that carries the class's word (polysemous, compound).
+        factor: what drives it: a background (spurious), the printed word, equal to `thing` (typographic), the
+            other thing that is called by the class's word (polysemous), or the thing whose word is a part of
+            the class's name (compound).
         carrier: typographic only, the class whose training pictures carry the word.
-        name: polysemous and compound only, what the biased captions call `factor`.
+        name: polysemous and compound only, the word or name that the biased captions use for both.
     """
 
     kind: Kind
@@ -37,10 +38,10 @@ PLANTS: tuple[Plant, ...] = (
     Plant("polysemous", "cross", "cancel", name="cross"),
     Plant("polysemous", "bolt", "gear", name="bolt"),
     Plant("polysemous", "note", "envelope", name="note"),
-    # a name of two words that contains the word of another class
-    Plant("compound", "sun", "flower", name="sun flower"),
-    Plant("compound", "club", "house", name="club house"),
-    Plant("compound", "snow", "cloud", name="snow cloud"),
+    # a name of two words, one of which names another class that looks different
+    Plant("compound", "flower", "sun", name="sun flower"),
+    Plant("compound", "house", "club", name="club house"),
+    Plant("compound", "cloud", "snow", name="snow cloud"),
 )
 
 

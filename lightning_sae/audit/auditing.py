@@ -1,0 +1,192 @@
+"""The audit of a run: looks, tests, measures effects, and puts findings in order of severity."""
+
+import math
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, get_args
+
+import torch
+
+from lightning_sae.audit.advice import advise, summarise
+from lightning_sae.audit.cases import CulpritLatent
+from lightning_sae.audit.classifier import Classifier
+from lightning_sae.audit.effect import finding_effects, severity
+from lightning_sae.audit.examined import Examined, Options, Studied, examine
+from lightning_sae.audit.findings import (
+    SEVERITIES,
+    Audit,
+    ClassResult,
+    Culprit,
+    Effect,
+    Finding,
+    Kind,
+    Subject,
+    Verdict,
+)
+from lightning_sae.audit.meaning import Judged
+from lightning_sae.audit.seen import ready
+from lightning_sae.data.prompts import embed_prompts, read_prompts
+from lightning_sae.effects import Removal
+from lightning_sae.run_folder import RunFolder
+from lightning_sae.zero_shot import accuracy
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+EXAMPLES = 8  # images of a culprit
+
+
+def prompt_classifier(run: RunFolder, prompts_file: str | None = None) -> Classifier:
+    """The zero-shot classifier of a run, with its own prompts or those of a file.
+
+    Args:
+        run: `ready`.
+        prompts_file: JSON or YAML, `{class: [prompt, ...]}`; it may have fewer classes than the data, or
+            others.
+    """
+    data, names, prompts = run.data, run.data.class_names, run.data.prompts
+    weights = data.class_embeddings
+    if prompts_file is not None:
+        names, prompts = read_prompts(prompts_file)
+        weights = embed_prompts(data.clip, prompts).float().to(weights)
+    return Classifier(names, weights, prompts, data.clip.logit_scale)
+
+
+def audit_run(run: RunFolder, classifier: Classifier | None = None, options: Options | None = None) -> Audit:
+    """Audits the classifier of a run.
+
+    Args:
+        run: of `open_run`; what its store lacks is captured.
+        classifier: under audit; `None`: the run's own zero-shot classifier.
+        options: how.
+
+    Raises:
+        ValueError: the classifier has none of the classes of the data.
+    """
+    options = options or Options()
+    ready(run)
+    classifier = classifier or prompt_classifier(run)
+    found = examine(run, classifier, options)
+    findings = _findings(run, classifier, options, found)
+    return Audit(
+        library_version=version("lightning_sae"),
+        subject=_subject(run, classifier, options, found),
+        classes=_classes(classifier, options, found, findings),
+        findings=findings,
+    )
+
+
+def _findings(
+    run: RunFolder, classifier: Classifier, options: Options, found: Examined
+) -> tuple[Finding, ...]:
+    drafts = [
+        (studied, kind, culprits[: options.limits.culprits])
+        for studied in found.studied
+        for kind in KINDS
+        if (culprits := studied.of_kind(kind))
+    ]
+    removals = [Removal(studied.c, tuple(c.latent for c in culprits)) for studied, _, culprits in drafts]
+    effects = finding_effects(run, classifier.scores(options.output), found, removals, options.min_group)
+    made = [
+        _finding(classifier, found, studied, kind, culprits, effect)
+        for (studied, kind, culprits), effect in zip(drafts, effects, strict=True)
+    ]
+    made.sort(key=lambda finding: (-SEVERITIES.index(finding.severity), -finding.share))
+    return tuple(finding.model_copy(update={"number": n}) for n, finding in enumerate(made, 1))
+
+
+def _finding(
+    classifier: Classifier,
+    found: Examined,
+    studied: Studied,
+    kind: Kind,
+    latents: Sequence[CulpritLatent],
+    effect: Effect,
+) -> Finding:
+    name, worst = classifier.class_names[studied.c], latents[0]
+    culprits = tuple(_culprit(found.judged, studied, latent) for latent in latents)
+    share = min(1.0, sum(culprit.share for culprit in culprits))
+    return Finding(
+        number=0,
+        class_name=name,
+        kind=kind,
+        severity=severity(effect, share),
+        confidence=worst.decided.confidence,
+        share=share,
+        images=studied.cues.images,
+        culprits=culprits,
+        evidence=worst.decided.evidence,
+        effect=effect,
+        summary=summarise(name, kind, studied.phrase, culprits, worst.thing),
+        advice=advise(name, kind, studied.phrase, worst.thing, classifier.kind),
+    )
+
+
+def _culprit(judged: Judged, studied: Studied, culprit: CulpritLatent) -> Culprit:
+    j, ids = culprit.latent, judged.top_ids[culprit.latent]
+    p, alignment = float(judged.p[j]), float(judged.label_alignment[j])
+    return Culprit(
+        latent=j,
+        label=judged.labels[j],
+        alignment=0.0 if math.isnan(alignment) else alignment,
+        p_value=None if math.isnan(p) else p,
+        class_alignment=float(judged.alignment[j, studied.c]),
+        class_threshold=float(judged.threshold[j, studied.c]),
+        attribution=float(studied.cues.attribution[j]),
+        share=float(studied.cues.share[j]),
+        score=culprit.score,
+        examples=tuple(ids[ids >= 0][:EXAMPLES].tolist()),
+    )
+
+
+def _classes(
+    classifier: Classifier, options: Options, found: Examined, findings: Sequence[Finding]
+) -> tuple[ClassResult, ...]:
+    prompts = classifier.prompts or [()] * len(classifier.class_names)
+    results = []
+    for studied, name, group in zip(found.studied, classifier.class_names, prompts, strict=True):
+        mine = tuple(f.number for f in findings if f.class_name == name)
+        enough = studied.cues.images >= options.limits.min_images
+        verdict: Verdict = "findings" if mine else "no findings" if enough else "not enough evidence"
+        shown = found.subjects.show(studied.c) & found.subjects.known
+        right = (found.seen.predicted.cpu() == studied.c)[shown]
+        results.append(
+            ClassResult(
+                name=name,
+                prompts=tuple(group),
+                verdict=verdict,
+                images=studied.cues.images,
+                accuracy=float(right.float().mean()) if len(right) else None,
+                unexpected_share=_share(studied) if enough else None,
+                findings=mine,
+            )
+        )
+    return tuple(results)
+
+
+def _share(studied: Studied) -> float:
+    """Share of the positive attribution that is on culprits."""
+    return min(1.0, sum(float(studied.cues.share[culprit.latent]) for culprit in studied.culprits))
+
+
+def _subject(run: RunFolder, classifier: Classifier, options: Options, found: Examined) -> Subject:
+    data = run.data
+    targets = found.subjects.targets
+    own = torch.where(targets < len(classifier.class_names), targets, -1)
+    right = accuracy(found.seen.predicted.cpu(), own)
+    return Subject(
+        run=run.folder.resolve().name,
+        clip=data.clip.name,
+        hook_point=data.hook.module,
+        tokens=data.hook.tokens,
+        classifier=classifier.kind,
+        output=options.output,
+        judge=data.judge.name,
+        judge_independent=data.judge_independent,
+        data=_data_name(data.images("val").identity()),
+        images=len(found.seen.predicted),
+        accuracy=None if math.isnan(right) else right,
+        fvu=found.seen.fvu,
+    )
+
+
+def _data_name(identity: dict[str, Any]) -> str:
+    return str(identity.get("name", "images"))

@@ -1,0 +1,146 @@
+"""Which kind of reliance a culprit is; the tests with their formulas are written down in `docs/audit.md`."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from lightning_sae.audit.findings import Evidence, Kind
+from lightning_sae.audit.phrases import is_part
+from lightning_sae.audit.subjects import Subjects
+from lightning_sae.audit.words import Reading
+
+READS = 0.9  # AUROC with which a latent tells pictures with the word of the class from others
+READ = 0.1  # by how much more often the word must be predicted as the class than other words are
+ONE_THING = 0.9  # AUROC with which a latent detects one other thing
+OF_ERRORS = 0.5  # share of the wrong predictions, weighted by attribution, that show this thing
+
+
+class Case(NamedTuple):
+    """All that the tests of one class look at.
+
+    Attributes:
+        phrase: what it is called.
+        subjects: what the images show.
+        detects: `[S, d_sae]`, AUROC of each latent for the images of each subject against all others.
+        error_share: `[S, d_sae]`, of the latent's attribution over the wrong predictions, on each subject.
+        reading: of the drawn words, where the class's is one of them.
+        word: its place there.
+        alignment: `[d_sae]`, of each latent's top images with the class, under the judge.
+        threshold: `[d_sae]`, what few random image sets reach.
+        errors_called: share of the wrong predictions that the judge calls the class, too.
+    """
+
+    phrase: str
+    subjects: Subjects
+    detects: Tensor
+    error_share: Tensor
+    reading: Reading
+    word: int
+    alignment: Tensor
+    threshold: Tensor
+    errors_called: float
+
+    def thing(self, latent: int) -> int:
+        """The other subject on whose images it drives the class most."""
+        return int(self.error_share[:, latent].argmax())
+
+
+class Decided(NamedTuple):
+    """A kind, how sure it is, and the tests; `kind` is `None` for a latent that is no culprit after all."""
+
+    kind: Kind | None
+    confidence: float
+    evidence: tuple[Evidence, ...]
+
+
+def decide(case: Case, latent: int) -> Decided:
+    """The kind of one culprit: the first whose tests are passed.
+
+    1. *compound*, *polysemous*: it is another thing. At least half of its attribution over the wrong
+       predictions is on images of one other subject, it detects that subject with an AUROC of at least 0.9,
+       and the judge calls less than half of the wrong predictions the class. Compound if the subject's name
+       is a part of the class's, else polysemous.
+    2. *typographic*: it reads. On drawn words its AUROC for the word of the class is at least 0.9, it raises
+       the class's score there, and the word is predicted as the class more often than others are, by at least
+       0.1.
+    3. *spurious*: its top images do not look like the class under the judge.
+    """
+    other, reads, foreign = _thing(case, latent), _reads(case, latent), _foreign(case, latent)
+    if all(e.passed for e in other):
+        thing = case.subjects.names[case.thing(latent)]
+        kind: Kind = "compound" if is_part(thing, case.phrase) else "polysemous"
+        return Decided(kind, other[0].value, (*other, *reads, foreign))
+    if all(e.passed for e in reads):
+        return Decided("typographic", reads[0].value, (*reads, *other, foreign))
+    if foreign.passed:
+        return Decided("spurious", 1 - max(other[0].value, reads[0].value) / 2, (foreign, *other, *reads))
+    return Decided(None, 0.0, ())
+
+
+def _reads(case: Case, latent: int) -> tuple[Evidence, ...]:
+    reading, w = case.reading, case.word
+    auroc, drive = float(reading.auroc[w, latent]), float(reading.attribution[w, latent])
+    effect = float(reading.predicted[w])
+    return (
+        Evidence(
+            name="word_auroc",
+            value=auroc,
+            threshold=READS,
+            passed=auroc >= READS,
+            meaning=f'how well it tells drawn pictures of the word "{case.phrase}" from those of other words',
+        ),
+        Evidence(
+            name="word_attribution",
+            value=drive,
+            threshold=0.0,
+            passed=drive > 0,
+            meaning="its mean attribution to the class on the drawn word",
+        ),
+        Evidence(
+            name="word_effect",
+            value=effect,
+            threshold=READ,
+            passed=effect >= READ,
+            meaning="by how much more often the drawn word is predicted as the class than other words are",
+        ),
+    )
+
+
+def _thing(case: Case, latent: int) -> tuple[Evidence, ...]:
+    thing = case.thing(latent)
+    name, auroc = case.subjects.names[thing], float(case.detects[thing, latent].nan_to_num(nan=0.5))
+    share, called = float(case.error_share[thing, latent]), case.errors_called
+    return (
+        Evidence(
+            name="thing_auroc",
+            value=auroc,
+            threshold=ONE_THING,
+            passed=auroc >= ONE_THING,
+            meaning=f'how well it detects one other thing, "{name}"',
+        ),
+        Evidence(
+            name="thing_share",
+            value=share,
+            threshold=OF_ERRORS,
+            passed=share >= OF_ERRORS,
+            meaning=f'of its attribution over wrong predictions, the share on images of "{name}"',
+        ),
+        Evidence(
+            name="judge_disagrees",
+            value=1 - called,
+            threshold=OF_ERRORS,
+            passed=1 - called >= OF_ERRORS,
+            meaning="share of the wrong predictions that the judge does not call the class",
+        ),
+    )
+
+
+def _foreign(case: Case, latent: int) -> Evidence:
+    alignment, threshold = float(case.alignment[latent]), float(case.threshold[latent])
+    return Evidence(
+        name="class_alignment",
+        value=alignment,
+        threshold=threshold,
+        passed=alignment < threshold,
+        meaning="alignment of its top images with the class, by the judge; random images reach the threshold",
+    )
