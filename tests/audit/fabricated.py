@@ -22,7 +22,7 @@ from lightning_sae.run_folder import RunFolder
 
 HOSTILE = (
     "</script><script>window.ran = 1</script>",
-    "<img src=x onerror=\"window.ran = 2\">'",
+    '<img src=x onerror="window.ran = 2">\'',
     "{{ 7 * 7 }}{% raw %}${window.ran = 3}",
     "\u202e\u05e9\u05dc\u05d5\u05dd right to left \u0645\u0631\u062d\u0628\u0627",
     "long" * 200,
@@ -166,6 +166,8 @@ def run_folder(folder: Any, latents: pd.DataFrame, classes: tuple[str, ...], ima
         ]
     ).to_csv(folder / "attribution.csv", index=False)
     data = SimpleNamespace(
-        images=lambda split: images, class_names=list(classes), prompts=[[f"a photo of a {c}"] for c in classes]
+        images=lambda split: images,
+        class_names=list(classes),
+        prompts=[[f"a photo of a {c}"] for c in classes],
     )
     return RunFolder(folder, None, data, None, latents)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """Curves over training as lines in a small frame."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,28 +54,28 @@ def _line(table: pd.DataFrame, key: str) -> list[tuple[float, float]]:
 
 
 def _panel(title: str, lines: dict[str, list[tuple[float, float]]], shares: bool) -> dict[str, Any]:
-    said = percent if shares else compact
     steps = [x for line in lines.values() for x, _ in line]
     values = [y for line in lines.values() for _, y in line]
-    left, right = min(steps), max(max(steps), min(steps) + 1)
-    heights = _ticks(min(values), max(values), 4)
+    right = max(*steps, 1.0)
+    heights = _ticks(*_apart(min(values), max(values)), 4)
     low, high = heights[0], heights[-1]
+    said = _form(heights[1] - low, shares)
 
     def place(x: float, y: float) -> tuple[str, str]:
-        return f"{WIDTH * (x - left) / (right - left):.1f}", f"{HEIGHT * (high - y) / (high - low):.1f}"
+        return f"{WIDTH * x / right:.1f}", f"{HEIGHT * (high - y) / (high - low):.1f}"
 
     return {
         "title": title,
-        "y": [{"at": place(left, y)[1], "text": said(y)} for y in heights],
+        "y": [{"at": place(0, y)[1], "text": said(y)} for y in heights],
         "x": [
             {"at": place(x, low)[0], "text": f"{x:,.0f}".replace(",", " ")}
-            for x in _ticks(left, right, 3)
-            if left <= x <= right
+            for x in _ticks(0, right, 4)
+            if 0 <= x <= right
         ],
         "lines": [
             {
                 "name": name,
-                "last": said(line[-1][1]),
+                "last": percent(line[-1][1], 1) if shares else compact(line[-1][1]),
                 "points": [place(*point) for point in line],
                 "dots": len(line) <= DOTS,
             }
@@ -84,7 +85,26 @@ def _panel(title: str, lines: dict[str, list[tuple[float, float]]], shares: bool
     }
 
 
+def _apart(low: float, high: float) -> tuple[float, float]:
+    """Limits that are no single value."""
+    size = max(abs(low), abs(high))
+    if high - low > 1e-3 * size:
+        return low, high
+    gap = 0.1 * size or 0.01
+    return (low if low == 0 else low - gap), high + gap
+
+
+def _form(step: float, shares: bool) -> Callable[[float], str]:
+    """How the ticks are written: with the decimals that tell them apart."""
+    decimals = max(0, 1 - math.floor(math.log10(step)) - (2 if shares else 0))
+    fixed = [f"{step * 100 if shares else step:.{d}f}" for d in range(decimals + 1)]
+    digits = next(d for d, text in enumerate(fixed) if d == decimals or float(text) == float(fixed[-1]))
+    if shares:
+        return lambda y: percent(y + 0.0, digits)
+    return lambda y: f"{y + 0.0:.{digits}f}".replace("-", "−")
+
+
 def _ticks(low: float, high: float, most: int) -> Sequence[float]:
     """Round numbers around two others."""
-    ticks: list[float] = MaxNLocator(most).tick_values(low, high).tolist()
-    return ticks
+    ticks = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return [float(tick) for tick in ticks]

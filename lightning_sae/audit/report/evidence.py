@@ -109,7 +109,8 @@ def _change(key: str, change: Change) -> dict[str, Any]:
     share = key != "score"
     said: Callable[[float], str] = (lambda x: percent(x, 1)) if share else compact
     difference = change.without - change.as_it_is
-    change_text = f"{100 * difference:+.1f}" if share else f"{difference:+.3g}"
+    points = round(100 * difference, 1)
+    change_text = (f"{points:+.1f}" if points else "0.0") if share else f"{difference:+.3g}"
     return {
         "measure": _MEASURES[key],
         "group": change.group,

@@ -142,9 +142,13 @@ def _examples(run: RunFolder, order: Sequence[int]) -> tuple[Examples, dict[int,
     return examples, {j: [examples.places[i] for i in top] for j, top in wanted.items() if top}
 
 
-def _drives(drivers: pd.DataFrame, classes: _Words) -> dict[int, list[tuple[int, float | None, float | None]]]:
+def _drives(
+    drivers: pd.DataFrame, classes: _Words
+) -> dict[int, list[tuple[int, float | None, float | None]]]:
     found: dict[int, list[tuple[int, float | None, float | None]]] = {}
     for row in drivers.to_dict("records"):
         attribution, share = rounded([row["attribution"], row["share"]])
-        found.setdefault(int(row["latent"]), []).append((classes.place(str(row["class"])), attribution, share))
+        found.setdefault(int(row["latent"]), []).append(
+            (classes.place(str(row["class"])), attribution, share)
+        )
     return found

@@ -29,8 +29,8 @@ OPEN_CLASSES = 60  # with more of a verdict than that, the classes without findi
 def write_report(audit: Audit, run: RunFolder, folder: Path, classifier: Classifier | None = None) -> Path:
     """Writes `audit.html`, whole or not at all; its path.
 
-    The file needs nothing beside it. Every text in it is escaped, and its own policy allows its one script and no
-    request.
+    The file needs nothing beside it. Every text in it is escaped; its own policy allows its one script, and
+    no request.
 
     Args:
         audit: what was found.

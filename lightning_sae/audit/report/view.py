@@ -11,6 +11,12 @@ from lightning_sae.pages import compact, percent
 
 PROMPTS = 3  # of a class; the others are counted
 DRIVERS = 3  # latents of a class
+WORST = 5  # findings that the summary names
+_GROUPS: dict[Verdict, str] = {
+    "findings": "with findings",
+    "no findings": "without findings",
+    "not enough evidence": "without enough evidence",
+}
 
 
 def sentence(audit: Audit) -> str:
@@ -54,6 +60,11 @@ def summary(audit: Audit) -> dict[str, Any]:
     severities = list(reversed(SEVERITIES))
     return {
         "sentence": sentence(audit),
+        "worst": [
+            {"number": f.number, "severity": f.severity, "kind": f.kind, "summary": f.summary}
+            for f in audit.findings[:WORST]
+        ],
+        "more": max(0, len(audit.findings) - WORST),
         "verdicts": [(verdict, verdicts[verdict]) for verdict in get_args(Verdict)],
         "severities": severities,
         "kinds": [(kind, [count[kind, severity] for severity in severities]) for kind in get_args(Kind)],
@@ -88,7 +99,11 @@ def class_groups(audit: Audit, drivers: pd.DataFrame) -> list[dict[str, Any]]:
         strongest = _drivers(result.name, driven.get(result.name), culprits)
         findings = [(number, severity.get(number, "low")) for number in result.findings]
         rows[result.verdict].append(_class_row(result, findings, strongest))
-    return [{"verdict": verdict, "rows": of_verdict} for verdict, of_verdict in rows.items() if of_verdict]
+    return [
+        {"verdict": verdict, "title": f"{counted(len(found), 'class')} {_GROUPS[verdict]}", "rows": found}
+        for verdict, found in rows.items()
+        if found
+    ]
 
 
 def _class_row(
@@ -107,9 +122,7 @@ def _class_row(
     }
 
 
-def _drivers(
-    name: str, rows: pd.DataFrame | None, culprits: set[tuple[str, int]]
-) -> list[dict[str, Any]]:
+def _drivers(name: str, rows: pd.DataFrame | None, culprits: set[tuple[str, int]]) -> list[dict[str, Any]]:
     """The latents that drive a class most."""
     if rows is None:
         return []

@@ -25,7 +25,7 @@ const isUnexpected = (row) => (number("unexpected", row) || 0) > 0 && data.misle
 
 const filters = {
   all: () => true,
-  unexpected: (row) => (number("unexpected", row) || 0) > 0,
+  unexpected: isUnexpected,
   culprits: (row) => findingsOf(row).length > 0,
   named: (row) => !data.named || data.named[row] === 1,
 };

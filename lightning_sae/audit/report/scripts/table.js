@@ -2,19 +2,19 @@
 
 const PAGE = 25;
 const COLUMNS = [
-  { title: "examples", width: "178px", cell: examplesCell },
-  { name: "latent", title: "latent", width: "64px", number: true, cell: (row) => String(data.latent[row]) },
-  { name: "label", title: "label", width: "", cell: (row) => element("bdi", { class: "text" }, labelOf(row)) },
-  numberColumn("alignment", "alignment", "92px"),
-  numberColumn("attribution", "attribution", "100px"),
-  { name: "driven", title: "drives", width: "150px", cell: (row) => element("bdi", { class: isUnexpected(row) ? "text bad" : "text" }, classOf(data.driven[row])) },
-  numberColumn("unexpected", "unexpected", "104px"),
-  numberColumn("density", "fires on", "82px"),
-  { title: "findings", width: "90px", cell: (row) => element("span", {}, ...findingsOf(row).flatMap((n) => [findingLink(n), " "])) },
+  { title: "examples", cell: examplesCell },
+  { name: "latent", title: "latent", number: true, cell: (row) => String(data.latent[row]) },
+  { name: "label", title: "label", cell: (row) => element("bdi", { class: "text" }, labelOf(row)) },
+  numberColumn("alignment", "alignment"),
+  numberColumn("attribution", "attribution"),
+  { name: "driven", title: "drives", cell: (row) => element("bdi", { class: isUnexpected(row) ? "text bad" : "text" }, classOf(data.driven[row])) },
+  numberColumn("unexpected", "unexpected"),
+  numberColumn("density", "fires on"),
+  { title: "findings", cell: (row) => element("span", {}, ...findingsOf(row).flatMap((n) => [findingLink(n), " "])) },
 ].filter((column) => !column.missing);
 
-function numberColumn(name, title, width) {
-  return { name, title, width, number: true, missing: !data.numbers[name], cell: (row) => said(number(name, row), name) };
+function numberColumn(name, title) {
+  return { name, title, number: true, missing: !data.numbers[name], cell: (row) => aligned(number(name, row), name) };
 }
 
 function examplesCell(row) {
@@ -29,8 +29,7 @@ function findingLink(number) {
 
 function drawHeads(sort) {
   const heads = COLUMNS.map((column) => {
-    const head = element("th", { scope: "col", class: column.number ? "number" : undefined });
-    head.style.width = column.width;
+    const head = element("th", { scope: "col", class: `w-${column.name || column.title}${column.number ? " number" : ""}` });
     if (!column.name) return head.append(column.title), head;
     const button = element("button", { type: "button", "data-sort": column.name }, column.title);
     button.addEventListener("click", () => sort(column.name, Boolean(column.number) && column.name !== "latent"));

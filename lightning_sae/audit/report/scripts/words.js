@@ -9,6 +9,18 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
+// Decimals that a column needs, so that its points stand below each other.
+const decimals = new Map(Object.entries(data.numbers).map(([name, values]) => {
+  const largest = values.reduce((most, value) => Math.max(most, Math.abs(value || 0)), 0) || 1;
+  return [name, Math.max(0, 3 - Math.max(0, Math.floor(Math.log10(largest)) + 1)) + (largest < 0.1 ? 2 : 0)];
+}));
+
+function aligned(value, name) {
+  if (value === null) return "";
+  const text = name === "density" ? `${(100 * value).toFixed(1)} %` : value.toFixed(decimals.get(name));
+  return text.replace("-", "−");
+}
+
 function said(value, name) {
   if (value === null || value === undefined) return "";
   const text = name === "density" ? `${+(100 * value).toPrecision(2)} %` : String(+value.toPrecision(3));
