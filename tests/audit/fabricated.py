@@ -157,10 +157,11 @@ def run_folder(folder: Any, latents: pd.DataFrame, classes: tuple[str, ...], ima
             "val/fvu": [math.nan, 0.4, *[math.nan] * 10, 0.2, *[math.nan] * 12, 0.1],
         }
     ).to_csv(folder / "metrics.csv", index=False)
+    labels = [str(label) for label in latents.get("label", latents.index)]
     shares = [0.6, 0.3, 0.1][: len(latents)]
     pd.DataFrame(
         [
-            {"class": c, "latent": j, "label": latents["label"].iloc[j], "attribution": 3 * s, "share": s}
+            {"class": c, "latent": j, "label": labels[j], "attribution": 3 * s, "share": s}
             for c in classes
             for j, s in enumerate(shares)
         ]

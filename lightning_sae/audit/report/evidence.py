@@ -12,7 +12,7 @@ from lightning_sae.thumbnails import thumbnail
 SIDE = 128  # pixels of an example
 EXAMPLES = 5  # of a culprit
 CULPRITS = 5  # of a finding that are shown; the others are counted
-PICTURED = 100  # findings with examples, the first ones
+PICTURED = 400  # examples of all findings together, heatmaps not counted; then the findings go without
 _MEASURES = {
     "score": "score of the class",
     "accuracy": "accuracy on the class",
@@ -36,10 +36,11 @@ def finding_views(audit: Audit, images: Any, heatmaps: Heatmaps | None) -> list[
         images: the validation split, RGB images or texts.
         heatmaps: of the images; `None` where the tokens are no places.
     """
-    return [
-        _finding(finding, images if place < PICTURED else None, heatmaps)
-        for place, finding in enumerate(audit.findings)
-    ]
+    views, examples = [], 0
+    for finding in audit.findings:
+        examples += sum(len(culprit.examples[:EXAMPLES]) for culprit in finding.culprits[:CULPRITS])
+        views.append(_finding(finding, images if examples <= PICTURED else None, heatmaps))
+    return views
 
 
 def _finding(finding: Finding, images: Any, heatmaps: Heatmaps | None) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def _finding(finding: Finding, images: Any, heatmaps: Heatmaps | None) -> dict[s
         "confidence": percent(finding.confidence),
         "share": percent(finding.share),
         "images": finding.images,
+        "pictured": images is not None,
         "summary": finding.summary,
         "culprits": [_culprit(c, finding.class_name, images, heatmaps) for c in shown],
         "more": [{"latent": c.latent, "label": c.label} for c in finding.culprits[CULPRITS:]],
@@ -98,7 +100,7 @@ def effect_rows(effect: Effect) -> list[dict[str, Any]]:
     Example:
         >>> row, = effect_rows(Effect(accuracy=Change(images=40, as_it_is=0.5, without=0.75)))
         >>> row["as_it_is"], row["without"], row["change"], row["bars"][1]
-        ('50.0 %', '75.0 %', '+25.0', Bar(start=0, length=75.0))
+        ('50.0 %', '75.0 %', '+25.0', Bar(start=0.0, length=75.0))
     """
     changes = {key: getattr(effect, key) for key in _MEASURES}
     return [_change(key, change) for key, change in changes.items() if change is not None]

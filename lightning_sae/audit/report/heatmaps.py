@@ -42,7 +42,7 @@ class Heatmaps:
         return None if grid is None else cls(run, classifier, cast(Output, output), grid)
 
     def draw(self, ids: Sequence[int], latent: int, class_name: str, side: int) -> list[Image.Image]:
-        """A square picture for each image: grey, orange where the latent raises the score, purple where it lowers it.
+        """A square picture for each image: orange where the latent raises the score, purple where it lowers.
 
         One scale for all of them.
         """

@@ -14,7 +14,7 @@ from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import Audit
 from lightning_sae.audit.report import view
 from lightning_sae.audit.report.curves import HEIGHT, WIDTH, curves
-from lightning_sae.audit.report.evidence import PICTURED, finding_views
+from lightning_sae.audit.report.evidence import finding_views
 from lightning_sae.audit.report.heatmaps import Heatmaps
 from lightning_sae.audit.report.latents import latent_columns, packed
 from lightning_sae.data.atomic import write_atomic
@@ -58,7 +58,6 @@ def _context(audit: Audit, run: RunFolder, classifier: Classifier | None) -> dic
         "n_classes": len(audit.classes),
         "open_classes": OPEN_CLASSES,
         "findings": finding_views(audit, run.data.images("val"), heatmaps),
-        "pictured": PICTURED,
         "n_latents": len(run.latents),
         "n_examples": len(columns["examples"]),
         "latents": packed(columns),

@@ -11,7 +11,7 @@ from lightning_sae.thumbnails import thumbnail
 
 SIDE = 64  # pixels of a cell
 ROW = 16  # cells of a row of a sheet, and rows of a sheet
-MOST = 4096  # examples of a page: at most 14 MB of pictures, 5 MB where they are photographs
+MOST = 4096  # examples of a page: 14 MB of noise, 5 MB of photographs
 LETTERS = 300  # of a text
 
 
@@ -57,7 +57,7 @@ def shortened(text: str) -> str:
 def webp_uri(picture: Image.Image) -> str:
     """A picture as WebP, which every browser of the last years reads."""
     buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, "WEBP", quality=70)
+    picture.convert("RGB").save(buffer, "WEBP", quality=60)
     return data_uri(buffer.getvalue(), "webp")
 
 
