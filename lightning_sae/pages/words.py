@@ -1,6 +1,21 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and texts that keep to their place."""
 
 import math
+
+_MISLEADING = dict.fromkeys(
+    [*range(9), *range(11, 32), 0x7F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
+)
+"""Control characters but tab and line feed, and those that turn the direction of what follows."""
+
+
+def plain(text: str) -> str:
+    r"""A text of a user for display: what would reorder its neighbours or is no letter is replaced.
+
+    Example:
+        >>> plain("cat \u202e\x00").encode("ascii", "namereplace")
+        b'cat \\N{REPLACEMENT CHARACTER}\\N{REPLACEMENT CHARACTER}'
+    """
+    return text.translate(_MISLEADING)
 
 
 def percent(share: float | None, digits: int = 0) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from lightning_sae.audit.findings import Audit
 from lightning_sae.audit.report.sheets import MOST, ROW, SIDE, Examples, collect_examples
+from lightning_sae.pages import plain
 from lightning_sae.run_folder import RunFolder
 
 SHOWN = 8  # examples of a latent
@@ -106,7 +107,7 @@ class _Words:
     def place(self, word: str) -> int:
         if word and word not in self._place:
             self._place[word] = len(self.words)
-            self.words.append(word)
+            self.words.append(plain(word))
         return self._place.get(word, -1)
 
     def places(self, words: Sequence[str]) -> list[int]:

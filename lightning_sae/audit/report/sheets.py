@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from lightning_sae.pages import data_uri
+from lightning_sae.pages import data_uri, plain
 from lightning_sae.thumbnails import thumbnail
 
 SIDE = 64  # pixels of a cell
@@ -38,7 +38,7 @@ def collect_examples(images: Any, wanted: Sequence[int]) -> Examples:
     """
     places = {image_id: place for place, image_id in enumerate(wanted)}
     if wanted and isinstance(images[wanted[0]], str):
-        return Examples(places, [], [shortened(images[i]) for i in wanted])
+        return Examples(places, [], [plain(shortened(images[i])) for i in wanted])
     size = ROW * ROW
     sheets = [_sheet(images, wanted[start : start + size]) for start in range(0, len(wanted), size)]
     return Examples(places, sheets, [])

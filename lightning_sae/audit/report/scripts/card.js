@@ -9,7 +9,9 @@ function drawCard(row) {
   const title = element("h3", {}, element("bdi", {}, labelOf(row)));
   const chips = element("div", { class: "chips" }, element("span", { class: "quiet" }, `latent ${data.latent[row]}`));
   if (data.named && !data.named[row]) chips.append(element("span", { class: "chip medium" }, "label not to be relied on"));
-  for (const number of findingsOf(row)) chips.append(element("a", { class: "chip high", href: `#finding-${number}` }, `culprit of finding ${number}`));
+  const found = findingsOf(row);
+  for (const number of found.slice(0, 4)) chips.append(element("a", { class: "chip high", href: `#finding-${number}` }, `culprit of finding ${number}`));
+  if (found.length > 4) chips.append(element("span", { class: "quiet" }, `and of ${found.length - 4} more`));
   const facts = element("dl");
   for (const [name, word] of Object.entries(FACTS)) {
     const text = said(number(name, row), name);

@@ -10,7 +10,7 @@ const COLUMNS = [
   { name: "driven", title: "drives", cell: (row) => element("bdi", { class: isUnexpected(row) ? "text bad" : "text" }, classOf(data.driven[row])) },
   numberColumn("unexpected", "unexpected"),
   numberColumn("density", "fires on"),
-  { title: "findings", cell: (row) => element("span", {}, ...findingsOf(row).flatMap((n) => [findingLink(n), " "])) },
+  { title: "findings", cell: (row) => element("span", {}, ...findingsOf(row).slice(0, 3).flatMap((n) => [findingLink(n), " "])) },
 ].filter((column) => !column.missing);
 
 function numberColumn(name, title) {
