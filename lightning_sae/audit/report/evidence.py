@@ -70,10 +70,10 @@ def _culprit(culprit: Culprit, class_name: str, images: Any, heatmaps: Heatmaps 
     return {
         "latent": culprit.latent,
         "label": culprit.label or f"latent {culprit.latent}",
-        "alignment": compact(culprit.alignment, 2),
+        "alignment": _cosine(culprit.alignment),
         "p": compact(culprit.p_value, 2),
-        "class_alignment": compact(culprit.class_alignment, 2),
-        "class_threshold": compact(culprit.class_threshold, 2),
+        "class_alignment": _cosine(culprit.class_alignment),
+        "class_threshold": _cosine(culprit.class_threshold),
         "attribution": compact(culprit.attribution),
         "share": percent(culprit.share),
         "bar": Bar(0, round(100 * culprit.share, 1)),
@@ -81,6 +81,10 @@ def _culprit(culprit: Culprit, class_name: str, images: Any, heatmaps: Heatmaps 
         "pictures": [] if is_text else [webp_uri(thumbnail(images[i], SIDE)) for i in ids],
         "heatmaps": [webp_uri(picture) for picture in maps],
     }
+
+
+def _cosine(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
 
 
 def _test(test: Evidence) -> dict[str, Any]:

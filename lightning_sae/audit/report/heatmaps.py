@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Self, cast
 
-import matplotlib as mpl
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -12,7 +10,7 @@ from torch import Tensor
 from lightning_sae.attribution import token_sums
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.clip import capture_context, make_tail
-from lightning_sae.explain_picture import SIGNS, as_clip_sees, token_grid
+from lightning_sae.explain_picture import LOWERS, RAISES, as_clip_sees, token_grid
 from lightning_sae.methods import ActGrad, Explained
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.scores import Output
@@ -67,12 +65,14 @@ class Heatmaps:
 
 
 def _overlay(picture: Image.Image, values: Tensor, side: int) -> Image.Image:
-    """A picture in light grey under the colours of values in -1..1, the stronger the less transparent."""
-    grey = np.asarray(picture.convert("L").resize((side, side), Image.Resampling.LANCZOS), np.float32)
-    under = np.repeat((grey[..., None] + 128) * (255 / 383), 3, 2)
-    colours = mpl.colormaps[SIGNS]((values.numpy() + 1) / 2)[..., :3] * 255
-    over = Image.fromarray(colours.astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST)
-    alpha = Image.fromarray(values.abs().sqrt().numpy()).resize((side, side), Image.Resampling.NEAREST)
-    strength = np.asarray(alpha)[..., None]
-    mixed = under * (1 - strength) + np.asarray(over, np.float32) * strength
-    return Image.fromarray(mixed.round().astype(np.uint8))
+    """A picture in light grey, over it the colours of values in -1..1, faint where small."""
+    size = (side, side)
+    under = (
+        picture.convert("L").resize(size, Image.Resampling.LANCZOS).point(lambda grey: (grey + 128) * 2 // 3)
+    )
+    strength = (values.abs().sqrt() * 255).round().byte()
+    over = under.convert("RGB")
+    for colour, part in ((RAISES, values > 0), (LOWERS, values < 0)):
+        mask = Image.fromarray((strength * part).numpy()).resize(size, Image.Resampling.NEAREST)
+        over.paste(colour, (0, 0, *size), mask)
+    return over

@@ -58,6 +58,7 @@ def _context(audit: Audit, run: RunFolder, classifier: Classifier | None) -> dic
         "n_classes": len(audit.classes),
         "open_classes": OPEN_CLASSES,
         "findings": finding_views(audit, run.data.images("val"), heatmaps),
+        "heatmaps": heatmaps is not None,
         "n_latents": len(run.latents),
         "n_examples": len(columns["examples"]),
         "latents": packed(columns),
