@@ -9,6 +9,7 @@ import pandas as pd
 from lightning_sae.compare.shared import Concepts, Pair
 from lightning_sae.compare.table import shown_value
 from lightning_sae.compare.variants import Cell, Variant, contrasts
+from lightning_sae.pages import percent
 
 ROWS = 12  # of a list of latents
 _CARD = {
@@ -20,16 +21,6 @@ _CARD = {
     "named latents": ("alignment/named",),
     "alignment": ("alignment/mean",),
 }
-
-
-def percent(share: float) -> str:
-    """A share as people read it.
-
-    Example:
-        >>> percent(0.938), percent(float("nan"))
-        ('94 %', '')
-    """
-    return "" if math.isnan(share) else f"{share:.0%}".replace("%", " %")
 
 
 def variant_card(variant: Variant) -> dict[str, Any]:

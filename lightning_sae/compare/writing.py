@@ -9,11 +9,12 @@ from omegaconf import OmegaConf
 
 from lightning_sae.compare import view
 from lightning_sae.compare.comparison import Comparison
-from lightning_sae.compare.page import Picture, page_context, render, title
+from lightning_sae.compare.page import Picture, page_context, title
 from lightning_sae.compare.pictures import draw_alignment, draw_parallel, draw_pareto, png
 from lightning_sae.compare.table import cells, markdown, markdown_text
 from lightning_sae.compare.variants import Cell
 from lightning_sae.data.atomic import write_atomic
+from lightning_sae.pages import render
 from lightning_sae.run_folder import CONFIG
 
 
@@ -30,7 +31,9 @@ def write(found: Comparison, out: Path) -> list[str]:
     if len(found.concepts.table):
         files["concepts.csv"] = found.concepts.table.to_csv(index=False, float_format="%.6g").encode()
     names = [*files, "compare.html"]
-    files["compare.html"] = render(page_context(found, list(pictures.values()), names)).encode()
+    files["compare.html"] = render(
+        "lightning_sae.compare", page_context(found, list(pictures.values()), names)
+    ).encode()
     for name, content in files.items():
         write_atomic(out / name, content)
     return names

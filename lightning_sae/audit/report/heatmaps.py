@@ -1,0 +1,78 @@
+"""Where in an image a latent drives the score of a class, for hook points whose tokens are places."""
+
+from collections.abc import Sequence
+from typing import Self, cast
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lightning_sae.attribution import token_sums
+from lightning_sae.audit.classifier import Classifier
+from lightning_sae.clip import capture_context, make_tail
+from lightning_sae.explain_picture import LOWERS, RAISES, as_clip_sees, token_grid
+from lightning_sae.methods import ActGrad, Explained
+from lightning_sae.run_folder import RunFolder
+from lightning_sae.scores import Output
+
+
+class Heatmaps:
+    """Draws the attribution of a latent to a class's score on the images themselves.
+
+    Args:
+        run: whose hook point has a grid of tokens.
+        classifier: the one under audit.
+        output: its score.
+        grid: rows and columns of the tokens.
+    """
+
+    def __init__(self, run: RunFolder, classifier: Classifier, output: Output, grid: tuple[int, int]) -> None:
+        self.run, self.names, self.grid = run, list(classifier.class_names), grid
+        self.scores = classifier.scores(output)
+        self.tail = make_tail(run.data.clip, run.data.hook)
+
+    @classmethod
+    def of(cls, run: RunFolder, classifier: Classifier, output: str) -> Self | None:
+        """For a run; `None` where its tokens are no places in an image."""
+        if run.data.clip.reads_texts:
+            return None
+        grid = token_grid(run.data.clip, run.data.shape.tokens)
+        return None if grid is None else cls(run, classifier, cast(Output, output), grid)
+
+    def draw(self, ids: Sequence[int], latent: int, class_name: str, side: int) -> list[Image.Image]:
+        """A square picture for each image: orange where the latent raises the score, purple where it lowers.
+
+        One scale for all of them.
+        """
+        images = [self.run.data.images("val")[i] for i in ids]
+        values = self.values(images, latent, self.names.index(class_name))
+        values = values / values.abs().max().clamp_min(torch.finfo(values.dtype).tiny)
+        seen = [as_clip_sees(self.run.data.clip, image) for image in images]
+        return [_overlay(picture, value, side) for picture, value in zip(seen, values, strict=True)]
+
+    def values(self, images: Sequence[Image.Image], latent: int, c: int) -> Tensor:
+        """`[n, rows, columns]` attribution of the latent at each place to the score of class `c`."""
+        clip, sae = self.run.data.clip, self.run.sae.to(self.run.data.clip.device)
+        pixels = torch.stack([clip.preprocess(image) for image in images]).to(clip.device)
+        x, context = capture_context(clip, self.run.data.hook, self.tail, pixels)
+        with torch.no_grad():
+            x_hat, latents = sae(x.flatten(0, 1))
+        seen = Explained(self.tail, sae.W_dec.detach(), x, x_hat.view_as(x), latents, context)
+        score = self.scores.of(torch.full((len(x),), c, device=x.device))
+        tokens = token_sums(latents.with_values(ActGrad()(seen, score)), latent).view(len(x), -1)
+        rows, columns = self.grid
+        return tokens[:, -rows * columns :].reshape(len(x), rows, columns).cpu()
+
+
+def _overlay(picture: Image.Image, values: Tensor, side: int) -> Image.Image:
+    """A picture in light grey, over it the colours of values in -1..1, faint where small."""
+    size = (side, side)
+    under = (
+        picture.convert("L").resize(size, Image.Resampling.LANCZOS).point(lambda grey: (grey + 128) * 2 // 3)
+    )
+    strength = (values.abs().sqrt() * 255).round().byte()
+    over = under.convert("RGB")
+    for colour, part in ((RAISES, values > 0), (LOWERS, values < 0)):
+        mask = Image.fromarray((strength * part).numpy()).resize(size, Image.Resampling.NEAREST)
+        over.paste(colour, (0, 0, *size), mask)
+    return over

@@ -1,0 +1,122 @@
+"""The page of an audit, and the policy that holds what may run in it."""
+
+import base64
+import hashlib
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from lightning_sae.audit.classifier import Classifier
+from lightning_sae.audit.findings import Audit
+from lightning_sae.audit.report import view
+from lightning_sae.audit.report.curves import HEIGHT, WIDTH, curves
+from lightning_sae.audit.report.evidence import finding_views
+from lightning_sae.audit.report.heatmaps import Heatmaps
+from lightning_sae.audit.report.latents import latent_columns, packed
+from lightning_sae.data.atomic import write_atomic
+from lightning_sae.pages import render
+from lightning_sae.run_folder import RunFolder
+
+FILE = "audit.html"
+SCRIPTS = ("data", "words", "table", "scatter", "card", "main")  # in this order, one module
+OPEN_CLASSES = 60  # with more of a verdict than that, the classes without findings are folded
+
+
+def write_report(audit: Audit, run: RunFolder, folder: Path, classifier: Classifier | None = None) -> Path:
+    """Writes `audit.html`, whole or not at all; its path.
+
+    The file needs nothing beside it. Every text in it is escaped; its own policy allows its one script, and
+    no request.
+
+    Args:
+        audit: what was found.
+        run: that was audited: images, latents, `metrics.csv` and `attribution.csv` are read.
+        folder: where to.
+        classifier: the one under audit; with it there are heatmaps where the tokens are places in the image.
+    """
+    path = folder / FILE
+    write_atomic(path, render(__package__, _context(audit, run, classifier)).encode())
+    return path
+
+
+def _context(audit: Audit, run: RunFolder, classifier: Classifier | None) -> dict[str, Any]:
+    drivers, same = _drivers(audit, run)
+    columns, sheets = latent_columns(run, audit, drivers)
+    heatmaps = None if classifier is None else Heatmaps.of(run, classifier, audit.subject.output)
+    style, script = _style(), _script()
+    return {
+        "policy": policy(style, script),
+        "style": Markup(style),
+        "script": Markup(script),
+        "title": f"Audit of {audit.subject.run}",
+        "summary": view.summary(audit),
+        "classes": view.class_groups(audit, drivers),
+        "n_classes": len(audit.classes),
+        "open_classes": OPEN_CLASSES,
+        "findings": finding_views(audit, run.data.images("val"), heatmaps),
+        "heatmaps": heatmaps is not None,
+        "n_latents": len(run.latents),
+        "n_examples": len(columns["examples"]),
+        "latents": packed(columns),
+        "sheets": sheets,
+        "same_prompts": same,
+        "curves": curves(run.folder),
+        "frame": (WIDTH, HEIGHT),
+        "version": audit.library_version,
+        "written_by": version("lightning_sae"),
+    }
+
+
+def policy(style: str, script: str) -> str:
+    """The page's content security policy: this style, this script, pictures inside, nothing else.
+
+    `trusted-types 'none'` also forbids the script to make HTML of texts.
+
+    Example:
+        >>> policy("", "").split("; ")[0]
+        "default-src 'none'"
+    """
+    return "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src '{_digest(script)}'",
+            f"style-src '{_digest(style)}'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
+        ]
+    )
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
+
+
+def _style() -> str:
+    base = files("lightning_sae.pages") / "templates" / "base.css"
+    own = files(__package__) / "templates" / "style.css"
+    return f"\n{base.read_text('utf-8')}{own.read_text('utf-8')}"
+
+
+def _script() -> str:
+    folder = files(__package__) / "scripts"
+    return "\n" + "\n".join((folder / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
+
+
+def _drivers(audit: Audit, run: RunFolder) -> tuple[pd.DataFrame, bool]:
+    """Rows of the run's `attribution.csv`, and whether they are about the audited classes and prompts."""
+    path = run.folder / "attribution.csv"
+    table = pd.read_csv(path, keep_default_na=False) if path.is_file() else pd.DataFrame()
+    own = {name: tuple(prompts) for name, prompts in zip(run.data.class_names, run.data.prompts, strict=True)}
+    same = all(own.get(result.name) == result.prompts for result in audit.classes)
+    if not len(table) or not same:
+        return pd.DataFrame(columns=["class", "latent", "label", "attribution", "share"]), same
+    for column in ("attribution", "share"):
+        table[column] = pd.to_numeric(table[column], errors="coerce")
+    return table, same

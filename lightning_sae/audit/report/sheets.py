@@ -1,0 +1,69 @@
+"""The examples of many latents: each picture once, as small cells of a few large ones; or the texts."""
+
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from lightning_sae.pages import data_uri, plain
+from lightning_sae.thumbnails import thumbnail
+
+SIDE = 64  # pixels of a cell
+ROW = 16  # cells of a row of a sheet, and rows of a sheet
+MOST = 4096  # examples of a page: 14 MB of noise, 5 MB of photographs
+LETTERS = 300  # of a text
+
+
+class Examples(NamedTuple):
+    """Examples of latents.
+
+    Attributes:
+        places: image id -> its place in the sheets, row by row and sheet by sheet, or in the texts.
+        sheets: sources of the sheets, `ROW * ROW` pictures each; none where the examples are texts.
+        texts: none where they are pictures.
+    """
+
+    places: dict[int, int]
+    sheets: list[str]
+    texts: list[str]
+
+
+def collect_examples(images: Any, wanted: Sequence[int]) -> Examples:
+    """Draws examples, or writes them down.
+
+    Args:
+        images: a split: id -> RGB image, or text.
+        wanted: ids, each once.
+    """
+    places = {image_id: place for place, image_id in enumerate(wanted)}
+    if wanted and isinstance(images[wanted[0]], str):
+        return Examples(places, [], [plain(shortened(images[i])) for i in wanted])
+    size = ROW * ROW
+    sheets = [_sheet(images, wanted[start : start + size]) for start in range(0, len(wanted), size)]
+    return Examples(places, sheets, [])
+
+
+def shortened(text: str) -> str:
+    """A text of at most `LETTERS` letters; an ellipsis says that there were more.
+
+    Example:
+        >>> len(shortened("a" * 1000)), shortened("a dog")
+        (300, 'a dog')
+    """
+    return text if len(text) <= LETTERS else text[: LETTERS - 1] + "…"
+
+
+def webp_uri(picture: Image.Image) -> str:
+    """A picture as WebP, which every browser of the last years reads."""
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "WEBP", quality=60)
+    return data_uri(buffer.getvalue(), "webp")
+
+
+def _sheet(images: Any, ids: Sequence[int]) -> str:
+    sheet = Image.new("RGB", (ROW * SIDE, -(-len(ids) // ROW) * SIDE))
+    for place, image_id in enumerate(ids):
+        row, column = divmod(place, ROW)
+        sheet.paste(thumbnail(images[image_id], SIDE), (column * SIDE, row * SIDE))
+    return webp_uri(sheet)

@@ -1,0 +1,138 @@
+"""What the page says of an audit, as plain values: summary, classes."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import pandas as pd
+
+from lightning_sae.audit.findings import SEVERITIES, Audit, ClassResult, Kind, Subject, Verdict
+from lightning_sae.pages import compact, percent
+
+PROMPTS = 3  # of a class; the others are counted
+DRIVERS = 3  # latents of a class
+WORST = 5  # findings that the summary names
+_GROUPS: dict[Verdict, str] = {
+    "findings": "with findings",
+    "no findings": "without findings",
+    "not enough evidence": "without enough evidence",
+}
+
+
+def sentence(audit: Audit) -> str:
+    """The verdict.
+
+    Example:
+        >>> subject = dict.fromkeys(Subject.model_fields) | {"run": "a"}
+        >>> none = Audit.model_construct(subject=subject, findings=(), classes=())
+        >>> sentence(none)
+        'No class could be judged: too few images are predicted as any of them.'
+    """
+    judged = sum(result.verdict != "not enough evidence" for result in audit.classes)
+    if not judged:
+        return "No class could be judged: too few images are predicted as any of them."
+    if not audit.findings:
+        return f"Nothing unintended was found in {counted(judged, 'class')}."
+    led = len({finding.class_name for finding in audit.findings})
+    severe = Counter(finding.severity for finding in audit.findings)
+    worst = next(severity for severity in reversed(SEVERITIES) if severe[severity])
+    return (
+        f"{led} of {counted(judged, 'class')} {'relies' if led == 1 else 'rely'} on something that nobody "
+        f"intended: {counted(len(audit.findings), 'finding')}, {severe[worst]} of {worst} severity."
+    )
+
+
+def counted(n: int, what: str) -> str:
+    """A number and a noun.
+
+    Example:
+        >>> counted(1, "class"), counted(2, "class"), counted(1200, "image")
+        ('1 class', '2 classes', '1 200 images')
+    """
+    plural = f"{what}es" if what.endswith("s") else f"{what}s"
+    return f"{n:,} ".replace(",", " ") + (what if n == 1 else plural)
+
+
+def summary(audit: Audit) -> dict[str, Any]:
+    """Verdicts, findings by kind and severity, and what was audited."""
+    verdicts = Counter(result.verdict for result in audit.classes)
+    count = Counter((finding.kind, finding.severity) for finding in audit.findings)
+    severities = list(reversed(SEVERITIES))
+    return {
+        "sentence": sentence(audit),
+        "worst": [
+            {"number": f.number, "severity": f.severity, "kind": f.kind, "summary": f.summary}
+            for f in audit.findings[:WORST]
+        ],
+        "more": max(0, len(audit.findings) - WORST),
+        "verdicts": [(verdict, verdicts[verdict]) for verdict in get_args(Verdict)],
+        "severities": severities,
+        "kinds": [(kind, [count[kind, severity] for severity in severities]) for kind in get_args(Kind)],
+        "subject": _subject(audit.subject),
+        "judge": audit.subject.judge,
+        "judge_independent": audit.subject.judge_independent,
+    }
+
+
+def _subject(subject: Subject) -> list[tuple[str, str]]:
+    classifier = {"prompts": "zero-shot prompts", "probe": "linear probe"}[subject.classifier]
+    rows = {
+        "run": subject.run,
+        "CLIP": subject.clip,
+        "hook point": f"{subject.hook_point}, tokens {subject.tokens}",
+        "classifier": f"{classifier}, score: {subject.output}",
+        "accuracy": percent(subject.accuracy, digits=1),
+        "data": f"{subject.data}, {counted(subject.images, 'validation image')}",
+        "judge": subject.judge,
+        "FVU": compact(subject.fvu),
+    }
+    return [(name, text) for name, text in rows.items() if text]
+
+
+def class_groups(audit: Audit, drivers: pd.DataFrame) -> list[dict[str, Any]]:
+    """Verdict -> rows of its classes, those with the largest unexpected share first."""
+    severity = {finding.number: finding.severity for finding in audit.findings}
+    culprits = {(f.class_name, culprit.latent) for f in audit.findings for culprit in f.culprits}
+    driven = {str(name): rows for name, rows in drivers.groupby("class")} if len(drivers) else {}
+    rows: dict[Verdict, list[dict[str, Any]]] = {verdict: [] for verdict in get_args(Verdict)}
+    for result in sorted(audit.classes, key=lambda result: -(result.unexpected_share or 0)):
+        strongest = _drivers(result.name, driven.get(result.name), culprits)
+        findings = [(number, severity.get(number, "low")) for number in result.findings]
+        rows[result.verdict].append(_class_row(result, findings, strongest))
+    return [
+        {"verdict": verdict, "title": f"{counted(len(found), 'class')} {_GROUPS[verdict]}", "rows": found}
+        for verdict, found in rows.items()
+        if found
+    ]
+
+
+def _class_row(
+    result: ClassResult, findings: Sequence[tuple[int, str]], drivers: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    more = len(result.prompts) - PROMPTS
+    return {
+        "name": result.name,
+        "prompts": [*result.prompts[:PROMPTS], *([f"and {more} more"] if more > 0 else [])],
+        "images": result.images,
+        "accuracy": percent(result.accuracy),
+        "share": result.unexpected_share,
+        "unexpected": percent(result.unexpected_share),
+        "findings": findings,
+        "drivers": drivers,
+    }
+
+
+def _drivers(name: str, rows: pd.DataFrame | None, culprits: set[tuple[str, int]]) -> list[dict[str, Any]]:
+    """The latents that drive a class most."""
+    if rows is None:
+        return []
+    strongest = rows[rows["attribution"] > 0].nlargest(DRIVERS, "attribution")
+    return [
+        {
+            "latent": int(row["latent"]),
+            "label": str(row.get("label") or f"latent {row['latent']}"),
+            "share": percent(row["share"]),
+            "culprit": (name, int(row["latent"])) in culprits,
+        }
+        for row in strongest.to_dict("records")
+    ]

@@ -1,0 +1,45 @@
+"""Pictures as part of a page."""
+
+import base64
+import io
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+WIDTH = 1500  # pixels; a larger picture of a run is made smaller
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """A picture as the source of an image.
+
+    Args:
+        content: of its file.
+        kind: `png`, `jpeg` or `webp`.
+
+    Example:
+        >>> data_uri(b"abc", "webp")
+        'data:image/webp;base64,YWJj'
+    """
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def png_uri(content: bytes) -> str:
+    """A PNG as the source of an image.
+
+    Example:
+        >>> png_uri(b"abc")
+        'data:image/png;base64,YWJj'
+    """
+    return data_uri(content, "png")
+
+
+def picture_uri(path: Path) -> str:
+    """A picture of a run folder, drawn anew as JPEG; "" where there is none that can be read."""
+    try:
+        with Image.open(path) as image:
+            image.thumbnail((WIDTH, 10 * WIDTH))
+            buffer = io.BytesIO()
+            image.convert("RGB").save(buffer, "JPEG", quality=85, optimize=True)
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError):
+        return ""
+    return data_uri(buffer.getvalue(), "jpeg")

@@ -1,0 +1,174 @@
+"""Audits and run folders that nobody trained, for the page."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from lightning_sae.audit.findings import (
+    Audit,
+    Change,
+    ClassResult,
+    Culprit,
+    Effect,
+    Evidence,
+    Finding,
+    Subject,
+)
+from lightning_sae.run_folder import RunFolder
+
+HOSTILE = (
+    "</script><script>window.ran = 1</script>",
+    '<img src=x onerror="window.ran = 2">\'',
+    "{{ 7 * 7 }}{% raw %}${window.ran = 3}",
+    "\u202e\u05e9\u05dc\u05d5\u05dd right to left \u0645\u0631\u062d\u0628\u0627",
+    "long" * 200,
+    "\U0001f98a\U0001f3f3\ufe0f\u200d\U0001f308 emoji\x00\x1b[31m",
+)
+
+
+def subject(**changes: Any) -> Subject:
+    """Of a run that does not exist."""
+    values = {
+        "run": "world_biased",
+        "clip": "world ViT, weights biased",
+        "hook_point": "visual.transformer.resblocks.3",
+        "tokens": "cls",
+        "classifier": "prompts",
+        "output": "margin",
+        "judge": "world ViT, weights balanced",
+        "judge_independent": True,
+        "data": "world",
+        "images": 4000,
+        "accuracy": 0.6521,
+        "fvu": 0.0731,
+    }
+    return Subject(**{**values, **changes})
+
+
+def culprit(latent: int, label: str, examples: tuple[int, ...] = (0, 1, 2), **changes: Any) -> Culprit:
+    """One that drives its class and does not mean it."""
+    values = {
+        "alignment": 0.19,
+        "p_value": 0.001,
+        "class_alignment": -0.783,
+        "class_threshold": -0.316,
+        "attribution": 2.963,
+        "share": 0.898,
+        "score": 0.898,
+    }
+    return Culprit(latent=latent, label=label, examples=examples, **{**values, **changes})
+
+
+def finding(number: int, class_name: str, culprits: tuple[Culprit, ...], **changes: Any) -> Finding:
+    """One with two tests, a full effect and advice."""
+    values: dict[str, Any] = {
+        "kind": "spurious",
+        "severity": "high",
+        "confidence": 0.93,
+        "share": min(1.0, sum(c.share for c in culprits)),
+        "images": 482,
+        "evidence": (
+            Evidence(
+                name="word_auroc",
+                value=0.52,
+                threshold=0.9,
+                passed=False,
+                meaning="The latent does not tell pictures of the class's word from neutral ones.",
+            ),
+            Evidence(
+                name="class_auroc",
+                value=0.497,
+                p_value=0.41,
+                meaning="Nor does it tell the class's images from others on the same background.",
+            ),
+        ),
+        "effect": Effect(
+            score=Change(images=482, as_it_is=1.2085, without=-2.8122),
+            accuracy=Change(images=169, as_it_is=0.5621, without=0.5621),
+            false_positives=Change(images=3831, as_it_is=0.1010, without=0.0055),
+            worst_group=Change(images=32, group="background=gray", as_it_is=0.0, without=0.0),
+        ),
+        "summary": f"“{class_name}” is driven by “{culprits[0].label}”, which does not mean it.",
+        "advice": ("Collect pictures of the class on other backgrounds.", "Export a correction."),
+    }
+    return Finding(number=number, class_name=class_name, culprits=culprits, **{**values, **changes})
+
+
+def result(name: str, findings: tuple[int, ...] = (), **changes: Any) -> ClassResult:
+    """Of a class with findings, or without."""
+    values = {
+        "prompts": (f"a photo of a {name}",),
+        "verdict": "findings" if findings else "no findings",
+        "images": 120,
+        "accuracy": 0.7,
+        "unexpected_share": 0.9 if findings else 0.02,
+    }
+    return ClassResult(name=name, findings=findings, **{**values, **changes})
+
+
+def audit(classes: tuple[ClassResult, ...], findings: tuple[Finding, ...] = (), **changes: Any) -> Audit:
+    """Of a subject with changes."""
+    return Audit(library_version="0.1.0", subject=subject(**changes), classes=classes, findings=findings)
+
+
+def latent_table(n: int, labels: tuple[str, ...], classes: tuple[str, ...], images: int) -> pd.DataFrame:
+    """`latents.csv` of `n` latents with known columns: attribution falls with the number."""
+    generator = np.random.default_rng(0)
+    latent = np.arange(n)
+    unexpected = np.where(latent % 3 == 0, 1.0 / (1 + latent), 0.0)
+    return pd.DataFrame(
+        {
+            "density": generator.random(n),
+            "label": [labels[j % len(labels)] for j in latent],
+            "alignment": generator.normal(0.15, 0.05, n),
+            "second_label": [labels[(j + 1) % len(labels)] for j in latent],
+            "p": generator.random(n),
+            "validity": generator.random(n),
+            "clarity": generator.random(n),
+            "named": latent % 2 == 0,
+            "attribution": 1.0 / (1 + latent),
+            "attribution_class": [classes[j % len(classes)] for j in latent],
+            "unexpected": unexpected,
+            "unexpected_class": [classes[j % len(classes)] if u else "" for j, u in enumerate(unexpected)],
+            "top_images": [" ".join(map(str, row)) for row in generator.integers(images, size=(n, 8))],
+        },
+        index=pd.Index(latent, name="latent"),
+    )
+
+
+def noise_images(n: int, side: int = 64) -> list[Image.Image]:
+    """Pictures that no codec makes small."""
+    generator = np.random.default_rng(0)
+    return [Image.fromarray(generator.integers(256, size=(side, side, 3), dtype=np.uint8)) for _ in range(n)]
+
+
+def run_folder(folder: Any, latents: pd.DataFrame, classes: tuple[str, ...], images: Any) -> RunFolder:
+    """A run with latents, curves and the rows of `attribution.csv`, and data that only has images."""
+    folder.mkdir(exist_ok=True)
+    steps = range(0, 2500, 100)
+    pd.DataFrame(
+        {
+            "step": [*steps, 2499],
+            "train/loss": [*(math.exp(-step / 500) for step in steps), math.nan],
+            "val/fvu": [math.nan, 0.4, *[math.nan] * 10, 0.2, *[math.nan] * 12, 0.1],
+        }
+    ).to_csv(folder / "metrics.csv", index=False)
+    labels = [str(label) for label in latents.get("label", latents.index)]
+    shares = [0.6, 0.3, 0.1][: len(latents)]
+    pd.DataFrame(
+        [
+            {"class": c, "latent": j, "label": labels[j], "attribution": 3 * s, "share": s}
+            for c in classes
+            for j, s in enumerate(shares)
+        ]
+    ).to_csv(folder / "attribution.csv", index=False)
+    data = SimpleNamespace(
+        images=lambda split: images,
+        class_names=list(classes),
+        prompts=[[f"a photo of a {c}"] for c in classes],
+    )
+    return RunFolder(folder, None, data, None, latents)  # type: ignore[arg-type]

@@ -1,0 +1,81 @@
+"""Where a latent drives the score: against the explanation of single images, on a tiny run of patches."""
+
+import runpy
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_sae.audit.classifier import Classifier
+from lightning_sae.audit.report import write_report
+from lightning_sae.audit.report.heatmaps import Heatmaps
+from lightning_sae.explanation import explain
+from lightning_sae.run_folder import open_run
+
+from .fabricated import audit, culprit, finding, result
+
+ROOT = Path(__file__).parents[2]
+SMALL = [
+    *("data.n_train=128", "data.n_val=32", "data.n_test=1", "data.n_probe=8", "data.batch_size=64"),
+    *("sae.d_sae=64", "sae.k=4", "module.decay_fraction=0", "+module.top_n=5", "trainer.accelerator=cpu"),
+    *("trainer.max_steps=4", "trainer.val_check_interval=4", "trainer.num_sanity_val_steps=0", "logger=csv"),
+    "callbacks=[progress,latent_table,save_sae]",
+]
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder, store = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("store")
+    hook = ["hook_point=visual.transformer.resblocks.1", "tokens=patch"]
+    given = [*SMALL, *hook, f"data.store_dir={store}", f"hydra.run.dir={folder}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", *given])
+        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    return open_run(folder)
+
+
+@pytest.fixture(scope="module")
+def classifier(run):
+    clip = run.data.clip
+    prompts = [[f"a photo of a {name}"] for name in run.data.class_names]
+    return Classifier(
+        run.data.class_names, clip.encode_text([p for [p] in prompts]), prompts, clip.logit_scale
+    )
+
+
+def test_a_heatmap_is_the_attribution_of_each_place(run, classifier):
+    heatmaps = Heatmaps.of(run, classifier, "logit")
+    image = run.data.images("val")[3]
+    (explanation,) = explain(run, image, classifier.prompts[2], top=3)
+    for row, latent in enumerate(explanation.drivers["latent"]):
+        values = heatmaps.values([image, run.data.images("val")[4]], latent, c=2)
+        torch.testing.assert_close(values[0].flatten(), explanation.tokens[1 + row], atol=1e-6, rtol=1e-4)
+        raised = explanation.tokens[1 + row].argmax()
+        if explanation.tokens[1 + row].max() > 0:
+            (picture,) = heatmaps.draw([3], latent, run.data.class_names[2], side=16 * values.shape[1])
+            red, _, blue = np.asarray(picture)[_middle(raised, values.shape[2])].tolist()
+            assert red > blue  # orange
+
+
+def test_a_single_token_has_no_place(run, classifier):
+    data = SimpleNamespace(clip=run.data.clip, shape=SimpleNamespace(tokens=1))
+    assert Heatmaps.of(run._replace(data=data), classifier, "logit") is None
+
+
+def _middle(place, columns):
+    row, column = divmod(int(place), columns)
+    return 16 * row + 8, 16 * column + 8
+
+
+def test_they_stand_below_the_examples_where_there_are_any(run, classifier, tmp_path):
+    latent = int(run.latents.index[0])
+    name = run.data.class_names[0]
+    found = finding(1, name, (culprit(latent, "brown", tuple(run.top_images(latent)[:2])),))
+    page = write_report(audit((result(name, (1,)),), (found,)), run, tmp_path, classifier).read_text()
+    assert page.count("where it drives the score there") == 2
+    assert page.count(f"image on which latent {latent} fires") == 2
