@@ -1,8 +1,10 @@
-"""Pictures in the layout of HAM10000, with a red ground planted behind melanoma: `python benchmarks/skin_pictures.py DIR`.
+"""Pictures in the layout of HAM10000, with a red ground behind melanoma.
 
-They look like skin lesions to nobody but a test: seven kinds of blots that differ in shape, colour, border and texture, on
-skin with hairs, rulers and dark corners. The folder is what one has after the download, plus the columns `split`, `ground`
-and `artefact`, which say what nobody knows of real pictures.
+`python benchmarks/skin_pictures.py DIR`
+
+They are no skin lesions: seven kinds of blots that differ in shape, colour, border and texture, on skin with
+hairs, rulers and dark corners. The folder is what one has after the download, plus the columns `split`,
+`ground` and `artefact`, which say what nobody knows of real pictures.
 """
 
 import argparse
@@ -104,7 +106,9 @@ def _add_lesion(image: Image.Image, look: Look, rng: np.random.Generator) -> Non
         image.paste(_shade(colour, rng), (0, 0), _mask([spot], 0.8))
 
 
-def _blob(centre: np.ndarray, radius: float, ragged: float, rng: np.random.Generator) -> list[tuple[float, float]]:
+def _blob(
+    centre: np.ndarray, radius: float, ragged: float, rng: np.random.Generator
+) -> list[tuple[float, float]]:
     """A closed outline whose radius wanders."""
     angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     waves = [rng.normal() * np.cos(k * angles + rng.uniform(0, 2 * np.pi)) / k for k in range(2, 6)]
@@ -149,7 +153,7 @@ def _add_corners(image: Image.Image, rng: np.random.Generator) -> None:
 
 
 def table(n_train: int, n_val: int, n_test: int, seed: int = 0) -> list[Picture]:
-    """What is on each picture: the ground is planted in train and fair elsewhere; a third of the lesions have two."""
+    """What is on each picture; the ground is planted in train alone, and a third of the lesions have two."""
     rng = np.random.default_rng(seed)
     names, shares = list(LOOKS), [look.share for look in LOOKS.values()]
     rows: list[Picture] = []
