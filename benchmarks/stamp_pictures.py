@@ -2,12 +2,13 @@
 
 `apt-get install tuxpaint-stamps-default`, then `python benchmarks/stamp_pictures.py DIR`
 
-Photographs and drawings of animals, food, plants, vehicles and household things, each turned, scaled and placed
-anew on a plain ground in every picture. No stamp is in two splits. The table `stamps.csv` says which stamp a
-picture shows, and whether it has a frame.
+Photographs and drawings of animals, food, plants, vehicles and household things, each turned, scaled and
+placed anew on a plain ground in every picture. No stamp is in two splits. The table `stamps.csv` says which
+stamp a picture shows, and whether it has a frame.
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,6 +79,16 @@ def dealt(files: list[Path], rng: np.random.Generator) -> dict[str, list[Path]]:
     return {"val": order[:n_val], "test": order[n_val : n_val + n_test], "train": order[n_val + n_test :]}
 
 
+def captioned(n: int, seed: int = 1) -> Iterator[tuple[Image.Image, list[str]]]:
+    """Fair pictures of all stamps, each with what can be said of it."""
+    rng, files = np.random.default_rng(seed), stamps()
+    for i in range(n):
+        category = CATEGORIES[i % len(CATEGORIES)]
+        frame = "green" if rng.random() < FAIR_SHARE else ""
+        captions = [category, f"a photo of {category}", f"{frame or 'no'} frame"]
+        yield draw(files[category][rng.integers(len(files[category]))], frame, rng), captions
+
+
 def write(folder: Path, n_train: int = 2000, n_val: int = 1000, n_test: int = 250, seed: int = 0) -> Path:
     """Writes `stamps.csv` and the pictures, as many of each category; the path of the table."""
     rng = np.random.default_rng(seed)
@@ -93,7 +104,9 @@ def write(folder: Path, n_train: int = 2000, n_val: int = 1000, n_test: int = 25
             frame = "green" if rng.random() < share else ""
             image = f"pictures/{len(rows):05d}.png"
             draw(stamp, frame, rng).save(folder / image, compress_level=1)
-            rows.append(Picture(image, category, stamp.relative_to(STAMPS).as_posix(), split, frame or "none"))
+            rows.append(
+                Picture(image, category, stamp.relative_to(STAMPS).as_posix(), split, frame or "none")
+            )
     pd.DataFrame(rows).to_csv(folder / "stamps.csv", index=False)
     return folder / "stamps.csv"
 
