@@ -2,9 +2,9 @@
 
 Writes the pictures, teaches a judge their words, trains an SAE on the biased tiny CLIP, fits a probe to its
 train embeddings, and asks which latents drive the planted class without meaning it. Prints how far the probe
-follows the plant, what is left of that without these latents, and how well each of them tells the pictures that
-have it. It says that the parts work together, not what to expect of a real CLIP: the encoder knows nothing of
-lesions or stamps, and the plant is as strong as can be.
+follows the plant, what is left of that without these latents, and how well each of them tells the pictures
+that have it. It says that the parts work together, not what to expect of a real CLIP: the encoder knows
+nothing of lesions or stamps, and the plant is as strong as can be.
 """
 
 import argparse
@@ -39,21 +39,11 @@ from lightning_sae.world import config_path
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
-    *(
-        "clip=world_biased",
-        "hook_point=visual.transformer.resblocks.3",
-        "trainer.accelerator=cpu",
-        "logger=csv",
-    ),
-    *(
-        "sae.d_sae=256",
-        "sae.k=8",
-        "data.batch_size=512",
-        "trainer.max_steps=600",
-        "trainer.val_check_interval=600",
-    ),
-    *("data.num_workers=0", "callbacks.spliced_accuracy.factor_templates={}", "~callbacks.faithfulness"),
-    *("~callbacks.quality", "~callbacks.truth", "resume=false", "callbacks.progress.refresh_rate=0"),
+    *("clip=world_biased", "hook_point=visual.transformer.resblocks.3", "data.num_workers=0", "logger=csv"),
+    *("sae.d_sae=256", "sae.k=8", "data.batch_size=512", "trainer.max_steps=600"),
+    *("trainer.val_check_interval=600", "trainer.accelerator=cpu", "resume=false"),
+    *("callbacks.spliced_accuracy.factor_templates={}", "callbacks.progress.refresh_rate=0"),
+    *("~callbacks.faithfulness", "~callbacks.quality", "~callbacks.truth"),
 ]
 
 

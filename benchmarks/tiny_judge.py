@@ -1,8 +1,8 @@
 """A judge for generated pictures: the balanced tiny CLIP, taught the words of a data set on fair pictures.
 
-The image tower stays as it is, the text tower learns (locked-image tuning, Zhai et al. 2022, arXiv 2111.07991):
-seconds on one core. It stands for the domain CLIP that a practitioner would take as the judge: one that knows
-what "melanoma" looks like, and that a red background is something else.
+The image tower stays as it is, the text tower learns (locked-image tuning, Zhai et al. 2022, arXiv
+2111.07991), which takes seconds on one core. It stands for the domain CLIP that a practitioner would take as the
+judge: one that knows what "melanoma" looks like, and that a red background is something else.
 """
 
 import json
@@ -26,7 +26,7 @@ LR, BATCH = 2e-3, 256
 def teach(
     pictures: Iterable[tuple[Image.Image, list[str]]], path: Path, steps: int = 400, seed: int = 0
 ) -> Path:
-    """Trains the text tower on pictures with the captions of each, writes the weights to a path; that path."""
+    """Trains the text tower on pictures with the captions of each; the path that the weights are at."""
     clip = load_clip(config_path(), weights_path("balanced"))
     pixels, captions = zip(*((clip.preprocess(image), texts) for image, texts in pictures), strict=True)
     with torch.no_grad():
