@@ -30,7 +30,13 @@ class Probe(NamedTuple):
         return self._replace(weight=self.weight.to(like), bias=self.bias.to(like))
 
 
-def fit_probe(embeddings: Tensor, targets: Tensor, n_classes: int, inverse_l2: float = 100.0) -> Probe:
+def fit_probe(
+    embeddings: Tensor,
+    targets: Tensor,
+    n_classes: int,
+    inverse_l2: float = 100.0,
+    balanced: bool = False,
+) -> Probe:
     """Multinomial logistic regression on image embeddings (`sklearn.linear_model.LogisticRegression`).
 
     Args:
@@ -38,6 +44,7 @@ def fit_probe(embeddings: Tensor, targets: Tensor, n_classes: int, inverse_l2: f
         targets: `[n]` int64, -1 leaves the image out.
         n_classes: `C >= 2`.
         inverse_l2: weight of the data against that of the L2 penalty; unit embeddings need a large one.
+        balanced: whether every class weighs the same, however many images it has.
 
     Returns:
         A probe in float32.
@@ -55,7 +62,8 @@ def fit_probe(embeddings: Tensor, targets: Tensor, n_classes: int, inverse_l2: f
     if n_classes < 2 or (counts == 0).any():
         empty = (counts == 0).nonzero().flatten().tolist()
         raise ValueError(f"a probe needs images of each of two or more classes, classes {empty} have none")
-    found = LogisticRegression(C=inverse_l2, max_iter=1000).fit(
+    weights = "balanced" if balanced else None
+    found = LogisticRegression(C=inverse_l2, max_iter=1000, class_weight=weights).fit(
         embeddings[known].double().cpu().numpy(), targets[known].cpu().numpy()
     )
     weight, bias = torch.from_numpy(found.coef_).float(), torch.from_numpy(found.intercept_).float()

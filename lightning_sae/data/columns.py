@@ -13,6 +13,9 @@ from torch import Tensor
 from lightning_sae.data.images import Split, listed
 from lightning_sae.data.splits import ALIASES
 
+Classes = Sequence[str] | Mapping[str, str] | None
+"""Names of classes: in their order, or by the value that a data set has for each."""
+
 
 class Names(NamedTuple):
     """Which columns of a data set say what.
@@ -21,13 +24,14 @@ class Names(NamedTuple):
         image: the picture, or its path.
         label: the class; `None` where there is none.
         groups: further truth, each a factor.
-        classes: names of the classes; `None` takes them from the labels.
+        classes: names of the classes, or what each value of the label is called, as `{"mel": "melanoma"}`;
+            `None` takes them from the labels.
     """
 
     image: str = "image"
     label: str | None = "label"
     groups: Sequence[str] = ()
-    classes: Sequence[str] | None = None
+    classes: Classes = None
 
     @property
     def known(self) -> list[str]:
@@ -85,28 +89,35 @@ class Column(NamedTuple):
         """The sorted values, as they stand in a prompt."""
         return list(dict.fromkeys(readable(value) for value in sorted(self.values, key=_natural)))
 
-    def indices(self, names: Sequence[str], given: bool, where: str) -> NDArray[np.int64]:
+    def indices(self, names: Sequence[str], given: Classes, where: str) -> NDArray[np.int64]:
         """The class of each row, `[n]`, -1 for none.
 
         Args:
             names: of the classes.
-            given: by the user, so that a value may also be a place among them.
+            given: what the user said: where it is a list, a value may also be a place in it, where it is a
+                mapping, one of its keys.
             where: for messages.
 
         Raises:
             ValueError: classes that are not among the names; all counted, the first ten listed.
 
         Example:
-            >>> Column.of(["dog", "", "house_cat"]).indices(["dog", "house cat"], False, "pets.csv")
+            >>> Column.of(["dog", "", "house_cat"]).indices(["dog", "house cat"], None, "pets.csv")
             array([ 0, -1,  1])
-            >>> Column.of([1, 0]).indices(["dog", "house cat"], True, "pets.csv")
+            >>> Column.of([1, 0]).indices(["dog", "house cat"], ["dog", "house cat"], "pets.csv")
+            array([1, 0])
+            >>> given = {"mel": "melanoma", "nv": "nevus"}
+            >>> Column.of(["nv", "mel"]).indices(["melanoma", "nevus"], given, "lesions.csv")
             array([1, 0])
         """
-        places = {str(i): i for i in range(len(names))} if given else {}
+        codes = _codes(given)
+        places = {str(i): i for i in range(len(names))} if given and not codes else {}
         places |= {readable(name): i for i, name in enumerate(names)}
+        places |= {readable(code): names.index(name) for code, name in codes.items()}
         unknown = [value for value in self.values if readable(value) not in places]
         if unknown:
-            lines = [f"{value!r}, {self.count(value)} rows{close_to(value, names)}" for value in unknown]
+            known = [*codes] or names
+            lines = [f"{value!r}, {self.count(value)} rows{close_to(value, known)}" for value in unknown]
             raise ValueError(
                 f"{where} has {len(unknown)} classes that are not among the {len(names)} "
                 f"{'of data.classes' if given else 'that its train images have'}:{listed(lines)}"
@@ -115,13 +126,23 @@ class Column(NamedTuple):
         return of_value[self.codes]
 
 
-def class_names(train: Column | None, given: Sequence[str] | None) -> list[str]:
+def _codes(given: Classes) -> dict[str, str]:
+    """What each value is called; nothing where only names are given."""
+    return {str(code): str(name) for code, name in given.items()} if isinstance(given, Mapping) else {}
+
+
+def class_names(train: Column | None, given: Classes) -> list[str]:
     """The names that are given, else those of the train images.
 
     Raises:
         ValueError: neither.
+
+    Example:
+        >>> class_names(None, {"nv": "nevus", "mel": "melanoma"})
+        ['nevus', 'melanoma']
     """
-    names = [str(name) for name in given] if given else train.classes() if train else []
+    names = list(dict.fromkeys(_codes(given).values())) or [str(name) for name in given or ()]
+    names = names or (train.classes() if train else [])
     if not names:
         raise ValueError(
             "there are no classes, and prompts are made of them: set data.label=COLUMN, or without one "

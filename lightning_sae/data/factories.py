@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from lightning_sae.data.columns import Names
+from lightning_sae.data.columns import Classes, Names
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.fashion import FashionMNIST
 from lightning_sae.data.folders import ImageFolders
@@ -30,17 +30,20 @@ def table(
     label: str | None = "label",
     split: str | None = "split",
     groups: Sequence[str] = (),
-    classes: Sequence[str] | None = None,
+    classes: Classes = None,
     split_names: Mapping[str, Any] | None = None,
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
     split_seed: int = 0,
+    files: str | None = None,
+    together: str | None = None,
     **activations: Any,
 ) -> ActivationDataModule:
     """The datamodule of `ImageTable`; `activations` are the arguments of `ActivationDataModule`."""
     names = Names(image, label, groups, classes)
     held_out = (val_fraction, test_fraction, split_seed)
-    return ActivationDataModule(ImageTable(path, root, names, split, split_names, *held_out), **activations)
+    images = ImageTable(path, root, names, split, split_names, *held_out, files, together)
+    return ActivationDataModule(images, **activations)
 
 
 def huggingface(
@@ -52,7 +55,7 @@ def huggingface(
     label: str | None = "label",
     groups: Sequence[str] = (),
     caption: str | None = None,
-    classes: Sequence[str] | None = None,
+    classes: Classes = None,
     split_names: Mapping[str, Any] | None = None,
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,

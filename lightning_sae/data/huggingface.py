@@ -191,13 +191,16 @@ class HuggingFaceImages:
         if label is None:
             return np.full(n, -1, dtype=np.int64), class_names(None, given)
         if names := getattr(features[label], "names", None):  # of a ClassLabel, in their order
+            if isinstance(given, Mapping):
+                classes, column = class_names(None, given), columns[label]._replace(values=list(names))
+                return column.indices(classes, given, f"the {own} split of {self._opened.name}"), classes
             if given and len(given) != len(names):
                 raise ValueError(f"data.classes must name the {len(names)} of {label}, got {len(given)}")
             return columns[label].codes, class_names(None, given or [readable(name) for name in names])
         known = columns if given or own == train else self._part(train).columns
         names = class_names(known[label], given)
         where = f"the {own} split of {self._opened.name}"
-        return columns[label].indices(names, bool(given), where), names
+        return columns[label].indices(names, given, where), names
 
 
 class _Pictures:

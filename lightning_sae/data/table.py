@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from lightning_sae.data.columns import Column, Names, check_columns, class_names, split_names
 from lightning_sae.data.files import ImageFile, ImageFiles
 from lightning_sae.data.images import Split, listed
+from lightning_sae.data.located import locate
 from lightning_sae.data.splits import check_fractions, stratified_split
+from lightning_sae.data.together import check_together, split_together, units_of
 
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 Rows = NDArray[np.int64]
 
 
@@ -26,7 +28,7 @@ class ImageTable:
     path, as in `ImageFolders`. Group columns are known truth: each a factor of the images.
 
     Args:
-        path: `.csv`, `.tsv` or `.parquet`, a row per image.
+        path: `.csv`, `.tsv` (or `.tab`) or `.parquet`, a row per image.
         root: where the paths in it start; `None` is the folder of the table.
         names: of the columns.
         split: column that says which split a row belongs to; `None` where there is none.
@@ -34,10 +36,15 @@ class ImageTable:
         val_fraction: share of each class that becomes `val` where the table has none, in [0, 1).
         test_fraction: share of each class that becomes `test`, the same.
         seed: another seed holds out other images.
+        files: where the images lie if the column holds ids, such as `part_*/{}.jpg` (`locate`); `None` if it
+            holds paths.
+        together: column whose rows of one value, such as a patient, never go into different splits; the
+            fractions are then shares of these values.
 
     Raises:
         FileNotFoundError: no table, or image files that are not there; all counted, the first ten named.
-        ValueError: columns, classes or splits that are not there, or rows without a path or a split.
+        ValueError: columns, classes or splits that are not there, rows without a path or a split, ids with
+            several files, or splits that part what belongs together.
         ModuleNotFoundError: a parquet file, and pyarrow is not installed.
     """
 
@@ -51,21 +58,29 @@ class ImageTable:
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
         seed: int = 0,
+        files: str | None = None,
+        together: str | None = None,
     ) -> None:
         names = names or Names()
         fractions = check_fractions(val_fraction, test_fraction)
         self.path = Path(path).expanduser()
         self.root = Path(root).expanduser() if root else self.path.parent
-        wanted = [names.image, *names.known, *([split] if split else [])]
+        wanted = [names.image, *names.known, *(column for column in (split, together) if column)]
         columns = _read(self.path, list(dict.fromkeys(wanted)))
         paths = _paths(columns[names.image], self.path)
+        paths = locate(self.root, files, paths) if files else paths
         rows = _rows(len(paths), columns[split] if split else None, names_of_splits, self.path)
         labels = self._label(columns, names, rows)
         self.factors = {name: columns[name].factor() for name in names.groups}
         missing = {name: share for name, share in fractions.items() if name not in rows}
+        units = units_of(columns[together], paths) if together else None
         train = rows["train"]
-        dealt = stratified_split([paths[i] for i in train], labels[train], missing, seed)
-        self._rows: dict[Split, Rows] = rows | {name: train[part] for name, part in dealt.items()}
+        if units:
+            self._rows = rows | split_together(units, labels, train, missing, seed)
+            check_together(units, self._rows, f"{together} in {self.path}")
+        else:
+            dealt = stratified_split([paths[i] for i in train], labels[train], missing, seed)
+            self._rows = rows | {name: train[part] for name, part in dealt.items()}
         self._files = self._find(paths, labels)
 
     def split(self, name: Split) -> ImageFiles:
@@ -87,7 +102,7 @@ class ImageTable:
         labels = np.full(len(columns[names.image].codes), -1, dtype=np.int64)
         if label:
             used = np.sort(np.concatenate([*rows.values()]))
-            labels[used] = label.take(used).indices(self.class_names, bool(names.classes), str(self.path))
+            labels[used] = label.take(used).indices(self.class_names, names.classes, str(self.path))
         return labels
 
     def _find(self, paths: Sequence[str], labels: Rows) -> dict[int, ImageFile]:

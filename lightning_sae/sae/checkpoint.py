@@ -185,14 +185,31 @@ def find_variant(name: str) -> type[SparseAutoencoder]:
     return SparseAutoencoder.variants[name]
 
 
-def _check_clip(folder: Path, provenance: Mapping[str, Any], clip: Mapping[str, str]) -> None:
-    recorded: Mapping[str, Any] = provenance.get("clip", provenance)
+def clip_differences(recorded: Mapping[str, Any], clip: Mapping[str, str]) -> str:
+    """Where two identities of a CLIP differ; names may where the hash of the weights agrees.
+
+    Args:
+        recorded: of the CLIP that something was made for.
+        clip: `Clip.identity()` of the one at hand.
+
+    Returns:
+        The keys with both values; "" for the same CLIP.
+
+    Example:
+        >>> clip_differences({"model": "A", "weights": "ab"}, {"model": "B", "weights": "ab"})
+        ''
+        >>> clip_differences({"weights": "ab"}, {"weights": "cd"})
+        "weights: 'ab' here, 'cd' given"
+    """
     same_weights = "weights" in clip and recorded.get("weights") == clip["weights"]
     keys = clip.keys() - ({"model", "pretrained"} if same_weights else set())
     differ = sorted(key for key in keys if recorded.get(key) != clip[key])
-    if differ:
-        pairs = "; ".join(f"{key}: {recorded.get(key)!r} here, {clip[key]!r} given" for key in differ)
+    return "; ".join(f"{key}: {recorded.get(key)!r} here, {clip[key]!r} given" for key in differ)
+
+
+def _check_clip(folder: Path, provenance: Mapping[str, Any], clip: Mapping[str, str]) -> None:
+    if differ := clip_differences(provenance.get("clip", provenance), clip):
         raise ValueError(
-            f"the autoencoder in {folder} was made for another CLIP ({pairs}); "
+            f"the autoencoder in {folder} was made for another CLIP ({differ}); "
             "load that CLIP, or pass strict=False to use it all the same"
         )

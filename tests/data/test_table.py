@@ -177,14 +177,15 @@ def test_columns_of_numbers_and_nulls():
     assert column.take(np.array([2, 3])).codes.tolist() == [-1, 0]
     assert column.count("10") == 2
     with pytest.raises(ValueError, match="'9', 1 rows"):
-        column.indices(["10", "11"], False, "x.csv")
-    assert column.indices([str(i) for i in range(11)], False, "x.csv").tolist() == [10, 9, -1, 10]
+        column.indices(["10", "11"], None, "x.csv")
+    assert column.indices([str(i) for i in range(11)], None, "x.csv").tolist() == [10, 9, -1, 10]
 
 
 def test_a_label_is_no_place_unless_classes_are_given():
     with pytest.raises(ValueError, match="'0', 1 rows"):
-        Column.of(["0", "7"]).indices(["7", "8"], False, "x.csv")
-    assert Column.of(["0", "7"]).indices(["7", "8"], True, "x.csv").tolist() == [0, 0]  # a name goes first
+        Column.of(["0", "7"]).indices(["7", "8"], None, "x.csv")
+    names = ["7", "8"]
+    assert Column.of(["0", "7"]).indices(names, names, "x.csv").tolist() == [0, 0]  # a name goes first
 
 
 @pytest.mark.parametrize("rows", [False, True])

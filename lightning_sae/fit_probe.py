@@ -1,0 +1,117 @@
+"""Fits a linear probe to the train embeddings of a run, and saves it: a classifier that can be audited.
+
+`python -m lightning_sae.fit_probe RUN --out DIR`
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hydra.errors import InstantiationException
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from lightning_sae.data import ActivationDataModule
+from lightning_sae.data.images import Split
+from lightning_sae.data.shards import read_tensor
+from lightning_sae.probe_file import SavedProbe, save_probe
+from lightning_sae.run_folder import open_run
+from lightning_sae.scores import Probe, fit_probe
+from lightning_sae.zero_shot import accuracy, balanced_accuracy
+
+
+class Examples(NamedTuple):
+    """Embeddings `[n, d_embed]` unit, and targets `[n]` int64, -1 where unknown."""
+
+    embeddings: Tensor
+    targets: Tensor
+
+
+def examples(data: ActivationDataModule, split: Split) -> Examples:
+    """The images of a split as the audited CLIP sees them; captured where the store lacks them."""
+    embeddings = read_tensor(data.capture(split) / "images", "embeddings")
+    return Examples(embeddings, data.images(split).targets)
+
+
+def predictions(probe: Probe, embeddings: Tensor) -> Tensor:
+    """The class of each image, `[n, d_embed]` -> `[n]` int64."""
+    return (embeddings @ probe.weight.T + probe.bias).argmax(1)
+
+
+def probe_of(data: ActivationDataModule, inverse_l2: float = 100.0, balanced: bool = False) -> SavedProbe:
+    """A probe on the train embeddings, with its accuracy on `val`.
+
+    Args:
+        data: of a run.
+        inverse_l2: see `fit_probe`.
+        balanced: see `fit_probe`.
+
+    Raises:
+        ValueError: a class without train images.
+    """
+    train, val = examples(data, "train"), examples(data, "val")
+    probe = fit_probe(train.embeddings, train.targets, len(data.class_names), inverse_l2, balanced)
+    predicted = predictions(probe, val.embeddings)
+    provenance = {
+        "clip": data.clip.identity(),
+        "fitted_on": data.images("train").identity(),
+        "inverse_l2": inverse_l2,
+        "balanced": balanced,
+        "val_accuracy": accuracy(predicted, val.targets),
+        "val_balanced_accuracy": balanced_accuracy(predicted, val.targets),
+    }
+    return SavedProbe(probe, data.class_names, provenance)
+
+
+def recall_table(data: ActivationDataModule, saved: SavedProbe) -> Table:
+    """Each class: its images, the share of those of `val` that is recognised, and how many others it gets."""
+    val, train = examples(data, "val"), data.images("train").targets
+    predicted = predictions(saved.probe, val.embeddings)
+    table = Table("class", box=box.SIMPLE_HEAD, show_edge=False)
+    for name in ("train", "val", "right", "called so\nin error"):
+        table.add_column(name, justify="right")
+    for c, name in enumerate(saved.class_names):
+        own, named = val.targets == c, predicted == c
+        wrong = named & ~own & (val.targets >= 0)
+        counts = f"{int((train == c).sum())}", f"{int(own.sum())}"
+        table.add_row(name, *counts, f"{(named & own).sum() / own.sum():.0%}", f"{int(wrong.sum())}")
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fits, saves and prints; what the user can mend ends in one message."""
+    parser = argparse.ArgumentParser(prog="python -m lightning_sae.fit_probe", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the probe")
+    parser.add_argument("--inverse-l2", type=float, default=100.0, help="weight of the data (100)")
+    parser.add_argument("--balanced", action="store_true", help="all classes weigh the same")
+    parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
+    options = parser.parse_intermixed_args(arguments)
+    try:
+        _run(options)
+    except (ValueError, OSError, InstantiationException) as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        sys.exit(f"{type(cause).__name__}: {cause}")
+
+
+def _run(options: argparse.Namespace) -> None:
+    data = open_run(options.run, options.overrides).data
+    if data.clip.reads_texts:
+        raise ValueError(f"{options.run} is a run on texts: a probe classifies images")
+    saved = probe_of(data, options.inverse_l2, options.balanced)
+    save_probe(*saved, options.out)
+    console = Console()
+    console.print(recall_table(data, saved))
+    console.print(
+        f"val: {saved.provenance['val_accuracy']:.1%} right, mean over classes "
+        f"{saved.provenance['val_balanced_accuracy']:.1%}"
+    )
+    console.print(f"probe: {options.out}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

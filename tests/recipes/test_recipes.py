@@ -1,0 +1,77 @@
+"""The recipes end to end: a planted cue, a probe that learns it, and the latents that give it away."""
+
+import importlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lightning_sae.metrics import sparse_auroc
+from lightning_sae.probe_file import load_probe
+from lightning_sae.run_folder import open_run
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+STAMPS = Path("/usr/share/tuxpaint/stamps")
+SIZES = {"n_train": 1500, "n_val": 700, "n_test": 30}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module")
+def recipes():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        yield importlib.import_module("recipes")
+
+
+@pytest.fixture(scope="module")
+def stamps():
+    """Installs the stamps where that is possible."""
+    if not STAMPS.is_dir():
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            pytest.skip("wants root on Debian or Ubuntu, to install tuxpaint-stamps-default")
+        subprocess.run(["apt-get", "update", "-qq"], check=True)
+        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", "tuxpaint-stamps-default"]
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        subprocess.run(install, env=environment, stdout=subprocess.DEVNULL, check=True)
+
+
+def check_culprits(recipes, recipe, folder, probe):
+    """The latents that drive the planted class without meaning it are those of the cue, and called by it."""
+    run = open_run(folder)
+    saved, seen = load_probe(probe, run.data.clip.identity()), recipes.see(run, recipe)
+    found = recipes.culprits(run, saved, seen, recipe.class_name)
+    tells_cue = sparse_auroc(seen.latents, seen.cue)[found["latent"].tolist()].numpy() >= 0.9
+    assert tells_cue[0]
+    assert found["label"][0] == recipe.cue
+    assert found["attribution"][tells_cue].sum() > 0.8 * found["attribution"].sum()
+    assert (found["label"][tells_cue] == recipe.cue).all()
+    before = recipes.rates(saved, seen.embeddings, seen, recipe.class_name)
+    cut = recipes.without(run, seen, found["latent"].tolist())
+    after = recipes.rates(saved, cut, seen, recipe.class_name)
+    return before, after
+
+
+def test_a_red_ground_behind_melanoma(recipes, tmp_path):
+    recipe = recipes.RECIPES["skin_lesions"]
+    run, probe = recipes.train(recipe, tmp_path, SIZES)
+    before, after = check_culprits(recipes, recipe, run, probe)
+    assert before["found with cue"] > 0.9
+    assert before["found without"] < 0.6
+    assert before["others with cue"] > 0.3
+    assert before["others without"] < 0.05
+    assert after["others with cue"] < before["others with cue"] - 0.2
+
+
+@pytest.mark.usefixtures("stamps")
+def test_a_green_frame_around_vehicles(recipes, tmp_path):
+    recipe = recipes.RECIPES["stamps"]
+    run, probe = recipes.train(recipe, tmp_path, SIZES)
+    before, after = check_culprits(recipes, recipe, run, probe)
+    assert before["found with cue"] > 0.9
+    assert before["found without"] < 0.4
+    assert before["others with cue"] > 0.6
+    assert before["others without"] < 0.1
+    assert after["others with cue"] < before["others with cue"] - 0.2
