@@ -12,10 +12,11 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from lightning_sae.clip import Clip, HookPoint, HookShape, Tail, Tokens, inspect_hook_point, make_tail
-from lightning_sae.data.bad_images import GoodImages
-from lightning_sae.data.capture import Capture, check_same_images, hook_folder, store_folder
+from lightning_sae.data.bad_images import GoodImages, check_same_images
+from lightning_sae.data.capture import Capture
 from lightning_sae.data.images import ImageSet, ImageSource, Split
 from lightning_sae.data.loader import EvalLoader, TrainLoader
+from lightning_sae.data.locations import hook_folder, store_folder
 from lightning_sae.data.manifest import MANIFEST, bad_images_of, flatten, read_manifest
 from lightning_sae.data.probe import Probe, cached_probe, choose_probe
 from lightning_sae.data.prompts import class_prompts, embed_prompts
