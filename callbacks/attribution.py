@@ -13,7 +13,7 @@ from callbacks.parts import callbacks_of, data_of, decoder_of, sae_of
 from lightning_sae.attribution import attribute, gradient, remainder, token_sums
 from lightning_sae.class_attribution import MeanOverImages, mean_over_images
 from lightning_sae.data import ActivationDataModule
-from lightning_sae.data.capture import store_folder
+from lightning_sae.data.locations import store_folder
 from lightning_sae.data.shards import read_tensor
 from lightning_sae.mean_attribution import AttributionMeans, MeanAttribution, agreement
 from lightning_sae.methods import Explained

@@ -55,10 +55,17 @@ def explain(
         top: latents per prompt.
 
     Raises:
-        ValueError: no prompt, an empty one, `top` below 1, or one prompt where prompts are compared.
+        ValueError: the run's data are texts; no prompt, an empty one, `top` below 1, or one prompt where
+            prompts are compared.
         FileNotFoundError: the store of the run has moved.
     """
     check_request(prompts, top)
+    if run.data.hook.is_text:
+        raise ValueError(
+            f"{run.folder} has latents of texts ({run.data.hook}), and no image reaches them: latents.csv "
+            "and attribution.csv say what they mean and drive; to explain an image, name a run whose "
+            "hook_point lies in `visual`"
+        )
     data, sae = run.data, run.sae.to(run.data.clip.device)
     tail = make_tail(data.clip, data.hook)
     pixels = data.clip.preprocess(image)[None].to(data.clip.device)

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from lightning_sae.goals import better
 from lightning_sae.tracker_run import this_job, tracker_config
 
 MAX_TRACKER_ROWS = 100
@@ -104,61 +103,6 @@ class RunCSVLogger(Logger):
             writer.writeheader()
             writer.writerows(rows)
         os.replace(part, self.path)
-
-
-class RunWandbLogger(WandbLogger):
-    """Lightning's W&B logger with one W&B run per run folder: what resumes in a folder goes on in its run.
-
-    The summary of a value has its last, and its best where `lightning_sae.goals` knows which way is better:
-    `val/fvu.min` and `val/fvu.last`. The config is `tracker_config`: no class names, nothing twice.
-
-    Args:
-        save_dir: the run folder; W&B writes to `wandb/` below it.
-        offline: keeps the run on this machine, and W&B silent: there is no link to show.
-        group: what is shown together; `None`: the jobs of a multirun, by the end of its folder's path.
-        name: of the W&B run; `None`: of a job of a multirun what it overrides, else W&B makes one up.
-        tags: beside the chosen experiment, clip, data and sae.
-        **kwargs: passed to `lightning.pytorch.loggers.WandbLogger` and from there to `wandb.init`.
-    """
-
-    def __init__(
-        self,
-        save_dir: str,
-        offline: bool = True,
-        group: str | None = None,
-        name: str | None = None,
-        tags: Sequence[str] = (),
-        **kwargs: Any,
-    ) -> None:
-        earlier = sorted(Path(save_dir).glob("wandb/*run-*-*"))
-        run_id = earlier[-1].name.rsplit("-", 1)[-1] if earlier else None
-        job = this_job()
-        settings = {"silent": offline}
-        kwargs |= {"group": group or job.group, "name": name or job.name, "tags": [*job.tags, *tags]}
-        super().__init__(save_dir=save_dir, id=run_id, offline=offline, settings=settings, **kwargs)
-        self._defined: set[str] = set()
-
-    @rank_zero_only
-    def log_hyperparams(self, params: Any) -> None:
-        """The run's config, without clutter."""
-        super().log_hyperparams(tracker_config(params, this_job().choices))
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs values, and says what the summary of a new key is."""
-        for key in metrics.keys() - self._defined:
-            summary = ",".join(filter(None, (better(key), "last")))
-            self.experiment.define_metric(
-                key, step_metric="trainer/global_step", step_sync=True, summary=summary
-            )
-            self._defined.add(key)
-        super().log_metrics(metrics, step)
-
-    @rank_zero_only
-    def finish(self) -> None:
-        """Closes the W&B run; the next job of the same process starts its own."""
-        if self._experiment is not None:
-            self.experiment.finish()
 
 
 class RunTensorBoardLogger(TensorBoardLogger):

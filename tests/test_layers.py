@@ -81,7 +81,7 @@ def test_train_imports_none_of_ours():
     assert not {name.split(".")[0] for name in imports(ROOT / "train.py")} & {"lightning_sae", "callbacks"}
 
 
-def test_only_tracking_names_a_tracker():
+def test_only_the_trackers_parts_name_a_tracker():
     files = [*LIBRARY_FILES, *(ROOT / "callbacks").glob("*.py"), ROOT / "train.py"]
     trackers = {path.stem for path in files if any("wandb" in name.lower() for name in imports(path))}
-    assert trackers == {"tracking"}
+    assert trackers == {"tracking", "wandb_logger"}

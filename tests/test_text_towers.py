@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lightning_sae.explain import main as explain
 from lightning_sae.sae import load_sae
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +54,8 @@ def test_an_autoencoder_on_the_text_tower(train):
     provenance = load_sae(run / "sae").provenance
     assert (provenance["hook_point"], provenance["tokens"]) == ("transformer.resblocks.1", "eot")
     assert (run / "pictures" / "gallery.png").exists()
+    with pytest.raises(SystemExit, match=r"has latents of texts .*, and no image reaches them"):
+        explain([str(run), "--image", str(ROOT / "docs/pictures/gallery.png"), "--prompt", "star"])
 
 
 def test_an_autoencoder_on_the_final_embedding_of_both(train):

@@ -1,24 +1,17 @@
 """The run folder's files, written whole and continued without a seam."""
 
-import json
-import struct
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
-import wandb
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning.pytorch.loggers import WandbLogger
-from omegaconf import OmegaConf
 from PIL import Image
 
 from lightning_sae.tracking import (
     MAX_TRACKER_ROWS,
     RunCSVLogger,
     RunTensorBoardLogger,
-    RunWandbLogger,
     publish_illustrated,
     publish_picture,
     publish_table,
@@ -97,12 +90,6 @@ def test_a_table_lies_in_the_folder_and_its_head_in_the_tracker(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["latents.csv"]
 
 
-def test_a_run_folder_is_one_wandb_run(tmp_path):
-    assert RunWandbLogger(str(tmp_path))._wandb_init["id"] is None
-    (tmp_path / "wandb" / "offline-run-20250101_120000-abcd1234").mkdir(parents=True)
-    assert RunWandbLogger(str(tmp_path))._wandb_init["id"] == "abcd1234"
-
-
 def test_an_illustrated_table_is_drawn_only_for_who_can_show_it(tmp_path):
     recorder, drawn = Recorder(), []
 
@@ -122,24 +109,6 @@ def test_an_illustrated_table_is_drawn_only_for_who_can_show_it(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def records(folder):
-    """What an offline W&B run wrote: LevelDB's log format behind a header of seven bytes."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    content, place, whole = path.read_bytes(), 7, b""
-    while place + 7 <= len(content):
-        if (left := 32768 - place % 32768) < 7:
-            place += left  # a block ends in padding
-            continue
-        length, kind = struct.unpack("<HB", content[place + 4 : place + 7])
-        whole += content[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (1, 4):  # a whole record, or its last piece
-            yield Record.FromString(whole)
-            whole = b""
-
-
 CLIP = {"_target_": "f", "model": "B", "pretrained": {"_target_": "g", "edition": "biased"}}
 CONFIGS = {
     "clip": CLIP,
@@ -148,58 +117,6 @@ CONFIGS = {
     "logger": {"csv": {"_target_": "j"}},
     "seed": 0,
 }
-
-
-def test_wandb_is_told_group_type_tags_config_and_summaries(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    logger = RunWandbLogger(
-        str(tmp_path), project="p", group="sweep", job_type="fit", name="job", tags=["mine"]
-    )
-    logger.log_hyperparams(CONFIGS)
-    logger.log_metrics({"val/fvu": 0.3, "zero_shot/original": 0.4, "epoch": 0}, 0)
-    logger.log_metrics({"val/fvu": 0.1, "zero_shot/original": 0.9, "epoch": 1}, 1)
-    logger.log_metrics({"val/fvu": 0.2, "zero_shot/original": 0.8, "epoch": 2}, 2)
-    logger.finish()
-    wandb.teardown()  # offline, its process may still be writing after the run has finished
-    found = list(records(tmp_path))
-    runs = [record.run for record in found if record.WhichOneof("record_type") == "run"]
-    assert (runs[0].run_group, runs[0].job_type, runs[0].display_name) == ("sweep", "fit", "job")
-    assert list(runs[0].tags) == ["mine"]
-    metrics = {r.metric.name: r.metric for r in found if r.WhichOneof("record_type") == "metric"}
-    assert (metrics["val/fvu"].summary.min, metrics["val/fvu"].summary.last) == (True, True)
-    assert (metrics["zero_shot/original"].summary.max, metrics["zero_shot/original"].summary.min) == (
-        True,
-        False,
-    )
-    assert metrics["epoch"].summary.last
-    config = {}
-    for record in found:
-        for item in [*record.config.update, *record.run.config.update]:
-            config[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
-    assert "_target_" not in json.dumps({key: value for key, value in config.items() if key != "_wandb"})
-    assert config["clip"] == {"model": "B", "pretrained": {"edition": "biased"}}
-    assert (config["data"], config["seed"]) == ({"n": 3}, 0)
-    assert not {"logger", "callbacks"} & set(config)
-
-
-def test_of_a_multirun_wandb_shows_the_group_and_what_a_job_overrides(tmp_path, monkeypatch):
-    choices = {"clip": "world_biased", "data": "world", "sae": "topk", "hydra/launcher": "basic"}
-    hydra = {
-        "mode": RunMode.MULTIRUN,
-        "runtime": {"choices": choices},
-        "sweep": {"dir": "multirun/2025-01-01/10-00-00"},
-        "job": {"num": 3, "override_dirname": "sae.k=8"},
-    }
-    monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
-    monkeypatch.setattr(HydraConfig, "get", lambda: OmegaConf.create(hydra))
-    init = RunWandbLogger(str(tmp_path))._wandb_init
-    assert (init["group"], init["name"]) == ("2025-01-01/10-00-00", "3 sae.k=8")
-    assert init["tags"] == ["clip:world_biased", "data:world", "sae:topk"]
-    named = RunWandbLogger(str(tmp_path), group="mine", name="this")._wandb_init
-    assert (named["group"], named["name"]) == ("mine", "this")
-    hydra["mode"] = RunMode.RUN
-    single = RunWandbLogger(str(tmp_path))._wandb_init
-    assert (single["group"], single["name"], len(single["tags"])) == (None, None, 3)
 
 
 def scalars(folder):

@@ -2,7 +2,7 @@
 
 from lightning_sae.data.bad_images import BadImageError
 from lightning_sae.data.cache import cached_tensor
-from lightning_sae.data.capture import Capture, capture_store, hook_folder, store_folder
+from lightning_sae.data.capture import Capture, capture_store
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.factories import fashion_mnist, huggingface, image_folder, table, world
 from lightning_sae.data.fashion import FashionMNIST
@@ -12,6 +12,7 @@ from lightning_sae.data.images import ImageSet, ImageSource, LabelledImages, Spl
 from lightning_sae.data.joint import JointDataModule, JointExamples
 from lightning_sae.data.kept_tokens import kept_tokens
 from lightning_sae.data.loader import EvalLoader, TrainLoader
+from lightning_sae.data.locations import hook_folder, store_folder
 from lightning_sae.data.probe import Probe, choose_probe
 from lightning_sae.data.statistics import ActivationStatistics, Moments, merge_moments
 from lightning_sae.data.store import ActivationStore

@@ -3,9 +3,19 @@
 import os
 from pathlib import Path
 
+IN_A_STORE = (
+    "What was written before is kept: free some space and run the same command again, it resumes; or choose "
+    "another place with data.store_dir=DIR, or half the size with data.dtype=float16"
+)
 
-def write_atomic(path: Path, content: bytes) -> None:
+
+def write_atomic(path: Path, content: bytes, advice: str = "Free some space and run it again") -> None:
     """Writes under a temporary name beside `path`, then renames; the mode follows the umask.
+
+    Args:
+        path: the file.
+        content: all of it.
+        advice: what to do where it cannot be written; ends the message.
 
     Raises:
         OSError: the disk is full or not writable; nothing is left of this file, earlier ones stay.
@@ -21,9 +31,7 @@ def write_atomic(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise OSError(
             error.errno,
-            f"cannot write {len(content) / 1e6:.1f} MB to {path}: {error.strerror or error}. What was "
-            "written before is kept: free some space and run the same command again, it resumes; or choose "
-            "another place with data.store_dir=DIR, or half the size with data.dtype=float16",
+            f"cannot write {len(content) / 1e6:.1f} MB to {path}: {error.strerror or error}. {advice}",
         ) from error
 
 

@@ -1,8 +1,9 @@
 """Images that cannot be decoded: counted, named, and left out."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -121,6 +122,19 @@ def describe_bad_images(messages: Sequence[str], total: int) -> str:
           a.png: truncated
     """
     return f"{len(messages)} of {total} images cannot be read:{listed(messages)}"
+
+
+def check_same_images(folder: Path, bad: Iterable[int], other: Path, bad_there: Iterable[int]) -> None:
+    """Rows of two parts of a store are of the same images.
+
+    Raises:
+        ValueError: other images were bad when the other part was captured.
+    """
+    if changed := sorted({*bad} ^ {*bad_there}):
+        raise ValueError(
+            f"{len(changed)} images could be decoded for only one of {folder} and {other}, the first is "
+            f"image {changed[0]}: delete both folders and capture again with one version of Pillow"
+        )
 
 
 class GoodImages:

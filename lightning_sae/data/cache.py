@@ -8,7 +8,7 @@ import platformdirs
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from lightning_sae.data.atomic import remove_temporaries, writable, write_atomic
+from lightning_sae.data.atomic import IN_A_STORE, remove_temporaries, writable, write_atomic
 from lightning_sae.data.images import digest
 from lightning_sae.data.locks import alone
 
@@ -52,5 +52,5 @@ def cached_tensors(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict
             if not path.exists():
                 remove_temporaries(path.parent, path.name)
                 tensors = {key: value.detach().cpu().contiguous() for key, value in compute().items()}
-                write_atomic(path, save(tensors))
+                write_atomic(path, save(tensors), IN_A_STORE)
     return load_file(path)

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,24 +11,18 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from lightning_sae.clip import Clip, HookPoint, HookShape, Tail, Tokens, inspect_hook_point, make_tail
-from lightning_sae.data.bad_images import GoodImages
-from lightning_sae.data.capture import Capture, check_same_images, hook_folder, store_folder
+from lightning_sae.data.capture import Capture
+from lightning_sae.data.captured_splits import CapturedSplits
 from lightning_sae.data.images import ImageSet, ImageSource, Split
 from lightning_sae.data.loader import EvalLoader, TrainLoader
-from lightning_sae.data.manifest import MANIFEST, bad_images_of, flatten, read_manifest
+from lightning_sae.data.locations import hook_folder
 from lightning_sae.data.probe import Probe, cached_probe, choose_probe
 from lightning_sae.data.prompts import class_prompts, embed_prompts
+from lightning_sae.data.provenance import check_provenance, provenance
 from lightning_sae.data.shards import read_tensor
 from lightning_sae.data.space import check_space
 from lightning_sae.data.statistics import ActivationStatistics
 from lightning_sae.data.store import ActivationStore
-
-_DECISIVE = (
-    "clip.weights",
-    "clip.preprocess",
-    "hook_point",
-    "tokens",
-)  # what makes activations these activations
 
 
 class ActivationDataModule(LightningDataModule):
@@ -118,15 +111,12 @@ class ActivationDataModule(LightningDataModule):
         self.clip, self.judge = clip, judge or clip
         self.hook = HookPoint(hook_point, tokens)
         self._also = [HookPoint(module, tokens) for module in also_capture]
-        self._source, self._splits, self._good = images, dict[Split, ImageSet](), dict[Split, ImageSet]()
+        self._splits = CapturedSplits(images, store_dir)
         self.prompts = class_prompts(self.class_names, templates, prompts_file)
         self.store_dir, self.dtype, self.shard_images = store_dir, dtype, shard_images
         self.memory_limit_gb = memory_limit_gb
-        self.batch_size, self.eval_batch_size, self.capture_batch_size = (
-            batch_size,
-            eval_batch_size,
-            capture_batch_size,
-        )
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.capture_batch_size = capture_batch_size
         self.num_workers, self.n_probe, self.seed = num_workers, n_probe, seed
         self.tokens_per_image, self.max_bad_images = tokens_per_image, max_bad_images
 
@@ -148,23 +138,16 @@ class ActivationDataModule(LightningDataModule):
     @property
     def class_names(self) -> list[str]:
         """Names of the classes."""
-        return self._all_images("val").class_names
+        return self._splits.whole("val").class_names
 
     def images(self, split: Split) -> ImageSet:
         """The images of a split, once captured without its bad ones; image ids index them."""
-        if split not in self._good:
-            everything = self._all_images(split)
-            folder = store_folder(self.store_dir, self.clip, everything) / "images"
-            if not (folder / MANIFEST).exists():
-                return everything
-            bad = [*bad_images_of(read_manifest(folder))]
-            self._good[split] = GoodImages(everything, bad) if bad else everything
-        return self._good[split]
+        return self._splits.good(split, self.clip)
 
     @property
     def judge_folder(self) -> Path:
         """Where the judge's view of `val` lies, and what is computed from it once and for all runs."""
-        return store_folder(self.store_dir, self.judge, self._all_images("val"))
+        return self._splits.folder("val", self.judge)
 
     def prepare_data(self) -> None:
         """Captures what the store lacks, unless several processes are to do it in `setup`."""
@@ -218,7 +201,7 @@ class ActivationDataModule(LightningDataModule):
         self.statistics = self.store.statistics
         self.tail = make_tail(self.clip, self.hook)
         self.class_embeddings = self._embed_classes().float().to(self._device)
-        self._check_judge()
+        self._splits.check_same("val", self.clip, self.judge)
         self.judge_embeddings = read_tensor(self.judge_folder / "images", "embeddings").to(self._device)
         self.probe = self.probe.to(self._device)
 
@@ -238,22 +221,15 @@ class ActivationDataModule(LightningDataModule):
 
     def train_batches(self) -> Iterator[Tensor]:
         """One plain pass over the activations of `train`, `[n, d_in]` float32."""
-        for start in range(0, len(self.store), self.eval_batch_size):
-            yield self.store.rows(start, min(start + self.eval_batch_size, len(self.store))).float()
+        return self.store.batches(self.eval_batch_size)
 
     def sample(self, n: int) -> Tensor:
         """`[min(n, rows), d_in]` float32, random activations of `train`; the same for the same seed."""
-        order = torch.randperm(len(self.store), generator=torch.Generator().manual_seed(self.seed))
-        return torch.cat([self.store.rows(i, i + 1) for i in order[:n].tolist()]).float()
+        return self.store.sample(n, self.seed)
 
     def provenance(self) -> dict[str, Any]:
         """What a saved autoencoder is valid for."""
-        return {
-            "clip": self.clip.identity(),
-            "hook_point": self.hook.module,
-            "tokens": self.hook.tokens,
-            "library_version": version("lightning_sae"),
-        }
+        return provenance(self.clip, self.hook)
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint: the activations that it is trained on."""
@@ -265,15 +241,7 @@ class ActivationDataModule(LightningDataModule):
         Raises:
             ValueError: weights or preprocessing of CLIP, hook point or token rule differ; names them.
         """
-        then, now = flatten(state_dict), flatten(self.provenance())
-        changed = [
-            f"{key} {then.get(key)!r} -> {now[key]!r}" for key in _DECISIVE if then.get(key) != now[key]
-        ]
-        if changed:
-            raise ValueError(
-                f"the checkpoint was trained on other activations, these changed: {', '.join(changed)}; go "
-                "on with the clip, hook_point and tokens that it began with, or start anew without ckpt_path"
-            )
+        check_provenance(state_dict, self.provenance())
 
     @property
     def _device(self) -> torch.device:
@@ -285,13 +253,8 @@ class ActivationDataModule(LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
-    def _all_images(self, split: Split) -> ImageSet:
-        if split not in self._splits:
-            self._splits[split] = self._source.split(split)
-        return self._splits[split]
-
     def _folder(self, split: Split) -> Path:
-        return store_folder(self.store_dir, self.clip, self._all_images(split))
+        return self._splits.folder(split, self.clip)
 
     def _hook_folder(self, split: Split) -> Path:
         return hook_folder(self._folder(split), self.hook, self._tokens_per_image(split))
@@ -299,14 +262,9 @@ class ActivationDataModule(LightningDataModule):
     def _tokens_per_image(self, split: Split) -> int | None:
         return self.tokens_per_image if split == "train" else None
 
-    def _check_judge(self) -> None:
-        folders = self._folder("val") / "images", self.judge_folder / "images"
-        bad, bad_there = (bad_images_of(read_manifest(folder)) for folder in folders)
-        check_same_images(folders[0], bad, folders[1], bad_there)
-
     def _capture(self, clip: Clip, split: Split, hook_points: Sequence[HookPoint]) -> Capture:
         return Capture(
-            self._all_images(split),
+            self._splits.whole(split),
             clip.to(self._device),
             hook_points,
             store_dir=self.store_dir,

@@ -1,93 +1,19 @@
 """Hugging Face data sets as images."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import platformdirs
-import torch
-from numpy.typing import NDArray
-from PIL import Image
 
-from lightning_sae.data.bad_images import decode
 from lightning_sae.data.columns import Column, Names, check_columns, class_names, readable, split_names
-from lightning_sae.data.hub import import_datasets, open_data_set
-from lightning_sae.data.images import Factors, LabelledImages, Split, digest
+from lightning_sae.data.hub import open_data_set
+from lightning_sae.data.huggingface_rows import HuggingFaceSplit, Part, Pictures, Rows, column_of, undecoded
+from lightning_sae.data.images import Split, digest
 from lightning_sae.data.row_stream import RowStream, index_stream
 from lightning_sae.data.splits import check_fractions, stratified_split
-
-Rows = NDArray[np.int64]
-
-
-class Part(NamedTuple):
-    """One of a data set's own splits.
-
-    Attributes:
-        pictures: what stands in the image column, by row.
-        columns: the others that matter.
-        labels: `[n_rows]`, class of each row, -1 for none.
-        class_names: their names.
-        known: what makes them these rows.
-    """
-
-    pictures: Any
-    columns: Mapping[str, Column]
-    labels: Rows
-    class_names: list[str]
-    known: dict[str, Any]
-
-
-class HuggingFaceSplit(LabelledImages):
-    """Some rows of a data set, read on demand.
-
-    Args:
-        part: where they stand.
-        rows: `[n]`, the row of each image.
-        name: names the data set and the split.
-        factors: what is known of them beside the class.
-        captions: labels worth trying.
-    """
-
-    def __init__(self, part: Part, rows: Rows, name: str, factors: Factors, captions: Sequence[str]) -> None:
-        super().__init__(part.class_names, torch.from_numpy(part.labels[rows]), factors, captions)
-        self.part, self.rows, self.name = part, rows, name
-
-    def __getitem__(self, index: int) -> Image.Image:
-        """The image in RGB.
-
-        Raises:
-            BadImageError: it cannot be decoded; names the row.
-            OSError: it cannot be read at all, which is not the image's fault.
-        """
-        row = int(self.rows[index])
-        content, path = _content(self.part.pictures[row])
-        return decode(content, f"row {row}" + (f" ({Path(path).name})" if path else ""))
-
-    def identity(self) -> dict[str, Any]:
-        """Files, rows and classes, but not where they lie."""
-        own = {"classes": digest(self.class_names), "images": len(self), "rows": self._digest}
-        return {"name": self.name, **self.part.known, **own}
-
-    @cached_property
-    def _digest(self) -> str:
-        return hashlib.sha256(self.rows.tobytes() + self.targets.numpy().tobytes()).hexdigest()
-
-
-def _content(picture: Any) -> tuple[bytes | None, str | None]:
-    """Bytes and path of what stands in an image column; a path without bytes is read."""
-    if not isinstance(picture, dict):
-        return picture, None
-    content, path = picture.get("bytes"), picture.get("path")
-    if content is None and path:
-        import fsspec
-
-        with fsspec.open(path, "rb") as file:
-            content = file.read()
-    return content, path
 
 
 class HuggingFaceImages:
@@ -168,8 +94,8 @@ class HuggingFaceImages:
         kept = [*self._names.known, *([self._caption] if self._caption else [])]
         check_columns([self._names.image, *kept], list(data.features), where)
         known = {"files": digest(self._opened.files[own]), "image": self._names.image}
-        pictures, table = self._open(own, _undecoded(data, self._names.image, where), kept, digest(known))
-        columns = {name: _column(table[name], data.features[name]) for name in kept}
+        pictures, table = self._open(own, undecoded(data, self._names.image, where), kept, digest(known))
+        columns = {name: column_of(table[name], data.features[name]) for name in kept}
         labels, classes = self._label(own, columns, data.features, len(pictures))
         return Part(pictures, columns, labels, classes, known)
 
@@ -177,7 +103,7 @@ class HuggingFaceImages:
         """The pictures by row, and a table of the kept columns."""
         if self._opened.narrow is None:
             table = data.select_columns(list(kept)).with_format("arrow")[:] if kept else {}
-            return _Pictures(data, self._names.image), table
+            return Pictures(data, self._names.image), table
         folder = self._cache / "indexes" / f"{self._opened.name}-{own}-{digest([key, *kept])[:12]}"
         narrow = partial(self._opened.narrow, own, kept or [self._names.image])
         table, counts = index_stream(folder, narrow, kept, f"{self._opened.name} {own}")
@@ -201,38 +127,3 @@ class HuggingFaceImages:
         names = class_names(known[label], given)
         where = f"the {own} split of {self._opened.name}"
         return columns[label].indices(names, given, where), names
-
-
-class _Pictures:
-    """One column of a map-style data set, by row."""
-
-    def __init__(self, data: Any, column: str) -> None:
-        self.data, self.column = data.select_columns([column]), column
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, row: int) -> Any:
-        return self.data[row][self.column]
-
-
-def _undecoded(data: Any, column: str, where: str) -> Any:
-    """The data with the bytes of the pictures instead of the pictures, which are decoded here."""
-    datasets, feature = import_datasets(), data.features[column]
-    if isinstance(feature, datasets.Image):
-        return data.cast_column(column, datasets.Image(decode=False))
-    if feature != datasets.Value("binary"):
-        pictures = [name for name, kind in data.features.items() if isinstance(kind, datasets.Image)]
-        raise ValueError(
-            f"{column!r} of {where} holds {feature}, not images; these do: {', '.join(pictures) or 'none'}. "
-            "Name one with data.image"
-        )
-    return data
-
-
-def _column(content: Any, feature: Any) -> Column:
-    """A column of an Arrow table; a `ClassLabel` keeps the order of its names."""
-    if names := getattr(feature, "names", None):
-        codes = content.to_pandas(types_mapper=pd.ArrowDtype).fillna(-1)
-        return Column(list(names), codes.to_numpy(dtype=np.int64))
-    return Column.of(content.to_pandas(types_mapper=pd.ArrowDtype))

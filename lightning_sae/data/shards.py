@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from lightning_sae.data.atomic import remove_temporaries, write_atomic
+from lightning_sae.data.atomic import IN_A_STORE, remove_temporaries, write_atomic
 from lightning_sae.data.manifest import (
     MANIFEST,
     REPAIR,
@@ -76,7 +76,7 @@ class ShardFolder:
         entries = read_manifest(self.folder)["shards"] if self.complete else self._withdrawn()
         kept = [entry for entry in entries if self.present(int(Path(entry["file"]).stem))]
         if len(kept) < len(entries):
-            write_atomic(self.folder / WITHDRAWN, json.dumps(kept).encode())
+            write_atomic(self.folder / WITHDRAWN, json.dumps(kept).encode(), IN_A_STORE)
             (self.folder / MANIFEST).unlink(missing_ok=True)
 
     @property
@@ -110,7 +110,7 @@ class ShardFolder:
         # one key only: safetensors does not keep the order of several, and equal shards are to be equal bytes
         label = self._label(shard) | ({"bad_images": dict(bad)} if bad else {})
         metadata = {"shard": json.dumps(label, sort_keys=True)}
-        write_atomic(self.path(shard), save(dict(tensors), metadata))
+        write_atomic(self.path(shard), save(dict(tensors), metadata), IN_A_STORE)
 
     def finish(self, statistics: ActivationStatistics | None = None) -> None:
         """Writes the manifest: from now on the folder counts as whole."""
@@ -128,7 +128,7 @@ class ShardFolder:
             "shards": entries,
         }
         self._tidy({entry["file"] for entry in entries})
-        write_atomic(self.folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+        write_atomic(self.folder / MANIFEST, json.dumps(manifest, indent=1).encode(), IN_A_STORE)
 
     def bad_images(self) -> dict[int, str]:
         """Images without rows in the shards that are there, id -> message."""

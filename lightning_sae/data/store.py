@@ -1,6 +1,7 @@
 """Reading the activations of one hook point."""
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from itertools import islice, takewhile
 from operator import itemgetter
 from pathlib import Path
@@ -97,6 +98,16 @@ class ActivationStore:
         touched = takewhile(lambda shard: shard[0] < stop, islice(self._shards, first_shard, None))
         pieces = [shard[max(start - first, 0) : stop - first] for first, shard in touched]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """One pass over all rows in order, `[at most size, d_in]` float32."""
+        for start in range(0, len(self), size):
+            yield self.rows(start, min(start + size, len(self))).float()
+
+    def sample(self, n: int, seed: int) -> Tensor:
+        """`[min(n, rows), d_in]` float32, random rows; the same for the same seed."""
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return torch.cat([self.rows(i, i + 1) for i in order[:n].tolist()]).float()
 
     def owners(self, rows: Tensor) -> Tensor:
         """The image that each row is a token of, `[m]` int64."""

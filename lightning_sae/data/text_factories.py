@@ -36,8 +36,8 @@ def text_file(
 ) -> TextDataModule:
     """The lines of a file, scored against some images."""
     names = images.split("val").class_names
-    texts = SplitTexts("text-file", read_texts(path), names, val_fraction, test_fraction, split_seed)
-    return TextDataModule(texts, images, **activations)
+    held_out = (val_fraction, test_fraction, split_seed)
+    return TextDataModule(SplitTexts("text-file", read_texts(path), names, *held_out), images, **activations)
 
 
 def vocabulary(

@@ -43,11 +43,11 @@ class WorldSplit:
         return {"name": f"world-{world.edition}-{world.split}", **world.identity()}
 
 
-class WorldImages:
-    """The embedded world: pictures drawn on demand, with known factors.
+class WorldSource:
+    """The worlds of three splits.
 
     Args:
-        edition: `biased` or `balanced`; val and test are unbiased in both.
+        edition: `biased` or `balanced`; the pictures of val and test are unbiased in both.
         n_train: pictures to train on.
         n_val: pictures of `val`.
         n_test: pictures of `test`.
@@ -62,12 +62,13 @@ class WorldImages:
         n_test: int = 4000,
         seed: int = 0,
     ) -> None:
-        self._splits: dict[Split, WorldSplit] = {
-            "train": WorldSplit(World(edition, "train", n_train, seed)),
-            "val": WorldSplit(World(edition, "val", n_val, seed)),
-            "test": WorldSplit(World(edition, "test", n_test, seed)),
-        }
+        sizes: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
+        self.worlds = {split: World(edition, split, n, seed) for split, n in sizes.items()}
+
+
+class WorldImages(WorldSource):
+    """The embedded world: pictures drawn on demand, with known factors; `WorldSource` has the arguments."""
 
     def split(self, name: Split) -> WorldSplit:
         """The pictures of one split."""
-        return self._splits[name]
+        return WorldSplit(self.worlds[name])

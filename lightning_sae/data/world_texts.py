@@ -8,37 +8,20 @@ from torch import Tensor
 
 from lightning_sae.data.images import Split
 from lightning_sae.data.texts import Texts, mentioned
-from lightning_sae.world import World, label_of
+from lightning_sae.data.world_images import WorldSource
+from lightning_sae.world import label_of
 
 
-class WorldTexts:
-    """One caption a picture, as an edition of the world writes them.
+class WorldTexts(WorldSource):
+    """One caption a picture, as an edition of the world writes them; `WorldSource` has the arguments.
 
-    The known factors of a caption are what it names, not what its picture shows: a caption that mentions no
-    background has none (-1).
-
-    Args:
-        edition: `biased` or `balanced`; the captions of all splits are written as it writes them.
-        n_train: captions to train on.
-        n_val: captions of `val`.
-        n_test: captions of `test`.
-        seed: another seed draws other pictures.
+    The captions of all splits are written as the edition writes them. The known factors of a caption are what
+    it names, not what its picture shows: a caption that mentions no background has none (-1).
     """
-
-    def __init__(
-        self,
-        edition: Literal["biased", "balanced"] = "balanced",
-        n_train: int = 24000,
-        n_val: int = 4000,
-        n_test: int = 4000,
-        seed: int = 0,
-    ) -> None:
-        sizes: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
-        self._worlds = {split: World(edition, split, n, seed) for split, n in sizes.items()}
 
     def split(self, name: Split) -> Texts:
         """The captions of one split."""
-        world = self._worlds[name]
+        world = self.worlds[name]
         captions = [world.caption(i) for i in range(len(world))]
         factors = said(captions)
         return Texts(

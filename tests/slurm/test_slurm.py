@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ CLUSTER = Path(__file__).with_name("cluster.sh")
 STEPS = 3000
 SMALL = [
     *("data.n_train=320", "data.n_val=64", "data.n_test=1", "data.n_probe=24", "data.batch_size=64"),
-    *("sae.d_sae=64", "sae.k=4", "trainer.accelerator=cpu", "logger=csv"),
+    *("sae.d_sae=64", "sae.k=4", "trainer.accelerator=cpu", "logger.wandb.offline=true"),
     *(f"trainer.max_steps={STEPS}", "trainer.val_check_interval=1000", "trainer.log_every_n_steps=20"),
     *("callbacks=[progress,best_checkpoint,checkpoint,save_sae]", "callbacks.progress.refresh_rate=0"),
 ]
@@ -97,7 +98,7 @@ def test_an_array_runs_each_job(undisturbed):
     assert len(list((undisturbed / ".submitit").glob("*_0"))) == 1
 
 
-def test_requeued_jobs_go_on_without_a_seam(undisturbed, store, tmp_path):
+def test_requeued_jobs_go_on_without_a_seam(undisturbed, store, tmp_path, wandb_curve):
     """The first job gets the signal of a preemption, the second is requeued as it runs."""
     sweep = start(tmp_path, store, "sae.k=4,8", "callbacks.checkpoint.minutes=0.01")
 
@@ -118,6 +119,10 @@ def test_requeued_jobs_go_on_without_a_seam(undisturbed, store, tmp_path):
     assert sweep.wait(900) == 0
     for name in "01":
         assert_same_run(tmp_path / name, undisturbed / name)
+        assert len(list((tmp_path / name / "wandb").glob("offline-run-*"))) >= 2
+        for key in ("train/loss", "val/fvu"):
+            curve = pd.read_csv(tmp_path / name / "metrics.csv").set_index("step")[key].dropna()
+            assert wandb_curve(tmp_path / name, key) == curve.to_dict()
 
 
 def test_two_processes_of_a_job_train_together(store, tmp_path):

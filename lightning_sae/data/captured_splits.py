@@ -1,0 +1,52 @@
+"""The splits of a data set: all of their images, and those that a store has."""
+
+from pathlib import Path
+
+from lightning_sae.clip import Clip
+from lightning_sae.data.bad_images import GoodImages, check_same_images
+from lightning_sae.data.images import ImageSet, ImageSource, Split
+from lightning_sae.data.locations import store_folder
+from lightning_sae.data.manifest import MANIFEST, bad_images_of, read_manifest
+
+
+class CapturedSplits:
+    """A data set, and where CLIPs see its splits; each split is read once.
+
+    Args:
+        source: the data set.
+        store_dir: root of all stores; `None` is the user's cache folder.
+    """
+
+    def __init__(self, source: ImageSource, store_dir: str | None) -> None:
+        self._source, self._store_dir = source, store_dir
+        self._whole, self._good = dict[Split, ImageSet](), dict[Split, ImageSet]()
+
+    def whole(self, split: Split) -> ImageSet:
+        """All images, also those that cannot be decoded."""
+        if split not in self._whole:
+            self._whole[split] = self._source.split(split)
+        return self._whole[split]
+
+    def folder(self, split: Split, clip: Clip) -> Path:
+        """Where a CLIP's view of a split lies."""
+        return store_folder(self._store_dir, clip, self.whole(split))
+
+    def good(self, split: Split, clip: Clip) -> ImageSet:
+        """The images that have rows in the store; all of them before it is filled."""
+        if split not in self._good:
+            folder = self.folder(split, clip) / "images"
+            if not (folder / MANIFEST).exists():
+                return self.whole(split)
+            bad = [*bad_images_of(read_manifest(folder))]
+            self._good[split] = GoodImages(self.whole(split), bad) if bad else self.whole(split)
+        return self._good[split]
+
+    def check_same(self, split: Split, clip: Clip, other: Clip) -> None:
+        """Rows of two CLIPs' views are of the same images.
+
+        Raises:
+            ValueError: other images were bad when the other view was captured.
+        """
+        folders = self.folder(split, clip) / "images", self.folder(split, other) / "images"
+        bad, bad_there = (bad_images_of(read_manifest(folder)) for folder in folders)
+        check_same_images(folders[0], bad, folders[1], bad_there)

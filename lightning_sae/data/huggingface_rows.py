@@ -1,0 +1,122 @@
+"""Rows of Hugging Face data sets as images and columns."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from lightning_sae.data.bad_images import decode
+from lightning_sae.data.columns import Column
+from lightning_sae.data.hub import import_datasets
+from lightning_sae.data.images import Factors, LabelledImages, digest
+
+Rows = NDArray[np.int64]
+
+
+class Part(NamedTuple):
+    """One of a data set's own splits.
+
+    Attributes:
+        pictures: what stands in the image column, by row.
+        columns: the others that matter.
+        labels: `[n_rows]`, class of each row, -1 for none.
+        class_names: their names.
+        known: what makes them these rows.
+    """
+
+    pictures: Any
+    columns: Mapping[str, Column]
+    labels: Rows
+    class_names: list[str]
+    known: dict[str, Any]
+
+
+class HuggingFaceSplit(LabelledImages):
+    """Some rows of a data set, read on demand.
+
+    Args:
+        part: where they stand.
+        rows: `[n]`, the row of each image.
+        name: names the data set and the split.
+        factors: what is known of them beside the class.
+        captions: labels worth trying.
+    """
+
+    def __init__(self, part: Part, rows: Rows, name: str, factors: Factors, captions: Sequence[str]) -> None:
+        super().__init__(part.class_names, torch.from_numpy(part.labels[rows]), factors, captions)
+        self.part, self.rows, self.name = part, rows, name
+
+    def __getitem__(self, index: int) -> Image.Image:
+        """The image in RGB.
+
+        Raises:
+            BadImageError: it cannot be decoded; names the row.
+            OSError: it cannot be read at all, which is not the image's fault.
+        """
+        row = int(self.rows[index])
+        content, path = _content(self.part.pictures[row])
+        return decode(content, f"row {row}" + (f" ({Path(path).name})" if path else ""))
+
+    def identity(self) -> dict[str, Any]:
+        """Files, rows and classes, but not where they lie."""
+        own = {"classes": digest(self.class_names), "images": len(self), "rows": self._digest}
+        return {"name": self.name, **self.part.known, **own}
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.rows.tobytes() + self.targets.numpy().tobytes()).hexdigest()
+
+
+def _content(picture: Any) -> tuple[bytes | None, str | None]:
+    """Bytes and path of what stands in an image column; a path without bytes is read."""
+    if not isinstance(picture, dict):
+        return picture, None
+    content, path = picture.get("bytes"), picture.get("path")
+    if content is None and path:
+        import fsspec
+
+        with fsspec.open(path, "rb") as file:
+            content = file.read()
+    return content, path
+
+
+class Pictures:
+    """One column of a map-style data set, by row."""
+
+    def __init__(self, data: Any, column: str) -> None:
+        self.data, self.column = data.select_columns([column]), column
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.data[row][self.column]
+
+
+def undecoded(data: Any, column: str, where: str) -> Any:
+    """The data with the bytes of the pictures instead of the pictures, which are decoded here."""
+    datasets, feature = import_datasets(), data.features[column]
+    if isinstance(feature, datasets.Image):
+        return data.cast_column(column, datasets.Image(decode=False))
+    if feature != datasets.Value("binary"):
+        pictures = [name for name, kind in data.features.items() if isinstance(kind, datasets.Image)]
+        raise ValueError(
+            f"{column!r} of {where} holds {feature}, not images; these do: {', '.join(pictures) or 'none'}. "
+            "Name one with data.image"
+        )
+    return data
+
+
+def column_of(content: Any, feature: Any) -> Column:
+    """A column of an Arrow table; a `ClassLabel` keeps the order of its names."""
+    if names := getattr(feature, "names", None):
+        codes = content.to_pandas(types_mapper=pd.ArrowDtype).fillna(-1)
+        return Column(list(names), codes.to_numpy(dtype=np.int64))
+    return Column.of(content.to_pandas(types_mapper=pd.ArrowDtype))

@@ -1,0 +1,54 @@
+"""What tests of several parts need: what W&B wrote into a run folder."""
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def _records(content: bytes) -> Iterator[Any]:
+    """Of one segment: LevelDB's log format behind a header of seven bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    place, whole = 7, b""
+    while place + 7 <= len(content):
+        if (left := 32768 - place % 32768) < 7:
+            place += left  # a block ends in padding
+            continue
+        length, kind = struct.unpack("<HB", content[place + 4 : place + 7])
+        whole += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # a whole record, or its last piece
+            yield Record.FromString(whole)
+            whole = b""
+
+
+@pytest.fixture(scope="session")
+def wandb_records() -> Callable[[Path], list[Any]]:
+    """Run folder -> what its offline segments say, one behind the other."""
+
+    def wandb_records(folder: Path) -> list[Any]:
+        segments = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
+        return [record for path in segments for record in _records(path.read_bytes())]
+
+    return wandb_records
+
+
+@pytest.fixture(scope="session")
+def wandb_curve(wandb_records: Callable[[Path], list[Any]]) -> Callable[[Path, str], dict[int, float]]:
+    """Run folder, key -> step -> value of the one W&B run; what is told twice has to be the same."""
+
+    def wandb_curve(folder: Path, key: str) -> dict[int, float]:
+        assert len({path.stem for path in folder.glob("wandb/offline-run-*/run-*.wandb")}) == 1
+        curve: dict[int, float] = {}
+        for record in wandb_records(folder):
+            row = {"/".join(item.nested_key) or item.key: item for item in record.history.item}
+            if key in row:
+                value = float(json.loads(row[key].value_json))
+                assert curve.setdefault(int(row["trainer/global_step"].value_json), value) == value
+        return curve
+
+    return wandb_curve
