@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from lightning_sae.audit.auditing import audit_run, prompt_classifier
+from lightning_sae.audit.auditing import audit_run
+from lightning_sae.audit.choice import prompt_classifier
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.examined import Options, examine
 from lightning_sae.audit.findings import Audit
@@ -152,7 +153,9 @@ def main() -> None:
             if not (folder / "sae").exists():
                 train(folder, seed, folder.name.split("-")[0], options.overrides)
         cases.append(measure(folders[0]).assign(seed=seed))
-        balanced.append(audit_run(open_run(folders[1])))
+        run = open_run(folders[1])
+        ready(run)
+        balanced.append(audit_run(run))
     table = pd.concat(cases)
     report(Console(width=180), table, balanced)
     table.to_csv(options.runs / "audit_cases.csv", index=False)

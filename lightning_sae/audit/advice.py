@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from lightning_sae.audit.findings import Culprit, Kind
 
 NAMED = 3  # culprits in a sentence
-EXPORT = "Export a corrected classifier: python -m lightning_sae.correct RUN --finding N --out DIR"
+EXPORT = "Export a corrected classifier: python -m lightning_sae.correct RUN --finding {number} --out DIR"
 
 
 def summarise(class_name: str, kind: Kind, phrase: str, culprits: Sequence[Culprit], thing: str) -> str:
@@ -36,7 +36,7 @@ def summarise(class_name: str, kind: Kind, phrase: str, culprits: Sequence[Culpr
 
 
 def advise(class_name: str, kind: Kind, phrase: str, thing: str, classifier: str) -> tuple[str, ...]:
-    """Data to collect, prompt or probe to change, correction to export.
+    """Data to collect, prompt or probe to change.
 
     Args:
         class_name: the class.
@@ -65,4 +65,4 @@ def advise(class_name: str, kind: Kind, phrase: str, thing: str, classifier: str
         "polysemous": f'Fit the probe anew with images of "{thing}" as a class of their own.',
         "compound": f'Fit the probe anew with images of "{thing}" as a class of their own.',
     }
-    return (data[kind], (prompt if classifier == "prompts" else probe)[kind], EXPORT)
+    return (data[kind], (prompt if classifier == "prompts" else probe)[kind])

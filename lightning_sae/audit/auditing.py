@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
-from lightning_sae.audit.advice import advise, summarise
-from lightning_sae.audit.cases import CulpritLatent
+from lightning_sae.audit.advice import EXPORT, advise, summarise
+from lightning_sae.audit.cases import CulpritLatent, driven_images
+from lightning_sae.audit.choice import chosen_classifier, prompt_classifier
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.effect import finding_effects, severity
 from lightning_sae.audit.examined import Examined, Options, Studied, examine
@@ -22,10 +24,10 @@ from lightning_sae.audit.findings import (
     Kind,
     Subject,
     Verdict,
+    write_audit,
 )
-from lightning_sae.audit.meaning import Judged
+from lightning_sae.audit.report import write_report
 from lightning_sae.audit.seen import ready
-from lightning_sae.data.prompts import embed_prompts, read_prompts
 from lightning_sae.effects import Removal
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.zero_shot import accuracy
@@ -34,36 +36,48 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 EXAMPLES = 8  # images of a culprit
 
 
-def prompt_classifier(run: RunFolder, prompts_file: str | None = None) -> Classifier:
-    """The zero-shot classifier of a run, with its own prompts or those of a file.
+def audit_to_folder(
+    run: RunFolder,
+    folder: Path,
+    classifier: str = "prompts",
+    prompts_file: str | None = None,
+    options: Options | None = None,
+) -> Audit:
+    """Audits a run, and writes `audit.html` and `audit.json`.
 
     Args:
-        run: `ready`.
-        prompts_file: JSON or YAML, `{class: [prompt, ...]}`; it may have fewer classes than the data, or
-            others.
+        run: of `open_run`; what its store lacks is captured.
+        folder: where to.
+        classifier: `prompts`, `probe`, or the folder of a saved probe.
+        prompts_file: JSON or YAML, `{class: [prompt, ...]}`, for `prompts`.
+        options: how.
+
+    Raises:
+        ValueError: a run on texts, or what `chosen_classifier` refuses.
     """
-    data, names, prompts = run.data, run.data.class_names, run.data.prompts
-    weights = data.class_embeddings
-    if prompts_file is not None:
-        names, prompts = read_prompts(prompts_file)
-        weights = embed_prompts(data.clip, prompts).float().to(weights)
-    return Classifier(names, weights, prompts, data.clip.logit_scale)
+    if run.data.clip.reads_texts:
+        raise ValueError(f"{run.folder} is a run on texts, which show nothing: audit one on images")
+    ready(run)
+    chosen = chosen_classifier(run, classifier, prompts_file)
+    audit = audit_run(run, chosen, options)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_report(audit, run, folder, chosen)
+    write_audit(audit, folder)
+    return audit
 
 
 def audit_run(run: RunFolder, classifier: Classifier | None = None, options: Options | None = None) -> Audit:
     """Audits the classifier of a run.
 
     Args:
-        run: of `open_run`; what its store lacks is captured.
+        run: `ready`.
         classifier: under audit; `None`: the run's own zero-shot classifier.
         options: how.
 
     Raises:
         ValueError: the classifier has none of the classes of the data.
     """
-    options = options or Options()
-    ready(run)
-    classifier = classifier or prompt_classifier(run)
+    options, classifier = options or Options(), classifier or prompt_classifier(run)
     found = examine(run, classifier, options)
     findings = _findings(run, classifier, options, found)
     return Audit(
@@ -90,7 +104,10 @@ def _findings(
         for (studied, kind, culprits), effect in zip(drafts, effects, strict=True)
     ]
     made.sort(key=lambda finding: (-SEVERITIES.index(finding.severity), -finding.share))
-    return tuple(finding.model_copy(update={"number": n}) for n, finding in enumerate(made, 1))
+    return tuple(
+        finding.model_copy(update={"number": n, "advice": (*finding.advice, EXPORT.format(number=n))})
+        for n, finding in enumerate(made, 1)
+    )
 
 
 def _finding(
@@ -102,7 +119,7 @@ def _finding(
     effect: Effect,
 ) -> Finding:
     name, worst = classifier.class_names[studied.c], latents[0]
-    culprits = tuple(_culprit(found.judged, studied, latent) for latent in latents)
+    culprits = tuple(_culprit(found, studied, latent) for latent in latents)
     share = min(1.0, sum(culprit.share for culprit in culprits))
     return Finding(
         number=0,
@@ -120,8 +137,8 @@ def _finding(
     )
 
 
-def _culprit(judged: Judged, studied: Studied, culprit: CulpritLatent) -> Culprit:
-    j, ids = culprit.latent, judged.top_ids[culprit.latent]
+def _culprit(found: Examined, studied: Studied, culprit: CulpritLatent) -> Culprit:
+    judged, j = found.judged, culprit.latent
     p, alignment = float(judged.p[j]), float(judged.label_alignment[j])
     return Culprit(
         latent=j,
@@ -133,7 +150,7 @@ def _culprit(judged: Judged, studied: Studied, culprit: CulpritLatent) -> Culpri
         attribution=float(studied.cues.attribution[j]),
         share=float(studied.cues.share[j]),
         score=culprit.score,
-        examples=tuple(ids[ids >= 0][:EXAMPLES].tolist()),
+        examples=tuple(driven_images(found.seen, studied.cues, j, EXAMPLES)),
     )
 
 

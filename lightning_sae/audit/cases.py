@@ -105,7 +105,7 @@ def same_cause(seen: Seen, cue: Cues, latents: Sequence[int]) -> list[list[int]]
         cue: of the class.
         latents: the worst first.
     """
-    rows = (cue.errors if cue.by_errors else seen.predicted == cue.c)[seen.attributed]
+    rows = _driven(seen, cue)
     drives = _columns(seen, rows, latents).clamp(min=0)
     groups: list[list[int]] = []
     for place, j in enumerate(latents):
@@ -117,6 +117,19 @@ def same_cause(seen: Seen, cue: Cues, latents: Sequence[int]) -> list[list[int]]
         else:
             groups.append([j])
     return groups
+
+
+def driven_images(seen: Seen, cue: Cues, latent: int, most: int) -> list[int]:
+    """Ids of the images on which it drives the class most: wrong predictions, where there are enough."""
+    rows = _driven(seen, cue)
+    (drive,) = _columns(seen, rows, [latent])
+    best = drive.argsort(descending=True, stable=True)[: min(most, int((drive > 0).sum()))]
+    return [int(i) for i in seen.attributed[rows][best]]
+
+
+def _driven(seen: Seen, cue: Cues) -> Tensor:
+    """`[m]` bool: attributed images that the attribution of the cue is the mean over."""
+    return (cue.errors if cue.by_errors else seen.predicted == cue.c)[seen.attributed]
 
 
 def _columns(seen: Seen, rows: Tensor, latents: Sequence[int]) -> Tensor:

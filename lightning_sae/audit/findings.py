@@ -52,7 +52,8 @@ class Culprit(_Record):
         attribution: mean attribution to the class's score over the attributed images, > 0.
         share: of the class's positive attribution, in (0, 1].
         score: by which the latents of a class are ranked for this kind, larger is worse.
-        examples: ids of validation images, the largest activation first.
+        examples: ids of validation images on which it drives the class most: wrong predictions, where there
+            are enough.
     """
 
     latent: int

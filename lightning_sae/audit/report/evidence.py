@@ -72,6 +72,7 @@ def _culprit(culprit: Culprit, class_name: str, images: Any, heatmaps: Heatmaps 
         "label": culprit.label or f"latent {culprit.latent}",
         "alignment": _cosine(culprit.alignment),
         "p": compact(culprit.p_value, 2),
+        "foreign": culprit.class_alignment < culprit.class_threshold,
         "class_alignment": _cosine(culprit.class_alignment),
         "class_threshold": _cosine(culprit.class_threshold),
         "attribution": compact(culprit.attribution),

@@ -1,0 +1,45 @@
+"""The audit at the end of a training: findings on the terminal, `audit.json` and `audit.html`."""
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+
+from lightning_sae.audit.auditing import audit_to_folder
+from lightning_sae.audit.cues import Limits
+from lightning_sae.audit.examined import Options
+from lightning_sae.audit.terminal import print_audit
+from lightning_sae.run_folder import open_run
+from lightning_sae.scores import Output
+from lightning_sae.tracking import run_dir
+
+
+class Audit(Callback):
+    """Audits the run as `python -m lightning_sae.audit` does, from its folder, when a training has ended.
+
+    It reads what the callbacks save_sae and latent_table have written, so it stands behind them. CLIP and the
+    store are opened once more for it.
+
+    Args:
+        classifier: under audit: `prompts`, `probe` (fitted to the train embeddings), or the folder of a saved
+            probe.
+        prompts_file: JSON or YAML, `{class: [prompt, ...]}`; `None`: the prompts of the data.
+        output: the score: cosine, logit, margin or probability.
+        min_images: predicted as a class; fewer are not enough evidence.
+    """
+
+    def __init__(
+        self,
+        classifier: str = "prompts",
+        prompts_file: str | None = None,
+        output: Output = "margin",
+        min_images: int = 20,
+    ) -> None:
+        self.classifier, self.prompts_file = classifier, prompts_file
+        self.options = Options(output, Limits(min_images=min_images))
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Audits and prints."""
+        folder = run_dir(trainer)
+        audit = audit_to_folder(open_run(folder), folder, self.classifier, self.prompts_file, self.options)
+        print_audit(Console(), audit, folder)

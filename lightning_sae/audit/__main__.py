@@ -1,0 +1,69 @@
+"""Audits the classifier of a run: what it relies on that nobody intended.
+
+`python -m lightning_sae.audit RUN` writes `audit.json` and `audit.html` and prints the findings.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from hydra.errors import InstantiationException
+from rich.console import Console
+
+from lightning_sae.audit.auditing import audit_to_folder
+from lightning_sae.audit.cues import Limits
+from lightning_sae.audit.examined import Options
+from lightning_sae.audit.findings import SEVERITIES, Audit
+from lightning_sae.audit.terminal import print_audit
+from lightning_sae.run_folder import open_run
+from lightning_sae.scores import Output
+
+FOUND = 3  # exit status where --fail-on is met; 1 is an error, 2 a wrong argument
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the findings and writes the files; what the user can mend ends in one message."""
+    options = _parser().parse_intermixed_args(arguments)
+    try:
+        audit, folder = _audit(options)
+    except (ValueError, OSError, InstantiationException) as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        sys.exit(f"{type(cause).__name__}: {cause}")
+    print_audit(Console(), audit, folder)
+    if options.fail_on and audit.at_least(options.fail_on):
+        sys.exit(FOUND)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lightning_sae.audit", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument(
+        "--classifier",
+        default="prompts",
+        metavar="prompts|probe|DIR",
+        help="under audit: zero-shot prompts (default), a linear probe fitted now, or a saved one",
+    )
+    parser.add_argument(
+        "--prompts", metavar="FILE", help="JSON or YAML, {class: [prompt, ...]}, of any classes"
+    )
+    parser.add_argument("--output", choices=get_args(Output), default="margin", help="the score (margin)")
+    parser.add_argument("--min-images", type=int, default=20, help="fewer are not enough evidence (20)")
+    parser.add_argument(
+        "--fail-on", choices=SEVERITIES, help=f"exit status {FOUND} where a finding is at least this severe"
+    )
+    parser.add_argument("--out", type=Path, help="folder to write to (RUN)")
+    parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
+    return parser
+
+
+def _audit(options: argparse.Namespace) -> tuple[Audit, Path]:
+    run = open_run(options.run, options.overrides)
+    how = Options(options.output, Limits(min_images=options.min_images))
+    folder = options.out or run.folder
+    return audit_to_folder(run, folder, options.classifier, options.prompts, how), folder
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Which classifier is audited: the one that a user names."""
+
+from lightning_sae.audit.classifier import Classifier
+from lightning_sae.data.prompts import embed_prompts, read_prompts
+from lightning_sae.fit_probe import probe_of
+from lightning_sae.probe_file import load_probe
+from lightning_sae.run_folder import RunFolder
+
+
+def prompt_classifier(run: RunFolder, prompts_file: str | None = None) -> Classifier:
+    """The zero-shot classifier of a run, with its own prompts or those of a file.
+
+    Args:
+        run: `ready`.
+        prompts_file: JSON or YAML, `{class: [prompt, ...]}`; it may have fewer classes than the data, or
+            others.
+    """
+    data, names, prompts = run.data, run.data.class_names, run.data.prompts
+    weights = data.class_embeddings
+    if prompts_file is not None:
+        names, prompts = read_prompts(prompts_file)
+        weights = embed_prompts(data.clip, prompts).float().to(weights)
+    return Classifier(names, weights, prompts, data.clip.logit_scale)
+
+
+def chosen_classifier(run: RunFolder, name: str = "prompts", prompts_file: str | None = None) -> Classifier:
+    """The classifier that a user names.
+
+    Args:
+        run: `ready`.
+        name: `prompts`; `probe`, which is fitted to the train embeddings; or the folder of a saved probe.
+        prompts_file: of `prompt_classifier`.
+
+    Raises:
+        ValueError: prompts for a probe, or a probe that was fitted to another CLIP.
+        FileNotFoundError: no probe lies there.
+    """
+    if name == "prompts":
+        return prompt_classifier(run, prompts_file)
+    if prompts_file is not None:
+        raise ValueError("a probe has no prompts: leave out --prompts, or audit --classifier prompts")
+    saved = probe_of(run.data) if name == "probe" else load_probe(name, run.data.clip.identity())
+    return Classifier(saved.class_names, saved.probe.to(run.data.class_embeddings))
