@@ -56,6 +56,17 @@ class Explained(NamedTuple):
             image_ids=ids,
         )
 
+    def keep(self, mask: Tensor) -> Self:
+        """The images where `mask` `[n]` is true, copied."""
+        context, ids = (None if part is None else part[mask] for part in (self.context, self.image_ids))
+        return self._replace(
+            x=self.x[mask],
+            x_hat=self.x_hat[mask],
+            latents=self.latents.keep(mask.repeat_interleave(self.x.shape[1])),
+            context=context,
+            image_ids=ids,
+        )
+
 
 class ActGrad:
     """Activation x gradient: `R_j = a_j <w_j, dy/dx>` (Dreyer et al. 2025, arXiv 2505.20229).

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import torch
 
 from lightning_sae.audit.advice import EXPORT, advise, summarise
-from lightning_sae.audit.cases import CulpritLatent, driven_images
+from lightning_sae.audit.cases import OF_THINGS, CulpritLatent, driven_images
 from lightning_sae.audit.choice import chosen_classifier, prompt_classifier
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.effect import finding_effects, severity
@@ -121,6 +121,7 @@ def _finding(
     name, worst = classifier.class_names[studied.c], latents[0]
     culprits = tuple(_culprit(found, studied, latent) for latent in latents)
     share = min(1.0, sum(culprit.share for culprit in culprits))
+    thing = found.subjects.names[studied.cues.thing] if kind in OF_THINGS else ""
     return Finding(
         number=0,
         class_name=name,
@@ -132,8 +133,8 @@ def _finding(
         culprits=culprits,
         evidence=worst.decided.evidence,
         effect=effect,
-        summary=summarise(name, kind, studied.phrase, culprits, worst.thing),
-        advice=advise(name, kind, studied.phrase, worst.thing, classifier.kind),
+        summary=summarise(name, kind, studied.phrase, culprits, thing),
+        advice=advise(name, kind, studied.phrase, thing, classifier.kind),
     )
 
 
@@ -147,8 +148,8 @@ def _culprit(found: Examined, studied: Studied, culprit: CulpritLatent) -> Culpr
         p_value=None if math.isnan(p) else p,
         class_alignment=float(judged.alignment[j, studied.c]),
         class_threshold=float(judged.threshold[j, studied.c]),
-        attribution=float(studied.cues.attribution[j]),
-        share=float(studied.cues.share[j]),
+        attribution=float(studied.ranking.attribution[j]),
+        share=float(studied.ranking.share[j]),
         score=culprit.score,
         examples=tuple(driven_images(found.seen, studied.cues, j, EXAMPLES)),
     )
@@ -181,7 +182,7 @@ def _classes(
 
 def _share(studied: Studied) -> float:
     """Share of the positive attribution that is on culprits."""
-    return min(1.0, sum(float(studied.cues.share[culprit.latent]) for culprit in studied.culprits))
+    return min(1.0, sum(float(studied.ranking.share[culprit.latent]) for culprit in studied.culprits))
 
 
 def _subject(run: RunFolder, classifier: Classifier, options: Options, found: Examined) -> Subject:

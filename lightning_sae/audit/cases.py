@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from lightning_sae.audit.cues import Cues, Limits
-from lightning_sae.audit.kinds import ONE_THING, Case, Decided, decide
+from lightning_sae.audit.kinds import Case, Decided, decide
 from lightning_sae.audit.meaning import Judged
-from lightning_sae.audit.seen import Seen, class_means
+from lightning_sae.audit.ranking import Ranking
+from lightning_sae.audit.seen import Seen
 from lightning_sae.audit.subjects import Subjects
 from lightning_sae.audit.words import Reading
-from lightning_sae.metrics import ActiveRanks
 
-OF_THINGS = ("polysemous", "compound")  # kinds whose culprits stand for one other thing
-FADES = 0.8  # AUROC for that thing from which a latent plays a part in its cause
+PRIORITY = ("compound", "polysemous", "typographic", "spurious", None)
+OF_THINGS = ("compound", "polysemous")  # kinds whose culprits stand for one other thing
 SAME = 0.5  # of a latent's attribution on the images of another, from which both are one cause
 
 
@@ -25,73 +25,52 @@ class CulpritLatent(NamedTuple):
     Attributes:
         latent: its number.
         score: how strongly it is a culprit, > 0.
-        thing: the other subject on whose images its cause drives the class most.
         decided: kind and tests of its cause.
     """
 
     latent: int
     score: float
-    thing: str
     decided: Decided
 
 
 def make_case(
-    c: int,
-    phrase: str,
-    cue: Cues,
-    seen: Seen,
-    subjects: Subjects,
-    judged: Judged,
-    reading: Reading,
-    word: int,
+    phrase: str, cue: Cues, subjects: Subjects, judged: Judged, detects: Tensor, reading: Reading, word: int
 ) -> Case:
-    """What the tests of class `c` look at; `word` is the place of its word in the reading."""
-    n_subjects = len(subjects.names)
-    subject = subjects.subject.to(seen.predicted.device)
-    of_error = torch.where(cue.errors, subject, -1)[seen.attributed]
-    counts = torch.bincount(of_error[of_error >= 0], minlength=n_subjects)
-    means = class_means(seen.attributions, of_error, n_subjects).nan_to_num()
-    positive = (means * counts[:, None]).clamp(min=0).cpu()
+    """What the tests of a class look at; `word` is the place of its word in the reading."""
     return Case(
         phrase=phrase,
         subjects=subjects,
-        detects=ActiveRanks.of(seen.latents).aurocs(subject, n_subjects).cpu().float(),
-        error_share=positive / positive.sum(0).clamp(min=1e-12),
+        thing=cue.thing,
+        thing_share=cue.thing_share,
+        detects=detects,
         reading=reading,
         word=word,
-        alignment=judged.alignment[:, c],
-        threshold=judged.threshold[:, c],
-        errors_called=judged.called(cue.errors, c),
+        alignment=judged.alignment[:, cue.c],
+        threshold=judged.threshold[:, cue.c],
+        errors_called=judged.called(cue.errors, cue.c),
     )
 
 
-def culprits_of(case: Case, cue: Cues, seen: Seen, limits: Limits) -> list[CulpritLatent]:
+def culprits_of(case: Case, cue: Cues, ranking: Ranking, seen: Seen, limits: Limits) -> list[CulpritLatent]:
     """The culprits of a class, the largest score first.
 
-    Latents that drive the class on the same images are one cause: it is of the kind of the first of them that
-    marks the wrong predictions well and passes the tests of a kind. Where that stands for one other thing,
-    the score of a latent fades as its AUROC for the thing falls from 0.9 to 0.8.
+    Latents that drive the class on the same images are one cause. Of those that mark wrong predictions well
+    each is tested; the cause is of the first kind that any of them passes, in the order of `decide`. Where it
+    stands for one other thing, the score of a latent fades with its AUROC for the thing.
     """
-    able = cue.score.argsort(descending=True, stable=True)[: int((cue.score > 0).sum())].tolist()
+    score = ranking.score
+    able = score.argsort(descending=True, stable=True)[: int((score > 0).sum())].tolist()
     found = []
     for cause in same_cause(seen, cue, able):
-        leads = [j for j in cause if not cue.by_errors or cue.marks[j] >= limits.marks]
-        decided = [(j, kind) for j in leads if (kind := decide(case, j)).kind is not None]
+        leads = [j for j in cause if not cue.by_errors or cue.marks[j] >= limits.detects]
+        decided = [kind for j in leads if (kind := decide(case, j)).kind is not None]
         if decided:
-            lead, kind = decided[0]
-            found += _members(case, cue, cause, case.thing(lead), kind)
+            kind = min(decided, key=lambda one: PRIORITY.index(one.kind))  # of equals the strongest latent's
+            of_thing = kind.kind in OF_THINGS
+            weights = limits.faded(case.detects[cue.thing, cause]) if of_thing else torch.ones(len(cause))
+            scores = (score[cause] * weights).tolist()
+            found += [CulpritLatent(j, s, kind) for j, s in zip(cause, scores, strict=True) if s > 0]
     return sorted(found, key=lambda culprit: -culprit.score)
-
-
-def _members(
-    case: Case, cue: Cues, cause: Sequence[int], thing: int, decided: Decided
-) -> list[CulpritLatent]:
-    weights = torch.ones(len(cause))
-    if decided.kind in OF_THINGS:
-        weights = ((case.detects[thing, cause].nan_to_num(nan=0.5) - FADES) / (ONE_THING - FADES)).clamp(0, 1)
-    scores = (cue.score[cause] * weights).tolist()
-    name = case.subjects.names[thing]
-    return [CulpritLatent(j, s, name, decided) for j, s in zip(cause, scores, strict=True) if s > 0]
 
 
 def same_cause(seen: Seen, cue: Cues, latents: Sequence[int]) -> list[list[int]]:

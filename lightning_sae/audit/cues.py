@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 
 from lightning_sae.audit.seen import Seen, class_means
+from lightning_sae.audit.subjects import Subjects
 from lightning_sae.metrics import sparse_auroc
+
+HALF = 0.5  # of the wrong predictions, from which one other subject is what they show
 
 
 class Limits(NamedTuple):
@@ -15,20 +18,35 @@ class Limits(NamedTuple):
     Attributes:
         min_images: a class with fewer attributed images gets no verdict.
         min_errors: wrong predictions of a class that are enough to see what they share.
-        marks: AUROC with which a latent must tell the wrong predictions from other images, in [0.5, 1].
-        fades: AUROC below which it plays no part beside one that reaches `marks`.
+        detects: AUROC from which a latent is a detector: of the wrong predictions, of another thing, of a
+            word.
+        fades: AUROC below which it plays no part beside one that is.
         share: of the positive attribution that a culprit has at least, where there are errors to look at.
         unexpected_share: the same where there are none, and the latent only does not mean the class.
-        culprits: of a class at most.
+        culprits: of a finding at most.
     """
 
     min_images: int = 20
     min_errors: int = 10
-    marks: float = 0.9
+    detects: float = 0.9
     fades: float = 0.8
     share: float = 0.005
     unexpected_share: float = 0.25
     culprits: int = 5
+
+    def faded(self, auroc: Tensor) -> Tensor:
+        """1 for a detector, falling to 0 at `fades`; 0 for NaN.
+
+        Example:
+            >>> Limits().faded(torch.tensor([0.7, 0.85, 0.95, torch.nan]))
+            tensor([0.0000, 0.5000, 1.0000, 0.0000])
+        """
+        return ramp(auroc, self.fades, self.detects)
+
+
+def ramp(values: Tensor, low: float, high: float) -> Tensor:
+    """From 0 at `low` to 1 at `high`, and constant beyond; 0 for NaN."""
+    return ((values - low) / (high - low)).clamp(0, 1).nan_to_num(nan=0.0)
 
 
 class Cues(NamedTuple):
@@ -38,54 +56,50 @@ class Cues(NamedTuple):
         c: the class.
         images: attributed images that are predicted as the class.
         errors: `[n]` bool, images that are predicted as the class and show something else.
+        by_errors: whether there are enough of them.
+        thing: the other subject that at least half of the errors show, -1 for none.
+        thing_share: of the errors that show it; 0 for none.
         attribution: `[d_sae]`, mean attribution to the class over the errors, or over all `images` where
             there are too few errors.
-        share: `[d_sae]`, of the positive part of it.
         marks: `[d_sae]` in [0, 1], AUROC of the latent for errors against the other images without the class;
             NaN where there are too few.
-        score: `[d_sae]` >= 0, by which latents are ranked: the attribution of those that can be culprits.
-        by_errors: whether there were enough errors.
+        foreign: `[d_sae]` in [0, 1], its AUROC for errors against images of the class; NaN where there are
+            too few of either.
     """
 
     c: int
     images: int
     errors: Tensor
-    attribution: Tensor
-    share: Tensor
-    marks: Tensor
-    score: Tensor
     by_errors: bool
+    thing: int
+    thing_share: float
+    attribution: Tensor
+    marks: Tensor
+    foreign: Tensor
 
 
-def find_cues(seen: Seen, c: int, shows: Tensor, unexpected: Tensor, limits: Limits) -> Cues:
-    """Latents that drive class `c` without being what it means.
-
-    Where the class is predicted on at least `min_errors` images of something else, `E`, the attribution of a
-    latent is `f_j = mean_{i in E} R_ij`, and it is a cue if it also marks them: its activation tells `E` from
-    the other images that do not show `c` with an AUROC of at least `marks`. Its score is `f_j`, fading to 0
-    at `fades`. Elsewhere, as in data that share the bias, it is a cue if its attribution over all images
-    predicted as `c` is positive and it does not mean the class (Dreyer et al. 2025, arXiv 2505.20229).
-
-    Args:
-        seen: the images.
-        c: the class.
-        shows: `[n]` bool, the images that do show it.
-        unexpected: `[d_sae]` bool, latents that do not mean the class.
-        limits: from which size on something counts.
-    """
+def find_cues(seen: Seen, c: int, subjects: Subjects, limits: Limits) -> Cues:
+    """Looks at the wrong predictions of class `c`; at all images predicted as it where they are too few."""
+    device = seen.predicted.device
+    shows, subject = subjects.show(c).to(device), subjects.subject.to(device)
     errors = (seen.predicted == c) & ~shows
     of_image = torch.where(errors, 1, torch.where(seen.predicted == c, 0, -1))[seen.attributed]
     n_errors, n = int((of_image == 1).sum()), int((of_image >= 0).sum())
     by_errors = n_errors >= limits.min_errors
     group = (of_image == 1) if by_errors else (of_image >= 0)
     attribution = class_means(seen.attributions, torch.where(group, 0, -1), 1)[0].nan_to_num().cpu()
-    share = attribution.clamp(min=0) / attribution.clamp(min=0).sum().clamp(min=1e-12)
-    marks = torch.full_like(attribution, torch.nan)
+    marks, foreign = torch.full((2, len(attribution)), torch.nan)
+    thing, share = -1, 0.0
     if by_errors:
         marks = sparse_auroc(seen.latents.keep(~shows), errors[~shows]).float().cpu()
-        weight = ((marks - limits.fades) / (limits.marks - limits.fades)).clamp(0, 1)
-        weight = torch.where(share >= limits.share, weight, 0.0)
-    else:
-        weight = (unexpected & (share >= limits.unexpected_share)).float()
-    score = attribution.clamp(min=0) * weight
-    return Cues(c, n, errors, attribution, share, marks, score, by_errors)
+        either = shows | errors
+        foreign = sparse_auroc(seen.latents.keep(either), errors[either]).float().cpu()
+        thing, share = _thing(subject[errors], len(subjects.names))
+    return Cues(c, n, errors, by_errors, thing, share, attribution, marks, foreign)
+
+
+def _thing(shown: Tensor, n_subjects: int) -> tuple[int, float]:
+    """The subject that at least half of some images show, and their share."""
+    counts = torch.bincount(shown, minlength=n_subjects)
+    best, share = int(counts.argmax()), float(counts.max() / counts.sum())
+    return (best, share) if share >= HALF else (-1, 0.0)

@@ -13,9 +13,11 @@ from lightning_sae.audit.cues import Cues, Limits, find_cues
 from lightning_sae.audit.findings import Kind
 from lightning_sae.audit.meaning import Judged, judge_run
 from lightning_sae.audit.phrases import class_phrases
+from lightning_sae.audit.ranking import Ranking, attribution_on_things, rank
 from lightning_sae.audit.seen import Seen, see
 from lightning_sae.audit.subjects import Subjects, find_subjects
 from lightning_sae.audit.words import Reading, read_words
+from lightning_sae.metrics import ActiveRanks
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.scores import ClassScores, Output
 
@@ -44,12 +46,14 @@ class Studied(NamedTuple):
         c: its number.
         phrase: what it is called.
         cues: its cues.
+        ranking: of its latents.
         culprits: the worst first.
     """
 
     c: int
     phrase: str
     cues: Cues
+    ranking: Ranking
     culprits: list[CulpritLatent]
 
     def of_kind(self, kind: Kind) -> list[CulpritLatent]:
@@ -96,22 +100,23 @@ def examine(run: RunFolder, classifier: Classifier, options: Options) -> Examine
     subjects = find_subjects(run.data, classifier.class_names)
     seen = see(run, classifier, scores)
     judged = judge_run(run, classifier.class_names)
-    unexpected, device = judged.unexpected, seen.predicted.device
-    cues = [
-        find_cues(seen, c, subjects.show(c).to(device), unexpected[:, c], limits)
-        for c in range(len(classifier.class_names))
-    ]
+    cues = [find_cues(seen, c, subjects, limits) for c in range(len(classifier.class_names))]
+    subject = subjects.subject.to(seen.predicted.device)
+    detects = ActiveRanks.of(seen.latents).aurocs(subject, len(subjects.names)).cpu().float()
+    unexpected = judged.unexpected
+    on_things = attribution_on_things(run, scores, subjects, cues)
+    rankings = [rank(cue, detects, on_things.get(cue.c), unexpected[:, cue.c], limits) for cue in cues]
     phrases = class_phrases(classifier.class_names, classifier.prompts)
-    readings = _read(run, phrases, [_suspect(cue, limits) for cue in cues], scores)
-    studied = [Studied(c, phrases[c], cue, []) for c, cue in enumerate(cues)]
-    for c, (reading, word) in readings.items():
-        case = make_case(c, phrases[c], cues[c], seen, subjects, judged, reading, word)
-        studied[c] = studied[c]._replace(culprits=culprits_of(case, cues[c], seen, limits))
+    suspect = [
+        cue.images >= limits.min_images and bool((ranking.score > 0).any())
+        for cue, ranking in zip(cues, rankings, strict=True)
+    ]
+    studied = [Studied(*parts, []) for parts in zip(range(len(cues)), phrases, cues, rankings, strict=True)]
+    for c, (reading, word) in _read(run, phrases, suspect, scores).items():
+        case = make_case(phrases[c], cues[c], subjects, judged, detects, reading, word)
+        found = culprits_of(case, cues[c], rankings[c], seen, limits)
+        studied[c] = studied[c]._replace(culprits=found)
     return Examined(seen, subjects, judged, studied)
-
-
-def _suspect(cue: Cues, limits: Limits) -> bool:
-    return cue.images >= limits.min_images and bool((cue.score > 0).any())
 
 
 def _read(

@@ -12,7 +12,7 @@ from lightning_sae.audit.words import Reading
 READS = 0.9  # AUROC with which a latent tells pictures with the word of the class from others
 READ = 0.1  # by how much more often the word must be predicted as the class than other words are
 ONE_THING = 0.9  # AUROC with which a latent detects one other thing
-OF_ERRORS = 0.5  # share of the wrong predictions, weighted by attribution, that show this thing
+OF_ERRORS = 0.5  # share of the wrong predictions that show this thing, and that the judge calls otherwise
 
 
 class Case(NamedTuple):
@@ -21,8 +21,9 @@ class Case(NamedTuple):
     Attributes:
         phrase: what it is called.
         subjects: what the images show.
+        thing: the other subject that at least half of the wrong predictions show, -1 for none.
+        thing_share: of the wrong predictions that show it.
         detects: `[S, d_sae]`, AUROC of each latent for the images of each subject against all others.
-        error_share: `[S, d_sae]`, of the latent's attribution over the wrong predictions, on each subject.
         reading: of the drawn words, where the class's is one of them.
         word: its place there.
         alignment: `[d_sae]`, of each latent's top images with the class, under the judge.
@@ -32,17 +33,19 @@ class Case(NamedTuple):
 
     phrase: str
     subjects: Subjects
+    thing: int
+    thing_share: float
     detects: Tensor
-    error_share: Tensor
     reading: Reading
     word: int
     alignment: Tensor
     threshold: Tensor
     errors_called: float
 
-    def thing(self, latent: int) -> int:
-        """The other subject on whose images it drives the class most."""
-        return int(self.error_share[:, latent].argmax())
+    @property
+    def thing_name(self) -> str:
+        """The name of that subject, "" for none."""
+        return self.subjects.names[self.thing] if self.thing >= 0 else ""
 
 
 class Decided(NamedTuple):
@@ -67,8 +70,7 @@ def decide(case: Case, latent: int) -> Decided:
     """
     other, reads, foreign = _thing(case, latent), _reads(case, latent), _foreign(case, latent)
     if all(e.passed for e in other):
-        thing = case.subjects.names[case.thing(latent)]
-        kind: Kind = "compound" if is_part(thing, case.phrase) else "polysemous"
+        kind: Kind = "compound" if is_part(case.thing_name, case.phrase) else "polysemous"
         return Decided(kind, other[0].value, (*other, *reads, foreign))
     if all(e.passed for e in reads):
         return Decided("typographic", reads[0].value, (*reads, *other, foreign))
@@ -107,29 +109,28 @@ def _reads(case: Case, latent: int) -> tuple[Evidence, ...]:
 
 
 def _thing(case: Case, latent: int) -> tuple[Evidence, ...]:
-    thing = case.thing(latent)
-    name, auroc = case.subjects.names[thing], float(case.detects[thing, latent].nan_to_num(nan=0.5))
-    share, called = float(case.error_share[thing, latent]), case.errors_called
+    auroc = float(case.detects[case.thing, latent].nan_to_num(nan=0.5)) if case.thing >= 0 else 0.5
+    named = f'one other thing, "{case.thing_name}"' if case.thing >= 0 else "one other thing: there is none"
     return (
         Evidence(
             name="thing_auroc",
             value=auroc,
             threshold=ONE_THING,
             passed=auroc >= ONE_THING,
-            meaning=f'how well it detects one other thing, "{name}"',
+            meaning=f"how well it detects {named}",
         ),
         Evidence(
             name="thing_share",
-            value=share,
+            value=case.thing_share,
             threshold=OF_ERRORS,
-            passed=share >= OF_ERRORS,
-            meaning=f'of its attribution over wrong predictions, the share on images of "{name}"',
+            passed=case.thing_share >= OF_ERRORS,
+            meaning=f"share of the wrong predictions that show {named}",
         ),
         Evidence(
             name="judge_disagrees",
-            value=1 - called,
+            value=1 - case.errors_called,
             threshold=OF_ERRORS,
-            passed=1 - called >= OF_ERRORS,
+            passed=1 - case.errors_called >= OF_ERRORS,
             meaning="share of the wrong predictions that the judge does not call the class",
         ),
     )

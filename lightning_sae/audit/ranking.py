@@ -1,0 +1,94 @@
+"""By what the latents of a class are ranked."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_sae.audit.cues import Cues, Limits, ramp
+from lightning_sae.audit.seen import attribute_own, explained_images
+from lightning_sae.audit.subjects import Subjects
+from lightning_sae.run_folder import RunFolder
+from lightning_sae.scores import ClassScores
+
+SHARED = 0.1  # what is left of the score of a latent that is as active on images of the class itself
+OWN, FOREIGN = 0.5, 0.9  # AUROC, errors against images of the class: shared with it, foreign to it
+
+
+class Ranking(NamedTuple):
+    """The latents of a class.
+
+    Attributes:
+        attribution: `[d_sae]`, mean attribution to the class, over the images that count for the latent.
+        share: `[d_sae]` in [0, 1], of the positive part of that.
+        score: `[d_sae]` >= 0, how strongly it is a culprit; 0 for none.
+    """
+
+    attribution: Tensor
+    share: Tensor
+    score: Tensor
+
+
+def rank(cue: Cues, detects: Tensor, on_thing: Tensor | None, unexpected: Tensor, limits: Limits) -> Ranking:
+    """How strongly each latent is a culprit of a class.
+
+    With errors, `score_j = max(0, R_j) * faded(marks_j) * (0.1 + 0.9 * foreign_j)`: `R_j` is the mean
+    attribution over the errors, or, for a detector of the one other thing that they show, over all images of
+    the thing; `foreign_j` rises from 0 to 1 as the AUROC of the latent for errors against images of the class
+    goes from 0.5 to 0.9. Without, a latent that does not mean the class and has a large share of what drives
+    it scores `R_j`.
+
+    Args:
+        cue: of the class.
+        detects: `[S, d_sae]`, AUROC of each latent for the images of each subject.
+        on_thing: `[d_sae]`, mean attribution over all images of the thing; `None` without a thing.
+        unexpected: `[d_sae]` bool, latents that do not mean the class.
+        limits: from which size on something counts.
+    """
+    attribution, share = cue.attribution, _shares(cue.attribution)
+    if not cue.by_errors:
+        able = unexpected & (share >= limits.unexpected_share)
+        return Ranking(attribution, share, torch.where(able, attribution.clamp(min=0), 0.0))
+    if on_thing is not None:
+        of_thing = limits.faded(detects[cue.thing]) > 0
+        attribution = torch.where(of_thing, on_thing.nan_to_num(), attribution)
+        share = torch.where(of_thing, _shares(on_thing.nan_to_num()), share)
+    foreign = SHARED + (1 - SHARED) * ramp(cue.foreign.nan_to_num(nan=1.0), OWN, FOREIGN)
+    score = attribution.clamp(min=0) * limits.faded(cue.marks) * foreign
+    return Ranking(attribution, share, torch.where(share >= limits.share, score, 0.0))
+
+
+def _shares(attribution: Tensor) -> Tensor:
+    positive = attribution.clamp(min=0)
+    return positive / positive.sum().clamp(min=1e-12)
+
+
+@torch.no_grad()
+def attribution_on_things(
+    run: RunFolder, scores: ClassScores, subjects: Subjects, cues: Sequence[Cues]
+) -> dict[int, Tensor]:
+    """Mean attribution to a class over all images of its thing, also those that are predicted otherwise.
+
+    Args:
+        run: with its data set up.
+        scores: of the classes.
+        subjects: what the images show.
+        cues: of the classes; one without a thing is left out.
+
+    Returns:
+        Class -> `[d_sae]`; NaN where no image of the thing can be attributed.
+    """
+    wanted = [cue for cue in cues if cue.thing >= 0]
+    sums = {cue.c: torch.zeros(run.sae.d_sae, dtype=torch.float64) for cue in wanted}
+    counts = dict.fromkeys(sums, 0)
+    for explained in explained_images(run) if wanted else ():
+        assert explained.image_ids is not None
+        subject = subjects.subject.to(explained.image_ids.device)[explained.image_ids]
+        for cue in wanted:
+            some = explained.keep(subject == cue.thing)
+            if len(some.x):
+                values = attribute_own(some, scores, torch.full_like(subject[: len(some.x)], cue.c))
+                sums[cue.c].index_add_(0, values.indices.cpu(), values.values.double().cpu())
+                counts[cue.c] += len(some.x)
+    return {c: (total / counts[c]).float() for c, total in sums.items()}
