@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,28 +49,27 @@ def separate(folder: Path, jobs: list[tuple[int, float]], small: list[str]) -> W
     return Way(sum(way.seconds for way in ways), sum(way.images for way in ways))
 
 
-def sweep(folder: Path, n: int, small: list[str]) -> Way:
+def sweep(folder: Path, ks: Sequence[int], lrs: Sequence[float], small: list[str]) -> Way:
     """All jobs in one multirun."""
-    ks, lrs = (",".join(map(str, values[:n])) for values in (KS, LRS))
-    where = [f"hydra.sweep.dir={folder}", f"data.store_dir={folder}/store"]
-    return train("-m", *where, f"sae.k={ks}", f"module.lr={lrs}", *small)
+    values = [f"{key}={','.join(map(str, tried))}" for key, tried in (("sae.k", ks), ("module.lr", lrs))]
+    return train("-m", f"hydra.sweep.dir={folder}", f"data.store_dir={folder}/store", *values, *small)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--short", action="store_true", help="4 jobs, for a check that it runs")
+    parser.add_argument("--short", action="store_true", help="2 jobs, for a check that it runs")
     parser.add_argument("--images", type=int, default=24_000, help="for training; a sixth for validation")
     parser.add_argument("--steps", type=int, default=2500, help="of each training")
     parser.add_argument("overrides", nargs="*", help="further arguments of train.py")
     options = parser.parse_args()
-    n = 2 if options.short else len(KS)
-    jobs = list(itertools.product(KS[:n], LRS[:n]))
+    ks, lrs = (KS[:2], LRS[:1]) if options.short else (KS, LRS)
+    jobs = list(itertools.product(ks, lrs))
     small = [f"data.n_train={options.images}", f"data.n_val={options.images // 6}", "logger=csv"]
     small += [f"trainer.max_steps={options.steps}", f"trainer.val_check_interval={options.steps}"]
     small += options.overrides
     with tempfile.TemporaryDirectory() as folder:
         ways = {
-            f"a sweep of {len(jobs)} jobs on one store": sweep(Path(folder, "sweep"), n, small),
+            f"a sweep of {len(jobs)} jobs on one store": sweep(Path(folder, "sweep"), ks, lrs, small),
             f"{len(jobs)} separate runs": separate(Path(folder, "separate"), jobs, small),
         }
     table = Table("", "images through CLIP", "wall time, s", "share", title="Sharing a store")

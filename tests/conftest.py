@@ -1,12 +1,38 @@
-"""What tests of several parts need: what W&B wrote into a run folder."""
+"""What tests of several parts need: to run train.py, and what W&B wrote into a run folder."""
 
 import json
+import runpy
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of the stores that the tests of a file share."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def train_py() -> Callable[..., Any]:
+    """Runs train.py in this process: 0, or the status or message that it ends with."""
+
+    def train_py(*arguments: str) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["train.py", *arguments])
+            try:
+                runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+            except SystemExit as stop:
+                return stop.code
+        return 0
+
+    return train_py
 
 
 def _records(content: bytes) -> Iterator[Any]:

@@ -1,8 +1,6 @@
 """Explaining one image, end to end on a tiny run, against the whole model."""
 
-import runpy
 import shutil
-import sys
 from io import StringIO
 from pathlib import Path
 
@@ -37,18 +35,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture(scope="module")
-def train(store, tmp_path_factory):
+def train(train_py, store, tmp_path_factory):
     def train(name, *overrides):
         folder = tmp_path_factory.mktemp(name)
-        given = [*SMALL, f"data.store_dir={store}", f"hydra.run.dir={folder}", *overrides]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["train.py", *given])
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+        said = train_py(*SMALL, f"data.store_dir={store}", f"hydra.run.dir={folder}", *overrides)
+        assert said == 0, said
         return folder
 
     return train

@@ -8,6 +8,7 @@ import runpy
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,14 @@ def train(folder, store):
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.argv = ["train.py", *SMALL, f"data.store_dir={store}", f"hydra.run.dir={folder}"]
+    status = 1
     try:
         runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-    except BaseException:
-        os._exit(1)
-    os._exit(0)
+        status = 0
+    except (Exception, SystemExit):  # of whatever kind, it is a failure with a traceback
+        traceback.print_exc()
+    finally:  # the rest of this process is not to go on
+        os._exit(status)
 
 
 def ended(child, log):

@@ -1,10 +1,7 @@
 """A run that was stopped anywhere ends as the undisturbed one, to the bit."""
 
 import os
-import runpy
 import signal
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,7 +9,6 @@ import torch
 
 from lightning_sae.module import SAEModule
 
-ROOT = Path(__file__).parents[1]
 STEPS = 11  # passes over the data end behind steps 5 and 10, validation passes behind 4 and 8
 SMALL = [
     *("data.n_train=320", "data.n_val=64", "data.n_test=1", "data.n_probe=24", "data.batch_size=64"),
@@ -26,23 +22,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture(scope="module")
-def train(store):
+def train(train_py, store):
     """Runs train.py in a folder; the exit status."""
 
     def train(folder, *overrides):
-        given = ["train.py", *SMALL, *overrides, f"data.store_dir={store}", f"hydra.run.dir={folder}"]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", given)
-            try:
-                runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-            except SystemExit as stop:
-                return stop.code
-        return 0
+        return train_py(*SMALL, *overrides, f"data.store_dir={store}", f"hydra.run.dir={folder}")
 
     return train
 

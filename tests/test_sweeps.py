@@ -1,7 +1,5 @@
 """Sweeps: what a job returns, what fails alone, what is not run twice."""
 
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,24 +20,13 @@ SMALL = [
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
-
-
 @pytest.fixture
-def sweep(store, monkeypatch):
+def sweep(train_py, store, monkeypatch):
     """Runs a multirun of train.py; the exit status."""
     monkeypatch.setenv("WANDB_RUN_GROUP", "")  # is put back
 
     def sweep(folder, *overrides):
-        given = ["train.py", "-m", *SMALL, f"data.store_dir={store}", f"hydra.sweep.dir={folder}", *overrides]
-        monkeypatch.setattr(sys, "argv", given)
-        try:
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-        except SystemExit as stop:
-            return stop.code
-        return 0
+        return train_py("-m", *SMALL, f"data.store_dir={store}", f"hydra.sweep.dir={folder}", *overrides)
 
     return sweep
 
@@ -138,6 +125,6 @@ def test_jobs_in_other_processes(sweep, tmp_path, launcher, capfd):
     given = [f"hydra/launcher={launcher}"]
     if launcher == "joblib":
         given.append("hydra.launcher.n_jobs=2")
-    assert sweep(tmp_path, *given, "sae.k=2,65,3") == 1
+    assert sweep(tmp_path, *given, "sae.k=65,2") == 1
     assert "1 failed" in capfd.readouterr().err
-    assert [(tmp_path / name / "sae").is_dir() for name in "012"] == [True, False, True]
+    assert [(tmp_path / name / "sae").is_dir() for name in "01"] == [False, True]

@@ -1,7 +1,5 @@
 """Autoencoders on the text tower and on the final embedding of both, from the command line."""
 
-import runpy
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -22,17 +20,11 @@ DRAWS = "callbacks.reliance.draws=50"
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
-
-
 @pytest.fixture
-def train(store, tmp_path, monkeypatch):
+def train(train_py, store, tmp_path):
     def train(*overrides):
-        given = [*SMALL, f"data.store_dir={store}", f"hydra.run.dir={tmp_path}", *overrides]
-        monkeypatch.setattr(sys, "argv", ["train.py", *given])
-        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+        if said := train_py(*SMALL, f"data.store_dir={store}", f"hydra.run.dir={tmp_path}", *overrides):
+            raise SystemExit(said)
         return tmp_path
 
     return train

@@ -1,6 +1,5 @@
 """train.py from end to end, on a few pictures."""
 
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -23,19 +22,14 @@ SMALL = [
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
-
-
 @pytest.fixture
-def train(store, monkeypatch):
+def train(train_py, store):
     """Runs train.py with a small setting and some overrides."""
 
     def train(folder, *overrides, small=SMALL):
         given = [*small, f"data.store_dir={store}", "logger=csv", f"hydra.run.dir={folder}", *overrides]
-        monkeypatch.setattr(sys, "argv", ["train.py", *given])
-        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+        if said := train_py(*given):
+            raise SystemExit(said)
         return folder
 
     return train

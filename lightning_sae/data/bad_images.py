@@ -37,7 +37,9 @@ def decode(content: bytes | None, name: str) -> Image.Image:
         raise
     except UnidentifiedImageError as error:  # its text has an address in memory
         raise BadImageError(f"{name}: not an image file that Pillow knows") from error
-    except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
+    # damaged files make Pillow's decoders raise nearly anything: OSError, SyntaxError, ValueError, TypeError,
+    # IndexError, struct.error, zlib.error, and DecompressionBombError, which has no base but Exception
+    except Exception as error:
         raise BadImageError(f"{name}: {error}") from error
 
 

@@ -26,11 +26,6 @@ FOREVER = [
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture(scope="module")
 def launch(store, spawn):
     """Starts train.py as a user does."""
 
