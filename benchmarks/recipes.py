@@ -46,6 +46,8 @@ SMALL = [
     *("~callbacks.faithfulness", "~callbacks.quality", "~callbacks.truth"),
 ]
 
+SIZES = {"n_train": 1500, "n_val": 700, "n_test": 30}
+
 
 class Recipe(NamedTuple):
     """A recipe with a plant.
@@ -194,7 +196,7 @@ def main() -> None:
     parser.add_argument("recipe", choices=RECIPES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, help="keeps everything there")
-    for name, default in (("n_train", 2000), ("n_val", 1000), ("n_test", 100)):
+    for name, default in SIZES.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     options = parser.parse_args()
     sizes = {name: getattr(options, name) for name in ("n_train", "n_val", "n_test")}

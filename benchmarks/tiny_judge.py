@@ -1,8 +1,8 @@
 """A judge for generated pictures: the balanced tiny CLIP, taught the words of a data set on fair pictures.
 
 The image tower stays as it is, the text tower learns (locked-image tuning, Zhai et al. 2022, arXiv
-2111.07991), which takes seconds on one core. It stands for the domain CLIP that a practitioner would take as the
-judge: one that knows what "melanoma" looks like, and that a red background is something else.
+2111.07991), which takes seconds on one core. It stands for the domain CLIP that a practitioner would take as
+the judge: one that knows what "melanoma" looks like, and that a red background is something else.
 """
 
 import json

@@ -104,6 +104,15 @@ def test_the_images_are_those_of_the_folder(source, animals, kind, streaming):
             assert np.array_equal(np.asarray(part[i]), np.asarray(decode(rows[i]["bytes"], "")))
 
 
+@pytest.mark.parametrize("kind", ["saved", "folder"])  # with a ClassLabel, and by names
+def test_classes_are_called_as_the_user_says(source, animals, kind):
+    images = source(kind, names={"classes": {"house_cat": "a cat", "dog": "a dog"}}).split("val")
+    assert images.class_names == ["a cat", "a dog"]
+    assert images.targets.tolist() == [int(row["label"] == "dog") for row in animals.of("val")]
+    with pytest.raises(ValueError, match=r"'house_cat', \d+ rows"):
+        source(kind, root="other", names={"classes": {"dog": "a dog", "cat": "a cat"}}).split("val")
+
+
 @pytest.mark.parametrize(
     ("kind", "streaming", "num_workers"), [("tar", True, 2), ("parquet files", True, 0), ("saved", False, 2)]
 )

@@ -14,7 +14,6 @@ from lightning_sae.run_folder import open_run
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 STAMPS = Path("/usr/share/tuxpaint/stamps")
-SIZES = {"n_train": 1500, "n_val": 700, "n_test": 30}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
 
@@ -56,7 +55,7 @@ def check_culprits(recipes, recipe, folder, probe):
 
 def test_a_red_ground_behind_melanoma(recipes, tmp_path):
     recipe = recipes.RECIPES["skin_lesions"]
-    run, probe = recipes.train(recipe, tmp_path, SIZES)
+    run, probe = recipes.train(recipe, tmp_path, recipes.SIZES)
     before, after = check_culprits(recipes, recipe, run, probe)
     assert before["found with cue"] > 0.9
     assert before["found without"] < 0.6
@@ -68,7 +67,7 @@ def test_a_red_ground_behind_melanoma(recipes, tmp_path):
 @pytest.mark.usefixtures("stamps")
 def test_a_green_frame_around_vehicles(recipes, tmp_path):
     recipe = recipes.RECIPES["stamps"]
-    run, probe = recipes.train(recipe, tmp_path, SIZES)
+    run, probe = recipes.train(recipe, tmp_path, recipes.SIZES)
     before, after = check_culprits(recipes, recipe, run, probe)
     assert before["found with cue"] > 0.9
     assert before["found without"] < 0.4
