@@ -78,7 +78,8 @@ def load_sae(
     folder = Path(folder)
     config = _read_config(folder)
     if clip is not None and strict:
-        _check_clip(folder, config["provenance"], clip)
+        recorded: Mapping[str, Any] = config["provenance"].get("clip", config["provenance"])
+        check_clip(f"the autoencoder in {folder}", recorded, clip)
     sae = _build(folder, config)
     tensors = _read_tensors(folder)
     expected = {name: list(tensor.shape) for name, tensor in _public(sae).items()}
@@ -185,14 +186,26 @@ def find_variant(name: str) -> type[SparseAutoencoder]:
     return SparseAutoencoder.variants[name]
 
 
-def _check_clip(folder: Path, provenance: Mapping[str, Any], clip: Mapping[str, str]) -> None:
-    recorded: Mapping[str, Any] = provenance.get("clip", provenance)
+def check_clip(what: str, recorded: Mapping[str, Any], clip: Mapping[str, str]) -> None:
+    """Refuses a CLIP that something was not made for; names may differ where the hash of the weights agrees.
+
+    Args:
+        what: was made, for the message.
+        recorded: identity of the CLIP that it was made for.
+        clip: identity of the CLIP that is to be used (`Clip.identity()`).
+
+    Raises:
+        ValueError: they differ; says in what.
+
+    Example:
+        >>> check_clip("it", {"model": "a", "weights": "1"}, {"model": "b", "weights": "1"})
+    """
     same_weights = "weights" in clip and recorded.get("weights") == clip["weights"]
     keys = clip.keys() - ({"model", "pretrained"} if same_weights else set())
     differ = sorted(key for key in keys if recorded.get(key) != clip[key])
     if differ:
         pairs = "; ".join(f"{key}: {recorded.get(key)!r} here, {clip[key]!r} given" for key in differ)
         raise ValueError(
-            f"the autoencoder in {folder} was made for another CLIP ({pairs}); "
+            f"{what} was made for another CLIP ({pairs}); "
             "load that CLIP, or pass strict=False to use it all the same"
         )
