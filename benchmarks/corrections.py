@@ -27,7 +27,7 @@ from torch import Tensor
 from lightning_sae.audit.findings import FILE, Culprit, Effect, Finding, read_audit
 from lightning_sae.correct import classifier_of
 from lightning_sae.correction import WAYS, CorrectedClassifier, Way, correct
-from lightning_sae.correction.choice import Candidate, choose
+from lightning_sae.correction.choice import Candidate, Rule, choose
 from lightning_sae.correction.groups import Groups, factor_groups, group_errors
 from lightning_sae.data.shards import read_tensor
 from lightning_sae.run_folder import RunFolder, open_run
@@ -199,7 +199,7 @@ def _shift_alone(run, weight: Tensor, bias: Tensor, target: int, plant: Plant, s
     logits = read_tensor(folder / "images", "embeddings").float() @ weight.T + bias
     name = {"spurious": "background", "typographic": "word"}.get(plant.kind, "class")
     groups = factor_groups(name, *images.factors[name])
-    choice = choose([Candidate(0.0, logits)], logits, images.targets, target, groups)
+    choice = choose([Candidate(0.0, logits)], logits, images.targets, target, groups, Rule())
     if choice is None:
         return None
     shifted = seen.embed(None) @ weight.T + bias

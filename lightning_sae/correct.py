@@ -18,7 +18,7 @@ from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import read_audit
 from lightning_sae.correction import WAYS, Record, correct, save_classifier
 from lightning_sae.correction.card import change
-from lightning_sae.correction.choice import MAX_LOSS
+from lightning_sae.correction.choice import Rule
 from lightning_sae.correction.folder import check_free
 from lightning_sae.data.prompts import embed_prompts
 from lightning_sae.data.shards import read_tensor
@@ -64,9 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to export to")
     parser.add_argument("--way", choices=WAYS, help="how to correct (the best on val)")
     parser.add_argument("--factor", help="whose groups it is chosen by (the one that the culprits tell)")
-    parser.add_argument(
-        "--max-loss", type=float, default=MAX_LOSS, help=f"accuracy that may be lost on val ({MAX_LOSS})"
-    )
+    for name, meaning in {
+        "max-loss": "accuracy of all classes that may be lost on val",
+        "max-group-loss": "accuracy of the other classes that may be lost in any group",
+    }.items():
+        usual = Rule._field_defaults[name.replace("-", "_")]
+        parser.add_argument(f"--{name}", type=float, default=usual, help=f"{meaning} ({usual})")
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
     try:
@@ -82,7 +85,8 @@ def _run(options: argparse.Namespace) -> None:
     finding = audit.finding(options.finding)
     run = open_run(options.run, options.overrides)
     classifier = classifier_of(run, audit.subject.classifier)
-    correction = correct(run, classifier, finding, options.way, options.factor, options.max_loss)
+    rule = Rule(options.max_loss, options.max_group_loss)
+    correction = correct(run, classifier, finding, options.way, options.factor, rule)
     save_classifier(correction, options.out)
     record, console = correction.record, Console()
     console.print(group_table(record))

@@ -1,5 +1,6 @@
 """The way out of a finding: a corrected classifier, chosen, measured, exported."""
 
+from lightning_sae.correction.choice import Rule
 from lightning_sae.correction.corrected import WAYS, CorrectedClassifier, Way
 from lightning_sae.correction.correction import Correction, correct
 from lightning_sae.correction.folder import load_classifier, read_record, save_classifier
@@ -10,6 +11,7 @@ __all__ = [
     "CorrectedClassifier",
     "Correction",
     "Record",
+    "Rule",
     "Way",
     "correct",
     "load_classifier",

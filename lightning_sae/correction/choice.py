@@ -6,11 +6,36 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.correction.groups import Groups, group_errors
+from lightning_sae.correction.groups import GroupErrors, Groups, group_errors
 from lightning_sae.zero_shot import accuracy
 
-SHIFTS = 41  # values of the shift that are tried
-MAX_LOSS = 0.01  # of accuracy on validation images
+SHIFTS = [step / 10 for step in range(-20, 21)]  # of the class's logit, in standard deviations of its margin
+
+
+class Rule(NamedTuple):
+    """What a correction may cost on the validation images.
+
+    Attributes:
+        max_loss: of the accuracy of all classes, in [0, 1].
+        max_group_loss: of the accuracy of the other classes in any group, in [0, 1].
+        min_group: images; smaller groups are left out.
+    """
+
+    max_loss: float = 0.01
+    max_group_loss: float = 0.1
+    min_group: int = 10
+
+    def check(self) -> None:
+        """Refuses what is no rule.
+
+        Raises:
+            ValueError: a share outside of 0..1, or groups of no images.
+        """
+        if not (0 <= self.max_loss <= 1 and 0 <= self.max_group_loss <= 1) or self.min_group < 1:
+            raise ValueError(
+                "max_loss and max_group_loss are shares and must be in 0..1, min_group at least 1; got "
+                f"{self.max_loss}, {self.max_group_loss} and {self.min_group}"
+            )
 
 
 class Candidate(NamedTuple):
@@ -33,14 +58,29 @@ class Choice(NamedTuple):
         shift: added to the logit of the class.
         worst: balanced error of the worst group.
         mean: of the balanced errors.
-        accuracy: of all classes.
     """
 
     amount: float
     shift: float
     worst: float
     mean: float
+
+
+class _Judged(NamedTuple):
+    errors: GroupErrors
     accuracy: float
+
+    @property
+    def worst(self) -> float:
+        return self.errors.worst
+
+    @property
+    def mean(self) -> float:
+        return float(self.errors.error.nanmean())
+
+    def costs_too_much(self, before: "_Judged", rule: Rule) -> bool:
+        lost = (before.errors.others_right - self.errors.others_right)[~self.errors.error.isnan()]
+        return before.accuracy - self.accuracy > rule.max_loss or bool((lost > rule.max_group_loss).any())
 
 
 def choose(
@@ -49,14 +89,13 @@ def choose(
     targets: Tensor,
     target: int,
     groups: Groups,
-    max_loss: float = MAX_LOSS,
-    min_group: int = 10,
+    rule: Rule,
 ) -> Choice | None:
     """The candidate and shift with the smallest balanced error in the worst group.
 
-    Tried are `SHIFTS` even steps of the class's logit from -2 to 2 standard deviations of its margin, the
-    logit minus the largest other one. Left out is what loses more than `max_loss` of the accuracy. Of equals
-    the one with the smaller mean over the groups counts, then the smaller shift, then the smaller amount.
+    Tried are shifts of the class's logit by up to 2 standard deviations of its margin, the logit minus the
+    largest other one. Left out is what costs more than the rule allows. Of equals the one with the smaller
+    mean over the groups counts, then the smaller shift, then the smaller amount.
 
     Args:
         candidates: corrected classifiers.
@@ -64,30 +103,28 @@ def choose(
         targets: `[n]` int64, -1 leaves an image out.
         target: the class that is led astray.
         groups: of the images.
-        max_loss: of accuracy, in [0, 1].
-        min_group: images; smaller groups are left out.
+        rule: what it may cost.
 
     Returns:
         `None` if nothing that is tried has a smaller error than the classifier as it is.
     """
-    before = judge(as_it_is.argmax(1), targets, target, groups, min_group)
-    best, key = None, (before.worst, before.mean, 0.0, 0.0)
+
+    def judge(predicted: Tensor) -> _Judged:
+        errors = group_errors(predicted, targets, target, groups, rule.min_group)
+        return _Judged(errors, accuracy(predicted, targets))
+
+    before = judge(as_it_is.argmax(1))
+    best: Choice | None = None
+    key = (before.worst, torch.inf, torch.inf, torch.inf)
     for amount, logits in candidates:
         others = logits.clone()
         others[:, target] = -torch.inf
         rival, runner_up = others.max(1)
         margin = logits[:, target] - rival
-        for shift in (torch.linspace(-2, 2, SHIFTS, dtype=torch.float64) * margin.double().std()).tolist():
-            found = judge(
-                torch.where(margin + shift > 0, target, runner_up), targets, target, groups, min_group
-            )
+        spread = float(margin.std())
+        for shift in (spread * step for step in SHIFTS):
+            found = judge(torch.where(margin + shift > 0, target, runner_up))
             mine = (found.worst, found.mean, abs(shift), amount)
-            if found.accuracy >= before.accuracy - max_loss and mine < key:
-                best, key = found._replace(amount=amount, shift=shift), mine
-    return best if best is not None and best.worst < before.worst else None
-
-
-def judge(predicted: Tensor, targets: Tensor, target: int, groups: Groups, min_group: int = 10) -> Choice:
-    """The measures of a choice, for predictions `[n]`; amount and shift are 0."""
-    errors = group_errors(predicted, targets, target, groups, min_group)
-    return Choice(0.0, 0.0, errors.worst, float(errors.error.nanmean()), accuracy(predicted, targets))
+            if found.worst < before.worst and mine < key and not found.costs_too_much(before, rule):
+                best, key = Choice(amount, shift, found.worst, found.mean), mine
+    return best

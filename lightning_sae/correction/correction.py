@@ -8,7 +8,7 @@ from torch import Tensor
 from lightning_sae import __version__
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import Finding
-from lightning_sae.correction.choice import MAX_LOSS, Choice, choose
+from lightning_sae.correction.choice import Choice, Rule, choose
 from lightning_sae.correction.clamping import Clamp
 from lightning_sae.correction.corrected import WAYS, CorrectedClassifier, Held, Way
 from lightning_sae.correction.groups import Groups, culprit_groups, factor_groups, told_factor
@@ -21,6 +21,7 @@ from lightning_sae.run_folder import RunFolder
 from lightning_sae.scores import Probe
 
 CULPRITS = "culprits"  # the factor that is always there
+DEFAULT = Rule()
 
 
 class Correction(NamedTuple):
@@ -52,8 +53,7 @@ class _Case(NamedTuple):
     classes: Probe
     target: int
     latents: tuple[int, ...]
-    max_loss: float
-    min_group: int
+    rule: Rule
 
 
 def correct(
@@ -62,8 +62,7 @@ def correct(
     finding: Finding,
     way: Way | None = None,
     factor: str | None = None,
-    max_loss: float = MAX_LOSS,
-    min_group: int = 10,
+    rule: Rule = DEFAULT,
 ) -> Correction:
     """Corrects one class of a classifier.
 
@@ -74,19 +73,19 @@ def correct(
         way: `None`: the one with the smallest error on the validation images, of equals the first of `WAYS`.
         factor: whose groups it is chosen by; `culprits` for their own activity. `None`: the known factor that
             the culprits tell, else `culprits`.
-        max_loss: of accuracy on the validation images, in [0, 1].
-        min_group: images; smaller groups are left out.
+        rule: what it may cost on the validation images.
 
     Raises:
-        ValueError: an unknown class, latent or factor, images without known classes, or nothing that is
-            tried lowers the worst group's error.
+        ValueError: an unknown class, latent or factor, images without known classes, a share that is none, or
+            nothing that is tried lowers the worst group's error.
     """
+    rule.check()
     latents = tuple(culprit.latent for culprit in finding.culprits)
     target = _target(run, classifier, finding.class_name, latents)
-    case = _Case(run, _class_vectors(classifier), target, latents, max_loss, min_group)
+    case = _Case(run, _class_vectors(classifier), target, latents, rule)
     seen = see(run, "val", latents)
     _check_targets(seen, target, finding.class_name)
-    told = told_factor(seen.factors, seen.activations, seen.targets, target, min_group)
+    told = told_factor(seen.factors, seen.activations, seen.targets, target, rule.min_group)
     factor = factor or told or CULPRITS
     val = _images(case, "val", seen, factor)
     chosen = _choose(case, val, WAYS if way is None else (way,))
@@ -156,8 +155,9 @@ def _choose(case: _Case, val: _Images, ways: Sequence[Way]) -> _Chosen:
     if not found:
         raise ValueError(
             f"none of {', '.join(ways)} lowers the worst group's error of the factor {val.groups.name!r} on "
-            f"val and loses at most {case.max_loss:.1%} of the accuracy: there is nothing to export. Try "
-            f"another way, --factor {CULPRITS}, or collect data as the finding advises"
+            f"val and loses at most {case.rule.max_loss:.1%} of the accuracy, and "
+            f"{case.rule.max_group_loss:.1%} in any group: there is nothing to export. Try another way, "
+            f"--factor {CULPRITS}, or collect data as the finding advises"
         )
     return min(found, key=lambda chosen: (chosen.choice.worst, chosen.choice.mean))
 
@@ -166,9 +166,7 @@ def _settle(case: _Case, val: _Images, way: Way) -> _Chosen | None:
     """A way with the best of its amounts and shifts; `None` where none of them helps."""
     out = way_out(way, case.classes, case.target, val.seen, case.latents)
     tried = candidates(out, val.seen, lambda clamp: embed_clamped(case.run, "val", clamp))
-    targets = val.seen.targets
-    rule = {"max_loss": case.max_loss, "min_group": case.min_group}
-    choice = choose(tried, val.logits, targets, case.target, val.groups, **rule)  # type: ignore[arg-type]
+    choice = choose(tried, val.logits, val.seen.targets, case.target, val.groups, case.rule)
     return None if choice is None else _Chosen(way, out.make(choice.amount), choice)
 
 
@@ -190,7 +188,7 @@ def _record(
     run, clamp, targets = case.run, chosen.corrected.clamp, test.seen.targets
     on_val, on_test = (_predictions(case, part, clamp, corrected.classes) for part in (val, test))
     factors = [_groups(test.seen, name) for name in (*test.seen.factors, CULPRITS) if name != "class"]
-    rule = case.target, val.groups, case.min_group
+    target, min_group = case.target, case.rule.min_group
     return Record(
         library_version=__version__,
         kind=classifier.kind,
@@ -211,10 +209,9 @@ def _record(
         amount=chosen.choice.amount,
         shift=chosen.choice.shift,
         factor=val.groups.name,
-        max_loss=case.max_loss,
-        min_group=case.min_group,
-        chosen=measured("val", on_val, val.seen.targets, *rule),
-        measured=measured("test", on_test, targets, case.target, test.groups, case.min_group),
-        groups=tuple(group_rows(on_test, targets, case.target, factors, case.min_group)),
+        **case.rule._asdict(),
+        chosen=measured("val", on_val, val.seen.targets, target, val.groups, min_group),
+        measured=measured("test", on_test, targets, target, test.groups, min_group),
+        groups=tuple(group_rows(on_test, targets, target, factors, min_group)),
         classes=tuple(class_rows(on_test, targets, classifier.class_names)),
     )

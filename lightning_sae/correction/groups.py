@@ -34,6 +34,7 @@ class GroupErrors(NamedTuple):
         others: `[V]` int64, images of other classes.
         miss: `[V]` in [0, 1], share of the class's images that are predicted as another; NaN without any.
         false_positives: `[V]`, share of the others that are predicted as the class; NaN without any.
+        others_right: `[V]`, share of the others that are predicted as what they are; NaN without any.
         error: `[V]`, the balanced error; NaN for a group that is left out.
     """
 
@@ -41,6 +42,7 @@ class GroupErrors(NamedTuple):
     others: Tensor
     miss: Tensor
     false_positives: Tensor
+    others_right: Tensor
     error: Tensor
 
     @property
@@ -76,15 +78,17 @@ def group_errors(
     own, others = targets == target, (targets != target) & (targets >= 0)
     hit = predicted == target
 
-    def share(chosen: Tensor, wrong: Tensor) -> tuple[Tensor, Tensor]:
+    def share(chosen: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
         counts = torch.bincount(groups.of[chosen], minlength=n)
-        return counts, torch.bincount(groups.of[chosen], wrong[chosen].double(), minlength=n) / counts
+        return counts, torch.bincount(groups.of[chosen], counted[chosen].double(), minlength=n) / counts
 
     n_own, miss = share(own, ~hit)
     n_others, false_positives = share(others, hit)
+    _, others_right = share(others, predicted == targets)
     overall = (~hit)[own].double().mean()
     error = (torch.where(n_own >= min_group, miss, overall) + false_positives) / 2
-    return GroupErrors(n_own, n_others, miss, false_positives, error.where(n_others >= min_group, torch.nan))
+    error = error.where(n_others >= min_group, torch.nan)
+    return GroupErrors(n_own, n_others, miss, false_positives, others_right, error)
 
 
 def factor_groups(name: str, values: Sequence[str], truth: Tensor) -> Groups:

@@ -51,15 +51,13 @@ def _row(
     predictions: Predictions, targets: Tensor, target: int, groups: Groups, v: int, min_group: int
 ) -> Group:
     errors = [group_errors(predicted, targets, target, groups, min_group) for predicted in predictions]
-    others = (targets != target) & (targets >= 0) & (groups.of == v)
-    right = [float((predicted == targets)[others].double().mean()) for predicted in predictions]
     return Group(
         factor=groups.name,
         value=groups.values[v],
         own=int(errors[0].own[v]),
         others=int(errors[0].others[v]),
         own_accuracy=_change([1 - float(error.miss[v]) for error in errors]),
-        others_accuracy=_change(right),
+        others_accuracy=_change([float(error.others_right[v]) for error in errors]),
         false_positives=_change([float(error.false_positives[v]) for error in errors]),
         error=_change([float(error.error[v]) for error in errors]),
     )

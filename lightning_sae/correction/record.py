@@ -91,6 +91,7 @@ class Record(_Model):
         shift: added to the class's logit, with the way.
         factor: whose groups it was chosen by.
         max_loss: of accuracy that was allowed when it was chosen.
+        max_group_loss: of the accuracy of other classes in a group that was allowed.
         min_group: images; smaller groups were left out.
         chosen: on what, with the figures there.
         measured: on other images.
@@ -119,6 +120,7 @@ class Record(_Model):
     shift: float
     factor: str
     max_loss: float
+    max_group_loss: float
     min_group: int
     chosen: Measured
     measured: Measured
