@@ -4,9 +4,9 @@ For each planted case the class is corrected, from the finding of the run's audi
 the latents of `reliance.csv`. The way and how far it goes are chosen on val, by the library's own rule, which
 knows no plant. Measured on test: the class's balanced error, the mean of the share of its images that are
 missed and the share of other images that are taken for it, in each group of the planted factor (background;
-the word printed on every picture, or on none; the other thing), and the accuracy of all classes. Beside it
-the same for a shift of the class's logit alone, and for linear probes on biased train pictures. DIR holds
-world_biased-seedN, as benchmarks/first_light.py makes them; what is missing is trained.
+the word printed on every picture, or on none; the other thing), and the accuracy of all classes. Beside it the
+same for a shift of the class's logit alone, and, for the spurious cases, for a linear probe whose train set has
+them. DIR holds world_biased-seedN, as benchmarks/first_light.py makes them; what is missing is trained.
 """
 
 import argparse
@@ -30,14 +30,16 @@ from lightning_sae.correction import WAYS, CorrectedClassifier, Way, correct
 from lightning_sae.correction.choice import Candidate, Rule, choose
 from lightning_sae.correction.groups import Groups, factor_groups, group_errors
 from lightning_sae.data.shards import read_tensor
+from lightning_sae.probe_bias import biased_sample, biased_shares, occurring
 from lightning_sae.run_folder import RunFolder, open_run
-from lightning_sae.world import PLANTS, Plant, World
+from lightning_sae.world import PLANTS, Plant, World, plants
 from lightning_sae.zero_shot import accuracy
 
 ROOT = Path(__file__).resolve().parents[1]
 GOAL_FALL, GOAL_LOSS = 0.20, 0.02
 SHARE = 0.02  # of a class's positive attribution that a latent of reliance.csv needs to be a culprit
 MOST = 5
+PROBE_SHARE, PROBE_IMAGES = 0.95, 150  # of a spurious class's train images on its background; of each class
 
 
 class Pictures(NamedTuple):
@@ -160,12 +162,25 @@ def result(seen: Pictures, predicted: Tensor, target: int, plant: Plant) -> Resu
     return Result(errors.worst, planted, accuracy(predicted, seen.targets))
 
 
+def biased_probe(run: RunFolder) -> Classifier:
+    """A probe on train pictures of which the spurious classes are nearly always on their background."""
+    folder, images, names = run.data.capture("train"), run.data.images("train"), run.data.class_names
+    values, of = images.factors["background"]
+    planted = {plant.thing: values.index(plant.factor) for plant in plants("spurious")}
+    pairs = torch.tensor([planted.get(name, -1) for name in names])
+    shares = biased_shares(pairs, occurring(images.targets, of, len(names), len(values)), PROBE_SHARE)
+    ids = biased_sample(images.targets, of, shares, PROBE_IMAGES)
+    embeddings = read_tensor(folder / "images", "embeddings").float()[ids]
+    return Classifier(names, fit_probe(embeddings, images.targets[ids], len(names)))
+
+
 def measure(folder: Path, seed: int, kind: str, ways: list[Way | None]) -> Iterator[dict[str, object]]:
     """A row per planted case and way, for one run and one kind of classifier."""
-    run = open_run(folder, ["data.edition=biased"])  # the train pictures of a probe; val and test are fair
-    classifier, found = classifier_of(run, kind), findings(run)
+    run = open_run(folder)
+    classifier = biased_probe(run) if kind == "probe" else classifier_of(run, kind)
+    found, cases = findings(run), plants("spurious") if kind == "probe" else PLANTS
     scores = classifier.scores("logit")
-    for plant in PLANTS:
+    for plant in cases:
         target, seen = run.data.class_names.index(plant.thing), pictures(run, plant)
         before = result(seen, (seen.embed(None) @ scores.weight.T + scores.bias).argmax(1), target, plant)
         fixed = {"seed": seed, "classifier": kind, "kind": plant.kind, "class": plant.thing}

@@ -25,6 +25,7 @@ from lightning_sae.probe_bias import (
     culprit_shares,
     largest_sample,
     most_associated,
+    occurring,
 )
 from lightning_sae.probe_picture import draw_comparison, save_comparison
 from lightning_sae.reliance import unexpected_reliance
@@ -164,8 +165,9 @@ class ProbeVsPrompt(ImagePassCallback):
         images, groups = data.images("train"), self._groups(data, "train")
         self._paired = self._pair(data, groups)
         folder = store_folder(data.store_dir, data.clip, images) / "images"
-        embeddings, n_values = read_tensor(folder, "embeddings").float(), len(groups.values)
-        shares = [biased_shares(self._paired, n_values, share) for share in self.shares]
+        embeddings = read_tensor(folder, "embeddings").float()
+        there = occurring(images.targets, groups.of, len(data.class_names), len(groups.values))
+        shares = [biased_shares(self._paired, there, share) for share in self.shares]
         most = min(largest_sample(images.targets, groups.of, spread) for spread in shares)
         per_class = min(self.images_per_class, most)  # the same for all: only the bias differs
         for share, spread in zip(self.shares, shares, strict=True):

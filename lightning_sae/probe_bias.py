@@ -35,45 +35,73 @@ def most_associated(targets: Tensor, values: Tensor, n_classes: int, n_values: i
     return pairs
 
 
-def biased_shares(pairs: Tensor, n_values: int, share: float) -> Tensor:
+def occurring(targets: Tensor, values: Tensor, n_classes: int, n_values: int) -> Tensor:
+    """Whether there are images of a class with a value, `[C, V]` bool."""
+    return torch.from_numpy(_counts(targets, values, n_classes, n_values) > 0)
+
+
+def biased_shares(pairs: Tensor, there: Tensor, share: float) -> Tensor:
     """How the images of each class are spread over the values of the factor.
 
     A class that goes with a value has it on `share` of its images, the other values evenly on the rest. The
     association holds from both sides: a class without such a value has each of the taken ones on
     `(1 - share) / (V - 1)` of its images and the free ones evenly on the rest. At `share = 1 / V` all is
-    even, at 1 a taken value gives its class away.
+    even, at 1 a taken value gives its class away. Values of which a class has no images are left out of what
+    is even; one that has no free value is spread evenly.
 
     Args:
         pairs: `[C]` int64, value of each class, -1 for none.
-        n_values: `V >= 2`.
+        there: `[C, V]` bool, whether there are images; of `occurring`.
         share: in `[1 / V, 1]`.
 
     Returns:
         `[C, V]`, rows sum to 1.
 
     Raises:
-        ValueError: a share below `1 / V` or above 1, or fewer than two values.
+        ValueError: a share below `1 / V` or above 1, fewer than two values, or a class without images, or
+            without those that its share needs.
 
     Example:
-        >>> biased_shares(torch.tensor([0, -1]), n_values=3, share=0.8)
+        >>> biased_shares(torch.tensor([0, -1]), torch.ones(2, 3, dtype=torch.bool), share=0.8)
         tensor([[0.8000, 0.1000, 0.1000],
                 [0.1000, 0.4500, 0.4500]])
     """
+    n_values = there.shape[1]
     if n_values < 2 or not 1 / n_values <= share <= 1:
         raise ValueError(
             f"a share must be in 1/V..1 of V >= 2 values of the factor, got {share} of {n_values} values; "
             f"1/V = {1 / max(n_values, 1):.3g} is no bias at all"
         )
-    rare = (1 - share) / (n_values - 1)
-    shares = torch.full((len(pairs), n_values), rare, dtype=torch.float64)
-    own = pairs >= 0
-    shares[own, pairs[own]] = share
     taken = torch.zeros(n_values, dtype=torch.bool)
-    taken[pairs[own]] = True
-    free = int((~taken).sum())
-    others = torch.where(taken, rare, (1 - rare * (n_values - free)) / free) if free else 1 / n_values
-    shares[~own] = torch.as_tensor(others, dtype=torch.float64)
+    taken[pairs[pairs >= 0]] = True
+    rows = [_spread(int(v), has, taken, share) for v, has in zip(pairs, there, strict=True)]
+    shares = torch.stack(rows)
+    short = (~((shares.sum(1) - 1).abs() < 1e-6)).nonzero().flatten().tolist()
+    if short:
+        raise ValueError(
+            f"classes {short} have no images, or none on the values that a share of {share} needs: pair "
+            "other classes or values, or take other shares"
+        )
     return shares.float()
+
+
+def _spread(value: int, has: Tensor, taken: Tensor, share: float) -> Tensor:
+    """The row of one class; it sums to less than 1 where images are missing."""
+    rare = (1 - share) / (len(has) - 1)
+    row = torch.zeros(len(has), dtype=torch.float64)
+    if value >= 0:
+        row[value] = share if has[value] else 0.0
+        others = has.clone()
+        others[value] = False
+        return row + _even(1 - share, others)
+    if not bool((has & ~taken).any()):
+        return _even(1.0, has)
+    row[has & taken] = rare
+    return row + _even(1 - float(row.sum()), has & ~taken)
+
+
+def _even(total: float, over: Tensor) -> Tensor:
+    return total * over.double() / max(int(over.sum()), 1)
 
 
 def largest_sample(targets: Tensor, values: Tensor, shares: Tensor) -> int:
