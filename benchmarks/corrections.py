@@ -4,9 +4,9 @@ For each planted case the class is corrected, from the finding of the run's audi
 the latents of `reliance.csv`. The way and how far it goes are chosen on val, by the library's own rule, which
 knows no plant. Measured on test: the class's balanced error, the mean of the share of its images that are
 missed and the share of other images that are taken for it, in each group of the planted factor (background;
-the word printed on every picture, or on none; the other thing), and the accuracy of all classes. Beside it the
-same for a shift of the class's logit alone, and, for the spurious cases, for a linear probe whose train set has
-them. DIR holds world_biased-seedN, as benchmarks/first_light.py makes them; what is missing is trained.
+the word printed on every picture, or on none; the other thing), and the accuracy of all classes. Beside it
+the same for a shift of the class's logit alone, and, for the spurious cases, for a linear probe whose train
+set has them. DIR holds world_biased-seedN, as benchmarks/first_light.py makes them; what is missing is trained.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import FILE, Culprit, Effect, Finding, read_audit
 from lightning_sae.correct import classifier_of
 from lightning_sae.correction import WAYS, CorrectedClassifier, Way, correct
@@ -32,6 +33,7 @@ from lightning_sae.correction.groups import Groups, factor_groups, group_errors
 from lightning_sae.data.shards import read_tensor
 from lightning_sae.probe_bias import biased_sample, biased_shares, occurring
 from lightning_sae.run_folder import RunFolder, open_run
+from lightning_sae.scores import fit_probe
 from lightning_sae.world import PLANTS, Plant, World, plants
 from lightning_sae.zero_shot import accuracy
 
