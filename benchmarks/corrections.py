@@ -6,12 +6,12 @@ knows no plant. Measured on test: the class's balanced error, the mean of the sh
 missed and the share of other images that are taken for it, in each group of the planted factor (background;
 the word printed on every picture, or on none; the other thing), and the accuracy of all classes. Beside it
 the same for a shift of the class's logit alone, and, for the spurious cases, for a linear probe whose train
-set has them. DIR holds world_biased-seedN, as benchmarks/first_light.py makes them; what is missing is trained.
+set has them. DIR holds world_biased-seedN, as benchmarks/first_light.py makes them; missing ones are trained.
 """
 
 import argparse
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -26,10 +26,12 @@ from torch import Tensor
 
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import FILE, Culprit, Effect, Finding, read_audit
-from lightning_sae.correct import classifier_of
+from lightning_sae.correct import audited_classifier
 from lightning_sae.correction import WAYS, CorrectedClassifier, Way, correct
 from lightning_sae.correction.choice import Candidate, Rule, choose
 from lightning_sae.correction.groups import Groups, factor_groups, group_errors
+from lightning_sae.correction.seen import renumbered
+from lightning_sae.data.prompts import embed_prompts
 from lightning_sae.data.shards import read_tensor
 from lightning_sae.probe_bias import biased_sample, biased_shares, occurring
 from lightning_sae.run_folder import RunFolder, open_run
@@ -110,19 +112,28 @@ def _from_reliance(table: pd.DataFrame) -> Iterator[Finding]:
         )
 
 
-def pictures(run: RunFolder, plant: Plant) -> Pictures:
+def prompt_classifier(run: RunFolder) -> Classifier:
+    """The audited prompts, or those of the run's data."""
+    if (run.folder / FILE).is_file():
+        return audited_classifier(run, read_audit(run.folder))
+    data = run.data
+    texts = embed_prompts(data.clip, data.prompts).cpu()
+    return Classifier(data.class_names, texts, data.prompts, data.clip.logit_scale)
+
+
+def pictures(run: RunFolder, plant: Plant, class_names: Sequence[str]) -> Pictures:
     """The test pictures of a planted case."""
     if plant.kind == "typographic":
-        return _printed(run, plant)
+        return _printed(run, plant, class_names)
     factor = "background" if plant.kind == "spurious" else "class"
     folder, images = run.data.capture("test"), run.data.images("test")
     groups = factor_groups(factor, *images.factors[factor])
     stored = read_tensor(folder / "images", "embeddings").float()
     embed = _embedding(run, lambda i: images[i], len(images), stored)
-    return Pictures(images.targets, groups, embed)
+    return Pictures(renumbered(images.targets, images.class_names, class_names), groups, embed)
 
 
-def _printed(run: RunFolder, plant: Plant) -> Pictures:
+def _printed(run: RunFolder, plant: Plant, class_names: Sequence[str]) -> Pictures:
     """Every test picture without a word, then every one with the planted word."""
     n = len(run.data.images("test"))
     world = World("biased", "test", n)
@@ -133,7 +144,8 @@ def _printed(run: RunFolder, plant: Plant) -> Pictures:
     def picture(i: int):
         return world.counterfactual(i % n, word="" if i < n else plant.factor)
 
-    return Pictures(world.targets.repeat(2), groups, _embedding(run, picture, 2 * n))
+    targets = renumbered(world.targets, world.class_names, class_names).repeat(2)
+    return Pictures(targets, groups, _embedding(run, picture, 2 * n))
 
 
 def _embedding(run: RunFolder, picture, n: int, stored: Tensor | None = None):
@@ -179,16 +191,17 @@ def biased_probe(run: RunFolder) -> Classifier:
 def measure(folder: Path, seed: int, kind: str, ways: list[Way | None]) -> Iterator[dict[str, object]]:
     """A row per planted case and way, for one run and one kind of classifier."""
     run = open_run(folder)
-    classifier = biased_probe(run) if kind == "probe" else classifier_of(run, kind)
+    classifier = biased_probe(run) if kind == "probe" else prompt_classifier(run)
     found, cases = findings(run), plants("spurious") if kind == "probe" else PLANTS
     scores = classifier.scores("logit")
     for plant in cases:
-        target, seen = run.data.class_names.index(plant.thing), pictures(run, plant)
+        target = list(classifier.class_names).index(plant.thing)
+        seen = pictures(run, plant, classifier.class_names)
         before = result(seen, (seen.embed(None) @ scores.weight.T + scores.bias).argmax(1), target, plant)
         fixed = {"seed": seed, "classifier": kind, "kind": plant.kind, "class": plant.thing}
         fixed |= {"factor": plant.factor, "worst": before.worst, "planted": before.planted}
         fixed["accuracy"] = before.accuracy
-        mine = sorted(found[plant.thing], key=lambda f: f.kind != plant.kind)
+        mine = sorted(found[plant.thing], key=lambda f: f.kind != plant.kind)  # of several, the plant's kind
         for way in ways:
             name = way or "best on val"
             if not mine:
@@ -202,7 +215,7 @@ def measure(folder: Path, seed: int, kind: str, ways: list[Way | None]) -> Itera
             after = result(seen, corrected.predict(seen.embed(corrected)), target, plant)
             chosen = f"{record.way} {record.amount:g} {record.shift:+.2g} by {record.factor}"
             yield fixed | {"way": name, "chosen": chosen, **_after(after)}
-        after = _shift_alone(run, scores.weight, scores.bias, target, plant, seen)
+        after = _shift_alone(run, classifier, target, plant, seen)
         yield fixed | {"way": "shift alone", "chosen": "", **_after(after or before)}
 
 
@@ -210,13 +223,15 @@ def _after(found: Result) -> dict[str, float]:
     return {f"{name}_after": value for name, value in found._asdict().items()}
 
 
-def _shift_alone(run, weight: Tensor, bias: Tensor, target: int, plant: Plant, seen: Pictures):
+def _shift_alone(run: RunFolder, classifier: Classifier, target: int, plant: Plant, seen: Pictures):
     """Nothing but a shift of the class's logit, chosen on val by the truth's own groups."""
+    weight, bias = classifier.scores("logit").weight, classifier.scores("logit").bias
     folder, images = run.data.capture("val"), run.data.images("val")
+    targets = renumbered(images.targets, images.class_names, classifier.class_names)
     logits = read_tensor(folder / "images", "embeddings").float() @ weight.T + bias
     name = {"spurious": "background", "typographic": "word"}.get(plant.kind, "class")
     groups = factor_groups(name, *images.factors[name])
-    choice = choose([Candidate(0.0, logits)], logits, images.targets, target, groups, Rule())
+    choice = choose([Candidate(0.0, logits)], logits, targets, target, groups, Rule())
     if choice is None:
         return None
     shifted = seen.embed(None) @ weight.T + bias

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lightning_sae.audit.classifier import Classifier
-from lightning_sae.audit.findings import read_audit
+from lightning_sae.audit.findings import Audit, read_audit
 from lightning_sae.correction import WAYS, Record, correct, save_classifier
 from lightning_sae.correction.card import change
 from lightning_sae.correction.choice import Rule
@@ -26,17 +26,17 @@ from lightning_sae.run_folder import RunFolder, open_run
 from lightning_sae.scores import fit_probe
 
 
-def classifier_of(run: RunFolder, kind: str) -> Classifier:
-    """The classifier that a run is about: the prompts of its data, or a probe on its train embeddings.
+def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
+    """The classifier that was audited: its prompts, or a probe on the train embeddings of the run.
 
     Args:
         run: an opened run.
-        kind: `prompts` or `probe`.
+        audit: of it.
     """
     data = run.data
-    if kind == "prompts":
-        texts = embed_prompts(data.clip, data.prompts).float().cpu()
-        return Classifier(data.class_names, texts, data.prompts, data.clip.logit_scale)
+    if audit.subject.classifier == "prompts":
+        names, prompts = [c.name for c in audit.classes], [list(c.prompts) for c in audit.classes]
+        return Classifier(names, embed_prompts(data.clip, prompts).cpu(), prompts, data.clip.logit_scale)
     embeddings = read_tensor(data.capture("train") / "images", "embeddings").float()
     probe = fit_probe(embeddings, data.images("train").targets, len(data.class_names))
     return Classifier(data.class_names, probe)
@@ -84,7 +84,7 @@ def _run(options: argparse.Namespace) -> None:
     audit = read_audit(options.run)
     finding = audit.finding(options.finding)
     run = open_run(options.run, options.overrides)
-    classifier = classifier_of(run, audit.subject.classifier)
+    classifier = audited_classifier(run, audit)
     rule = Rule(options.max_loss, options.max_group_loss)
     correction = correct(run, classifier, finding, options.way, options.factor, rule)
     save_classifier(correction, options.out)

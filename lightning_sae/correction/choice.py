@@ -100,7 +100,7 @@ def choose(
     Args:
         candidates: corrected classifiers.
         as_it_is: `[n, C]` logits of the classifier that is corrected.
-        targets: `[n]` int64, -1 leaves an image out.
+        targets: `[n]` int64, of the classifier's classes, `UNKNOWN` or `OUTSIDE`.
         target: the class that is led astray.
         groups: of the images.
         rule: what it may cost.

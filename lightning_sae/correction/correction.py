@@ -11,7 +11,13 @@ from lightning_sae.audit.findings import Finding
 from lightning_sae.correction.choice import Choice, Rule, choose
 from lightning_sae.correction.clamping import Clamp
 from lightning_sae.correction.corrected import WAYS, CorrectedClassifier, Held, Way
-from lightning_sae.correction.groups import Groups, culprit_groups, factor_groups, told_factor
+from lightning_sae.correction.groups import (
+    Groups,
+    culprit_groups,
+    factor_groups,
+    others_than,
+    told_factor,
+)
 from lightning_sae.correction.measures import Predictions, class_rows, group_rows, measured
 from lightning_sae.correction.record import Record
 from lightning_sae.correction.seen import Seen, embed_clamped, see
@@ -83,15 +89,16 @@ def correct(
     latents = tuple(culprit.latent for culprit in finding.culprits)
     target = _target(run, classifier, finding.class_name, latents)
     case = _Case(run, _class_vectors(classifier), target, latents, rule)
-    seen = see(run, "val", latents)
+    names = tuple(classifier.class_names)
+    seen = see(run, "val", latents, names)
     _check_targets(seen, target, finding.class_name)
     told = told_factor(seen.factors, seen.activations, seen.targets, target, rule.min_group)
     factor = factor or told or CULPRITS
     val = _images(case, "val", seen, factor)
     chosen = _choose(case, val, WAYS if way is None else (way,))
-    test = _images(case, "test", see(run, "test", latents), factor)
+    test = _images(case, "test", see(run, "test", latents, names), factor)
     corrected = CorrectedClassifier(
-        tuple(classifier.class_names),
+        names,
         shifted(chosen.corrected.classes, target, chosen.choice.shift),
         run.data.clip.identity(),
         None if chosen.corrected.clamp is None else Held(chosen.corrected.clamp, run.sae, run.data.hook),
@@ -117,12 +124,11 @@ def _target(run: RunFolder, classifier: Classifier, name: str, latents: Sequence
 
 
 def _check_targets(seen: Seen, target: int, name: str) -> None:
-    own = int((seen.targets == target).sum())
-    others = int((seen.targets >= 0).sum()) - own
+    own, others = int((seen.targets == target).sum()), int(others_than(seen.targets, target).sum())
     if min(own, others) == 0:
         raise ValueError(
-            f"val has {own} images of {name!r} and {others} of other known classes, a correction is chosen "
-            "on both: give the images classes, or more of them"
+            f"val has {own} images of {name!r} and {others} that are known to be of others, a correction is "
+            "chosen on both: give the images classes, or more of them"
         )
 
 

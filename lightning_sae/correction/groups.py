@@ -10,6 +10,8 @@ from lightning_sae.metrics import auroc
 
 TELLS = 0.9  # AUROC of the culprits from which they stand for a known factor
 NONE = "none"
+UNKNOWN, OUTSIDE = -1, -2
+"""Targets of an image of which the class is not known, and of one that is of none of the classes."""
 
 
 class Groups(NamedTuple):
@@ -34,7 +36,7 @@ class GroupErrors(NamedTuple):
         others: `[V]` int64, images of other classes.
         miss: `[V]` in [0, 1], share of the class's images that are predicted as another; NaN without any.
         false_positives: `[V]`, share of the others that are predicted as the class; NaN without any.
-        others_right: `[V]`, share of the others that are predicted as what they are; NaN without any.
+        others_right: `[V]`, share of the others of known class that are predicted as it; NaN without any.
         error: `[V]`, the balanced error; NaN for a group that is left out.
     """
 
@@ -63,7 +65,7 @@ def group_errors(
 
     Args:
         predicted: `[n]` int64, class of each image.
-        targets: `[n]` int64, -1 leaves the image out.
+        targets: `[n]` int64; `UNKNOWN` leaves the image out, `OUTSIDE` is one of the others.
         target: the class.
         groups: of the same images.
         min_group: images.
@@ -75,8 +77,7 @@ def group_errors(
         tensor([0.2500, 0.2500], dtype=torch.float64)
     """
     n = len(groups.values)
-    own, others = targets == target, (targets != target) & (targets >= 0)
-    hit = predicted == target
+    own, others, hit = targets == target, others_than(targets, target), predicted == target
 
     def share(chosen: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
         counts = torch.bincount(groups.of[chosen], minlength=n)
@@ -84,11 +85,16 @@ def group_errors(
 
     n_own, miss = share(own, ~hit)
     n_others, false_positives = share(others, hit)
-    _, others_right = share(others, predicted == targets)
+    _, others_right = share(others & (targets >= 0), predicted == targets)
     overall = (~hit)[own].double().mean()
     error = (torch.where(n_own >= min_group, miss, overall) + false_positives) / 2
     error = error.where(n_others >= min_group, torch.nan)
     return GroupErrors(n_own, n_others, miss, false_positives, others_right, error)
+
+
+def others_than(targets: Tensor, target: int) -> Tensor:
+    """`[n]` bool, images that are known not to be of a class."""
+    return (targets != target) & (targets != UNKNOWN)
 
 
 def factor_groups(name: str, values: Sequence[str], truth: Tensor) -> Groups:
@@ -123,7 +129,7 @@ def told_factor(
     Args:
         factors: factor -> (its values, `[n]` int64, -1 for none).
         activations: `[n, m]` of the culprits, the largest over an image's tokens.
-        targets: `[n]` int64, -1 for none.
+        targets: `[n]` int64.
         target: the class.
         min_group: values with fewer such images are not asked.
 
@@ -137,7 +143,7 @@ def told_factor(
         ... )
         'colour'
     """
-    others, summed = targets != target, activations.sum(1)
+    others, summed = others_than(targets, target), activations.sum(1)
     best: tuple[float, str | None] = (TELLS, None)
     for name, (values, truth) in factors.items():
         for value in range(len(values)):

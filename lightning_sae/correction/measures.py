@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_sae.correction.groups import Groups, group_errors
+from lightning_sae.correction.groups import UNKNOWN, Groups, group_errors
 from lightning_sae.correction.record import Change, ClassAccuracy, Group, Measured
 from lightning_sae.zero_shot import accuracy
 
@@ -20,7 +20,7 @@ def measured(
     errors = (group_errors(predicted, targets, target, groups, min_group) for predicted in predictions)
     return Measured(
         split=split,
-        images=int((targets >= 0).sum()),
+        images=int((targets != UNKNOWN).sum()),
         accuracy=_change([accuracy(predicted, targets) for predicted in predictions]),
         worst=_change([error.worst for error in errors]),
     )
@@ -33,7 +33,7 @@ def group_rows(
 
     Args:
         predictions: before and after.
-        targets: `[n]` int64, -1 leaves an image out.
+        targets: `[n]` int64, of the classifier's classes, `UNKNOWN` or `OUTSIDE`.
         target: the corrected class.
         factors: of the same images.
         min_group: images; the balanced error of smaller groups is left out.
@@ -43,7 +43,7 @@ def group_rows(
         _row(predictions, targets, target, groups, v, min_group)
         for groups in (everything, *factors)
         for v in range(len(groups.values))
-        if bool(((groups.of == v) & (targets >= 0)).any())
+        if bool(((groups.of == v) & (targets != UNKNOWN)).any())
     ]
 
 

@@ -25,9 +25,9 @@ class Group(_Model):
         factor: `culprits` for the activity of the culprits, "" for all images.
         value: of it.
         own: images of the corrected class.
-        others: images of the other classes.
+        others: images that are not of it, also such as are of none of the classes.
         own_accuracy: share of the first that are predicted as the class.
-        others_accuracy: share of the others whose class is right.
+        others_accuracy: share of the others of a class that are predicted as it.
         false_positives: share of the others that are predicted as the class.
         error: the balanced error; `None` for a group that is too small.
     """
@@ -55,8 +55,8 @@ class Measured(_Model):
 
     Attributes:
         split: of the data.
-        images: of known class.
-        accuracy: of all classes.
+        images: of which it is known whether they are of the class.
+        accuracy: of those that are of any of the classes.
         worst: balanced error of the worst group of the factor that it was chosen by.
     """
 

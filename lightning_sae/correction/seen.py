@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_sae.clip import make_tail
 from lightning_sae.correction.clamping import Clamp, clamped, clamping, columns
+from lightning_sae.correction.groups import OUTSIDE, UNKNOWN
 from lightning_sae.data import ActivationStore, hook_folder
 from lightning_sae.data.images import Split
 from lightning_sae.data.shards import read_tensor
@@ -20,7 +21,7 @@ class Seen(NamedTuple):
     Attributes:
         embeddings: `[n, d_embed]` unit.
         activations: `[n, m]` of the culprits, the largest over an image's tokens.
-        targets: `[n]` int64, -1 where unknown.
+        targets: `[n]` int64, class of the classifier; `UNKNOWN`, or `OUTSIDE` of all of them.
         factors: factor -> (its values, `[n]` int64, -1 for none); the class is none of them.
     """
 
@@ -31,13 +32,14 @@ class Seen(NamedTuple):
 
 
 @torch.no_grad()
-def see(run: RunFolder, split: Split, latents: Sequence[int]) -> Seen:
+def see(run: RunFolder, split: Split, latents: Sequence[int], class_names: Sequence[str]) -> Seen:
     """The images of a split; what the store lacks of it is captured.
 
     Args:
         run: an opened run on images.
         split: of its data.
         latents: the culprits.
+        class_names: of the classifier; the data may have others.
     """
     data, sae = run.data, run.sae.to(run.data.clip.device)
     folder = data.capture(split)
@@ -50,7 +52,19 @@ def see(run: RunFolder, split: Split, latents: Sequence[int]) -> Seen:
         parts.append(active.view(-1, t, len(latents)).amax(1).float().cpu())
     images = data.images(split)
     embeddings = read_tensor(folder / "images", "embeddings").float()
-    return Seen(embeddings, torch.cat(parts), images.targets, dict(images.factors))
+    targets = renumbered(images.targets, images.class_names, class_names)
+    return Seen(embeddings, torch.cat(parts), targets, dict(images.factors))
+
+
+def renumbered(targets: Tensor, data_names: Sequence[str], class_names: Sequence[str]) -> Tensor:
+    """Targets of the data in the numbers of a classifier that may have fewer classes, or others.
+
+    Example:
+        >>> renumbered(torch.tensor([0, 1, -1]), ["cat", "dog"], ["dog", "horse"]).tolist()
+        [-2, 0, -1]
+    """
+    places = [list(class_names).index(name) if name in class_names else OUTSIDE for name in data_names]
+    return torch.tensor([*places, UNKNOWN])[targets]
 
 
 @torch.no_grad()

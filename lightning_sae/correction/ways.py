@@ -9,6 +9,7 @@ from lightning_sae.correction.choice import Candidate
 from lightning_sae.correction.clamping import Clamp
 from lightning_sae.correction.corrected import Way
 from lightning_sae.correction.erasure import erasure
+from lightning_sae.correction.groups import others_than
 from lightning_sae.correction.seen import Seen
 from lightning_sae.scores import Probe
 
@@ -66,7 +67,7 @@ def way_out(way: Way, classes: Probe, target: int, seen: Seen, latents: tuple[in
 
 
 def _edit(classes: Probe, target: int, seen: Seen) -> Make:
-    others = seen.targets != target
+    others = others_than(seen.targets, target)
     found = erasure(seen.embeddings[others], seen.activations[others], classes.weight[target])
 
     def make(strength: float) -> Corrected:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_sae.audit.findings import Audit, Culprit, Effect, Finding, Subject, write_audit
+from lightning_sae.audit.findings import Audit, ClassResult, Culprit, Effect, Finding, Subject, write_audit
 from lightning_sae.clip import load_clip
-from lightning_sae.correct import classifier_of, main
+from lightning_sae.correct import audited_classifier, main
 from lightning_sae.correction import Rule, correct, load_classifier, read_record, save_classifier
 from lightning_sae.correction.clamping import clamped
 from lightning_sae.correction.seen import embed_clamped, see
@@ -49,14 +49,18 @@ def trained(tmp_path_factory, *overrides):
         given = [*SMALL, f"data.store_dir={store}", f"hydra.run.dir={folder}", *overrides]
         patch.setattr(sys, "argv", ["train.py", *given])
         runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-    write_audit(audit(folder), folder)
+    write_audit(audit_of(folder), folder)
     return folder
 
 
-def audit(folder):
+def prompts(run):
+    return audited_classifier(run, audit_of(run.folder))
+
+
+def audit_of(folder, classifier="prompts", without=()):
     """One finding, the star's, with the latents that tell the brown background best."""
     run = open_run(folder)
-    seen = see(run, "val", range(run.sae.d_sae))
+    seen = see(run, "val", range(run.sae.d_sae), run.data.class_names)
     values, truth = seen.factors["background"]
     told = [float(auroc(a, truth == values.index("brown"))) for a in seen.activations.T]
     best = torch.tensor(told).topk(2).indices.tolist()
@@ -81,7 +85,7 @@ def audit(folder):
         clip="tiny",
         hook_point="visual.transformer.resblocks.3",
         tokens="cls",
-        classifier="prompts",
+        classifier=classifier,
         output="margin",
         judge="other",
         judge_independent=True,
@@ -90,7 +94,13 @@ def audit(folder):
         accuracy=None,
         fvu=None,
     )
-    return Audit(library_version="0", subject=subject, classes=(), findings=(finding,))
+    unknown = {"verdict": "no findings", "images": 0, "accuracy": None, "unexpected_share": None}
+    classes = [
+        ClassResult(name=name, prompts=(f"a photo of a {name}",), findings=(), **unknown)
+        for name in run.data.class_names
+        if name not in without
+    ]
+    return Audit(library_version="0", subject=subject, classes=tuple(classes), findings=(finding,))
 
 
 @pytest.fixture(scope="module")
@@ -156,12 +166,12 @@ def test_only_the_class_that_was_led_astray_changes(exported, plain, run):
 
 
 def test_an_edit_uncorrelates_score_and_culprits(folder, run):
-    finding = audit(folder).findings[0]
-    corrected, record = correct(run, classifier_of(run, "prompts"), finding, "edit")
-    seen = see(run, "val", record.latents)
+    finding = audit_of(folder).findings[0]
+    corrected, record = correct(run, prompts(run), finding, "edit")
+    seen = see(run, "val", record.latents, record.class_names)
     others, star = seen.targets != 0, corrected.class_names.index("star")
     assert star == 0
-    whole = classifier_of(run, "prompts").scores("logit").weight[star]
+    whole = prompts(run).scores("logit").weight[star]
     for weight, share in ((whole, 1.0), (corrected.classes.weight[star], 1 - record.amount)):
         score = (seen.embeddings @ weight)[others]
         covariance = [float(torch.cov(torch.stack([score, a[others]]))[0, 1]) for a in seen.activations.T]
@@ -171,7 +181,7 @@ def test_an_edit_uncorrelates_score_and_culprits(folder, run):
 
 
 def test_the_best_way_on_val_is_taken(folder, run):
-    finding, classifier = audit(folder).findings[0], classifier_of(run, "prompts")
+    finding, classifier = audit_of(folder).findings[0], prompts(run)
     each = {way: correct(run, classifier, finding, way).record for way in ("edit", "clamp", "ablate")}
     best = correct(run, classifier, finding).record
     assert best.chosen.worst.after == min(record.chosen.worst.after for record in each.values())
@@ -204,7 +214,7 @@ def test_the_command_says_what_was_found(folder, tmp_path, capsys):
 
 
 def test_saved_is_loaded(folder, run, tmp_path):
-    finding, classifier = audit(folder).findings[0], classifier_of(run, "prompts")
+    finding, classifier = audit_of(folder).findings[0], prompts(run)
     for way in ("edit", "clamp"):
         correction = correct(run, classifier, finding, way)
         save_classifier(correction, tmp_path / way)
@@ -223,17 +233,34 @@ def test_saved_is_loaded(folder, run, tmp_path):
 
 
 def test_a_probe_is_corrected_too(folder, run):
-    classifier = classifier_of(run, "probe")
+    classifier = audited_classifier(run, audit_of(run.folder, "probe"))
     world = World("balanced", "train", 256)
     embeddings = read_tensor(run.data.capture("train") / "images", "embeddings").float()
     assert classifier.kind == "probe"
     expected = fit_probe(embeddings, world.targets, 24)
     torch.testing.assert_close(classifier.weights.weight, expected.weight)
     corrected, record = correct(
-        run, classifier, audit(folder).findings[0], factor="culprits", rule=Rule(1.0, 1.0)
+        run, classifier, audit_of(folder).findings[0], factor="culprits", rule=Rule(1.0, 1.0)
     )
     assert (record.kind, record.factor) == ("probe", "culprits")
     assert corrected.predict(embeddings).shape == (256,)
+
+
+def test_a_classifier_of_some_of_the_classes(folder, run, plain):
+    _, _, world, embeddings = plain
+    gone = ("heart", "anchor")
+    classifier = audited_classifier(run, audit_of(folder, without=gone))
+    corrected, record = correct(run, classifier, audit_of(folder).findings[0], "edit", rule=Rule(1.0, 1.0))
+    names = [name for name in world.class_names if name not in gone]
+    assert list(record.class_names) == names
+    predicted = [names[c] for c in corrected.predict(embeddings)]
+    truth = [world.class_names[c] for c in world.targets]
+    inside = [p == t for p, t in zip(predicted, truth, strict=True) if t not in gone]
+    assert record.measured.accuracy.after == pytest.approx(sum(inside) / len(inside), abs=2e-3)
+    whole = record.groups[0]
+    assert whole.others == sum(t != "star" for t in truth)  # hearts and anchors can be taken for stars
+    taken = sum(p == "star" and t != "star" for p, t in zip(predicted, truth, strict=True))
+    assert whole.false_positives.after == pytest.approx(taken / whole.others, abs=2e-3)
 
 
 def test_a_middle_layer_goes_through_the_whole_clip(tmp_path_factory, plain, tmp_path):
@@ -243,7 +270,7 @@ def test_a_middle_layer_goes_through_the_whole_clip(tmp_path_factory, plain, tmp
     )  # fmt: skip
     run = open_run(folder)
     correction = correct(
-        run, classifier_of(run, "prompts"), audit(folder).findings[0], "ablate", "culprits", Rule(1.0, 1.0, 1)
+        run, prompts(run), audit_of(folder).findings[0], "ablate", "culprits", Rule(1.0, 1.0, 1)
     )
     save_classifier(correction, tmp_path / "out")
     clip, images, _, _ = plain
@@ -318,7 +345,7 @@ def test_a_run_without_an_audit(tmp_path):
 
 
 def test_a_finding_of_another_run(run, folder):
-    classifier, finding = classifier_of(run, "prompts"), audit(folder).findings[0]
+    classifier, finding = prompts(run), audit_of(folder).findings[0]
     with pytest.raises(ValueError, match="'unicorn', which is no class"):
         correct(run, classifier, finding.model_copy(update={"class_name": "unicorn"}))
     culprit = finding.culprits[0].model_copy(update={"latent": 999})

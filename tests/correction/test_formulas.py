@@ -8,6 +8,8 @@ from lightning_sae.correction.choice import Candidate, Rule, choose
 from lightning_sae.correction.clamping import Clamp, clamped, clamping, columns
 from lightning_sae.correction.erasure import erasure
 from lightning_sae.correction.groups import (
+    OUTSIDE,
+    UNKNOWN,
     Groups,
     culprit_groups,
     factor_groups,
@@ -119,6 +121,15 @@ def test_group_errors_by_hand():
     assert errors.error.tolist() == pytest.approx(expected)
     assert errors.worst == pytest.approx(max(expected))
     assert int(errors.own.sum() + errors.others.sum()) == 280
+
+
+def test_images_of_no_class_can_only_be_false_positives():
+    targets = torch.tensor([0, 0, 1, 1, OUTSIDE, OUTSIDE, UNKNOWN])
+    predicted = torch.tensor([0, 1, 1, 0, 0, 1, 0])
+    errors = group_errors(predicted, targets, 0, Groups("f", ["all"], torch.zeros_like(targets)), 1)
+    assert (int(errors.own), int(errors.others)) == (2, 4)
+    shares = errors.miss, errors.false_positives, errors.others_right, errors.error
+    assert [float(share) for share in shares] == [0.5, 0.5, 0.5, 0.5]
 
 
 def test_small_groups():
