@@ -37,7 +37,7 @@ def draw_comparison(table: pd.DataFrame, factor: str) -> Figure:
 
 
 def _style(axes: Axes) -> None:
-    axes.set_ylim(0, 1)
+    axes.set_ylim(-0.02, 1.02)  # a line at 0 or 1 is seen
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.grid(axis="y", color=LIGHT, linewidth=0.8)
