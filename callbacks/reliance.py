@@ -53,6 +53,8 @@ class UnexpectedReliance(Callback):
 
     Attributes:
         reliance: of the last pass; `None` before the first.
+        alignments: `[d_sae, C]` of the latents with the class names, by the judge.
+        thresholds: `[d_sae, C]`, below which they do not mean the class.
         table: what `reliance.csv` holds.
         groups: what `reliance_groups.csv` holds.
 
@@ -89,6 +91,8 @@ class UnexpectedReliance(Callback):
         self.top, self.min_group, self.examples = top, min_group, examples
         self.classes, self.probe_classes = classes, probe_classes
         self.reliance: Reliance | None = None
+        self.alignments: Tensor | None = None
+        self.thresholds: Tensor | None = None
         self.table, self.groups = pd.DataFrame(), pd.DataFrame()
         self._class_names: list[str] = []
         self._names: Tensor | None = None
@@ -123,6 +127,7 @@ class UnexpectedReliance(Callback):
         names = self._embed(trainer, templates)
         scores = alignment_scores(alignment.vectors, names[:-1], names[-1]).cpu()
         thresholds = self._thresholds(trainer, templates, (top_ids >= 0).sum(1).cpu())
+        self.alignments, self.thresholds = scores, thresholds
         self.reliance = unexpected_reliance(means.mean, means.counts, scores, thresholds, self.min_images)
         pl_module.log("attribution/unexpected_share", self.reliance.overall)
         table = culprits(self.reliance, means.mean, means.counts, self.top)

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from callbacks.parts import find, sae_of
+from callbacks.probe_vs_prompt import ProbeVsPrompt
 from callbacks.reliance import UnexpectedReliance
 from lightning_sae.tracking import run_dir
 
@@ -47,6 +48,9 @@ class Summary(Callback):
         reliance = find(trainer, UnexpectedReliance)
         if reliance is not None and len(culprits := reliance.table):
             console.print(culprit_table(culprits, self.classes))
+        comparison = find(trainer, ProbeVsPrompt)
+        if comparison is not None and (sentence := comparison.sentence()):
+            console.print(sentence, highlight=False, soft_wrap=True)
         console.print(f"Everything lies in [bold]{escape(str(run_dir(trainer)))}[/bold]", soft_wrap=True)
 
 

@@ -16,6 +16,7 @@ FORMULAS = {
     "last_layer",
     "mean_attribution",
     "methods",
+    "probe_bias",
     "quality",
     "reliance",
     "scores",

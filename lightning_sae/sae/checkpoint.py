@@ -78,7 +78,8 @@ def load_sae(
     folder = Path(folder)
     config = _read_config(folder)
     if clip is not None and strict:
-        _check_clip(folder, config["provenance"], clip)
+        recorded: Mapping[str, Any] = config["provenance"].get("clip", config["provenance"])
+        check_clip(f"the autoencoder in {folder}", recorded, clip)
     sae = _build(folder, config)
     tensors = _read_tensors(folder)
     expected = {name: list(tensor.shape) for name, tensor in _public(sae).items()}
@@ -207,9 +208,22 @@ def clip_differences(recorded: Mapping[str, Any], clip: Mapping[str, str]) -> st
     return "; ".join(f"{key}: {recorded.get(key)!r} here, {clip[key]!r} given" for key in differ)
 
 
-def _check_clip(folder: Path, provenance: Mapping[str, Any], clip: Mapping[str, str]) -> None:
-    if differ := clip_differences(provenance.get("clip", provenance), clip):
+def check_clip(what: str, recorded: Mapping[str, Any], clip: Mapping[str, str]) -> None:
+    """Refuses a CLIP that something was not made for.
+
+    Args:
+        what: was made, for the message.
+        recorded: identity of the CLIP that it was made for.
+        clip: identity of the CLIP that is to be used (`Clip.identity()`).
+
+    Raises:
+        ValueError: they differ; says in what.
+
+    Example:
+        >>> check_clip("it", {"model": "a", "weights": "1"}, {"model": "b", "weights": "1"})
+    """
+    if differ := clip_differences(recorded, clip):
         raise ValueError(
-            f"the autoencoder in {folder} was made for another CLIP ({differ}); "
+            f"{what} was made for another CLIP ({differ}); "
             "load that CLIP, or pass strict=False to use it all the same"
         )

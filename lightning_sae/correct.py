@@ -1,0 +1,103 @@
+"""The way out of a finding: a corrected classifier, exported with a card.
+
+`python -m lightning_sae.correct RUN --finding 1 --out DIR`
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.errors import InstantiationException
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lightning_sae.audit.classifier import Classifier
+from lightning_sae.audit.findings import Audit, read_audit
+from lightning_sae.correction import WAYS, Record, correct, save_classifier
+from lightning_sae.correction.card import change
+from lightning_sae.correction.choice import Rule
+from lightning_sae.correction.folder import check_free
+from lightning_sae.data.prompts import embed_prompts
+from lightning_sae.data.shards import read_tensor
+from lightning_sae.run_folder import RunFolder, open_run
+from lightning_sae.scores import fit_probe
+
+
+def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
+    """The classifier that was audited: its prompts, or a probe on the train embeddings of the run.
+
+    Args:
+        run: an opened run.
+        audit: of it.
+    """
+    data = run.data
+    if audit.subject.classifier == "prompts":
+        names, prompts = [c.name for c in audit.classes], [list(c.prompts) for c in audit.classes]
+        return Classifier(names, embed_prompts(data.clip, prompts).cpu(), prompts, data.clip.logit_scale)
+    embeddings = read_tensor(data.capture("train") / "images", "embeddings").float()
+    probe = fit_probe(embeddings, data.images("train").targets, len(data.class_names))
+    return Classifier(data.class_names, probe)
+
+
+def group_table(record: Record) -> Table:
+    """The groups of the factor that the correction was chosen by, on the images that it was measured on."""
+    title = f"{escape(record.target)} on {record.measured.split}, before → after"
+    table = Table("group", title=title, box=box.SIMPLE_HEAD, show_edge=False)
+    for name in ("found", "others right", "taken for it", "error"):
+        table.add_column(name, justify="right")
+    for row in record.groups:
+        if row.factor in ("", record.factor):
+            name = f"{row.factor}={row.value}" if row.factor else "all images"
+            shares = (row.own_accuracy, row.others_accuracy, row.false_positives, row.error)
+            table.add_row(escape(name), *(change(share, digits=0) for share in shares))
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Chooses, measures and exports; what the user can mend ends in one message."""
+    parser = argparse.ArgumentParser(prog="python -m lightning_sae.correct", description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of a finished run with an audit.json")
+    parser.add_argument("--finding", type=int, required=True, help="its number in the audit")
+    parser.add_argument("--out", type=Path, required=True, help="folder to export to")
+    parser.add_argument("--way", choices=WAYS, help="how to correct (the best on val)")
+    parser.add_argument("--factor", help="whose groups it is chosen by (the one that the culprits tell)")
+    for name, meaning in {
+        "max-loss": "accuracy of all classes that may be lost on val",
+        "max-group-loss": "accuracy of the other classes that may be lost in any group",
+    }.items():
+        usual = Rule._field_defaults[name.replace("-", "_")]
+        parser.add_argument(f"--{name}", type=float, default=usual, help=f"{meaning} ({usual})")
+    parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
+    options = parser.parse_intermixed_args(arguments)
+    try:
+        _run(options)
+    except (ValueError, OSError, InstantiationException) as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        sys.exit(f"{type(cause).__name__}: {cause}")
+
+
+def _run(options: argparse.Namespace) -> None:
+    check_free(options.out)
+    audit = read_audit(options.run)
+    finding = audit.finding(options.finding)
+    run = open_run(options.run, options.overrides)
+    classifier = audited_classifier(run, audit)
+    rule = Rule(options.max_loss, options.max_group_loss)
+    correction = correct(run, classifier, finding, options.way, options.factor, rule)
+    save_classifier(correction, options.out)
+    record, console = correction.record, Console()
+    console.print(group_table(record))
+    worst, accuracy = (change(share) for share in (record.measured.worst, record.measured.accuracy))
+    console.print(
+        f"{escape(record.target)}: {record.way}; error of the worst group {worst}, accuracy {accuracy} on "
+        f"test. The corrected classifier lies in [bold]{escape(str(options.out))}[/bold]",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The card of a corrected classifier, for people."""
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lightning_sae.correction.record import Change, Record
+
+HOW = {
+    "edit": "the culprits' direction was taken out of the vector of the class, with strength {amount:g}",
+    "clamp": "the culprits are held at {amount:g} times their mean over the class's own images",
+    "ablate": "the culprits are ablated",
+}
+
+
+def card(record: Record) -> str:
+    """The text of `card.md`; names and labels come from users and cannot be more than text in it."""
+    # it is Markdown, which `plain` escapes
+    environment = Environment(
+        loader=PackageLoader("lightning_sae.correction"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"plain": plain, "change": change}
+    how = HOW[record.way].format(amount=record.amount)
+    return environment.get_template("card.md.jinja").render(record=record, how=how)
+
+
+def change(shares: Change, digits: int = 1) -> str:
+    """Percent before and after, `-` where there are no images.
+
+    Example:
+        >>> change(Change(before=0.5, after=0.25)), change(Change(before=None, after=None))
+        ('50.0 → 25.0 %', '-')
+    """
+    if shares.before is None or shares.after is None:
+        return "-"
+    return f"{100 * shares.before:.{digits}f} → {100 * shares.after:.{digits}f} %"
+
+
+def plain(text: str) -> str:
+    """One line of Markdown that neither ends a cell of a table nor starts a tag.
+
+    Example:
+        >>> plain("a|b <i>")
+        'a&#124;b &#60;i&#62;'
+    """
+    text = " ".join(text.split()).replace("&", "&amp;")
+    for special in "\\`*_|<>[]":
+        text = text.replace(special, f"&#{ord(special)};")
+    return text

@@ -1,0 +1,66 @@
+"""Latents held at given values, in activations and in every forward of a CLIP."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_sae.clip import Clip, HookPoint, splice
+from lightning_sae.sae import SparseAutoencoder
+from lightning_sae.types import SparseLatents
+
+
+class Clamp(NamedTuple):
+    """Latents that are held at values on every token; at 0 they are ablated.
+
+    Attributes:
+        latents: their numbers, `m` different ones.
+        values: `m`, >= 0, in the units of the raw activations.
+    """
+
+    latents: Sequence[int]
+    values: Sequence[float]
+
+
+def columns(latents: SparseLatents, chosen: Sequence[int]) -> Tensor:
+    """Activations of a few latents, `[n, len(chosen)]`.
+
+    Example:
+        >>> columns(SparseLatents.from_dense(torch.tensor([[0.0, 2.0, 1.0]])), [2, 0])
+        tensor([[1., 0.]])
+    """
+    place = torch.full((latents.d_sae,), -1, device=latents.indices.device)
+    place[list(chosen)] = torch.arange(len(chosen), device=place.device)
+    column = place[latents.indices]
+    mine = column >= 0
+    dense = latents.values.new_zeros(len(latents), len(chosen))
+    dense[latents.rows()[mine], column[mine]] = latents.values[mine]
+    return dense
+
+
+def clamped(sae: SparseAutoencoder, x: Tensor, clamp: Clamp) -> Tensor:
+    """Activations with latents held at values: `x + sum_j (v_j - a_j) w_j`.
+
+    What the autoencoder does not reconstruct stays, as do the other latents.
+
+    Args:
+        sae: whose latents they are.
+        x: `[n, d_in]`, raw.
+        clamp: which and at what.
+    """
+    change = x.new_tensor(clamp.values) - columns(sae.encode(x), clamp.latents).to(x.dtype)
+    edited: Tensor = x + change @ sae.W_dec[list(clamp.latents)].to(x.dtype)
+    return edited
+
+
+@contextmanager
+def clamping(clip: Clip, hook_point: HookPoint, sae: SparseAutoencoder, clamp: Clamp) -> Iterator[None]:
+    """Holds latents at values in every forward of a CLIP inside the `with`."""
+
+    def edit(x: Tensor) -> Tensor:
+        return clamped(sae, x.flatten(0, 1), clamp).view_as(x)
+
+    with splice(clip, hook_point, edit, error_term=False):
+        yield

@@ -1,0 +1,223 @@
+"""From a finding to a corrected classifier: the way chosen on validation images, measured on test images."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from lightning_sae import __version__
+from lightning_sae.audit.classifier import Classifier
+from lightning_sae.audit.findings import Finding
+from lightning_sae.correction.choice import Choice, Rule, choose
+from lightning_sae.correction.clamping import Clamp
+from lightning_sae.correction.corrected import WAYS, CorrectedClassifier, Held, Way
+from lightning_sae.correction.groups import (
+    Groups,
+    culprit_groups,
+    factor_groups,
+    others_than,
+    told_factor,
+)
+from lightning_sae.correction.measures import Predictions, class_rows, group_rows, measured
+from lightning_sae.correction.record import Record
+from lightning_sae.correction.seen import Seen, embed_clamped, see
+from lightning_sae.correction.ways import Corrected, candidates, shifted, way_out
+from lightning_sae.data.images import Split
+from lightning_sae.run_folder import RunFolder
+from lightning_sae.scores import Probe
+
+CULPRITS = "culprits"  # the factor that is always there
+DEFAULT = Rule()
+
+
+class Correction(NamedTuple):
+    """A corrected classifier and what is known of it."""
+
+    classifier: CorrectedClassifier
+    record: Record
+
+
+class _Chosen(NamedTuple):
+    way: Way
+    corrected: Corrected
+    choice: Choice
+
+
+class _Images(NamedTuple):
+    """The images of a split, and the logits of the classifier as it is."""
+
+    split: Split
+    seen: Seen
+    logits: Tensor
+    groups: Groups
+
+
+class _Case(NamedTuple):
+    """What is corrected, and by which rule."""
+
+    run: RunFolder
+    classes: Probe
+    target: int
+    latents: tuple[int, ...]
+    rule: Rule
+
+
+def correct(
+    run: RunFolder,
+    classifier: Classifier,
+    finding: Finding,
+    way: Way | None = None,
+    factor: str | None = None,
+    rule: Rule = DEFAULT,
+) -> Correction:
+    """Corrects one class of a classifier.
+
+    Args:
+        run: whose latents the culprits are.
+        classifier: under audit.
+        finding: of the audit.
+        way: `None`: the one with the smallest error on the validation images, of equals the first of `WAYS`.
+        factor: whose groups it is chosen by; `culprits` for their own activity. `None`: the known factor that
+            the culprits tell, else `culprits`.
+        rule: what it may cost on the validation images.
+
+    Raises:
+        ValueError: an unknown class, latent or factor, images without known classes, a share that is none, or
+            nothing that is tried lowers the worst group's error.
+    """
+    rule.check()
+    latents = tuple(culprit.latent for culprit in finding.culprits)
+    target = _target(run, classifier, finding.class_name, latents)
+    case = _Case(run, _class_vectors(classifier), target, latents, rule)
+    names = tuple(classifier.class_names)
+    seen = see(run, "val", latents, names)
+    _check_targets(seen, target, finding.class_name)
+    told = told_factor(seen.factors, seen.activations, seen.targets, target, rule.min_group)
+    factor = factor or told or CULPRITS
+    val = _images(case, "val", seen, factor)
+    chosen = _choose(case, val, WAYS if way is None else (way,))
+    test = _images(case, "test", see(run, "test", latents, names), factor)
+    corrected = CorrectedClassifier(
+        names,
+        shifted(chosen.corrected.classes, target, chosen.choice.shift),
+        run.data.clip.identity(),
+        None if chosen.corrected.clamp is None else Held(chosen.corrected.clamp, run.sae, run.data.hook),
+    )
+    return Correction(corrected, _record(case, classifier, finding, chosen, corrected, val, test))
+
+
+def _target(run: RunFolder, classifier: Classifier, name: str, latents: Sequence[int]) -> int:
+    """The number of the class that is led astray."""
+    if run.data.clip.reads_texts:
+        raise ValueError("corrections are for classifiers of images; this run is about texts")
+    if name not in classifier.class_names:
+        raise ValueError(
+            f"the finding is about {name!r}, which is no class of the classifier: audit the run again"
+        )
+    unknown = [j for j in latents if not 0 <= j < run.sae.d_sae]
+    if unknown or not latents:
+        raise ValueError(
+            f"the finding names the latents {list(latents)}, the run has 0..{run.sae.d_sae - 1}: audit the "
+            "run again"
+        )
+    return list(classifier.class_names).index(name)
+
+
+def _check_targets(seen: Seen, target: int, name: str) -> None:
+    own, others = int((seen.targets == target).sum()), int(others_than(seen.targets, target).sum())
+    if min(own, others) == 0:
+        raise ValueError(
+            f"val has {own} images of {name!r} and {others} that are known to be of others, a correction is "
+            "chosen on both: give the images classes, or more of them"
+        )
+
+
+def _class_vectors(classifier: Classifier) -> Probe:
+    """Weights and biases of the logits, CLIP's logit scale in them."""
+    scores = classifier.scores("logit")
+    return Probe(scores.weight.float().cpu(), scores.bias.float().cpu())
+
+
+def _images(case: _Case, split: Split, seen: Seen, factor: str) -> _Images:
+    return _Images(split, seen, _logits(seen.embeddings, case.classes), _groups(seen, factor))
+
+
+def _logits(embeddings: Tensor, classes: Probe) -> Tensor:
+    return embeddings @ classes.weight.T + classes.bias
+
+
+def _groups(seen: Seen, factor: str) -> Groups:
+    if factor == CULPRITS:
+        return culprit_groups(seen.activations)
+    if factor not in seen.factors:
+        known = ", ".join([*seen.factors, CULPRITS])
+        raise ValueError(f"the images have no factor {factor!r}: take one of {known}")
+    return factor_groups(factor, *seen.factors[factor])
+
+
+def _choose(case: _Case, val: _Images, ways: Sequence[Way]) -> _Chosen:
+    """The best of the ways on the validation images."""
+    found = [chosen for way in ways if (chosen := _settle(case, val, way)) is not None]
+    if not found:
+        raise ValueError(
+            f"none of {', '.join(ways)} lowers the worst group's error of the factor {val.groups.name!r} on "
+            f"val and loses at most {case.rule.max_loss:.1%} of the accuracy, and "
+            f"{case.rule.max_group_loss:.1%} in any group: there is nothing to export. Try another way, "
+            f"--factor {CULPRITS}, or collect data as the finding advises"
+        )
+    return min(found, key=lambda chosen: (chosen.choice.worst, chosen.choice.mean))
+
+
+def _settle(case: _Case, val: _Images, way: Way) -> _Chosen | None:
+    """A way with the best of its amounts and shifts; `None` where none of them helps."""
+    out = way_out(way, case.classes, case.target, val.seen, case.latents)
+    tried = candidates(out, val.seen, lambda clamp: embed_clamped(case.run, "val", clamp))
+    choice = choose(tried, val.logits, val.seen.targets, case.target, val.groups, case.rule)
+    return None if choice is None else _Chosen(way, out.make(choice.amount), choice)
+
+
+def _predictions(case: _Case, images: _Images, clamp: Clamp | None, classes: Probe) -> Predictions:
+    """Before and after."""
+    held = images.seen.embeddings if clamp is None else embed_clamped(case.run, images.split, clamp)
+    return images.logits.argmax(1), _logits(held, classes).argmax(1)
+
+
+def _record(
+    case: _Case,
+    classifier: Classifier,
+    finding: Finding,
+    chosen: _Chosen,
+    corrected: CorrectedClassifier,
+    val: _Images,
+    test: _Images,
+) -> Record:
+    run, clamp, targets = case.run, chosen.corrected.clamp, test.seen.targets
+    on_val, on_test = (_predictions(case, part, clamp, corrected.classes) for part in (val, test))
+    factors = [_groups(test.seen, name) for name in (*test.seen.factors, CULPRITS) if name != "class"]
+    target, min_group = case.target, case.rule.min_group
+    return Record(
+        library_version=__version__,
+        kind=classifier.kind,
+        class_names=tuple(classifier.class_names),
+        clip=run.data.clip.identity(),
+        hook_point=run.data.hook.module,
+        tokens=run.data.hook.tokens,
+        run=run.folder.resolve().name,
+        data=str(run.data.images("val").identity().get("name", "")),
+        finding=finding.number,
+        finding_kind=finding.kind,
+        summary=finding.summary,
+        target=finding.class_name,
+        way=chosen.way,
+        latents=case.latents,
+        labels=tuple(culprit.label for culprit in finding.culprits),
+        values=() if clamp is None else tuple(clamp.values),
+        amount=chosen.choice.amount,
+        shift=chosen.choice.shift,
+        factor=val.groups.name,
+        **case.rule._asdict(),
+        chosen=measured("val", on_val, val.seen.targets, target, val.groups, min_group),
+        measured=measured("test", on_test, targets, target, test.groups, min_group),
+        groups=tuple(group_rows(on_test, targets, target, factors, min_group)),
+        classes=tuple(class_rows(on_test, targets, classifier.class_names)),
+    )

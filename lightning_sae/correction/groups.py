@@ -1,0 +1,153 @@
+"""Groups of images that a reliance treats unlike, and the balanced error of a class in each of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_sae.metrics import auroc
+
+TELLS = 0.9  # AUROC of the culprits from which they stand for a known factor
+NONE = "none"
+UNKNOWN, OUTSIDE = -1, -2
+"""Targets of an image of which the class is not known, and of one that is of none of the classes."""
+
+
+class Groups(NamedTuple):
+    """What splits the images.
+
+    Attributes:
+        name: of the factor, as `background`; `culprits` for their own activity.
+        values: its values.
+        of: `[n]` int64, the value of each image.
+    """
+
+    name: str
+    values: Sequence[str]
+    of: Tensor
+
+
+class GroupErrors(NamedTuple):
+    """How a class fares in each of `V` groups.
+
+    Attributes:
+        own: `[V]` int64, images of the class.
+        others: `[V]` int64, images of other classes.
+        miss: `[V]` in [0, 1], share of the class's images that are predicted as another; NaN without any.
+        false_positives: `[V]`, share of the others that are predicted as the class; NaN without any.
+        others_right: `[V]`, share of the others of known class that are predicted as it; NaN without any.
+        error: `[V]`, the balanced error; NaN for a group that is left out.
+    """
+
+    own: Tensor
+    others: Tensor
+    miss: Tensor
+    false_positives: Tensor
+    others_right: Tensor
+    error: Tensor
+
+    @property
+    def worst(self) -> float:
+        """The largest balanced error; NaN without groups."""
+        known = self.error[~self.error.isnan()]
+        return float(known.max()) if len(known) else float("nan")
+
+
+def group_errors(
+    predicted: Tensor, targets: Tensor, target: int, groups: Groups, min_group: int = 10
+) -> GroupErrors:
+    """The balanced error of one class in every group.
+
+    `error_v = (miss_v + false_positives_v) / 2`. A group with fewer than `min_group` images of other classes
+    is left out. Where it has fewer of the class itself, `miss` over all groups takes the place of `miss_v`:
+    so the rare pair of a class and a printed word counts by its false positives.
+
+    Args:
+        predicted: `[n]` int64, class of each image.
+        targets: `[n]` int64; `UNKNOWN` leaves the image out, `OUTSIDE` is one of the others.
+        target: the class.
+        groups: of the same images.
+        min_group: images.
+
+    Example:
+        >>> colour = Groups("colour", ["red", "blue"], torch.tensor([0, 0, 0, 1, 1, 1]))
+        >>> truth = torch.tensor([0, 1, 1, 0, 0, 1])
+        >>> group_errors(torch.tensor([0, 0, 1, 1, 0, 1]), truth, 0, colour, min_group=1).error
+        tensor([0.2500, 0.2500], dtype=torch.float64)
+    """
+    n = len(groups.values)
+    own, others, hit = targets == target, others_than(targets, target), predicted == target
+
+    def share(chosen: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+        counts = torch.bincount(groups.of[chosen], minlength=n)
+        return counts, torch.bincount(groups.of[chosen], counted[chosen].double(), minlength=n) / counts
+
+    n_own, miss = share(own, ~hit)
+    n_others, false_positives = share(others, hit)
+    _, others_right = share(others & (targets >= 0), predicted == targets)
+    overall = (~hit)[own].double().mean()
+    error = (torch.where(n_own >= min_group, miss, overall) + false_positives) / 2
+    error = error.where(n_others >= min_group, torch.nan)
+    return GroupErrors(n_own, n_others, miss, false_positives, others_right, error)
+
+
+def others_than(targets: Tensor, target: int) -> Tensor:
+    """`[n]` bool, images that are known not to be of a class."""
+    return (targets != target) & (targets != UNKNOWN)
+
+
+def factor_groups(name: str, values: Sequence[str], truth: Tensor) -> Groups:
+    """The values of a known factor; images without one are a group of their own.
+
+    Example:
+        >>> factor_groups("word", ["star"], torch.tensor([0, -1]))
+        Groups(name='word', values=['star', 'none'], of=tensor([0, 1]))
+    """
+    if not bool((truth < 0).any()):
+        return Groups(name, list(values), truth)
+    return Groups(name, [*values, NONE], torch.where(truth < 0, len(values), truth))
+
+
+def culprit_groups(activations: Tensor) -> Groups:
+    """Images on which any culprit is active, and the others; `activations [n, m]`."""
+    return Groups("culprits", ["silent", "active"], (activations > 0).any(1).long())
+
+
+def told_factor(
+    factors: Mapping[str, tuple[Sequence[str], Tensor]],
+    activations: Tensor,
+    targets: Tensor,
+    target: int,
+    min_group: int = 10,
+) -> str | None:
+    """The known factor of which the culprits tell a value best.
+
+    By the AUROC of the culprits' summed activations for each value of each factor, over the images of other
+    classes than the one that is led astray.
+
+    Args:
+        factors: factor -> (its values, `[n]` int64, -1 for none).
+        activations: `[n, m]` of the culprits, the largest over an image's tokens.
+        targets: `[n]` int64.
+        target: the class.
+        min_group: values with fewer such images are not asked.
+
+    Returns:
+        Its name; `None` if no AUROC is at least `TELLS`.
+
+    Example:
+        >>> told_factor(
+        ...     {"colour": (["red", "blue"], torch.tensor([0, 0, 1, 1]))},
+        ...     torch.tensor([[2.0], [1.0], [0.0], [0.0]]), torch.tensor([1, 1, 1, 1]), target=0, min_group=1,
+        ... )
+        'colour'
+    """
+    others, summed = others_than(targets, target), activations.sum(1)
+    best: tuple[float, str | None] = (TELLS, None)
+    for name, (values, truth) in factors.items():
+        for value in range(len(values)):
+            has = truth[others] == value
+            if min(int(has.sum()), int((~has).sum())) >= min_group:
+                best = max(best, (float(auroc(summed[others], has)), name), key=lambda found: found[0])
+    return best[1]

@@ -1,0 +1,79 @@
+"""What a correction does to every group of images and to every class."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lightning_sae.correction.groups import UNKNOWN, Groups, group_errors
+from lightning_sae.correction.record import Change, ClassAccuracy, Group, Measured
+from lightning_sae.zero_shot import accuracy
+
+Predictions = tuple[Tensor, Tensor]
+"""Class of each image `[n]` int64, before and after the correction."""
+
+
+def measured(
+    split: str, predictions: Predictions, targets: Tensor, target: int, groups: Groups, min_group: int
+) -> Measured:
+    """Accuracy and the worst group's balanced error."""
+    errors = (group_errors(predicted, targets, target, groups, min_group) for predicted in predictions)
+    return Measured(
+        split=split,
+        images=int((targets != UNKNOWN).sum()),
+        accuracy=_change([accuracy(predicted, targets) for predicted in predictions]),
+        worst=_change([error.worst for error in errors]),
+    )
+
+
+def group_rows(
+    predictions: Predictions, targets: Tensor, target: int, factors: Sequence[Groups], min_group: int
+) -> list[Group]:
+    """A row for all images, and one for each value of each factor.
+
+    Args:
+        predictions: before and after.
+        targets: `[n]` int64, of the classifier's classes, `UNKNOWN` or `OUTSIDE`.
+        target: the corrected class.
+        factors: of the same images.
+        min_group: images; the balanced error of smaller groups is left out.
+    """
+    everything = Groups("", [""], torch.zeros_like(targets))
+    return [
+        _row(predictions, targets, target, groups, v, min_group)
+        for groups in (everything, *factors)
+        for v in range(len(groups.values))
+        if bool(((groups.of == v) & (targets != UNKNOWN)).any())
+    ]
+
+
+def _row(
+    predictions: Predictions, targets: Tensor, target: int, groups: Groups, v: int, min_group: int
+) -> Group:
+    errors = [group_errors(predicted, targets, target, groups, min_group) for predicted in predictions]
+    return Group(
+        factor=groups.name,
+        value=groups.values[v],
+        own=int(errors[0].own[v]),
+        others=int(errors[0].others[v]),
+        own_accuracy=_change([1 - float(error.miss[v]) for error in errors]),
+        others_accuracy=_change([float(error.others_right[v]) for error in errors]),
+        false_positives=_change([float(error.false_positives[v]) for error in errors]),
+        error=_change([float(error.error[v]) for error in errors]),
+    )
+
+
+def class_rows(predictions: Predictions, targets: Tensor, class_names: Sequence[str]) -> list[ClassAccuracy]:
+    """A row for each class that has images."""
+    rows = []
+    for c, name in enumerate(class_names):
+        own = targets == c
+        if n := int(own.sum()):
+            shares = [float((predicted[own] == c).double().mean()) for predicted in predictions]
+            rows.append(ClassAccuracy(name=name, images=n, accuracy=_change(shares)))
+    return rows
+
+
+def _change(values: Sequence[float]) -> Change:
+    before, after = (None if value != value else value for value in values)
+    return Change(before=before, after=after)
