@@ -47,11 +47,6 @@ def cluster(tmp_path_factory):
     subprocess.run([str(CLUSTER), "stop"], env=environment, check=True, timeout=60)
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return tmp_path_factory.mktemp("store")
-
-
 def start(folder, store, *overrides):
     given = [*SMALL, *LAUNCHER, f"data.store_dir={store}", f"hydra.sweep.dir={folder}", *overrides]
     return subprocess.Popen([sys.executable, "train.py", "-m", *given], cwd=ROOT)
@@ -125,8 +120,14 @@ def test_requeued_jobs_go_on_without_a_seam(undisturbed, store, tmp_path, wandb_
             assert wandb_curve(tmp_path / name, key) == curve.to_dict()
 
 
-def test_two_processes_of_a_job_train_together(store, tmp_path):
-    devices = ["trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=32", "trainer.max_steps=50"]
-    assert start(tmp_path, store, "trainer.val_check_interval=50", *devices).wait(900) == 0
-    assert torch.load(tmp_path / "0" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 50
-    assert rows(tmp_path / "0") > 1
+def test_two_processes_of_a_job_train_as_one(store, tmp_path, train_py):
+    short = ["trainer.precision=64-true", "trainer.max_steps=50", "trainer.val_check_interval=50"]
+    devices = ["trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=32"]
+    assert start(tmp_path / "two", store, *short, *devices).wait(900) == 0
+    alone = [*SMALL, *short, f"data.store_dir={store}", f"hydra.run.dir={tmp_path / 'one'}"]
+    assert train_py(*alone) == 0
+    two, one = weights(tmp_path / "two" / "0"), weights(tmp_path / "one")
+    assert two.keys() == one.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-6)
+    assert rows(tmp_path / "two" / "0") == rows(tmp_path / "one") > 1
