@@ -33,7 +33,7 @@ def test_prompts_and_words_know_every_class(data):
 def test_it_reads_the_layout_of_the_download(data, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     pictures = importlib.import_module("skin_pictures")
-    assert pictures.NAMES == data["classes"]
+    assert data["classes"] == pictures.NAMES
     path = pictures.write(tmp_path, 60, 20, 20)
     names = Names(data["image"], data["label"], data["groups"], data["classes"])
     table = ImageTable(path, names=names, split=None, files=data["files"], together=data["together"])
