@@ -45,7 +45,7 @@ def check_culprits(recipes, recipe, folder, probe):
     tells_cue = sparse_auroc(seen.latents, seen.cue)[found["latent"].tolist()].numpy() >= 0.9
     assert tells_cue[0]
     assert found["label"][0] == recipe.cue
-    assert found["attribution"][tells_cue].sum() > 0.8 * found["attribution"].sum()
+    assert found["attribution"][tells_cue].sum() > 0.5 * found["attribution"].sum()
     assert (found["label"][tells_cue] == recipe.cue).all()
     before = recipes.rates(saved, seen.embeddings, seen, recipe.class_name)
     cut = recipes.without(run, seen, found["latent"].tolist())
