@@ -49,7 +49,7 @@ def group_table(record: Record) -> Table:
     for name in ("found", "others right", "taken for it", "error"):
         table.add_column(name, justify="right")
     for row in record.groups:
-        if row.factor in ("", record.factor):
+        if row.factor in ("", record.factor.partition("=")[0]):
             name = f"{row.factor}={row.value}" if row.factor else "all images"
             shares = (row.own_accuracy, row.others_accuracy, row.false_positives, row.error)
             table.add_row(escape(name), *(change(share, digits=0) for share in shares))
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--finding", type=int, required=True, help="its number in the audit")
     parser.add_argument("--out", type=Path, required=True, help="folder to export to")
     parser.add_argument("--way", choices=WAYS, help="how to correct (the best on val)")
-    parser.add_argument("--factor", help="whose groups it is chosen by (the one that the culprits tell)")
+    parser.add_argument("--factor", help="FACTOR, FACTOR=VALUE or culprits: whose groups it is chosen by")
     for name, meaning in {
         "max-loss": "accuracy of all classes that may be lost on val",
         "max-group-loss": "accuracy of the other classes that may be lost in any group",

@@ -20,6 +20,8 @@ _BETTER: dict[str, Direction] = {
     "zero_shot/*": "max",
     "attribution/unexpected_share": "min",
     "attribution/*_share": "min",
+    "probe_vs_prompt/*_share": "min",
+    "probe_vs_prompt/*": "max",
     "faithfulness/*_deletion": "min",
     "faithfulness/*_insertion": "max",
     "faithfulness/*_rank_correlation": "max",

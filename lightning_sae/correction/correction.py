@@ -15,6 +15,7 @@ from lightning_sae.correction.groups import (
     Groups,
     culprit_groups,
     factor_groups,
+    one_against_rest,
     others_than,
     told_factor,
 )
@@ -77,8 +78,8 @@ def correct(
         classifier: under audit.
         finding: of the audit.
         way: `None`: the one with the smallest error on the validation images, of equals the first of `WAYS`.
-        factor: whose groups it is chosen by; `culprits` for their own activity. `None`: the known factor that
-            the culprits tell, else `culprits`.
+        factor: whose groups it is chosen by: `FACTOR` with all its values, `FACTOR=VALUE` against all others,
+            `culprits` for their own activity. `None`: the value that the culprits tell, else `culprits`.
         rule: what it may cost on the validation images.
 
     Raises:
@@ -103,7 +104,7 @@ def correct(
         run.data.clip.identity(),
         None if chosen.corrected.clamp is None else Held(chosen.corrected.clamp, run.sae, run.data.hook),
     )
-    return Correction(corrected, _record(case, classifier, finding, chosen, corrected, val, test))
+    return Correction(corrected, _record(case, classifier, finding, factor, chosen, corrected, val, test))
 
 
 def _target(run: RunFolder, classifier: Classifier, name: str, latents: Sequence[int]) -> int:
@@ -149,10 +150,12 @@ def _logits(embeddings: Tensor, classes: Probe) -> Tensor:
 def _groups(seen: Seen, factor: str) -> Groups:
     if factor == CULPRITS:
         return culprit_groups(seen.activations)
-    if factor not in seen.factors:
+    name, _, value = factor.partition("=")
+    if name not in seen.factors:
         known = ", ".join([*seen.factors, CULPRITS])
-        raise ValueError(f"the images have no factor {factor!r}: take one of {known}")
-    return factor_groups(factor, *seen.factors[factor])
+        raise ValueError(f"the images have no factor {name!r}: take one of {known}")
+    groups = factor_groups(name, *seen.factors[name])
+    return one_against_rest(groups, value) if value else groups
 
 
 def _choose(case: _Case, val: _Images, ways: Sequence[Way]) -> _Chosen:
@@ -186,6 +189,7 @@ def _record(
     case: _Case,
     classifier: Classifier,
     finding: Finding,
+    factor: str,
     chosen: _Chosen,
     corrected: CorrectedClassifier,
     val: _Images,
@@ -214,7 +218,7 @@ def _record(
         values=() if clamp is None else tuple(clamp.values),
         amount=chosen.choice.amount,
         shift=chosen.choice.shift,
-        factor=val.groups.name,
+        factor=factor,
         **case.rule._asdict(),
         chosen=measured("val", on_val, val.seen.targets, target, val.groups, min_group),
         measured=measured("test", on_test, targets, target, test.groups, min_group),

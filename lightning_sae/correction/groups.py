@@ -109,6 +109,22 @@ def factor_groups(name: str, values: Sequence[str], truth: Tensor) -> Groups:
     return Groups(name, [*values, NONE], torch.where(truth < 0, len(values), truth))
 
 
+def one_against_rest(groups: Groups, value: str) -> Groups:
+    """The images with one value, and all others.
+
+    Raises:
+        ValueError: no such value.
+
+    Example:
+        >>> one_against_rest(Groups("colour", ["red", "blue", "green"], torch.tensor([0, 1, 2])), "blue")
+        Groups(name='colour', values=['blue', 'not blue'], of=tensor([1, 0, 1]))
+    """
+    if value not in groups.values:
+        raise ValueError(f"{groups.name} has no value {value!r}: take one of {', '.join(groups.values)}")
+    others = groups.of != list(groups.values).index(value)
+    return Groups(groups.name, [value, f"not {value}"], others.long())
+
+
 def culprit_groups(activations: Tensor) -> Groups:
     """Images on which any culprit is active, and the others; `activations [n, m]`."""
     return Groups("culprits", ["silent", "active"], (activations > 0).any(1).long())
@@ -121,7 +137,7 @@ def told_factor(
     target: int,
     min_group: int = 10,
 ) -> str | None:
-    """The known factor of which the culprits tell a value best.
+    """The value of a known factor that the culprits tell best.
 
     By the AUROC of the culprits' summed activations for each value of each factor, over the images of other
     classes than the one that is led astray.
@@ -134,20 +150,21 @@ def told_factor(
         min_group: values with fewer such images are not asked.
 
     Returns:
-        Its name; `None` if no AUROC is at least `TELLS`.
+        Both as `FACTOR=VALUE`; `None` if no AUROC is at least `TELLS`.
 
     Example:
         >>> told_factor(
         ...     {"colour": (["red", "blue"], torch.tensor([0, 0, 1, 1]))},
         ...     torch.tensor([[2.0], [1.0], [0.0], [0.0]]), torch.tensor([1, 1, 1, 1]), target=0, min_group=1,
         ... )
-        'colour'
+        'colour=red'
     """
     others, summed = others_than(targets, target), activations.sum(1)
     best: tuple[float, str | None] = (TELLS, None)
     for name, (values, truth) in factors.items():
-        for value in range(len(values)):
-            has = truth[others] == value
+        for v, value in enumerate(values):
+            has = truth[others] == v
             if min(int(has.sum()), int((~has).sum())) >= min_group:
-                best = max(best, (float(auroc(summed[others], has)), name), key=lambda found: found[0])
+                found = float(auroc(summed[others], has)), f"{name}={value}"
+                best = max(best, found, key=lambda told: told[0])
     return best[1]

@@ -89,7 +89,7 @@ class Record(_Model):
         values: at which they are held; none for an edit.
         amount: strength of an edit, part of the mean at which latents are clamped, 1 for an ablation.
         shift: added to the class's logit, with the way.
-        factor: whose groups it was chosen by.
+        factor: whose groups it was chosen by; with `=VALUE`, of which one value against all others.
         max_loss: of accuracy that was allowed when it was chosen.
         max_group_loss: of the accuracy of other classes in a group that was allowed.
         min_group: images; smaller groups were left out.

@@ -139,7 +139,7 @@ def test_the_figures_are_those_of_the_loaded_classifier(exported, plain):
     texts = clip.encode_text([f"a photo of a {name}" for name in world.class_names])
     before = (embeddings @ texts.T).argmax(1)
     star = world.class_names.index("star")
-    assert record.factor == "background"
+    assert record.factor == "background=brown"
     values, of = world.factors["background"]
     for row in record.groups:
         if row.factor != "background":

@@ -150,7 +150,7 @@ def test_the_factor_that_the_culprits_tell():
     factors = {"other": (["x", "y"], other), "told": (["p", "q"], truth)}
     activations = torch.stack([truth * 0.5, truth * torch.rand(100)], 1)
     targets = torch.full((100,), 3)
-    assert told_factor(factors, activations, targets, 0) == "told"
+    assert told_factor(factors, activations, targets, 0) == "told=q"
     assert told_factor(factors, torch.rand(100, 1), targets, 0) is None
     assert told_factor(factors, activations, targets, 3) is None  # all images are of the class
     assert told_factor({}, activations, targets, 0) is None
