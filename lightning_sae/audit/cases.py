@@ -45,8 +45,10 @@ def make_case(
         detects=detects,
         reading=reading,
         word=word,
+        by_errors=cue.by_errors,
         alignment=judged.alignment[:, cue.c],
         threshold=judged.threshold[:, cue.c],
+        otherwise=judged.otherwise(cue.c, phrase),
         errors_called=judged.called(cue.errors, cue.c),
     )
 

@@ -26,8 +26,10 @@ class Case(NamedTuple):
         detects: `[S, d_sae]`, AUROC of each latent for the images of each subject against all others.
         reading: of the drawn words, where the class's is one of them.
         word: its place there.
+        by_errors: whether there are enough wrong predictions to look at.
         alignment: `[d_sae]`, of each latent's top images with the class, under the judge.
         threshold: `[d_sae]`, what few random image sets reach.
+        otherwise: `[d_sae]`, alignment with the latent's label where that is not the class, else NaN.
         errors_called: share of the wrong predictions that the judge calls the class, too.
     """
 
@@ -38,8 +40,10 @@ class Case(NamedTuple):
     detects: Tensor
     reading: Reading
     word: int
+    by_errors: bool
     alignment: Tensor
     threshold: Tensor
+    otherwise: Tensor
     errors_called: float
 
     @property
@@ -66,7 +70,9 @@ def decide(case: Case, latent: int) -> Decided:
     2. *typographic*: it reads. On drawn words its AUROC for the word of the class is at least 0.9, it raises
        the class's score there, and the word is predicted as the class more often than others are, by at least
        0.1.
-    3. *spurious*: its top images do not look like the class under the judge.
+    3. *spurious*: its top images do not look like the class under the judge. They agree with it no better than
+       random ones can; or, where it marks wrong predictions, they agree better with another word, and the
+       judge calls less than half of the wrong predictions the class.
     """
     other, reads, foreign = _thing(case, latent), _reads(case, latent), _foreign(case, latent)
     if all(e.passed for e in other):
@@ -138,10 +144,17 @@ def _thing(case: Case, latent: int) -> tuple[Evidence, ...]:
 
 def _foreign(case: Case, latent: int) -> Evidence:
     alignment, threshold = float(case.alignment[latent]), float(case.threshold[latent])
+    meaning = "alignment of its top images with the class, by the judge; random images reach the threshold"
+    otherwise = float(case.otherwise[latent])
+    if case.by_errors and otherwise > threshold and case.errors_called < 1 - OF_ERRORS:
+        threshold = otherwise
+        meaning = (
+            "alignment of its top images with the class, by the judge; its own label reaches the threshold"
+        )
     return Evidence(
         name="class_alignment",
         value=alignment,
         threshold=threshold,
         passed=alignment < threshold,
-        meaning="alignment of its top images with the class, by the judge; random images reach the threshold",
+        meaning=meaning,
     )

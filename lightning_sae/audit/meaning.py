@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from lightning_sae.alignment import alignment_scores, concept_vectors
+from lightning_sae.audit.phrases import words_of
 from lightning_sae.labels import embed_labels
 from lightning_sae.reliance import calibrated_threshold
 from lightning_sae.run_folder import RunFolder
@@ -19,6 +20,7 @@ class Judged(NamedTuple):
     """Alignments under the judge, and what chance reaches.
 
     Attributes:
+        class_names: of the classifier.
         embeddings: `[n, d]` unit, images as the judge sees them.
         texts: `[C, d]` unit, class names.
         labels: of each latent; "" without one.
@@ -29,6 +31,7 @@ class Judged(NamedTuple):
         threshold: `[d_sae, C]`, that few sets of as many random images reach.
     """
 
+    class_names: Sequence[str]
     embeddings: Tensor
     texts: Tensor
     labels: list[str]
@@ -42,6 +45,12 @@ class Judged(NamedTuple):
     def unexpected(self) -> Tensor:
         """`[d_sae, C]` bool: the top images agree no better with the class than random ones can."""
         return self.alignment < self.threshold
+
+    def otherwise(self, c: int, phrase: str) -> Tensor:
+        """`[d_sae]`: alignment with the label; NaN where that is the class's name or phrase, or there is none."""
+        own = {_plain(self.class_names[c]), _plain(phrase), ""}
+        another = torch.tensor([_plain(label) not in own for label in self.labels])
+        return torch.where(another, self.label_alignment, torch.nan)
 
     def called(self, images: Tensor, c: int) -> float:
         """Share of some images, `[n]` bool, that the judge calls class `c` among all; 0 without any."""
@@ -70,6 +79,7 @@ def judge_run(run: RunFolder, class_names: Sequence[str]) -> Judged:
     column = run.latents.reindex(range(d_sae))
     label = column.get("label")
     return Judged(
+        class_names,
         embeddings,
         texts[:-1],
         [""] * d_sae if label is None else label.fillna("").tolist(),
@@ -79,6 +89,10 @@ def judge_run(run: RunFolder, class_names: Sequence[str]) -> Judged:
         alignment,
         threshold[sizes],
     )
+
+
+def _plain(name: str) -> str:
+    return " ".join(words_of(name))
 
 
 def _numbers(table: pd.DataFrame, name: str) -> Tensor:
