@@ -46,16 +46,17 @@ def make_case(
     word: int,
 ) -> Case:
     """What the tests of class `c` look at; `word` is the place of its word in the reading."""
-    n_subjects = len(subjects.names)
+    n_subjects, latents = len(subjects.names), (cue.score > 0).nonzero().flatten()
     subject = subjects.subject.to(seen.predicted.device)
-    of_error = torch.where(cue.errors, subject, -1)[seen.attributed]
+    of_error = torch.where(cue.errors & cue.by_errors, subject, -1)[seen.attributed]
     counts = torch.bincount(of_error[of_error >= 0], minlength=n_subjects)
-    means = class_means(seen.attributions, of_error, n_subjects).nan_to_num()
+    means = class_means(seen.attributions.columns(latents), of_error, n_subjects).nan_to_num()
     positive = (means * counts[:, None]).clamp(min=0).cpu()
     return Case(
         phrase=phrase,
         subjects=subjects,
-        detects=ActiveRanks.of(seen.latents).aurocs(subject, n_subjects).cpu().float(),
+        latents=latents.tolist(),
+        detects=ActiveRanks.of(seen.latents.columns(latents)).aurocs(subject, n_subjects).cpu().float(),
         error_share=positive / positive.sum(0).clamp(min=1e-12),
         reading=reading,
         word=word,
@@ -88,7 +89,8 @@ def _members(
 ) -> list[CulpritLatent]:
     weights = torch.ones(len(cause))
     if decided.kind in OF_THINGS:
-        weights = ((case.detects[thing, cause].nan_to_num(nan=0.5) - FADES) / (ONE_THING - FADES)).clamp(0, 1)
+        detects = torch.tensor([case.detection(thing, j) for j in cause])
+        weights = ((detects - FADES) / (ONE_THING - FADES)).clamp(0, 1)
     scores = (cue.score[cause] * weights).tolist()
     name = case.subjects.names[thing]
     return [CulpritLatent(j, s, name, decided) for j, s in zip(cause, scores, strict=True) if s > 0]
@@ -134,10 +136,4 @@ def _driven(seen: Seen, cue: Cues) -> Tensor:
 
 def _columns(seen: Seen, rows: Tensor, latents: Sequence[int]) -> Tensor:
     """`[len(latents), m]`: attributions of a few latents on the chosen images."""
-    chosen = seen.attributions.keep(rows)
-    place = torch.full((chosen.d_sae,), -1, device=chosen.indices.device)
-    place[list(latents)] = torch.arange(len(latents)).to(place)
-    mine = place[chosen.indices] >= 0
-    columns = chosen.values.new_zeros(len(latents), len(chosen))
-    columns[place[chosen.indices[mine]], chosen.rows()[mine]] = chosen.values[mine]
-    return columns
+    return seen.attributions.keep(rows).columns(torch.tensor(latents, dtype=torch.int64)).to_dense().T

@@ -42,7 +42,7 @@ class Cues(NamedTuple):
             there are too few errors.
         share: `[d_sae]`, of the positive part of it.
         marks: `[d_sae]` in [0, 1], AUROC of the latent for errors against the other images without the class;
-            NaN where there are too few.
+            NaN where there are too few, and for latents with too small a share to be culprits.
         score: `[d_sae]` >= 0, by which latents are ranked: the attribution of those that can be culprits.
         by_errors: whether there were enough errors.
     """
@@ -82,9 +82,9 @@ def find_cues(seen: Seen, c: int, shows: Tensor, unexpected: Tensor, limits: Lim
     share = attribution.clamp(min=0) / attribution.clamp(min=0).sum().clamp(min=1e-12)
     marks = torch.full_like(attribution, torch.nan)
     if by_errors:
-        marks = sparse_auroc(seen.latents.keep(~shows), errors[~shows]).float().cpu()
-        weight = ((marks - limits.fades) / (limits.marks - limits.fades)).clamp(0, 1)
-        weight = torch.where(share >= limits.share, weight, 0.0)
+        able = (share >= limits.share).nonzero().flatten()  # few: to rank all for every class takes hours
+        marks[able] = sparse_auroc(seen.latents.columns(able).keep(~shows), errors[~shows]).float().cpu()
+        weight = ((marks - limits.fades) / (limits.marks - limits.fades)).clamp(0, 1).nan_to_num(nan=0.0)
     else:
         weight = (unexpected & (share >= limits.unexpected_share)).float()
     score = attribution.clamp(min=0) * weight

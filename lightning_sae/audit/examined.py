@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -30,11 +30,18 @@ class Options:
         output: the score: cosine, logit, margin or probability.
         limits: from which size on something counts.
         min_group: images; smaller groups cannot be the worst.
+
+    Raises:
+        ValueError: there is no such score.
     """
 
     output: Output = "margin"
     limits: Limits = field(default_factory=Limits)
     min_group: int = 10
+
+    def __post_init__(self) -> None:
+        if self.output not in get_args(Output):
+            raise ValueError(f"output must be one of {', '.join(get_args(Output))}; got {self.output!r}")
 
 
 class Studied(NamedTuple):
@@ -95,14 +102,14 @@ def examine(run: RunFolder, classifier: Classifier, options: Options) -> Examine
     scores, limits = classifier.scores(options.output), options.limits
     subjects = find_subjects(run.data, classifier.class_names)
     seen = see(run, classifier, scores)
-    judged = judge_run(run, classifier.class_names)
+    judged = judge_run(run, seen.latents, classifier.class_names)
     unexpected, device = judged.unexpected, seen.predicted.device
     cues = [
         find_cues(seen, c, subjects.show(c).to(device), unexpected[:, c], limits)
         for c in range(len(classifier.class_names))
     ]
     phrases = class_phrases(classifier.class_names, classifier.prompts)
-    readings = _read(run, phrases, [_suspect(cue, limits) for cue in cues], scores)
+    readings = _read(run, phrases, [cue if _suspect(cue, limits) else None for cue in cues], scores)
     studied = [Studied(c, phrases[c], cue, []) for c, cue in enumerate(cues)]
     for c, (reading, word) in readings.items():
         case = make_case(c, phrases[c], cues[c], seen, subjects, judged, reading, word)
@@ -115,15 +122,16 @@ def _suspect(cue: Cues, limits: Limits) -> bool:
 
 
 def _read(
-    run: RunFolder, phrases: Sequence[str], suspect: Sequence[bool], scores: ClassScores
+    run: RunFolder, phrases: Sequence[str], suspect: Sequence[Cues | None], scores: ClassScores
 ) -> dict[int, tuple[Reading, int]]:
     """Draws the words of the suspect classes, and others beside; the reading and the place of each word."""
-    suspects = [c for c, is_suspect in enumerate(suspect) if is_suspect]
+    suspects = [c for c, cue in enumerate(suspect) if cue is not None]
     if not suspects:
         return {}
+    asked = torch.stack([cue.score > 0 for cue in suspect if cue is not None]).any(0).nonzero().flatten()
     others = [c for c in range(len(phrases)) if c not in suspects]
     chosen = suspects + others[: max(0, CONTROL_WORDS - len(suspects))]
     classes = {phrases[c]: c for c in reversed(chosen)}  # of equal phrases the first class
     words = list(dict.fromkeys(phrases[c] for c in chosen))
-    reading = read_words(run, words, [classes[word] for word in words], scores)
+    reading = read_words(run, words, [classes[word] for word in words], scores, asked)
     return {c: (reading, words.index(phrases[c])) for c in suspects}

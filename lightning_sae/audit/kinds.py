@@ -1,5 +1,6 @@
 """Which kind of reliance a culprit is; the tests with their formulas are written down in `docs/audit.md`."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -21,8 +22,11 @@ class Case(NamedTuple):
     Attributes:
         phrase: what it is called.
         subjects: what the images show.
-        detects: `[S, d_sae]`, AUROC of each latent for the images of each subject against all others.
-        error_share: `[S, d_sae]`, of the latent's attribution over the wrong predictions, on each subject.
+        latents: the `m` that can be culprits.
+        detects: `[S, m]`, AUROC of each latent for the images of each subject against all others; NaN for a
+            subject without images.
+        error_share: `[S, m]`, of the latent's positive attribution over the wrong predictions, on each
+            subject; 0 where there are too few of them.
         reading: of the drawn words, where the class's is one of them.
         word: its place there.
         alignment: `[d_sae]`, of each latent's top images with the class, under the judge.
@@ -32,6 +36,7 @@ class Case(NamedTuple):
 
     phrase: str
     subjects: Subjects
+    latents: Sequence[int]
     detects: Tensor
     error_share: Tensor
     reading: Reading
@@ -42,7 +47,11 @@ class Case(NamedTuple):
 
     def thing(self, latent: int) -> int:
         """The other subject on whose images it drives the class most."""
-        return int(self.error_share[:, latent].argmax())
+        return int(self.error_share[:, self.latents.index(latent)].argmax())
+
+    def detection(self, thing: int, latent: int) -> float:
+        """AUROC of a latent for a subject; 0.5 where no image shows it."""
+        return float(self.detects[thing, self.latents.index(latent)].nan_to_num(nan=0.5))
 
 
 class Decided(NamedTuple):
@@ -66,14 +75,15 @@ def decide(case: Case, latent: int) -> Decided:
     3. *spurious*: its top images do not look like the class under the judge.
     """
     other, reads, foreign = _thing(case, latent), _reads(case, latent), _foreign(case, latent)
-    if all(e.passed for e in other):
+    if other and all(e.passed for e in other):
         thing = case.subjects.names[case.thing(latent)]
         kind: Kind = "compound" if is_part(thing, case.phrase) else "polysemous"
         return Decided(kind, other[0].value, (*other, *reads, foreign))
     if all(e.passed for e in reads):
         return Decided("typographic", reads[0].value, (*reads, *other, foreign))
     if foreign.passed:
-        return Decided("spurious", 1 - max(other[0].value, reads[0].value) / 2, (foreign, *other, *reads))
+        best = max(tests[0].value for tests in (other, reads) if tests)  # AUROC that speaks for another kind
+        return Decided("spurious", 1 - best / 2, (foreign, *other, *reads))
     return Decided(None, 0.0, ())
 
 
@@ -108,8 +118,10 @@ def _reads(case: Case, latent: int) -> tuple[Evidence, ...]:
 
 def _thing(case: Case, latent: int) -> tuple[Evidence, ...]:
     thing = case.thing(latent)
-    name, auroc = case.subjects.names[thing], float(case.detects[thing, latent].nan_to_num(nan=0.5))
-    share, called = float(case.error_share[thing, latent]), case.errors_called
+    name, auroc = case.subjects.names[thing], case.detection(thing, latent)
+    share, called = float(case.error_share[thing, case.latents.index(latent)]), case.errors_called
+    if share == 0:  # there is nothing wrong to look at
+        return ()
     return (
         Evidence(
             name="thing_auroc",
