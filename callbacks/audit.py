@@ -4,9 +4,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
+from callbacks.parts import data_of
 from lightning_sae.audit.auditing import audit_to_folder
+from lightning_sae.audit.choice import check_choice
 from lightning_sae.audit.cues import Limits
 from lightning_sae.audit.examined import Options
+from lightning_sae.audit.seen import check_images
 from lightning_sae.audit.terminal import print_audit
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Output
@@ -25,6 +28,10 @@ class Audit(Callback):
         prompts_file: JSON or YAML, `{class: [prompt, ...]}`; `None`: the prompts of the data.
         output: the score: cosine, logit, margin or probability.
         min_images: predicted as a class; fewer are not enough evidence.
+
+    Raises:
+        ValueError: an unknown score, prompts for a probe, a file without prompts; in `setup` a run on texts.
+        FileNotFoundError: no prompts, or no probe, lie there.
     """
 
     def __init__(
@@ -34,8 +41,13 @@ class Audit(Callback):
         output: Output = "margin",
         min_images: int = 20,
     ) -> None:
+        check_choice(classifier, prompts_file)
         self.classifier, self.prompts_file = classifier, prompts_file
         self.options = Options(output, Limits(min_images=min_images))
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses texts before hours of training."""
+        check_images(data_of(trainer))
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor
 
 from lightning_sae.data import ActivationDataModule
@@ -14,6 +14,7 @@ from lightning_sae.data.shards import read_tensor
 from lightning_sae.sae import SparseAutoencoder, load_sae
 
 CONFIG = Path(".hydra") / "config.yaml"
+TEXTS = ("label", "second_label", "attribution_class", "unexpected_class", "top_images")  # of latents.csv
 
 
 class RunFolder(NamedTuple):
@@ -63,7 +64,8 @@ def open_run(folder: str | Path, overrides: Sequence[str] = ()) -> RunFolder:
 
     Raises:
         FileNotFoundError: the folder is none of a run, or lacks the autoencoder or the table.
-        ValueError: the autoencoder was made for another CLIP than the configuration gives.
+        ValueError: the autoencoder was made for another CLIP than the configuration gives, or an override
+            names nothing in the configuration.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
@@ -76,9 +78,19 @@ def open_run(folder: str | Path, overrides: Sequence[str] = ()) -> RunFolder:
             raise FileNotFoundError(
                 f"{folder} has no {name}: {writer} writes it; let the run come to its end"
             )
-    config = OmegaConf.merge(OmegaConf.load(folder / CONFIG), OmegaConf.from_dotlist(list(overrides)))
-    assert isinstance(config, DictConfig)
+    config = _overridden(OmegaConf.load(folder / CONFIG), overrides)
     data: ActivationDataModule = instantiate(config.data, _convert_="all")
     sae = load_sae(folder / "sae", data.clip.identity())
-    latents = pd.read_csv(folder / "latents.csv", keep_default_na=False).set_index("latent")
+    texts = dict.fromkeys(TEXTS, str)  # a class may be called "7"
+    latents = pd.read_csv(folder / "latents.csv", keep_default_na=False, dtype=texts).set_index("latent")
     return RunFolder(folder, config, data, sae, latents)
+
+
+def _overridden(config: DictConfig | ListConfig, overrides: Sequence[str]) -> DictConfig:
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals or key.split(".")[0] not in config:
+            raise ValueError(f"an override is KEY=VALUE, as data.store_dir=DIR; got {override!r}")
+    merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
+    assert isinstance(merged, DictConfig)
+    return merged

@@ -81,6 +81,22 @@ class SparseLatents:
         offsets = torch.cat([self.offsets[:1] - self.offsets[0], counts[mask].cumsum(0)])
         return type(self)(self.values[entries], self.indices[entries], offsets, self.d_sae)
 
+    def columns(self, latents: Tensor) -> Self:
+        """Some latents alone, `[m]` int64, each once: all rows, the latents numbered by their place there.
+
+        Example:
+            >>> z = SparseLatents.from_dense(torch.tensor([[0.0, 2.0, 0.0], [1.0, 0.0, 3.0]]))
+            >>> z.columns(torch.tensor([2, 1])).to_dense().tolist()
+            [[0.0, 2.0], [3.0, 0.0]]
+        """
+        place = torch.full((self.d_sae,), -1, device=self.indices.device)
+        place[latents.to(place.device)] = torch.arange(len(latents), device=place.device)
+        indices = place[self.indices]
+        mine = indices >= 0
+        counts = torch.bincount(self.rows()[mine], minlength=len(self))
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return type(self)(self.values[mine], indices[mine], offsets, len(latents))
+
     def to(self, device: torch.device | str) -> Self:
         """The same latents on another device."""
         return type(self)(

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from lightning_sae.audit.findings import Culprit, Kind
 
 NAMED = 3  # culprits in a sentence
+CHANCE = 0.05  # p-value of a label above which a sentence leaves it out
 EXPORT = "Export a corrected classifier: python -m lightning_sae.correct RUN --finding {number} --out DIR"
 
 
-def summarise(class_name: str, kind: Kind, phrase: str, culprits: Sequence[Culprit], thing: str) -> str:
+def summarise(
+    class_name: str, kind: Kind, phrase: str, culprits: Sequence[Culprit], things: Sequence[str]
+) -> str:
     """What was found, in one sentence.
 
     Args:
@@ -16,53 +19,69 @@ def summarise(class_name: str, kind: Kind, phrase: str, culprits: Sequence[Culpr
         kind: of the finding.
         phrase: what the class is called in its prompts.
         culprits: the worst first.
-        thing: the other subject that a polysemous or compound culprit detects; "" else.
+        things: the other subjects that polysemous or compound culprits detect.
     """
-    several = len(culprits) > 1
-    who = f"latent{'s' * several} {', '.join(str(culprit.latent) for culprit in culprits[:NAMED])}"
-    labels = dict.fromkeys(f'"{culprit.label}"' for culprit in culprits[:NAMED] if culprit.label)
-    who += f" (called {', '.join(labels)})" * bool(labels)
-    drive, fire = ("drive", "fire") if several else ("drives", "fires")
+    named = culprits[:NAMED]
+    who = f"latent{'s' * (len(named) > 1)} {_listed([str(culprit.latent) for culprit in named])}"
+    drive, fire, its = ("drive", "fire", "their") if len(named) > 1 else ("drives", "fires", "its")
+    others = _listed([f'"{thing}"' for thing in things])
     sentences: dict[Kind, str] = {
-        "spurious": f'"{class_name}" is driven by something else: {who} {drive} it without looking like it.',
+        "spurious": f'"{class_name}" relies on something else: {_listed(list(map(_called, named)))} {drive} '
+        f"it, but {its} images do not look like it.",
         "typographic": f'"{class_name}" is predicted where the word is written: {who} {drive} it and {fire} '
         f'on the drawn word "{phrase}".',
-        "polysemous": f'"{class_name}" stands for another thing, too: {who} {drive} it on images of '
-        f'"{thing}", which look nothing like it.',
-        "compound": f'"{phrase}" is predicted where a part of the name fits: {who} {drive} it on images of '
-        f'"{thing}".',
+        "polysemous": f'"{class_name}" also stands for something that looks different: {who} {drive} it on '
+        f"images of {others}.",
+        "compound": f'"{phrase}" is predicted where only a part of the name fits: {who} {drive} it on images '
+        f"of {others}.",
     }
     return sentences[kind]
 
 
-def advise(class_name: str, kind: Kind, phrase: str, thing: str, classifier: str) -> tuple[str, ...]:
+def _called(culprit: Culprit) -> str:
+    """By its label, where that is no chance."""
+    believed = culprit.label and (culprit.p_value is None or culprit.p_value <= CHANCE)
+    return f'"{culprit.label}" (latent {culprit.latent})' if believed else f"latent {culprit.latent}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def advise(
+    class_name: str, kind: Kind, phrase: str, things: Sequence[str], classifier: str
+) -> tuple[str, ...]:
     """Data to collect, prompt or probe to change.
 
     Args:
         class_name: the class.
         kind: of the finding.
         phrase: what the class is called in its prompts.
-        thing: the other subject that a polysemous or compound culprit detects; "" else.
+        things: the other subjects that polysemous or compound culprits detect.
         classifier: `prompts` or `probe`.
     """
+    others = _listed([f'"{thing}"' for thing in things])
+    count = f'Collect images of {others}, and count how many are predicted as "{class_name}".'
+    own = f"Fit the probe anew with {others} among the classes."
     data: dict[Kind, str] = {
         "spurious": f'Collect images of "{class_name}" without the cue, and of other classes with it; '
         "look at the accuracy of both.",
         "typographic": f'Test with pictures of other things that have "{phrase}" written on them; where text '
         "carries no meaning, cover it before classifying.",
-        "polysemous": f'Collect images of "{thing}", and count how many are predicted as "{class_name}".',
-        "compound": f'Collect images of "{thing}", and count how many are predicted as "{class_name}".',
+        "polysemous": count,
+        "compound": count,
     }
     prompt: dict[Kind, str] = {
-        "spurious": f'Say in the prompt what makes "{class_name}", and give the cue a prompt of its own.',
+        "spurious": f'Describe "{class_name}" itself in the prompt, and add a class whose prompt is the cue.',
         "typographic": f'Describe how "{class_name}" looks instead of naming it alone.',
-        "polysemous": f'Say in the prompt which meaning is meant, and give "{thing}" a prompt of its own.',
-        "compound": f'Describe what "{phrase}" looks like, and give "{thing}" a prompt of its own.',
+        "polysemous": f"Say in the prompt which meaning is meant, and add {others} to the classes.",
+        "compound": f'Describe how "{phrase}" looks, and add {others} to the classes.',
     }
     probe: dict[Kind, str] = {
         "spurious": "Fit the probe anew on data in which the cue is as frequent in every class.",
         "typographic": "Fit the probe anew with written words on images of every class.",
-        "polysemous": f'Fit the probe anew with images of "{thing}" as a class of their own.',
-        "compound": f'Fit the probe anew with images of "{thing}" as a class of their own.',
+        "polysemous": own,
+        "compound": own,
     }
     return (data[kind], (prompt if classifier == "prompts" else probe)[kind])

@@ -10,7 +10,7 @@ import torch
 
 from lightning_sae.audit.advice import EXPORT, advise, summarise
 from lightning_sae.audit.cases import OF_THINGS, CulpritLatent, driven_images
-from lightning_sae.audit.choice import chosen_classifier, prompt_classifier
+from lightning_sae.audit.choice import check_choice, chosen_classifier, prompt_classifier
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.effect import finding_effects, severity
 from lightning_sae.audit.examined import Examined, Options, Studied, examine
@@ -55,8 +55,7 @@ def audit_to_folder(
     Raises:
         ValueError: a run on texts, or what `chosen_classifier` refuses.
     """
-    if run.data.clip.reads_texts:
-        raise ValueError(f"{run.folder} is a run on texts, which show nothing: audit one on images")
+    check_choice(classifier, prompts_file)
     ready(run)
     chosen = chosen_classifier(run, classifier, prompts_file)
     audit = audit_run(run, chosen, options)
@@ -121,7 +120,7 @@ def _finding(
     name, worst = classifier.class_names[studied.c], latents[0]
     culprits = tuple(_culprit(found, studied, latent) for latent in latents)
     share = min(1.0, sum(culprit.share for culprit in culprits))
-    thing = found.subjects.names[studied.cues.thing] if kind in OF_THINGS else ""
+    things = [found.subjects.names[studied.cues.thing]] if kind in OF_THINGS else []
     return Finding(
         number=0,
         class_name=name,
@@ -133,8 +132,8 @@ def _finding(
         culprits=culprits,
         evidence=worst.decided.evidence,
         effect=effect,
-        summary=summarise(name, kind, studied.phrase, culprits, thing),
-        advice=advise(name, kind, studied.phrase, thing, classifier.kind),
+        summary=summarise(name, kind, studied.phrase, culprits, things),
+        advice=advise(name, kind, studied.phrase, things, classifier.kind),
     )
 
 
@@ -202,7 +201,7 @@ def _subject(run: RunFolder, classifier: Classifier, options: Options, found: Ex
         data=_data_name(data.images("val").identity()),
         images=len(found.seen.predicted),
         accuracy=None if math.isnan(right) else right,
-        fvu=found.seen.fvu,
+        fvu=found.seen.fvu if math.isfinite(found.seen.fvu) else None,
     )
 
 

@@ -115,10 +115,5 @@ def _driven(seen: Seen, cue: Cues) -> Tensor:
 
 def _columns(seen: Seen, rows: Tensor, latents: Sequence[int]) -> Tensor:
     """`[len(latents), m]`: attributions of a few latents on the chosen images."""
-    chosen = seen.attributions.keep(rows)
-    place = torch.full((chosen.d_sae,), -1, device=chosen.indices.device)
-    place[list(latents)] = torch.arange(len(latents)).to(place)
-    mine = place[chosen.indices] >= 0
-    columns = chosen.values.new_zeros(len(latents), len(chosen))
-    columns[place[chosen.indices[mine]], chosen.rows()[mine]] = chosen.values[mine]
-    return columns
+    some = torch.tensor(latents, dtype=torch.int64, device=rows.device)
+    return seen.attributions.keep(rows).columns(some).to_dense().T

@@ -1,5 +1,7 @@
 """Which classifier is audited: the one that a user names."""
 
+from pathlib import Path
+
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.data.prompts import embed_prompts, read_prompts
 from lightning_sae.fit_probe import probe_of
@@ -23,6 +25,27 @@ def prompt_classifier(run: RunFolder, prompts_file: str | None = None) -> Classi
     return Classifier(names, weights, prompts, data.clip.logit_scale)
 
 
+def check_choice(name: str, prompts_file: str | None = None) -> None:
+    """Refuses what no run can have, before there is one.
+
+    Args:
+        name: of `chosen_classifier`.
+        prompts_file: of `prompt_classifier`.
+
+    Raises:
+        ValueError: prompts for a probe, or a file without prompts.
+        FileNotFoundError: no probe, or no prompts, lie there.
+    """
+    if name == "prompts":
+        if prompts_file is not None:
+            read_prompts(prompts_file)
+        return
+    if prompts_file is not None:
+        raise ValueError("a probe has no prompts: leave out --prompts, or audit --classifier prompts")
+    if name != "probe" and not Path(name).is_dir():
+        raise FileNotFoundError(f"the classifier must be prompts, probe or the folder of a probe, got {name}")
+
+
 def chosen_classifier(run: RunFolder, name: str = "prompts", prompts_file: str | None = None) -> Classifier:
     """The classifier that a user names.
 
@@ -32,12 +55,11 @@ def chosen_classifier(run: RunFolder, name: str = "prompts", prompts_file: str |
         prompts_file: of `prompt_classifier`.
 
     Raises:
-        ValueError: prompts for a probe, or a probe that was fitted to another CLIP.
-        FileNotFoundError: no probe lies there.
+        ValueError: as `check_choice`, or a probe that was fitted to another CLIP.
+        FileNotFoundError: as `check_choice`.
     """
+    check_choice(name, prompts_file)
     if name == "prompts":
         return prompt_classifier(run, prompts_file)
-    if prompts_file is not None:
-        raise ValueError("a probe has no prompts: leave out --prompts, or audit --classifier prompts")
     saved = probe_of(run.data) if name == "probe" else load_probe(name, run.data.clip.identity())
     return Classifier(saved.class_names, saved.probe.to(run.data.class_embeddings))

@@ -44,6 +44,17 @@ class Limits(NamedTuple):
         return ramp(auroc, self.fades, self.detects)
 
 
+def positive_shares(attribution: Tensor) -> Tensor:
+    """Share of each latent, `[d_sae]`, of the positive attribution.
+
+    Example:
+        >>> positive_shares(torch.tensor([3.0, 1.0, -2.0]))
+        tensor([0.7500, 0.2500, 0.0000])
+    """
+    positive = attribution.clamp(min=0)
+    return positive / positive.sum().clamp(min=1e-12)
+
+
 def ramp(values: Tensor, low: float, high: float) -> Tensor:
     """From 0 at `low` to 1 at `high`, and constant beyond; 0 for NaN."""
     return ((values - low) / (high - low)).clamp(0, 1).nan_to_num(nan=0.0)
@@ -62,7 +73,7 @@ class Cues(NamedTuple):
         attribution: `[d_sae]`, mean attribution to the class over the errors, or over all `images` where
             there are too few errors.
         marks: `[d_sae]` in [0, 1], AUROC of the latent for errors against the other images without the class;
-            NaN where there are too few.
+            NaN where there are too few, and for a latent that can be no culprit.
         foreign: `[d_sae]` in [0, 1], its AUROC for errors against images of the class; NaN where there are
             too few of either.
     """
@@ -78,8 +89,16 @@ class Cues(NamedTuple):
     foreign: Tensor
 
 
-def find_cues(seen: Seen, c: int, subjects: Subjects, limits: Limits) -> Cues:
-    """Looks at the wrong predictions of class `c`; at all images predicted as it where they are too few."""
+def find_cues(seen: Seen, c: int, subjects: Subjects, detects: Tensor, limits: Limits) -> Cues:
+    """Looks at the wrong predictions of a class; at all images predicted as it where they are too few.
+
+    Args:
+        seen: the images.
+        c: the class.
+        subjects: what the images show.
+        detects: `[S, d_sae]`, AUROC of each latent for the images of each subject.
+        limits: from which size on something counts.
+    """
     device = seen.predicted.device
     shows, subject = subjects.show(c).to(device), subjects.subject.to(device)
     errors = (seen.predicted == c) & ~shows
@@ -88,13 +107,17 @@ def find_cues(seen: Seen, c: int, subjects: Subjects, limits: Limits) -> Cues:
     by_errors = n_errors >= limits.min_errors
     group = (of_image == 1) if by_errors else (of_image >= 0)
     attribution = class_means(seen.attributions, torch.where(group, 0, -1), 1)[0].nan_to_num().cpu()
-    marks, foreign = torch.full((2, len(attribution)), torch.nan)
+    marks, foreign = torch.full((2, len(attribution)), torch.nan).unbind()
     thing, share = -1, 0.0
     if by_errors:
-        marks = sparse_auroc(seen.latents.keep(~shows), errors[~shows]).float().cpu()
-        either = shows | errors
-        foreign = sparse_auroc(seen.latents.keep(either), errors[either]).float().cpu()
         thing, share = _thing(subject[errors], len(subjects.names))
+        able = positive_shares(attribution) >= limits.share  # few: to rank all for every class takes hours
+        if thing >= 0:
+            able |= detects[thing] > limits.fades
+        some = able.nonzero().flatten()
+        latents, either = seen.latents.columns(some.to(device)), shows | errors
+        marks[some] = sparse_auroc(latents.keep(~shows), errors[~shows]).float().cpu()
+        foreign[some] = sparse_auroc(latents.keep(either), errors[either]).float().cpu()
     return Cues(c, n, errors, by_errors, thing, share, attribution, marks, foreign)
 
 

@@ -71,7 +71,7 @@ def severity(effect: Effect, share: float) -> Severity:
         'medium'
     """
     changes = [c for c in (effect.accuracy, effect.false_positives, effect.worst_group) if c is not None]
-    largest = max((abs(c.without - c.as_it_is) for c in changes), default=0.0)
+    largest = round(max((abs(c.without - c.as_it_is) for c in changes), default=0.0), 6)  # 0.5 - 0.4 < 0.1
     if largest >= HIGH or share >= HIGH_SHARE:
         return "high"
     return "medium" if largest >= MEDIUM or share >= MEDIUM_SHARE else "low"

@@ -1,8 +1,8 @@
 """All that the audit finds out about the classes, before effects and words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -32,11 +32,18 @@ class Options:
         output: the score: cosine, logit, margin or probability.
         limits: from which size on something counts.
         min_group: images; smaller groups cannot be the worst.
+
+    Raises:
+        ValueError: there is no such score.
     """
 
     output: Output = "margin"
     limits: Limits = field(default_factory=Limits)
     min_group: int = 10
+
+    def __post_init__(self) -> None:
+        if self.output not in get_args(Output):
+            raise ValueError(f"output must be one of {', '.join(get_args(Output))}; got {self.output!r}")
 
 
 class Studied(NamedTuple):
@@ -99,20 +106,21 @@ def examine(run: RunFolder, classifier: Classifier, options: Options) -> Examine
     scores, limits = classifier.scores(options.output), options.limits
     subjects = find_subjects(run.data, classifier.class_names)
     seen = see(run, classifier, scores)
-    judged = judge_run(run, classifier.class_names)
-    cues = [find_cues(seen, c, subjects, limits) for c in range(len(classifier.class_names))]
+    judged = judge_run(run, seen.latents, classifier.class_names)
     subject = subjects.subject.to(seen.predicted.device)
     detects = ActiveRanks.of(seen.latents).aurocs(subject, len(subjects.names)).cpu().float()
+    cues = [find_cues(seen, c, subjects, detects, limits) for c in range(len(classifier.class_names))]
     unexpected = judged.unexpected
     on_things = attribution_on_things(run, scores, subjects, cues)
     rankings = [rank(cue, detects, on_things.get(cue.c), unexpected[:, cue.c], limits) for cue in cues]
     phrases = class_phrases(classifier.class_names, classifier.prompts)
-    suspect = [
-        cue.images >= limits.min_images and bool((ranking.score > 0).any())
+    suspects = {
+        cue.c: ranking.score > 0
         for cue, ranking in zip(cues, rankings, strict=True)
-    ]
+        if cue.images >= limits.min_images and bool((ranking.score > 0).any())
+    }
     studied = [Studied(*parts, []) for parts in zip(range(len(cues)), phrases, cues, rankings, strict=True)]
-    for c, (reading, word) in _read(run, phrases, suspect, scores).items():
+    for c, (reading, word) in _read(run, phrases, suspects, scores).items():
         case = make_case(phrases[c], cues[c], subjects, judged, detects, reading, word)
         found = culprits_of(case, cues[c], rankings[c], seen, limits)
         studied[c] = studied[c]._replace(culprits=found)
@@ -120,15 +128,15 @@ def examine(run: RunFolder, classifier: Classifier, options: Options) -> Examine
 
 
 def _read(
-    run: RunFolder, phrases: Sequence[str], suspect: Sequence[bool], scores: ClassScores
+    run: RunFolder, phrases: Sequence[str], suspects: Mapping[int, Tensor], scores: ClassScores
 ) -> dict[int, tuple[Reading, int]]:
     """Draws the words of the suspect classes, and others beside; the reading and the place of each word."""
-    suspects = [c for c, is_suspect in enumerate(suspect) if is_suspect]
     if not suspects:
         return {}
+    asked = torch.stack(list(suspects.values())).any(0).nonzero().flatten()
     others = [c for c in range(len(phrases)) if c not in suspects]
-    chosen = suspects + others[: max(0, CONTROL_WORDS - len(suspects))]
+    chosen = [*suspects, *others[: max(0, CONTROL_WORDS - len(suspects))]]
     classes = {phrases[c]: c for c in reversed(chosen)}  # of equal phrases the first class
     words = list(dict.fromkeys(phrases[c] for c in chosen))
-    reading = read_words(run, words, [classes[word] for word in words], scores)
+    reading = read_words(run, words, [classes[word] for word in words], scores, asked)
     return {c: (reading, words.index(phrases[c])) for c in suspects}

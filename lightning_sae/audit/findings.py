@@ -16,7 +16,7 @@ SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high")
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)  # JSON has no NaN
 
 
 class Evidence(_Record):

@@ -70,18 +70,19 @@ def decide(case: Case, latent: int) -> Decided:
     2. *typographic*: it reads. On drawn words its AUROC for the word of the class is at least 0.9, it raises
        the class's score there, and the word is predicted as the class more often than others are, by at least
        0.1.
-    3. *spurious*: its top images do not look like the class under the judge. They agree with it no better than
-       random ones can; or, where it marks wrong predictions, they agree better with another word, and the
-       judge calls less than half of the wrong predictions the class.
+    3. *spurious*: its top images do not look like the class under the judge. They agree with it no better
+       than random ones can; or, where it marks wrong predictions, they agree better with another word, and
+       the judge calls less than half of the wrong predictions the class.
     """
     other, reads, foreign = _thing(case, latent), _reads(case, latent), _foreign(case, latent)
-    if all(e.passed for e in other):
+    if other and all(e.passed for e in other):
         kind: Kind = "compound" if is_part(case.thing_name, case.phrase) else "polysemous"
         return Decided(kind, other[0].value, (*other, *reads, foreign))
     if all(e.passed for e in reads):
         return Decided("typographic", reads[0].value, (*reads, *other, foreign))
     if foreign.passed:
-        return Decided("spurious", 1 - max(other[0].value, reads[0].value) / 2, (foreign, *other, *reads))
+        best = max(tests[0].value for tests in (other, reads) if tests)  # AUROC that speaks for another kind
+        return Decided("spurious", 1 - best / 2, (foreign, *other, *reads))
     return Decided(None, 0.0, ())
 
 
@@ -115,8 +116,9 @@ def _reads(case: Case, latent: int) -> tuple[Evidence, ...]:
 
 
 def _thing(case: Case, latent: int) -> tuple[Evidence, ...]:
-    auroc = float(case.detects[case.thing, latent].nan_to_num(nan=0.5)) if case.thing >= 0 else 0.5
-    named = f'one other thing, "{case.thing_name}"' if case.thing >= 0 else "one other thing: there is none"
+    if case.thing < 0:
+        return ()
+    auroc, named = float(case.detects[case.thing, latent]), f'one other thing, "{case.thing_name}"'
     return (
         Evidence(
             name="thing_auroc",

@@ -11,8 +11,10 @@ from torch import Tensor
 from lightning_sae.alignment import alignment_scores, concept_vectors
 from lightning_sae.audit.phrases import words_of
 from lightning_sae.labels import embed_labels
+from lightning_sae.metrics import top_images
 from lightning_sae.reliance import calibrated_threshold
 from lightning_sae.run_folder import RunFolder
+from lightning_sae.types import SparseLatents
 from lightning_sae.zero_shot import predict
 
 
@@ -47,7 +49,7 @@ class Judged(NamedTuple):
         return self.alignment < self.threshold
 
     def otherwise(self, c: int, phrase: str) -> Tensor:
-        """`[d_sae]`: alignment with the label; NaN where that is the class's name or phrase, or there is none."""
+        """`[d_sae]`: alignment with the label; NaN where that is the class's own name, or there is none."""
         own = {_plain(self.class_names[c]), _plain(phrase), ""}
         another = torch.tensor([_plain(label) not in own for label in self.labels])
         return torch.where(another, self.label_alignment, torch.nan)
@@ -58,31 +60,33 @@ class Judged(NamedTuple):
         return float((predict(chosen, self.texts) == c).float().mean()) if len(chosen) else 0.0
 
 
-def judge_run(run: RunFolder, class_names: Sequence[str]) -> Judged:
+def judge_run(run: RunFolder, latents: SparseLatents, class_names: Sequence[str]) -> Judged:
     """What the run's judge says, by the run's own idea of chance.
 
     Args:
         run: with its data set up.
+        latents: of the validation images. Their top images can be others than those in `latents.csv`, where
+            the training went on after its last validation pass.
         class_names: of the classifier.
     """
-    embeddings, d_sae = run.data.judge_embeddings.cpu(), run.sae.d_sae
+    embeddings = run.data.judge_embeddings.cpu()
     templates = instantiate(run.config.labels, _convert_="all").templates
     texts = embed_labels(run.data.judge, [*class_names, ""], templates).to(embeddings)
     reliance = run.config.callbacks.get("reliance") or {}  # a run may have left it out
     chance = {name: reliance[name] for name in ("quantile", "draws", "seed") if name in reliance}
-    top_ids = _top_ids(run, d_sae)
+    top_ids = _top_ids(run, latents)
     alignment = alignment_scores(concept_vectors(top_ids, embeddings), texts[:-1], texts[-1])
     sizes = (top_ids >= 0).sum(1)
     threshold = torch.full((int(sizes.max()) + 1, len(class_names)), torch.nan)
     for n in torch.unique(sizes[sizes > 0]).tolist():
         threshold[n] = calibrated_threshold(embeddings, texts[:-1], texts[-1], n, **chance)
-    column = run.latents.reindex(range(d_sae))
+    column = run.latents.reindex(range(latents.d_sae))
     label = column.get("label")
     return Judged(
         class_names,
         embeddings,
         texts[:-1],
-        [""] * d_sae if label is None else label.fillna("").tolist(),
+        [""] * latents.d_sae if label is None else label.fillna("").tolist(),
         _numbers(column, "alignment"),
         _numbers(column, "p"),
         top_ids,
@@ -100,7 +104,8 @@ def _numbers(table: pd.DataFrame, name: str) -> Tensor:
     return torch.tensor(values.to_numpy(dtype="float64"))
 
 
-def _top_ids(run: RunFolder, d_sae: int) -> Tensor:
-    lists = [run.top_images(j) for j in range(d_sae)]
-    most = max(map(len, lists))
-    return torch.tensor([ids + [-1] * (most - len(ids)) for ids in lists], dtype=torch.int64)
+def _top_ids(run: RunFolder, latents: SparseLatents) -> Tensor:
+    """As many of each latent as the run had."""
+    most = max((len(ids.split()) for ids in run.latents["top_images"]), default=1)
+    ids = torch.arange(len(latents), device=latents.offsets.device)
+    return top_images(latents, ids, most)[1].cpu()

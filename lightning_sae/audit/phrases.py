@@ -1,7 +1,8 @@
-"""The words by which a class is meant: its prompts without what all prompts share."""
+"""The words by which a class is meant: its prompts without what all of them begin and end with."""
 
 import re
 from collections.abc import Sequence
+from itertools import dropwhile, takewhile
 
 
 def words_of(text: str) -> list[str]:
@@ -15,19 +16,36 @@ def words_of(text: str) -> list[str]:
 
 
 def class_phrases(class_names: Sequence[str], prompts: Sequence[Sequence[str]] = ()) -> list[str]:
-    """What each class is called: of its first prompt the words that not every class has, else its name.
+    """What each class is called: of its first prompt what is between the words that all share, else its name.
 
     Example:
-        >>> class_phrases(["flower", "dog"], [["a photo of a sun flower"], ["a photo of a dog"]])
-        ['sun flower', 'dog']
+        >>> class_phrases(["flower", "frame"], [["a photo of a sun flower"], ["a photo of a photo frame"]])
+        ['sun flower', 'photo frame']
         >>> class_phrases(["sea lion", "dog"])
         ['sea lion', 'dog']
     """
-    if not prompts:
-        return [" ".join(words_of(name)) for name in class_names]
-    everywhere = set.intersection(*({w for prompt in group for w in words_of(prompt)} for group in prompts))
-    phrases = [" ".join(w for w in words_of(group[0]) if w not in everywhere) for group in prompts]
-    return [phrase or " ".join(words_of(name)) for phrase, name in zip(phrases, class_names, strict=True)]
+    names = [words_of(name) for name in class_names]
+    first = [words_of(group[0]) for group in prompts] or names
+    shared = (_alike(first), _alike([words[::-1] for words in first])) if prompts else (0, 0)
+    phrases = (_between(words, *shared, name) for words, name in zip(first, names, strict=True))
+    return [phrase or name for phrase, name in zip(phrases, class_names, strict=True)]
+
+
+def _alike(texts: Sequence[Sequence[str]]) -> int:
+    """With how many words all begin."""
+    places = zip(*texts, strict=False)  # up to the end of the shortest
+    return len(list(takewhile(lambda words: len(set(words)) == 1, places)))
+
+
+def _between(words: Sequence[str], before: int, after: int, name: Sequence[str]) -> str:
+    """The words without those that are shared at the ends, but never less than the name among them."""
+    stop, n = len(words) - after, len(name)
+    for place in reversed(range(len(words) - n + 1)):
+        if n and words[place : place + n] == name:
+            before, stop = min(before, place), max(stop, place + n)
+            break
+    found = list(dropwhile(_ARTICLES.__contains__, words[before:stop]))
+    return " ".join(found or name)
 
 
 def is_part(word: str, phrase: str) -> bool:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.cues import Cues, Limits, ramp
+from lightning_sae.audit.cues import Cues, Limits, positive_shares, ramp
 from lightning_sae.audit.seen import attribute_own, explained_images
 from lightning_sae.audit.subjects import Subjects
 from lightning_sae.run_folder import RunFolder
@@ -46,22 +46,17 @@ def rank(cue: Cues, detects: Tensor, on_thing: Tensor | None, unexpected: Tensor
         unexpected: `[d_sae]` bool, latents that do not mean the class.
         limits: from which size on something counts.
     """
-    attribution, share = cue.attribution, _shares(cue.attribution)
+    attribution, share = cue.attribution, positive_shares(cue.attribution)
     if not cue.by_errors:
         able = unexpected & (share >= limits.unexpected_share)
         return Ranking(attribution, share, torch.where(able, attribution.clamp(min=0), 0.0))
     if on_thing is not None:
         of_thing = limits.faded(detects[cue.thing]) > 0
         attribution = torch.where(of_thing, on_thing.nan_to_num(), attribution)
-        share = torch.where(of_thing, _shares(on_thing.nan_to_num()), share)
+        share = torch.where(of_thing, positive_shares(on_thing.nan_to_num()), share)
     foreign = SHARED + (1 - SHARED) * ramp(cue.foreign.nan_to_num(nan=1.0), OWN, FOREIGN)
     score = attribution.clamp(min=0) * limits.faded(cue.marks) * foreign
     return Ranking(attribution, share, torch.where(share >= limits.share, score, 0.0))
-
-
-def _shares(attribution: Tensor) -> Tensor:
-    positive = attribution.clamp(min=0)
-    return positive / positive.sum().clamp(min=1e-12)
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """What the audit looks at: the validation images, their latents, and how these drive the predicted class."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_sae.attribution import attribute, gradient
 from lightning_sae.audit.classifier import Classifier
-from lightning_sae.data import ActivationDataModule
+from lightning_sae.data import ActivationDataModule, JointDataModule
 from lightning_sae.methods import Explained
 from lightning_sae.metrics import FVU, ImageLatents
 from lightning_sae.run_folder import RunFolder
@@ -39,8 +39,23 @@ class Seen(NamedTuple):
     fvu: float
 
 
+def check_images(data: ActivationDataModule) -> None:
+    """Refuses data that nobody can look at.
+
+    Raises:
+        ValueError: texts, alone or beside images.
+    """
+    if data.clip.reads_texts or isinstance(data, JointDataModule):
+        raise ValueError("texts show nothing that a class could rely on: audit a run on images alone")
+
+
 def ready(run: RunFolder) -> ActivationDataModule:
-    """The data of a run with its store opened; what it lacks is captured."""
+    """The data of a run with its store opened; what it lacks is captured.
+
+    Raises:
+        ValueError: as `check_images`.
+    """
+    check_images(run.data)
     run.data.prepare_data()
     run.data.setup("validate")
     run.sae.to(run.data.class_embeddings.device)
@@ -130,7 +145,7 @@ def summed_over_tokens(values: SparseLatents, t: int) -> SparseLatents:
     return SparseLatents(sums, keys % d_sae, offsets, d_sae)
 
 
-def stacked(parts: list[SparseLatents]) -> SparseLatents:
+def stacked(parts: Sequence[SparseLatents]) -> SparseLatents:
     """Rows of all parts, one after the other.
 
     Example:

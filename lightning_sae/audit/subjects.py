@@ -51,7 +51,9 @@ def find_subjects(data: ActivationDataModule, class_names: Sequence[str]) -> Sub
         ValueError: the data have none of the classes.
     """
     names, targets = data.class_names, data.images("val").targets
-    of_class = [names.index(name) if name in names else -1 for name in class_names]
+    place = {name: c for c, name in reversed(list(enumerate(names)))}
+    same = list(class_names) == list(names)  # then names may occur twice, as ImageNet's do
+    of_class = list(range(len(names))) if same else [place.get(name, -1) for name in class_names]
     if max(of_class) < 0:
         raise ValueError(
             f"the classifier knows {', '.join(list(class_names)[:5])}, ..., the data {', '.join(names[:5])}, "

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lightning_sae.audit.findings import SEVERITIES, Audit
+from lightning_sae.audit.findings import SEVERITIES, Audit, Finding
 
 STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
@@ -21,7 +20,7 @@ def print_audit(console: Console, audit: Audit, folder: Path) -> None:
         folder: of `audit.json` and `audit.html`.
     """
     if audit.findings:
-        console.print(_table(audit))
+        console.print(_findings(audit))
     thin = [result.name for result in audit.classes if result.verdict == "not enough evidence"]
     if thin:
         more = ", ..." * (len(thin) > 10)
@@ -42,21 +41,29 @@ def _count(audit: Audit, severity: str) -> int:
     return sum(finding.severity == severity for finding in audit.findings)
 
 
-def _table(audit: Audit) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("", justify="right")
-    for name in ("severity", "kind", "class"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("share", justify="right")
-    table.add_column("what was found")
+def _findings(audit: Audit) -> Table:
+    table = Table.grid(padding=(0, 1, 1, 1))
+    table.add_column(justify="right")
+    table.add_column()
     for finding in audit.findings:
         style = STYLES[finding.severity]
-        table.add_row(
-            str(finding.number),
-            f"[{style}]{finding.severity}[/{style}]",
-            finding.kind,
-            escape(finding.class_name),
-            f"{finding.share:.0%}",
-            escape(finding.summary),
-        )
+        head = f"[{style}]{finding.severity}[/] {finding.kind}: [bold]{escape(finding.class_name)}[/]"
+        table.add_row(str(finding.number), "\n".join([head, escape(finding.summary), _effect(finding)]))
     return table
+
+
+def _effect(finding: Finding) -> str:
+    """The share, and the largest change of a share of images, on one line."""
+    effect = finding.effect
+    worst = escape(effect.worst_group.group) if effect.worst_group else ""
+    changes = {
+        "other images taken for it": effect.false_positives,
+        "its accuracy": effect.accuracy,
+        f"its accuracy on {worst}": effect.worst_group,
+    }
+    known = {what: change for what, change in changes.items() if change is not None}
+    said = f"{finding.share:.0%} of what drives it"
+    if known:
+        what, change = max(known.items(), key=lambda item: abs(item[1].without - item[1].as_it_is))
+        said += f"; {what} {change.as_it_is:.1%}, without {change.without:.1%}"
+    return f"[dim]{said}[/]"

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 from torch import Tensor
 
-from lightning_sae.audit.seen import attribute_own, class_means, stacked
+from lightning_sae.audit.seen import CHUNK, attribute_own, class_means, stacked
 from lightning_sae.clip import capture_context
 from lightning_sae.methods import Explained
 from lightning_sae.metrics import ActiveRanks, max_over_tokens
@@ -92,9 +92,10 @@ class Reading(NamedTuple):
     Attributes:
         words: `w` words.
         auroc: `[w, d_sae]`, how well the latent's activation tells pictures with the word from those with the
-            other words and with none, in the style in which it does best; in 0..1.
+            other words and with none, in the style in which it does best; in 0..1; NaN for a latent that was
+            not asked for.
         attribution: `[w, d_sae]`, mean attribution to the score of the word's class on its pictures in that
-            style.
+            style; NaN as above.
         predicted: `[w]`, share of the word's pictures that are predicted as the word's class, less the same
             share of the other words' pictures, in the style in which that is largest.
     """
@@ -106,7 +107,9 @@ class Reading(NamedTuple):
 
 
 @torch.no_grad()
-def read_words(run: RunFolder, words: Sequence[str], classes: Sequence[int], scores: ClassScores) -> Reading:
+def read_words(
+    run: RunFolder, words: Sequence[str], classes: Sequence[int], scores: ClassScores, asked: Tensor
+) -> Reading:
     """Runs CLIP and the autoencoder on the drawn words.
 
     Args:
@@ -114,18 +117,18 @@ def read_words(run: RunFolder, words: Sequence[str], classes: Sequence[int], sco
         words: each once; pictures with an empty label, and with `others`, are added.
         classes: the class of each word, whose score is attributed on its pictures.
         scores: of the classes.
+        asked: `[m]` int64, the latents in question; memory grows with `w * m`.
     """
     pictures = [_look(run, word, c, scores) for word, c in track(
         [*zip(words, classes, strict=True), ("", 0)], "reading words", transient=True)]  # fmt: skip
     latents, attributions = (
-        stacked([getattr(p, name) for p in pictures]) for name in ("latents", "attributions")
+        stacked([getattr(p, name).columns(asked) for p in pictures]) for name in ("latents", "attributions")
     )
     n, w, s = len(STYLES) * len(GROUNDS), len(pictures), len(STYLES)
     word = torch.arange(w).repeat_interleave(n)
     style = torch.arange(s).repeat_interleave(len(GROUNDS)).repeat(w)
-    auroc, attribution = torch.full((w - 1, latents.d_sae), -torch.inf), torch.zeros(w - 1, latents.d_sae)
-    named = torch.stack([p.logits.argmax(1) for p in pictures])
-    predicted = _more_often(named.cpu(), torch.tensor(list(classes)))
+    auroc, attribution = torch.full((w - 1, len(asked)), -torch.inf), torch.zeros(w - 1, len(asked))
+    predicted = _more_often(torch.stack([p.named for p in pictures]).cpu(), torch.tensor(list(classes)))
     for number in range(s):
         chosen = (style == number).to(latents.indices.device)
         mine = word[chosen.cpu()].to(chosen.device)
@@ -133,7 +136,9 @@ def read_words(run: RunFolder, words: Sequence[str], classes: Sequence[int], sco
         means = class_means(attributions.keep(chosen), mine, w)[:-1].cpu()
         better = ranks > auroc
         auroc, attribution = torch.where(better, ranks, auroc), torch.where(better, means, attribution)
-    return Reading(words, auroc, attribution, predicted)
+    whole = torch.full((2, w - 1, run.sae.d_sae), torch.nan)
+    whole[:, :, asked.cpu()] = torch.stack([auroc, attribution])
+    return Reading(words, whole[0], whole[1], predicted)
 
 
 def _more_often(named: Tensor, classes: Tensor) -> Tensor:
@@ -143,21 +148,29 @@ def _more_often(named: Tensor, classes: Tensor) -> Tensor:
         named: `[w + 1, n]` predicted classes, style by style.
         classes: `[w]`, that of each word.
     """
-    called = (named == classes[:, None, None]).float().view(len(classes), len(named), len(STYLES), -1).mean(3)
-    own = called[torch.arange(len(classes)), torch.arange(len(classes))]
-    others = (called.sum(1) - own) / (len(named) - 1)
-    return (own - others).max(1).values
+    more = torch.empty(len(classes))
+    for word, c in enumerate(classes.tolist()):
+        called = (named == c).float().view(len(named), len(STYLES), -1).mean(2)
+        others = (called.sum(0) - called[word]) / (len(named) - 1)
+        more[word] = (called[word] - others).max()
+    return more
 
 
 class _Looked(NamedTuple):
     latents: SparseLatents
     attributions: SparseLatents
-    logits: Tensor
+    named: Tensor
 
 
 def _look(run: RunFolder, word: str, c: int, scores: ClassScores) -> _Looked:
+    pixels = torch.stack([run.data.clip.preprocess(picture) for picture in word_pictures(word)])
+    parts = [_look_at(run, chunk, c, scores) for chunk in torch.split(pixels, CHUNK)]
+    latents, attributions, named = zip(*parts, strict=True)
+    return _Looked(stacked(latents), stacked(attributions), torch.cat(named))
+
+
+def _look_at(run: RunFolder, pixels: Tensor, c: int, scores: ClassScores) -> _Looked:
     data, sae = run.data, run.sae
-    pixels = torch.stack([data.clip.preprocess(picture) for picture in word_pictures(word)])
     x, context = capture_context(data.clip, data.hook, data.tail, pixels.to(data.clip.device))
     x_hat, active = sae(x.flatten(0, 1))
     ids = torch.arange(len(x), device=x.device)
@@ -165,5 +178,5 @@ def _look(run: RunFolder, word: str, c: int, scores: ClassScores) -> _Looked:
     return _Looked(
         max_over_tokens(active, ids.repeat_interleave(x.shape[1]))[0],
         attribute_own(explained, scores, torch.full_like(ids, c)),
-        scores.logits(data.tail(x, context)),
+        scores.logits(data.tail(x, context)).argmax(1),
     )
