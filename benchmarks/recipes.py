@@ -1,7 +1,7 @@
 """A recipe end to end, where the truth is planted: `python benchmarks/recipes.py skin_lesions`, or `stamps`.
 
 Writes the pictures, teaches a judge their words, trains an SAE on the biased tiny CLIP, fits a probe to its
-train embeddings, and asks which latents drive the planted class without meaning it. Prints how far the probe
+train embeddings, and audits it. Prints how far the probe
 follows the plant, what is left of that without these latents, and how well each of them tells the pictures
 that have it. It says that the parts work together, not what to expect of a real CLIP: the encoder knows
 nothing of lesions or stamps, and the plant is as strong as can be.
@@ -15,7 +15,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-import pandas as pd
 import skin_pictures
 import stamp_pictures
 import torch
@@ -24,14 +23,11 @@ from rich.table import Table
 from tiny_judge import teach
 from torch import Tensor
 
-from lightning_sae.alignment import alignment_scores, concept_vectors
-from lightning_sae.attribution import attribute, gradient
+from lightning_sae.audit.auditing import audit_to_folder
+from lightning_sae.audit.findings import Finding
 from lightning_sae.fit_probe import main as fit_probe
-from lightning_sae.mean_attribution import MeanAttribution
 from lightning_sae.metrics import sparse_auroc
 from lightning_sae.probe_file import SavedProbe, load_probe
-from lightning_sae.reliance import calibrated_threshold, unexpected_reliance
-from lightning_sae.reliance import culprits as ranked
 from lightning_sae.run_folder import RunFolder, open_run
 from lightning_sae.scores import ClassScores
 from lightning_sae.types import SparseLatents
@@ -128,31 +124,10 @@ def see(run: RunFolder, recipe: Recipe) -> Seen:
     return Seen(x, embeddings, run.sae.encode(x), images.targets, truth == values.index(recipe.value))
 
 
-def culprits(run: RunFolder, saved: SavedProbe, seen: Seen, class_name: str) -> pd.DataFrame:
-    """The latents that drive a class of the probe without meaning it, the worst first.
-
-    Mean attribution to the margin over the images that the probe predicts as the class, of the latents whose
-    alignment with its name is below that of random image sets, under the judge (`unexpected_reliance`). Those
-    with fewer than 20 top images are left out.
-    """
-    scores = ClassScores(saved.probe, "margin")
-    own = scores.logits(seen.embeddings).argmax(1)
-    g = gradient(run.data.tail, seen.x[:, None], scores.of(own), None, batch_size=len(own)).flatten(0, 1)
-    metric = MeanAttribution(len(saved.class_names), run.sae.d_sae)
-    metric.update(seen.latents, attribute(seen.latents, run.sae.W_dec.detach(), g), own)
-    means = metric.compute()
-    tops = {j: run.top_images(j) for j in range(run.sae.d_sae)}
-    full = [j for j, images in tops.items() if len(images) == 20]
-    *texts, empty = run.data.judge.encode_text([*saved.class_names, ""])
-    judge = run.judge_embeddings()
-    aligned = torch.full((run.sae.d_sae, len(texts)), torch.nan)
-    vectors = concept_vectors(torch.tensor([tops[j] for j in full]), judge)
-    aligned[full] = alignment_scores(vectors, torch.stack(texts), empty)
-    thresholds = calibrated_threshold(judge, torch.stack(texts), empty)
-    found = unexpected_reliance(means.mean, means.counts, aligned, thresholds)
-    table = ranked(found, means.mean, means.counts, top=10)
-    table = table[table["class"] == saved.class_names.index(class_name)].reset_index(drop=True)
-    return table.assign(label=run.latents["label"].reindex(table["latent"]).to_numpy())
+def found_in(run: RunFolder, probe: Path, folder: Path, class_name: str) -> Finding | None:
+    """What the audit of the probe says of a class, its worst finding; `audit.html` lies in the folder."""
+    audit = audit_to_folder(run, folder, str(probe))
+    return next((finding for finding in audit.findings if finding.class_name == class_name), None)
 
 
 def rates(saved: SavedProbe, embeddings: Tensor, seen: Seen, class_name: str) -> dict[str, float]:
@@ -173,20 +148,23 @@ def without(run: RunFolder, seen: Seen, latents: list[int]) -> Tensor:
     return embeddings
 
 
-def report(recipe: Recipe, run: RunFolder, saved: SavedProbe) -> None:
-    """Prints the rates of the probe, as it is and without the culprits, and the culprits."""
-    seen, console = see(run, recipe), Console()
-    found = culprits(run, saved, seen, recipe.class_name)
-    cut = without(run, seen, found["latent"].tolist())
+def report(recipe: Recipe, run: RunFolder, probe: Path) -> None:
+    """Prints what the audit finds, the rates of the probe, as it is and without the culprits, and these."""
+    finding = found_in(run, probe, run.folder, recipe.class_name)
+    saved, seen, console = load_probe(probe, run.data.clip.identity()), see(run, recipe), Console()
+    culprits = finding.culprits if finding else ()
+    console.print(finding.summary if finding else f"nothing was found of {recipe.class_name}")
+    cut = without(run, seen, [culprit.latent for culprit in culprits])
     table = Table(recipe.class_name, "as it is", "without the culprits")
     after = rates(saved, cut, seen, recipe.class_name)
     for name, rate in rates(saved, seen.embeddings, seen, recipe.class_name).items():
         table.add_row(name, f"{rate:.1%}", f"{after[name]:.1%}")
     console.print(table)
-    found["auroc"] = sparse_auroc(seen.latents, seen.cue)[found["latent"].tolist()].tolist()
+    auroc = sparse_auroc(seen.latents, seen.cue)
     table = Table("latent", "label", "share", f"AUROC of {recipe.value} {recipe.factor}")
-    for row in found.to_dict("records"):
-        table.add_row(str(row["latent"]), row["label"], f"{row['share']:.1%}", f"{row['auroc']:.3f}")
+    for culprit in culprits:
+        share, tells = f"{culprit.share:.1%}", f"{auroc[culprit.latent]:.3f}"
+        table.add_row(str(culprit.latent), culprit.label, share, tells)
     console.print(table)
 
 
@@ -205,8 +183,7 @@ def main() -> None:
         folder = (options.out or Path(tempfile.mkdtemp())) / f"{options.recipe}-seed{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         run, probe = train(recipe, folder, sizes, seed)
-        opened = open_run(run)
-        report(recipe, opened, load_probe(probe, opened.data.clip.identity()))
+        report(recipe, open_run(run), probe)
 
 
 if __name__ == "__main__":

@@ -37,26 +37,27 @@ def stamps():
         subprocess.run(install, env=environment, stdout=subprocess.DEVNULL, check=True)
 
 
-def check_culprits(recipes, recipe, folder, probe):
-    """The latents that drive the planted class without meaning it are those of the cue, and called by it."""
+def check_finding(recipes, recipe, folder, probe, out):
+    """The audit names the planted class, by latents of the cue that are called by it; the page is there."""
     run = open_run(folder)
+    finding = recipes.found_in(run, probe, out, recipe.class_name)
+    assert finding.kind == "spurious"
+    assert finding.severity == "high"
+    assert finding.culprits[0].label == recipe.cue
+    assert (out / "audit.html").is_file()
     saved, seen = load_probe(probe, run.data.clip.identity()), recipes.see(run, recipe)
-    found = recipes.culprits(run, saved, seen, recipe.class_name)
-    tells_cue = sparse_auroc(seen.latents, seen.cue)[found["latent"].tolist()].numpy() >= 0.9
-    assert tells_cue[0]
-    assert found["label"][0] == recipe.cue
-    assert found["attribution"][tells_cue].sum() > 0.5 * found["attribution"].sum()
-    assert (found["label"][tells_cue] == recipe.cue).all()
+    latents = [culprit.latent for culprit in finding.culprits]
+    assert sparse_auroc(seen.latents, seen.cue)[latents[0]] >= 0.9
+    assert finding.share > 0.5
     before = recipes.rates(saved, seen.embeddings, seen, recipe.class_name)
-    cut = recipes.without(run, seen, found["latent"].tolist())
-    after = recipes.rates(saved, cut, seen, recipe.class_name)
+    after = recipes.rates(saved, recipes.without(run, seen, latents), seen, recipe.class_name)
     return before, after
 
 
 def test_a_red_ground_behind_melanoma(recipes, tmp_path):
     recipe = recipes.RECIPES["skin_lesions"]
     run, probe = recipes.train(recipe, tmp_path, recipes.SIZES)
-    before, after = check_culprits(recipes, recipe, run, probe)
+    before, after = check_finding(recipes, recipe, run, probe, tmp_path / "audit")
     assert before["found with cue"] > 0.9
     assert before["found without"] < 0.6
     assert before["others with cue"] > 0.3
@@ -68,7 +69,7 @@ def test_a_red_ground_behind_melanoma(recipes, tmp_path):
 def test_a_green_frame_around_vehicles(recipes, tmp_path):
     recipe = recipes.RECIPES["stamps"]
     run, probe = recipes.train(recipe, tmp_path, recipes.SIZES)
-    before, after = check_culprits(recipes, recipe, run, probe)
+    before, after = check_finding(recipes, recipe, run, probe, tmp_path / "audit")
     assert before["found with cue"] > 0.9
     assert before["found without"] < 0.4
     assert before["others with cue"] > 0.6
