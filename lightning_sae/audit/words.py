@@ -138,7 +138,7 @@ def read_words(
         auroc, attribution = torch.where(better, ranks, auroc), torch.where(better, means, attribution)
     whole = torch.full((2, w - 1, run.sae.d_sae), torch.nan)
     whole[:, :, asked.cpu()] = torch.stack([auroc, attribution])
-    return Reading(words, *whole, predicted)
+    return Reading(words, whole[0], whole[1], predicted)
 
 
 def _more_often(named: Tensor, classes: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ class _Looked(NamedTuple):
 
 def _look(run: RunFolder, word: str, c: int, scores: ClassScores) -> _Looked:
     pixels = torch.stack([run.data.clip.preprocess(picture) for picture in word_pictures(word)])
-    parts = [_look_at(run, chunk, c, scores) for chunk in pixels.split(CHUNK)]
+    parts = [_look_at(run, chunk, c, scores) for chunk in torch.split(pixels, CHUNK)]
     latents, attributions, named = zip(*parts, strict=True)
     return _Looked(stacked(latents), stacked(attributions), torch.cat(named))
 
