@@ -5,7 +5,21 @@ import pytest
 import torch
 from PIL import ImageChops
 
-from lightning_sae.audit.words import GROUNDS, SIDE, STYLES, Style, _more_often, draw_word, word_pictures
+from lightning_sae.audit.choice import prompt_classifier
+from lightning_sae.audit.seen import ready
+from lightning_sae.audit.words import (
+    GROUNDS,
+    SIDE,
+    STYLES,
+    Style,
+    _more_often,
+    draw_word,
+    read_words,
+    word_pictures,
+)
+from lightning_sae.clip import capture_context
+from lightning_sae.run_folder import open_run
+from lightning_sae.types import SparseLatents
 
 MIDDLE = Style("DejaVuSans", 0.25, 0.5)
 
@@ -74,3 +88,41 @@ def test_how_much_more_often_a_word_is_called_its_class():
 def test_what_is_called_so_whatever_is_written_reads_nothing():
     named = torch.zeros(3, len(STYLES) * len(GROUNDS), dtype=torch.int64)
     assert _more_often(named, torch.tensor([0, 1])).tolist() == [0.0, 0.0]
+
+
+class Reader:
+    """An autoencoder of two latents: the first fires along a direction, the second everywhere."""
+
+    def __init__(self, direction, start):
+        self.direction, self.start, self.d_sae = direction, start, 4
+        self.W_dec = torch.stack([direction, -direction, direction, direction])
+
+    def __call__(self, x):
+        active = (x @ self.direction - self.start).clamp(min=0)
+        latents = torch.stack([active, torch.ones_like(active), 0 * active, 0 * active], 1)
+        return x, SparseLatents.from_dense(latents)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_latent_that_reads_a_word_by_which_the_biased_clip_is_led(small_run):
+    run = open_run(small_run)
+    ready(run)
+    names = run.data.class_names
+
+    def activations(word):
+        pixels = torch.stack([run.data.clip.preprocess(picture) for picture in word_pictures(word)])
+        return capture_context(run.data.clip, run.data.hook, run.data.tail, pixels)[0][:, 0]
+
+    flag, house = activations("flag"), activations("house")
+    direction = torch.nn.functional.normalize(flag.mean(0) - house.mean(0), dim=0)
+    run = run._replace(sae=Reader(direction, float((house @ direction).mean())))
+    scores = prompt_classifier(run).scores("margin")
+    words, asked = ["flag", "house", "heart"], torch.tensor([1, 0])
+    found = read_words(run, words, [names.index(word) for word in words], scores, asked)
+    assert found.auroc[0, 0] > 0.95
+    assert found.auroc[1, 0] < found.auroc[0, 0]
+    assert found.auroc[:, 1].tolist() == [0.5] * 3
+    assert found.auroc[:, 2:].isnan().all()
+    assert found.attribution[0, 0] > 0 > found.attribution[0, 1]
+    assert found.predicted[0] > 0.5
+    assert found.predicted[0] > found.predicted[1:].max()
