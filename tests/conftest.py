@@ -1,4 +1,4 @@
-"""What tests of several parts need: to run train.py, and what W&B wrote into a run folder."""
+"""What tests of several parts need: to run train.py, small runs, and what W&B wrote into a run folder."""
 
 import json
 import runpy
@@ -11,6 +11,14 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SMALL = [
+    *("data.n_train=128", "data.n_val=96", "data.n_test=1", "data.n_probe=8", "data.batch_size=64"),
+    *("sae.d_sae=64", "sae.k=4", "module.decay_fraction=0", "+module.top_n=5", "trainer.accelerator=cpu"),
+    *("trainer.max_steps=4", "trainer.val_check_interval=4", "trainer.num_sanity_val_steps=0", "logger=csv"),
+    *("~callbacks.faithfulness", "~callbacks.reliance", "~callbacks.spliced_accuracy", "~callbacks.truth"),
+    *("~callbacks.quality", "~callbacks.gallery", "~callbacks.attribution", "~callbacks.checkpoint"),
+    *("callbacks.progress.refresh_rate=0", "callbacks.alignment.draws=20"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +41,34 @@ def train_py() -> Callable[..., Any]:
         return 0
 
     return train_py
+
+
+@pytest.fixture(scope="session")
+def train_small(
+    train_py: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Name, overrides -> the folder of a run on the world, of seconds; all share a store."""
+    store = tmp_path_factory.mktemp("store")
+
+    def train_small(name: str, *overrides: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        said = train_py(*SMALL, f"data.store_dir={store}", f"hydra.run.dir={folder}", *overrides)
+        assert said == 0, said
+        return folder
+
+    return train_small
+
+
+@pytest.fixture(scope="session")
+def small_run(train_small: Callable[..., Path]) -> Path:
+    """On the class token behind the last block."""
+    return train_small("cls")
+
+
+@pytest.fixture(scope="session")
+def small_patch_run(train_small: Callable[..., Path]) -> Path:
+    """On the patch tokens of a block in the middle."""
+    return train_small("patch", "hook_point=visual.transformer.resblocks.1", "tokens=patch")
 
 
 def _records(content: bytes) -> Iterator[Any]:

@@ -21,38 +21,19 @@ from lightning_sae.significance import random_image_sets
 from lightning_sae.world import World
 
 ROOT = Path(__file__).parents[1]
-SMALL = [
-    *("data.n_train=128", "data.n_val=96", "data.n_test=1", "data.n_probe=8", "data.batch_size=64"),
-    *("sae.d_sae=64", "sae.k=4", "module.decay_fraction=0", "+module.top_n=5", "trainer.accelerator=cpu"),
-    *("trainer.max_steps=4", "trainer.val_check_interval=4", "trainer.num_sanity_val_steps=0", "logger=csv"),
-    *("~callbacks.faithfulness", "~callbacks.reliance", "~callbacks.spliced_accuracy", "~callbacks.truth"),
-    *("~callbacks.quality", "~callbacks.gallery", "~callbacks.attribution", "~callbacks.checkpoint"),
-    *("callbacks.progress.refresh_rate=0", "callbacks.alignment.draws=20"),
-]
 PROMPTS = ["a photo of a star", "a photo of a heart", "umbrella"]
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-@pytest.fixture(scope="module")
-def train(train_py, store, tmp_path_factory):
-    def train(name, *overrides):
-        folder = tmp_path_factory.mktemp(name)
-        said = train_py(*SMALL, f"data.store_dir={store}", f"hydra.run.dir={folder}", *overrides)
-        assert said == 0, said
-        return folder
-
-    return train
+@pytest.fixture
+def folder(small_run):
+    return small_run
 
 
-@pytest.fixture(scope="module")
-def folder(train):
-    return train("cls")
-
-
-@pytest.fixture(scope="module")
-def patches(train):
-    return train("patch", "hook_point=visual.transformer.resblocks.1", "tokens=patch")
+@pytest.fixture
+def patches(small_patch_run):
+    return small_patch_run
 
 
 @pytest.fixture(scope="module")
@@ -187,9 +168,9 @@ def test_heatmaps_where_tokens_are_places(patches, image, tmp_path):
     assert seen.size == clip.image_size
 
 
-def test_a_store_that_moved_is_named_and_found_again(train, image, tmp_path):
+def test_a_store_that_moved_is_named_and_found_again(train_small, image, tmp_path):
     store = tmp_path / "old"
-    folder = train("moved", f"data.store_dir={store}")
+    folder = train_small("moved", f"data.store_dir={store}")
     shutil.move(store, tmp_path / "new")
     command = [str(folder), "--image", str(image), "--prompt", "star"]
     with pytest.raises(SystemExit, match=r"(?s)store of the run is not at .*data\.store_dir=DIR"):

@@ -118,7 +118,8 @@ def _reads(case: Case, latent: int) -> tuple[Evidence, ...]:
 def _thing(case: Case, latent: int) -> tuple[Evidence, ...]:
     if case.thing < 0:
         return ()
-    auroc, named = float(case.detects[case.thing, latent]), f'one other thing, "{case.thing_name}"'
+    auroc = float(case.detects[case.thing, latent].nan_to_num(nan=0.5))
+    named = f'one other thing, "{case.thing_name}"'
     return (
         Evidence(
             name="thing_auroc",

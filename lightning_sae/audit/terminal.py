@@ -30,8 +30,9 @@ def print_audit(console: Console, audit: Audit, folder: Path) -> None:
     counts = [f"{n} {s}" for s in reversed(SEVERITIES) if (n := _count(audit, s))]
     n = len(audit.findings)
     said = f"{n} finding{'s' * (n != 1)}" + f" ({', '.join(counts)})" * bool(counts)
+    classes = f"{len(audit.classes)} class{'es' * (len(audit.classes) != 1)}"
     console.print(
-        f"{said} in {len(audit.classes)} classes: {escape(str(folder / 'audit.html'))}",
+        f"{said} in {classes}: {escape(str(folder / 'audit.html'))}",
         soft_wrap=True,
         highlight=False,
     )

@@ -1,0 +1,123 @@
+"""Causes of a class's errors, and the latents that carry them."""
+
+import pytest
+import torch
+
+from lightning_sae.audit.cases import culprits_of, driven_images, same_cause
+
+from .imagined import LIMITS, judged, look, made, reading, seen, subjects
+
+NAMES = ["sea lion", "lion", "dog"]
+ERRORS = range(2, 12)
+
+
+def zoo(*columns, drives=None):
+    """Images 0, 1 show a sea lion and 2..11 a lion, all predicted as a sea lion; 12..21 show a dog."""
+    shown = subjects(NAMES, [0] * 2 + [1] * 10 + [2] * 10)
+    rows = torch.stack([torch.as_tensor(column, dtype=torch.float32) for column in columns], 1)
+    return seen([0] * 12 + [2] * 10, rows.tolist(), None if drives is None else drives.tolist()), shown
+
+
+def on(images, value=1.0):
+    """Active on some images alone."""
+    return torch.zeros(22).index_fill_(0, torch.tensor(list(images)), value)
+
+
+def kinds(culprits):
+    return {culprit.latent: culprit.decided.kind for culprit in culprits}
+
+
+def test_a_part_of_the_name():
+    images, shown = zoo(on(ERRORS), on(range(12, 22)))
+    case, cue, ranking = made(images, 0, shown, calls=[2] * 22)
+    assert case.detects[:, 0].tolist() == pytest.approx([0.25, 1.0, 0.0833], abs=0.01)
+    assert (case.thing_name, case.thing_share) == ("lion", 1.0)
+    assert case.errors_called == 0
+    (culprit,) = culprits_of(case, cue, ranking, images, LIMITS)
+    assert kinds([culprit]) == {0: "compound"}
+    assert culprit.score == 1
+
+
+@pytest.mark.parametrize(("calls", "kind"), [(2, "compound"), (0, "spurious")])
+def test_the_judge_has_its_say(calls, kind):
+    images, shown = zoo(on(ERRORS))
+    case, cue, ranking = made(images, 0, shown, calls=[calls] * 22)
+    assert kinds(culprits_of(case, cue, ranking, images, LIMITS)) == {0: kind}
+
+
+def test_a_latent_that_reads_takes_those_of_the_same_images_along():
+    """The second marks less of the errors, and joins the cause of the first."""
+    images, shown = zoo(on(ERRORS, 2.0), on(list(ERRORS)[:7]))
+    read = reading(2, 1.0, 1.0, 1.0)
+    case, cue, ranking = made(images, 0, shown, calls=[0] * 22, read=read)
+    assert cue.marks.tolist() == pytest.approx([1.0, 0.85])
+    found = culprits_of(case, cue, ranking, images, LIMITS)
+    assert kinds(found) == {0: "typographic", 1: "typographic"}
+    assert [c.latent for c in found] == [0, 1]
+    assert found[1].score == pytest.approx(0.7 * 0.5 * (0.1 + 0.9 * 0.875), abs=1e-5)
+
+
+def test_a_cause_is_of_the_first_kind_that_any_of_its_latents_passes():
+    """The stronger latent does not detect the lion among all images, the weaker one does."""
+    images, shown = zoo(on(ERRORS, 2.0), on(ERRORS))
+    case, cue, ranking = made(images, 0, shown, calls=[2] * 22)
+    case.detects[1, 0] = 0.85
+    assert kinds(culprits_of(case, cue, ranking, images, LIMITS)) == {0: "compound", 1: "compound"}
+
+
+def test_the_score_fades_with_the_detection_of_the_other_thing():
+    images, shown = zoo(on(ERRORS), on(ERRORS) + on([0, 1, *range(12, 15)]) * 0.5)
+    case, cue, ranking = made(images, 0, shown, calls=[2] * 22)
+    case.detects[1, 1] = 0.85
+    scores = {c.latent: c.score for c in culprits_of(case, cue, ranking, images, LIMITS)}
+    assert scores[1] == pytest.approx(0.5 * float(ranking.score[1]), abs=1e-5)
+    case.detects[1, 1] = 0.79
+    assert [c.latent for c in culprits_of(case, cue, ranking, images, LIMITS)] == [0]
+
+
+def test_no_culprit_where_no_test_is_passed():
+    images, shown = zoo(on(ERRORS))
+    case, cue, ranking = made(images, 0, shown, calls=[0] * 22)
+    assert culprits_of(case._replace(alignment=torch.ones(1)), cue, ranking, images, LIMITS) == []
+
+
+def test_wrong_predictions_that_are_too_few_name_no_other_thing():
+    limits = LIMITS._replace(min_errors=11)
+    images, shown = zoo(on(range(12)))
+    cue, ranking = look(images, 0, shown, unexpected=[0], limits=limits)
+    assert (cue.by_errors, cue.thing) == (False, -1)
+    assert ranking.score.tolist() == [1.0]
+    case, *_ = made(images, 0, shown, calls=[2] * 22, limits=limits)
+    assert (case.thing_name, case.thing_share) == ("", 0.0)
+    assert judged(2, 1, 3, [2, 2]).unexpected.all()
+
+
+def test_latents_on_the_same_images_are_one_cause():
+    halves = list(ERRORS)[:5], list(ERRORS)[5:]
+    drives = torch.stack([on(halves[0], 3.0), on(halves[1], 2.0), on(ERRORS), on(halves[0], -1.0)], 1)
+    drives[list(halves[1]), 3] = 0.5
+    images, shown = zoo(*drives.T.abs(), drives=drives)
+    cue, _ = look(images, 0, shown)
+    assert same_cause(images, cue, [0, 1, 2]) == [[0, 2], [1]]
+    assert same_cause(images, cue, [2, 0, 1]) == [[2, 0, 1]]
+    assert same_cause(images, cue, [0, 3, 1]) == [[0], [3, 1]]
+
+
+def test_the_images_that_it_drives_most():
+    drive = torch.zeros(22, 1)
+    drive[2:12, 0] = torch.tensor([1.0, 5.0, 3.0, 3.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    drive[0] = 9.0  # no error
+    images, shown = zoo(on(range(22)), drives=drive)
+    cue, _ = look(images, 0, shown)
+    assert driven_images(images, cue, 0, most=3) == [3, 4, 5]
+    assert driven_images(images, cue, 0, most=8) == [3, 4, 5, 2]
+
+
+def test_the_images_are_named_by_their_ids():
+    """Where only some images are attributed, their places are not their ids."""
+    rows = on(ERRORS)[:, None]
+    attributed = [1, 3, 5, 7, 20]
+    images = seen([0] * 12 + [2] * 10, rows.tolist(), [[9.0], [1.0], [3.0], [2.0], [0.0]], attributed)
+    cue, _ = look(images, 0, subjects(NAMES, [0] * 2 + [1] * 20))
+    assert cue.by_errors
+    assert driven_images(images, cue, 0, most=8) == [5, 7, 3]

@@ -1,0 +1,90 @@
+"""Findings as sentences, and on a terminal of 80 columns."""
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lightning_sae.audit.advice import advise, summarise
+from lightning_sae.audit.findings import Effect
+from lightning_sae.audit.terminal import print_audit
+
+from .fabricated import audit, culprit, finding, result
+
+
+@pytest.mark.parametrize(
+    ("labels", "who"),
+    [
+        (["brown"], '"brown" (latent 0) drives it, but its images'),
+        ([""], "latent 0 drives it, but its images"),
+        (["brown", "gray"], '"brown" (latent 0) and "gray" (latent 1) drive it, but their images'),
+        (list("abcd"), '"a" (latent 0), "b" (latent 1) and "c" (latent 2) drive it'),
+    ],
+)
+def test_spurious(labels, who):
+    culprits = [culprit(j, label) for j, label in enumerate(labels)]
+    assert who in summarise("star", "spurious", "star", culprits, ["dog"] * len(labels))
+
+
+def test_a_label_that_may_be_chance_is_left_out():
+    said = summarise("star", "spurious", "star", [culprit(7, "jaguar", p_value=0.2)], [])
+    assert said == '"star" relies on something else: latent 7 drives it, but its images do not look like it.'
+    assert '"jaguar"' in summarise("star", "spurious", "star", [culprit(7, "jaguar", p_value=None)], [])
+
+
+@pytest.mark.parametrize("kind", ["polysemous", "compound"])
+def test_the_other_things_are_named(kind):
+    culprits = [culprit(1, "x"), culprit(2, "y")]
+    said = summarise("flower", kind, "sun flower", culprits, ["sun", "moon"])
+    assert 'latents 1 and 2 drive it on images of "sun" and "moon".' in said
+    for classifier in ("prompts", "probe"):
+        data, change = advise("flower", kind, "sun flower", ["sun", "moon"], classifier)
+        assert '"sun" and "moon"' in data
+        assert '"sun" and "moon"' in change
+
+
+@pytest.mark.parametrize("kind", ["spurious", "typographic", "polysemous", "compound"])
+def test_advice_is_for_the_classifier_at_hand(kind):
+    prompts, probe = (
+        advise("star", kind, "star", ["dog"], classifier) for classifier in ("prompts", "probe")
+    )
+    assert prompts[0] == probe[0]
+    assert "Fit the probe anew" in probe[1]
+    assert "probe" not in prompts[1]
+
+
+def printed(found, width=80):
+    console = Console(width=width, record=True, file=StringIO())
+    print_audit(console, found, Path("/a/run/folder"))
+    return console.export_text()
+
+
+def test_a_terminal_of_80_columns():
+    names = ["star", "a class of [bold]many[/bold] words whose name is longer than any terminal is wide, 'x'"]
+    found = [finding(n, name, (culprit(n, "[red]label[/red]"),)) for n, name in enumerate(names, 1)]
+    thin = [result(f"thin {n}", verdict="not enough evidence") for n in range(12)]
+    said = printed(audit((*(result(name, (n,)) for n, name in enumerate(names, 1)), *thin), tuple(found)))
+    lines = said.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in said
+    assert "[bold]many[/bold]" in said
+    assert "[red]label[/red]" in said
+    assert "high spurious: star" in said
+    assert "90% of what drives it; other images taken for it 10.1%, without 0.5%" in said
+    assert "not enough evidence: thin 0, " in said
+    assert "thin 9, ..." in " ".join(said.split())
+    assert lines[-1] == "2 findings (2 high) in 14 classes: /a/run/folder/audit.html"
+
+
+def test_nothing_found_and_nobody_asked():
+    said = printed(audit((result("star"),), judge_independent=False))
+    assert said.splitlines() == [
+        "the audited CLIP judged its own latents: a bias of its own can stay hidden",
+        "0 findings in 1 class: /a/run/folder/audit.html",
+    ]
+
+
+def test_a_finding_without_a_measured_effect():
+    found = finding(1, "star", (culprit(1, ""),), effect=Effect())
+    assert "90% of what drives it\n" in "\n".join(map(str.rstrip, printed(audit((), (found,))).splitlines()))
