@@ -43,7 +43,7 @@ def _count(audit: Audit, severity: str) -> int:
 
 
 def _findings(audit: Audit) -> Table:
-    table = Table.grid(padding=(0, 1, 1, 1))
+    table = Table.grid(padding=(0, 1))
     table.add_column(justify="right")
     table.add_column()
     for finding in audit.findings:
@@ -54,17 +54,9 @@ def _findings(audit: Audit) -> Table:
 
 
 def _effect(finding: Finding) -> str:
-    """The share, and the largest change of a share of images, on one line."""
-    effect = finding.effect
-    worst = escape(effect.worst_group.group) if effect.worst_group else ""
-    changes = {
-        "other images taken for it": effect.false_positives,
-        "its accuracy": effect.accuracy,
-        f"its accuracy on {worst}": effect.worst_group,
-    }
-    known = {what: change for what, change in changes.items() if change is not None}
-    said = f"{finding.share:.0%} of what drives it"
-    if known:
-        what, change = max(known.items(), key=lambda item: abs(item[1].without - item[1].as_it_is))
-        said += f"; {what} {change.as_it_is:.1%}, without {change.without:.1%}"
+    """Its share of what drives the class, and what ablation changes, on one line."""
+    wrong, right = finding.effect.false_positives, finding.effect.accuracy
+    changes = [f"false positives {wrong.as_it_is:.1%} -> {wrong.without:.1%}"] if wrong else []
+    changes += [f"accuracy {right.as_it_is:.0%} -> {right.without:.0%}"] if right else []
+    said = f"share {finding.share:.0%}" + f"; ablated: {', '.join(changes)}" * bool(changes)
     return f"[dim]{said}[/]"
