@@ -4,11 +4,9 @@
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.errors import InstantiationException
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -22,6 +20,7 @@ from lightning_sae.correction.choice import Rule
 from lightning_sae.correction.folder import check_free
 from lightning_sae.data.prompts import embed_prompts
 from lightning_sae.data.shards import read_tensor
+from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.run_folder import RunFolder, open_run
 from lightning_sae.scores import fit_probe
 
@@ -72,11 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=float, default=usual, help=f"{meaning} ({usual})")
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
-    try:
+    with one_line_errors():
         _run(options)
-    except (ValueError, OSError, InstantiationException) as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        sys.exit(f"{type(cause).__name__}: {cause}")
 
 
 def _run(options: argparse.Namespace) -> None:

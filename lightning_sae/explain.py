@@ -4,12 +4,10 @@
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from hydra.errors import InstantiationException
 from PIL import Image, UnidentifiedImageError
 from rich import box
 from rich.console import Console
@@ -18,6 +16,7 @@ from rich.table import Table
 
 from lightning_sae.explain_picture import draw_explanation, save_picture
 from lightning_sae.explanation import PromptExplanation, check_request, explain
+from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Output
 
@@ -70,11 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="PNG to write (RUN/pictures/explain_IMAGE.png)")
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
-    try:
+    with one_line_errors():
         _run(options)
-    except (ValueError, OSError, InstantiationException) as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        sys.exit(f"{type(cause).__name__}: {cause}")
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -4,12 +4,10 @@
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hydra.errors import InstantiationException
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +16,7 @@ from torch import Tensor
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.images import Split
 from lightning_sae.data.shards import read_tensor
+from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.probe_file import SavedProbe, save_probe
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Probe, fit_probe
@@ -91,11 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--balanced", action="store_true", help="all classes weigh the same")
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
-    try:
+    with one_line_errors():
         _run(options)
-    except (ValueError, OSError, InstantiationException) as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        sys.exit(f"{type(cause).__name__}: {cause}")
 
 
 def _run(options: argparse.Namespace) -> None:

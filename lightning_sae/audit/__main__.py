@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from hydra.errors import InstantiationException
 from rich.console import Console
 
 from lightning_sae.audit.auditing import audit_to_folder
@@ -17,6 +16,7 @@ from lightning_sae.audit.cues import Limits
 from lightning_sae.audit.examined import Options
 from lightning_sae.audit.findings import SEVERITIES, Audit
 from lightning_sae.audit.terminal import print_audit
+from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Output
 
@@ -26,11 +26,8 @@ FOUND = 3  # exit status where --fail-on is met; 1 is an error, 2 a wrong argume
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the findings and writes the files; what the user can mend ends in one message."""
     options = _parser().parse_intermixed_args(arguments)
-    try:
+    with one_line_errors():
         audit, folder = _audit(options)
-    except (ValueError, OSError, InstantiationException) as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        sys.exit(f"{type(cause).__name__}: {cause}")
     print_audit(Console(), audit, folder)
     if options.fail_on and audit.at_least(options.fail_on):
         sys.exit(FOUND)
