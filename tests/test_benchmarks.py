@@ -50,12 +50,15 @@ def test_interpretability_cost(benchmark):
 
 
 @pytest.mark.slow
-def test_first_light_and_reliance_share_their_runs(benchmark, runs):
+def test_first_light_reliance_and_audit_share_their_runs(benchmark, runs):
     said = benchmark("first_light", "--seeds", "0", "--out", str(runs), *SHORT)
     assert "unexpected share" in said
     said = benchmark("reliance", "--seeds", "0", "--runs", str(runs))
     assert "mean average precision" in said
     assert (runs / "reliance_cases.csv").exists()
+    said = benchmark("audit", "--seeds", "0", "--runs", str(runs))
+    assert "balanced CLIP: " in said
+    assert len((runs / "audit_cases.csv").read_text().splitlines()) == 1 + 12
 
 
 @pytest.mark.slow

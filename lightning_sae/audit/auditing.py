@@ -83,13 +83,14 @@ def audit_run(run: RunFolder, classifier: Classifier | None = None, options: Opt
         library_version=version("lightning_sae"),
         subject=_subject(run, classifier, options, found),
         classes=_classes(classifier, options, found, findings),
-        findings=findings,
+        findings=tuple(finding for _, finding in findings),
     )
 
 
 def _findings(
     run: RunFolder, classifier: Classifier, options: Options, found: Examined
-) -> tuple[Finding, ...]:
+) -> list[tuple[int, Finding]]:
+    """With the number of the class, as two classes can have one name."""
     drafts = [
         (studied, kind, culprits[: options.limits.culprits])
         for studied in found.studied
@@ -99,14 +100,14 @@ def _findings(
     removals = [Removal(studied.c, tuple(c.latent for c in culprits)) for studied, _, culprits in drafts]
     effects = finding_effects(run, classifier.scores(options.output), found, removals, options.min_group)
     made = [
-        _finding(classifier, found, studied, kind, culprits, effect)
+        (studied.c, _finding(classifier, found, studied, kind, culprits, effect))
         for (studied, kind, culprits), effect in zip(drafts, effects, strict=True)
     ]
-    made.sort(key=lambda finding: (-SEVERITIES.index(finding.severity), -finding.share))
-    return tuple(
-        finding.model_copy(update={"number": n, "advice": (*finding.advice, EXPORT.format(number=n))})
-        for n, finding in enumerate(made, 1)
-    )
+    made.sort(key=lambda pair: (-SEVERITIES.index(pair[1].severity), -pair[1].share))
+    return [
+        (c, finding.model_copy(update={"number": n, "advice": (*finding.advice, EXPORT.format(number=n))}))
+        for n, (c, finding) in enumerate(made, 1)
+    ]
 
 
 def _finding(
@@ -155,12 +156,12 @@ def _culprit(found: Examined, studied: Studied, culprit: CulpritLatent) -> Culpr
 
 
 def _classes(
-    classifier: Classifier, options: Options, found: Examined, findings: Sequence[Finding]
+    classifier: Classifier, options: Options, found: Examined, findings: Sequence[tuple[int, Finding]]
 ) -> tuple[ClassResult, ...]:
     prompts = classifier.prompts or [()] * len(classifier.class_names)
     results = []
     for studied, name, group in zip(found.studied, classifier.class_names, prompts, strict=True):
-        mine = tuple(f.number for f in findings if f.class_name == name)
+        mine = tuple(finding.number for c, finding in findings if c == studied.c)
         enough = studied.cues.images >= options.limits.min_images
         verdict: Verdict = "findings" if mine else "no findings" if enough else "not enough evidence"
         shown = found.subjects.show(studied.c) & found.subjects.known

@@ -12,6 +12,7 @@ from lightning_sae.audit import read_audit
 from lightning_sae.audit.__main__ import FOUND, main
 from lightning_sae.audit.auditing import audit_run
 from lightning_sae.audit.choice import prompt_classifier
+from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.cues import Limits
 from lightning_sae.audit.examined import Options
 from lightning_sae.audit.seen import check_images, explained_images, ready, see
@@ -90,6 +91,16 @@ def saved_probe(opened, tmp_path):
     probe = Probe(weights, torch.zeros(len(weights)))
     save_probe(probe, data.class_names, {"clip": data.clip.identity()}, folder)
     return folder
+
+
+def test_two_classes_of_one_name_have_findings_of_their_own(opened):
+    own = prompt_classifier(opened)
+    names = [own.class_names[0], *own.class_names[2:6], own.class_names[0]]
+    weights = own.weights[[0, *range(2, 6), 1]]
+    audit = audit_run(opened, Classifier(names, weights, [[name] for name in names], own.logit_scale), LOOSE)
+    assert audit.findings
+    numbers = sorted(number for result in audit.classes for number in result.findings)
+    assert numbers == [finding.number for finding in audit.findings]
 
 
 def test_the_command_writes_and_prints(small_run, saved_probe, tmp_path, capsys):
