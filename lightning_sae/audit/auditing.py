@@ -129,13 +129,24 @@ def _finding(
         severity=severity(effect, share),
         confidence=worst.decided.confidence,
         share=share,
-        images=studied.cues.images,
+        **_over(found, studied, things),
         culprits=culprits,
         evidence=worst.decided.evidence,
         effect=effect,
         summary=summarise(name, kind, studied.phrase, culprits, things),
         advice=advise(name, kind, studied.phrase, things, classifier.kind),
     )
+
+
+def _over(found: Examined, studied: Studied, things: Sequence[str]) -> dict[str, Any]:
+    """How many images the attribution of the culprits is the mean over, and which."""
+    cue, attributed = studied.cues, found.seen.attributed
+    if things:
+        shown = (found.subjects.subject == cue.thing).to(attributed.device)[attributed]
+        return {"images": int(shown.sum()), "over": f'images of "{things[0]}"'}
+    if cue.by_errors:
+        return {"images": int(cue.errors[attributed].sum()), "over": "wrong predictions"}
+    return {"images": cue.images, "over": "images predicted as it"}
 
 
 def _culprit(found: Examined, studied: Studied, culprit: CulpritLatent) -> Culprit:

@@ -110,7 +110,8 @@ class Finding(_Record):
         severity: by effect and share.
         confidence: of the kind, in [0, 1].
         share: of the class's positive attribution that the culprits have, in (0, 1].
-        images: attributed images behind the means.
+        images: attributed images behind the means of its culprits.
+        over: which they are, as `wrong predictions`.
         culprits: the worst first.
         evidence: the tests for the kind, and against the others.
         effect: of ablating the culprits.
@@ -125,6 +126,7 @@ class Finding(_Record):
     confidence: float
     share: float
     images: int
+    over: str = "images predicted as the class"
     culprits: tuple[Culprit, ...]
     evidence: tuple[Evidence, ...]
     effect: Effect

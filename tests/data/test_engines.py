@@ -1,6 +1,11 @@
 """Every engine fills the store of the embedded world with the same bytes, through the command line."""
 
+import os
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +19,11 @@ ENGINES = {
     "slurm": ["engine.cluster=local", "engine.jobs=2", "engine.num_threads=1", "engine.gpus_per_node=0"],
     "ray": ["engine.workers=2", "engine.num_threads=1"],
 }
+
+ROOT = Path(__file__).parents[2]
+MANY = ["data.n_train=1200", "data.n_val=40", "data.shard_images=16", "data.capture_batch_size=16"]
+WORKERS = {"devices": "spawn_main", "slurm": "submitit.core._submit", "ray": "ray::"}
+"""What the command line of an engine's worker holds."""
 
 
 def contents(folder):
@@ -48,6 +58,61 @@ def test_every_engine_gives_the_same_bytes(engine, alone, tmp_path, monkeypatch)
     assert found.keys() == alone.keys()
     assert found == alone
     assert verify_store(tmp_path / "store") == []
+
+
+def command_line(store, engine, *overrides):
+    options = ["data.num_workers=0", "data.n_probe=20", f"data.store_dir={store}", *overrides]
+    return [sys.executable, "-m", "lightning_sae.data", "capture", "--engine", engine, *MANY, *options]
+
+
+def descendants(pid):
+    """Processes below a process, each with its command line; Linux."""
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        for child in (task / "children").read_text().split():
+            yield int(child), Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            yield from descendants(int(child))
+
+
+def worker(pid, words):
+    """A worker of an engine, as soon as there is one."""
+    try:
+        return next((child for child, line in descendants(pid) if words in line), None)
+    except FileNotFoundError:  # one of them has just ended
+        return None
+
+
+@pytest.fixture(scope="module")
+def many_alone(tmp_path_factory):
+    store = tmp_path_factory.mktemp("many_alone")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command_line(store, "in_process"), cwd=ROOT, env=environment, check=True)
+    return contents(store)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds workers in Linux's /proc")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_killed_worker_is_made_up_for(engine, many_alone, tmp_path):
+    """The capture goes on or fails; a second one does what is missing, and nothing else."""
+    store = tmp_path / "store"
+    jobs = [f"engine.folder={tmp_path / 'jobs'}"] if engine == "slurm" else []
+    command = command_line(store, engine, *ENGINES[engine], *jobs)
+    capture = subprocess.Popen(command, cwd=ROOT)
+    while capture.poll() is None:
+        victim = worker(capture.pid, WORKERS[engine])
+        if victim is not None and len(list(store.rglob("*.safetensors"))) >= 4:
+            os.kill(victim, signal.SIGKILL)
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("the capture was over before a worker could be killed")
+    capture.wait(300)
+    kept = {path: path.stat().st_mtime_ns for path in store.rglob("0*.safetensors")}
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert contents(store) == many_alone
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert verify_store(store) == []
 
 
 def test_what_an_engine_leaves_is_an_error(tmp_path, monkeypatch):

@@ -53,6 +53,7 @@ def _finding(finding: Finding, images: Any, heatmaps: Heatmaps | None) -> dict[s
         "confidence": percent(finding.confidence),
         "share": percent(finding.share),
         "images": finding.images,
+        "over": finding.over,
         "pictured": images is not None,
         "summary": finding.summary,
         "culprits": [_culprit(c, finding.class_name, images, heatmaps) for c in shown],
