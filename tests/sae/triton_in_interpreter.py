@@ -131,7 +131,8 @@ def test_a_training_step_with_dead_latents_equals_pytorch() -> None:
     with use_backend("triton"):
         indices, got = step()
         _, again = step()
-    torch.testing.assert_close(indices, want_indices.sort().values)  # Triton's are in ascending order
+    # which of a token's latents comes first depends on the processor
+    torch.testing.assert_close(indices.sort().values, want_indices.sort().values)
     torch.testing.assert_close(got, want)
     assert len(got) == 4
     assert all(map(torch.equal, got, again))
