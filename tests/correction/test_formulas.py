@@ -16,7 +16,7 @@ from lightning_sae.correction.groups import (
     group_errors,
     told_factor,
 )
-from lightning_sae.correction.measures import class_rows, group_rows, measured
+from lightning_sae.correction.measures import all_images, class_rows, group_rows, measured
 from lightning_sae.effects import ablate
 from lightning_sae.methods import Explained
 from lightning_sae.sae import TopK
@@ -222,7 +222,7 @@ def test_the_figures_by_hand():
     targets = torch.tensor([0, 0, 1, 1, 2, -1])
     before, after = torch.tensor([0, 1, 0, 1, 0, 0]), torch.tensor([0, 0, 1, 1, 0, 0])
     colour = Groups("colour", ["red", "blue"], torch.tensor([0, 1, 0, 0, 0, 0]))
-    whole, red, blue = group_rows((before, after), targets, 0, [colour], min_group=1)
+    whole, red, blue = group_rows((before, after), targets, 0, [all_images(6), colour], min_group=1)
     assert (whole.factor, whole.own, whole.others) == ("", 2, 3)
     assert (whole.own_accuracy.before, whole.own_accuracy.after) == (0.5, 1.0)
     assert whole.others_accuracy.before == pytest.approx(1 / 3)
