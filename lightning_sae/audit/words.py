@@ -70,9 +70,9 @@ def put_label(picture: Image.Image, word: str, style: Style) -> Image.Image:
         A copy.
 
     Example:
-        >>> grey = Image.new("RGB", (40, 30), (128, 128, 128))
-        >>> put_label(grey, "plane", Style("DejaVuSans", 0.3, 1.0)).getcolors()[0][1] == (128, 128, 128)
-        True
+        >>> labelled = put_label(Image.new("RGB", (40, 30)), "plane", Style("DejaVuSans", 0.3, 1.0))
+        >>> labelled.getpixel((20, 20)), labelled.getpixel((20, 21))  # above the label, and its margin
+        ((0, 0, 0), (255, 255, 255))
     """
     label, height = _label(word, style.font), max(1, round(style.height * picture.height))
     width = max(1, min(round(WIDEST * picture.width), round(label.width * height / label.height)))
