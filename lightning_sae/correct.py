@@ -62,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--finding", type=int, required=True, help="its number in the audit")
     parser.add_argument("--out", type=Path, required=True, help="folder to export to")
     parser.add_argument("--way", choices=WAYS, help="how to correct (the best on val)")
-    parser.add_argument("--factor", help="FACTOR, FACTOR=VALUE or culprits: whose groups it is chosen by")
+    parser.add_argument(
+        "--factor", help="FACTOR, FACTOR=VALUE, culprits or printed: whose groups it is chosen by"
+    )
     for name, meaning in {
         "max-loss": "accuracy of all classes that may be lost on val",
         "max-group-loss": "accuracy of the other classes that may be lost in any group",

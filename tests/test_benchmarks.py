@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +51,7 @@ def test_interpretability_cost(benchmark):
 
 
 @pytest.mark.slow
-def test_first_light_reliance_and_audit_share_their_runs(benchmark, runs):
+def test_first_light_and_what_shares_its_runs(benchmark, runs):
     said = benchmark("first_light", "--seeds", "0", "--out", str(runs), *SHORT)
     assert "unexpected share" in said
     said = benchmark("reliance", "--seeds", "0", "--runs", str(runs))
@@ -59,6 +60,13 @@ def test_first_light_reliance_and_audit_share_their_runs(benchmark, runs):
     said = benchmark("audit", "--seeds", "0", "--runs", str(runs))
     assert "balanced CLIP: " in said
     assert len((runs / "audit_cases.csv").read_text().splitlines()) == 1 + 12
+    table = runs / "corrections.csv"
+    corrections = ("corrections", "--seeds", "0", "--classifiers", "prompts", "probe")
+    said = benchmark(*corrections, "--runs", str(runs), "--out", str(table))
+    assert "shift alone" in said
+    rows = pd.read_csv(table)
+    assert len(rows) == 2 * (12 + 3)  # planted cases of prompts and of the probe, corrected and shifted
+    assert rows[["worst", "worst_after", "accuracy", "accuracy_after"]].stack().between(0, 1).all()
 
 
 @pytest.mark.slow

@@ -58,6 +58,31 @@ def _label(word: str, font: str) -> Image.Image:
     return label
 
 
+def put_label(picture: Image.Image, word: str, style: Style) -> Image.Image:
+    """The picture with a word in black on a white label, as on a sticker.
+
+    Args:
+        picture: in RGB, of any size.
+        word: what is written; "" leaves the label empty.
+        style: font, size and place. A word that is too wide for the picture is squeezed.
+
+    Returns:
+        A copy.
+
+    Example:
+        >>> labelled = put_label(Image.new("RGB", (40, 30)), "plane", Style("DejaVuSans", 0.3, 1.0))
+        >>> labelled.getpixel((20, 20)), labelled.getpixel((20, 21))  # above the label, and its margin
+        ((0, 0, 0), (255, 255, 255))
+    """
+    label, height = _label(word, style.font), max(1, round(style.height * picture.height))
+    width = max(1, min(round(WIDEST * picture.width), round(label.width * height / label.height)))
+    labelled = picture.convert("RGB")
+    drawn = label.resize((width, height), Image.Resampling.LANCZOS).convert("RGB")
+    place = (picture.width - width) // 2, round(style.place * (picture.height - height))
+    labelled.paste(drawn, place)
+    return labelled
+
+
 def draw_word(word: str, style: Style, ground: tuple[int, int, int] = GROUNDS[0]) -> Image.Image:
     """A word in black on a white label on a plain ground, as on a sticker.
 
@@ -73,12 +98,7 @@ def draw_word(word: str, style: Style, ground: tuple[int, int, int] = GROUNDS[0]
         >>> draw_word("plane", STYLES[0]).size
         (224, 224)
     """
-    label, height = _label(word, style.font), round(style.height * SIDE)
-    width = min(round(WIDEST * SIDE), round(label.width * height / label.height))
-    picture = Image.new("RGB", (SIDE, SIDE), ground)
-    drawn = label.resize((width, height), Image.Resampling.LANCZOS).convert("RGB")
-    picture.paste(drawn, ((SIDE - width) // 2, round(style.place * (SIDE - height))))
-    return picture
+    return put_label(Image.new("RGB", (SIDE, SIDE), ground), word, style)
 
 
 def word_pictures(word: str) -> Iterator[Image.Image]:

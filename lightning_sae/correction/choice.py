@@ -111,7 +111,7 @@ def choose(
 
     def judge(predicted: Tensor) -> _Judged:
         errors = group_errors(predicted, targets, target, groups, rule.min_group)
-        return _Judged(errors, accuracy(predicted, targets))
+        return _Judged(errors, accuracy(groups.of_data(predicted), groups.of_data(targets)))
 
     before = judge(as_it_is.argmax(1))
     best: Choice | None = None

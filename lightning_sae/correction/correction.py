@@ -1,6 +1,7 @@
 """From a finding to a corrected classifier: the way chosen on validation images, measured on test images."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor
@@ -8,26 +9,21 @@ from torch import Tensor
 from lightning_sae import __version__
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import Finding
+from lightning_sae.audit.phrases import class_phrases
 from lightning_sae.correction.choice import Choice, Rule, choose
 from lightning_sae.correction.clamping import Clamp
 from lightning_sae.correction.corrected import WAYS, CorrectedClassifier, Held, Way
-from lightning_sae.correction.groups import (
-    Groups,
-    culprit_groups,
-    factor_groups,
-    one_against_rest,
-    others_than,
-    told_factor,
-)
-from lightning_sae.correction.measures import Predictions, class_rows, group_rows, measured
-from lightning_sae.correction.record import Record
-from lightning_sae.correction.seen import Seen, embed_clamped, see
+from lightning_sae.correction.groups import others_than, told_factor
+from lightning_sae.correction.images import CULPRITS, PRINTED, Images, groups_of, with_groups, with_word
+from lightning_sae.correction.measures import Predictions, all_images, class_rows, group_rows, measured
+from lightning_sae.correction.printed import Label, strongest_style
+from lightning_sae.correction.record import Printed, Record
+from lightning_sae.correction.seen import Seen, see
 from lightning_sae.correction.ways import Corrected, candidates, shifted, way_out
 from lightning_sae.data.images import Split
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.scores import Probe
 
-CULPRITS = "culprits"  # the factor that is always there
 DEFAULT = Rule()
 
 
@@ -42,15 +38,6 @@ class _Chosen(NamedTuple):
     way: Way
     corrected: Corrected
     choice: Choice
-
-
-class _Images(NamedTuple):
-    """The images of a split, and the logits of the classifier as it is."""
-
-    split: Split
-    seen: Seen
-    logits: Tensor
-    groups: Groups
 
 
 class _Case(NamedTuple):
@@ -79,7 +66,9 @@ def correct(
         finding: of the audit.
         way: `None`: the one with the smallest error on the validation images, of equals the first of `WAYS`.
         factor: whose groups it is chosen by: `FACTOR` with all its values, `FACTOR=VALUE` against all others,
-            `culprits` for their own activity. `None`: the value that the culprits tell, else `culprits`.
+            `culprits` for their own activity, `printed` for images with the class's word printed on them and
+            as they are. `None`: `printed` for a typographic finding, else the value that the culprits tell,
+            else `culprits`.
         rule: what it may cost on the validation images.
 
     Raises:
@@ -93,11 +82,17 @@ def correct(
     names = tuple(classifier.class_names)
     seen = see(run, "val", latents, names)
     _check_targets(seen, target, finding.class_name)
-    told = told_factor(seen.factors, seen.activations, seen.targets, target, rule.min_group)
-    factor = factor or told or CULPRITS
-    val = _images(case, "val", seen, factor)
+    factor = factor or _factor(case, finding, seen)
+    label = _label(case, classifier, seen) if factor == PRINTED else None
+
+    def grouped(split: Split, images: Seen) -> Images:
+        if label is None:
+            return with_groups(split, images, factor)
+        return with_word(run, split, images, latents, label, target)
+
+    val = grouped("val", seen)
     chosen = _choose(case, val, WAYS if way is None else (way,))
-    test = _images(case, "test", see(run, "test", latents, names), factor)
+    test = grouped("test", see(run, "test", latents, names))
     corrected = CorrectedClassifier(
         names,
         shifted(chosen.corrected.classes, target, chosen.choice.shift),
@@ -139,26 +134,25 @@ def _class_vectors(classifier: Classifier) -> Probe:
     return Probe(scores.weight.float().cpu(), scores.bias.float().cpu())
 
 
-def _images(case: _Case, split: Split, seen: Seen, factor: str) -> _Images:
-    return _Images(split, seen, _logits(seen.embeddings, case.classes), _groups(seen, factor))
+def _factor(case: _Case, finding: Finding, seen: Seen) -> str:
+    """The one that the groups are made by if none is named."""
+    if finding.kind == "typographic":
+        return PRINTED
+    told = told_factor(seen.factors, seen.activations, seen.targets, case.target, case.rule.min_group)
+    return told or CULPRITS
+
+
+def _label(case: _Case, classifier: Classifier, seen: Seen) -> Label:
+    """What the class is called, in the style that leads most validation images astray."""
+    word = class_phrases(classifier.class_names, classifier.prompts)[case.target]
+    return Label(word, strongest_style(case.run, "val", word, case.classes, seen.targets, case.target))
 
 
 def _logits(embeddings: Tensor, classes: Probe) -> Tensor:
     return embeddings @ classes.weight.T + classes.bias
 
 
-def _groups(seen: Seen, factor: str) -> Groups:
-    if factor == CULPRITS:
-        return culprit_groups(seen.activations)
-    name, _, value = factor.partition("=")
-    if name not in seen.factors:
-        known = ", ".join([*seen.factors, CULPRITS])
-        raise ValueError(f"the images have no factor {name!r}: take one of {known}")
-    groups = factor_groups(name, *seen.factors[name])
-    return one_against_rest(groups, value) if value else groups
-
-
-def _choose(case: _Case, val: _Images, ways: Sequence[Way]) -> _Chosen:
+def _choose(case: _Case, val: Images, ways: Sequence[Way]) -> _Chosen:
     """The best of the ways on the validation images."""
     found = [chosen for way in ways if (chosen := _settle(case, val, way)) is not None]
     if not found:
@@ -171,18 +165,19 @@ def _choose(case: _Case, val: _Images, ways: Sequence[Way]) -> _Chosen:
     return min(found, key=lambda chosen: (chosen.choice.worst, chosen.choice.mean))
 
 
-def _settle(case: _Case, val: _Images, way: Way) -> _Chosen | None:
+def _settle(case: _Case, val: Images, way: Way) -> _Chosen | None:
     """A way with the best of its amounts and shifts; `None` where none of them helps."""
     out = way_out(way, case.classes, case.target, val.seen, case.latents)
-    tried = candidates(out, val.seen, lambda clamp: embed_clamped(case.run, "val", clamp))
-    choice = choose(tried, val.logits, val.seen.targets, case.target, val.groups, case.rule)
+    tried = candidates(out, val.seen, partial(val.embed, case.run))
+    as_it_is = _logits(val.seen.embeddings, case.classes)
+    choice = choose(tried, as_it_is, val.seen.targets, case.target, val.groups, case.rule)
     return None if choice is None else _Chosen(way, out.make(choice.amount), choice)
 
 
-def _predictions(case: _Case, images: _Images, clamp: Clamp | None, classes: Probe) -> Predictions:
+def _predictions(case: _Case, images: Images, clamp: Clamp | None, classes: Probe) -> Predictions:
     """Before and after."""
-    held = images.seen.embeddings if clamp is None else embed_clamped(case.run, images.split, clamp)
-    return images.logits.argmax(1), _logits(held, classes).argmax(1)
+    before = _logits(images.seen.embeddings, case.classes)
+    return before.argmax(1), _logits(images.embed(case.run, clamp), classes).argmax(1)
 
 
 def _record(
@@ -192,13 +187,17 @@ def _record(
     factor: str,
     chosen: _Chosen,
     corrected: CorrectedClassifier,
-    val: _Images,
-    test: _Images,
+    val: Images,
+    test: Images,
 ) -> Record:
-    run, clamp, targets = case.run, chosen.corrected.clamp, test.seen.targets
+    run, clamp, targets = case.run, chosen.corrected.clamp, test.data.targets
     on_val, on_test = (_predictions(case, part, clamp, corrected.classes) for part in (val, test))
-    factors = [_groups(test.seen, name) for name in (*test.seen.factors, CULPRITS) if name != "class"]
+    plain = test.groups.of_data(on_test[0]), test.groups.of_data(on_test[1])
+    factors = [groups_of(test.data, name) for name in (*test.data.factors, CULPRITS) if name != "class"]
     target, min_group = case.target, case.rule.min_group
+    rows = group_rows(plain, targets, target, [all_images(len(targets)), *factors], min_group)
+    if test.label is not None:
+        rows += group_rows(on_test, test.seen.targets, target, [test.groups], min_group)
     return Record(
         library_version=__version__,
         kind=classifier.kind,
@@ -219,9 +218,10 @@ def _record(
         amount=chosen.choice.amount,
         shift=chosen.choice.shift,
         factor=factor,
+        printed=None if val.label is None else Printed(word=val.label.word, **val.label.style._asdict()),
         **case.rule._asdict(),
         chosen=measured("val", on_val, val.seen.targets, target, val.groups, min_group),
-        measured=measured("test", on_test, targets, target, test.groups, min_group),
-        groups=tuple(group_rows(on_test, targets, target, factors, min_group)),
-        classes=tuple(class_rows(on_test, targets, classifier.class_names)),
+        measured=measured("test", on_test, test.seen.targets, target, test.groups, min_group),
+        groups=tuple(rows),
+        classes=tuple(class_rows(plain, targets, classifier.class_names)),
     )

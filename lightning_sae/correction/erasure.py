@@ -11,55 +11,70 @@ class Erasure(NamedTuple):
 
     Attributes:
         direction: `[d_embed]`; the edited vector is `w - strength * direction`.
-        centre: mean of `<direction, e>` over the images behind it: what the bias gets back, so that the mean
-            score of these images stays.
+        centre: mean of `<direction, e>` over the images of other classes: what the bias gets back, so that
+            their mean score stays.
     """
 
     direction: Tensor
     centre: float
 
 
-def erasure(embeddings: Tensor, activations: Tensor, weight: Tensor, ridge: float = 0.01) -> Erasure:
-    """What makes the score of a class follow the culprits, as the smallest change that ends it.
+def erasure(
+    embeddings: Tensor, activations: Tensor, own: Tensor, weight: Tensor, ridge: float = 0.01
+) -> Erasure:
+    """What makes the score of a class follow the culprits, as the smallest change that ends it and spares it.
 
-    Over images of *other* classes, with `C` the covariance of the embeddings `e` and `s_j` the covariance of
-    `e` and culprit `j`'s activation, the columns of `S`: the score `<w, e>` and the culprits have the
-    covariance `S^T w`. Of all `w'` with `S^T w' = 0` the one that changes the scores least, with the least
-    `Var(<w' - w, e>)`, is
+    Over images of *other* classes let the columns `s_j` of `S` be the covariances of the embeddings `e` with
+    the activation of culprit `j`: the score `<w, e>` and the culprits have the covariance `S^T w`. Let `m` be
+    the mean embedding of the class's own images less that of the others, and `C` the covariance within the
+    two. Of all `w'` with `S^T w' = 0` and `<w' - w, m> = 0`, so that the class's own images keep their mean
+    score, the one that changes the scores least, with the least `Var(<w' - w, e>)`, is, with `M = [S, m]`,
 
-        `w' = w - C^-1 S (S^T C^-1 S)^-1 S^T w`.
+        `w' = w - C^-1 M (M^T C^-1 M)^-1 [S^T w; 0]`.
 
-    `C^-1 s_j` is the linear detector of the culprit, so that the score loses what the detectors say of an
-    image and nothing else; the orthogonal projection on `s_j` would take along all that goes with it. It is
-    the case of a single score of LEACE (Belrose et al. 2023, arXiv 2306.03819). `C` gets `ridge` times its
-    mean variance on the diagonal; the covariance is zero for any ridge.
+    Without `m` it is the case of a single score of LEACE (Belrose et al. 2023, arXiv 2306.03819); but where
+    a class is taken for another one that looks alike to CLIP, what tells the culprits is part of the class.
+    `C` gets `ridge` times its mean variance on the diagonal; both conditions hold for any ridge.
 
     Args:
         embeddings: `[n, d_embed]` unit, images of other classes.
-        activations: `[n, m]` of the culprits, the largest over an image's tokens.
+        activations: `[n, m]` of the culprits on them, the largest over an image's tokens.
+        own: `[k, d_embed]` unit, images of the class; with none there is nothing to spare.
         weight: `[d_embed]`, of the class: its logit is the product with an embedding, plus a bias.
         ridge: >= 0.
 
     Raises:
-        ValueError: no culprit is active on these images, or all of them always alike.
+        ValueError: no culprit is active on the others, or all of them always alike.
 
     Example:
         >>> e = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
         >>> a = torch.tensor([[2.0], [0.0], [0.0], [0.0]])
-        >>> erasure(e, a, torch.tensor([3.0, 4.0]), ridge=0.0).direction
+        >>> erasure(e, a, e[:0], torch.tensor([3.0, 4.0]), ridge=0.0).direction
         tensor([3., 0.])
+        >>> erasure(e, a, torch.tensor([[1.0, 1.0]]), torch.tensor([3.0, 4.0]), ridge=0.0).direction
+        tensor([ 3., -3.])
     """
-    e, a, w = embeddings.double(), activations.double(), weight.double()
+    e, a, mine, w = (t.double() for t in (embeddings, activations, own, weight))
     mean = e.mean(0) if len(e) else e.new_zeros(e.shape[1])
-    a = a - a.mean(0)
-    S = (e - mean).T @ a / max(len(e), 1)
+    S = (e - mean).T @ (a - a.mean(0)) / max(len(e), 1)
     if not bool(S.abs().max() > 0):
         raise ValueError(
             "the culprits are never active, or always alike, on images of other classes: there is no "
             "direction to take out. Take --way ablate, or another finding"
         )
-    C = (e - mean).T @ (e - mean) / len(e)
-    C.diagonal().add_(ridge * C.diagonal().mean())
-    detectors = torch.linalg.lstsq(C, S, driver="gelsd").solution
-    direction = detectors @ torch.linalg.pinv(S.T @ detectors, hermitian=True) @ (S.T @ w)
+    M, taken = S, S.T @ w
+    if len(mine):
+        M, taken = torch.column_stack([S, mine.mean(0) - mean]), torch.cat([taken, taken.new_zeros(1)])
+    lengths = M.norm(dim=0).clamp(min=torch.finfo(M.dtype).tiny)
+    M, taken = M / lengths, taken / lengths  # else the pseudo-inverse could drop weak culprits
+    detectors = torch.linalg.lstsq(_within(e, mine, ridge), M, driver="gelsd").solution
+    direction = detectors @ torch.linalg.pinv(M.T @ detectors, hermitian=True) @ taken
     return Erasure(direction.to(weight), float(mean @ direction))
+
+
+def _within(others: Tensor, own: Tensor, ridge: float) -> Tensor:
+    """Covariance of the embeddings about the mean of their kind, `[d_embed, d_embed]`."""
+    centred = torch.cat([part - part.mean(0) for part in (others, own) if len(part)])
+    C = centred.T @ centred / len(centred)
+    C.diagonal().add_(ridge * C.diagonal().mean())
+    return C

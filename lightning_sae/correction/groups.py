@@ -21,11 +21,18 @@ class Groups(NamedTuple):
         name: of the factor, as `background`; `culprits` for their own activity.
         values: its values.
         of: `[n]` int64, the value of each image.
+        added: how many of them, the last ones, are no images of the data but such with a word printed on
+            them: they count in the groups, not for the accuracy of all classes.
     """
 
     name: str
     values: Sequence[str]
     of: Tensor
+    added: int = 0
+
+    def of_data(self, values: Tensor) -> Tensor:
+        """The part of `[n]` values that belongs to images of the data."""
+        return values[: len(self.of) - self.added]
 
 
 class GroupErrors(NamedTuple):
@@ -102,7 +109,7 @@ def factor_groups(name: str, values: Sequence[str], truth: Tensor) -> Groups:
 
     Example:
         >>> factor_groups("word", ["star"], torch.tensor([0, -1]))
-        Groups(name='word', values=['star', 'none'], of=tensor([0, 1]))
+        Groups(name='word', values=['star', 'none'], of=tensor([0, 1]), added=0)
     """
     if not bool((truth < 0).any()):
         return Groups(name, list(values), truth)
@@ -117,7 +124,7 @@ def one_against_rest(groups: Groups, value: str) -> Groups:
 
     Example:
         >>> one_against_rest(Groups("colour", ["red", "blue", "green"], torch.tensor([0, 1, 2])), "blue")
-        Groups(name='colour', values=['blue', 'not blue'], of=tensor([1, 0, 1]))
+        Groups(name='colour', values=['blue', 'not blue'], of=tensor([1, 0, 1]), added=0)
     """
     if value not in groups.values:
         raise ValueError(f"{groups.name} has no value {value!r}: take one of {', '.join(groups.values)}")

@@ -18,10 +18,11 @@ def measured(
 ) -> Measured:
     """Accuracy and the worst group's balanced error."""
     errors = (group_errors(predicted, targets, target, groups, min_group) for predicted in predictions)
+    data = groups.of_data(targets)
     return Measured(
         split=split,
-        images=int((targets != UNKNOWN).sum()),
-        accuracy=_change([accuracy(predicted, targets) for predicted in predictions]),
+        images=int((data != UNKNOWN).sum()),
+        accuracy=_change([accuracy(groups.of_data(predicted), data) for predicted in predictions]),
         worst=_change([error.worst for error in errors]),
     )
 
@@ -29,7 +30,7 @@ def measured(
 def group_rows(
     predictions: Predictions, targets: Tensor, target: int, factors: Sequence[Groups], min_group: int
 ) -> list[Group]:
-    """A row for all images, and one for each value of each factor.
+    """A row for each value of each factor.
 
     Args:
         predictions: before and after.
@@ -38,13 +39,17 @@ def group_rows(
         factors: of the same images.
         min_group: images; the balanced error of smaller groups is left out.
     """
-    everything = Groups("", [""], torch.zeros_like(targets))
     return [
         _row(predictions, targets, target, groups, v, min_group)
-        for groups in (everything, *factors)
+        for groups in factors
         for v in range(len(groups.values))
         if bool(((groups.of == v) & (targets != UNKNOWN)).any())
     ]
+
+
+def all_images(n: int) -> Groups:
+    """One group of `n` images."""
+    return Groups("", [""], torch.zeros(n, dtype=torch.long))
 
 
 def _row(

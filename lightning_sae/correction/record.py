@@ -42,6 +42,22 @@ class Group(_Model):
     error: Change
 
 
+class Printed(_Model):
+    """A label that is printed on images.
+
+    Attributes:
+        word: on it.
+        font: file of matplotlib.
+        height: of the label, a share of the picture's.
+        place: 0 at the upper edge to 1 at the lower one.
+    """
+
+    word: str
+    font: str
+    height: float
+    place: float
+
+
 class ClassAccuracy(_Model):
     """Share of a class's images that are predicted as it."""
 
@@ -55,7 +71,7 @@ class Measured(_Model):
 
     Attributes:
         split: of the data.
-        images: of which it is known whether they are of the class.
+        images: of the data, of which it is known whether they are of the class.
         accuracy: of those that are of any of the classes.
         worst: balanced error of the worst group of the factor that it was chosen by.
     """
@@ -89,7 +105,9 @@ class Record(_Model):
         values: at which they are held; none for an edit.
         amount: strength of an edit, part of the mean at which latents are clamped, 1 for an ablation.
         shift: added to the class's logit, with the way.
-        factor: whose groups it was chosen by; with `=VALUE`, of which one value against all others.
+        factor: whose groups it was chosen by; with `=VALUE`, of which one value against all others; `printed`
+            for images with the class's word printed on them, against all as they are.
+        printed: how it was printed; `None` for other factors.
         max_loss: of accuracy that was allowed when it was chosen.
         max_group_loss: of the accuracy of other classes in a group that was allowed.
         min_group: images; smaller groups were left out.
@@ -119,6 +137,7 @@ class Record(_Model):
     amount: float
     shift: float
     factor: str
+    printed: Printed | None
     max_loss: float
     max_group_loss: float
     min_group: int

@@ -67,8 +67,10 @@ def way_out(way: Way, classes: Probe, target: int, seen: Seen, latents: tuple[in
 
 
 def _edit(classes: Probe, target: int, seen: Seen) -> Make:
-    others = others_than(seen.targets, target)
-    found = erasure(seen.embeddings[others], seen.activations[others], classes.weight[target])
+    others, own = others_than(seen.targets, target), seen.targets == target
+    found = erasure(
+        seen.embeddings[others], seen.activations[others], seen.embeddings[own], classes.weight[target]
+    )
 
     def make(strength: float) -> Corrected:
         weight, bias = classes.weight.clone(), classes.bias.clone()

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from lightning_sae.audit.findings import Audit, ClassResult, Culprit, Effect, Finding, Subject, write_audit
+from lightning_sae.audit.words import Style, put_label
 from lightning_sae.clip import load_clip
 from lightning_sae.correct import audited_classifier, main
 from lightning_sae.correction import Rule, correct, load_classifier, read_record, save_classifier
 from lightning_sae.correction.clamping import clamped
+from lightning_sae.correction.printed import AT_AN_EDGE, Label, printed_on, see_printed
 from lightning_sae.correction.seen import embed_clamped, see
 from lightning_sae.data.shards import read_tensor
 from lightning_sae.metrics import auroc
@@ -244,6 +246,46 @@ def test_a_probe_is_corrected_too(folder, run):
     )
     assert (record.kind, record.factor) == ("probe", "culprits")
     assert corrected.predict(embeddings).shape == (256,)
+
+
+def test_a_typographic_finding_is_judged_by_the_printed_word(folder, run, plain, tmp_path):
+    clip, images, world, _ = plain
+    star, classifier = world.class_names.index("star"), prompts(run)
+    val = see(run, "val", range(64), world.class_names)
+    label = Label("star", AT_AN_EDGE[0])
+    printed = see_printed(run, "val", label, torch.arange(200), tuple(range(64)), val)
+    is_printed = torch.arange(200 + N_VAL) >= N_VAL
+    reads = [
+        float(auroc(torch.cat(a), is_printed))
+        for a in zip(val.activations.T, printed.activations.T, strict=True)
+    ]
+    best = torch.tensor(reads).topk(2).indices.tolist()
+    finding = audit_of(folder).findings[0]
+    culprits = [c.model_copy(update={"latent": j}) for c, j in zip(finding.culprits, best, strict=True)]
+    finding = finding.model_copy(update={"kind": "typographic", "culprits": tuple(culprits)})
+    for way in ("edit", "ablate"):
+        correction = correct(run, classifier, finding, way, rule=Rule(1.0, 1.0))
+        save_classifier(correction, tmp_path / way)
+        corrected, record = load_classifier(tmp_path / way), read_record(tmp_path / way)
+        assert (record.factor, record.printed.word) == ("printed", "star")
+        assert 'the word "star" printed on them' in (tmp_path / way / "card.md").read_text()
+        # the test images with the word, by the plain CLIP
+        ids = printed_on(world.targets, star)
+        style = Style(record.printed.font, record.printed.height, record.printed.place)
+        labelled = [put_label(images[i], "star", style) for i in ids]
+        hits = corrected.classify(clip, labelled).argmax(1) == star
+        taken = float(hits[world.targets[ids] != star].double().mean())
+        assert record.groups[-1].false_positives.after == pytest.approx(taken, abs=0.01)
+        assert (record.groups[-1].factor, record.groups[-1].value) == ("printed", "star")
+        assert record.groups[-1].own + record.groups[-1].others == len(ids)
+        right = (corrected.classify(clip, images).argmax(1) == world.targets).double().mean()
+        assert record.measured.accuracy.after == pytest.approx(float(right), abs=2e-3)
+        assert (record.measured.images, record.groups[0].own) == (N_TEST, int((world.targets == star).sum()))
+        assert sum(row.images for row in record.classes) == N_TEST
+    with torch.no_grad():
+        pixels = torch.stack([clip.preprocess(put_label(images[i], *label)) for i in range(5)])
+        seen = see_printed(run, "test", label, torch.arange(5), (0,), see(run, "test", (0,), ()))
+        torch.testing.assert_close(seen.embeddings, clip.encode_image(pixels), rtol=1e-4, atol=1e-4)
 
 
 def test_a_classifier_of_some_of_the_classes(folder, run, plain):

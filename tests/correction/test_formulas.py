@@ -16,7 +16,7 @@ from lightning_sae.correction.groups import (
     group_errors,
     told_factor,
 )
-from lightning_sae.correction.measures import class_rows, group_rows, measured
+from lightning_sae.correction.measures import all_images, class_rows, group_rows, measured
 from lightning_sae.effects import ablate
 from lightning_sae.methods import Explained
 from lightning_sae.sae import TopK
@@ -37,7 +37,7 @@ def planted():
 def test_the_score_has_no_covariance_with_the_culprits_any_more(planted, ridge):
     e, _, weight = planted
     activations = torch.stack([e[:, 0], e[:, 0] * (e[:, 2] > 0)], 1)  # two, that fire together
-    edited = weight - erasure(e, activations, weight, ridge).direction
+    edited = weight - erasure(e, activations, e[:0], weight, ridge).direction
     score = e @ edited
     for activation in activations.T:
         assert float(torch.cov(torch.stack([score, activation]))[0, 1]) == pytest.approx(0, abs=1e-5)
@@ -45,7 +45,7 @@ def test_the_score_has_no_covariance_with_the_culprits_any_more(planted, ridge):
 
 def test_what_was_planted_is_removed_and_the_rest_stays(planted):
     e, activations, weight = planted
-    found = erasure(e, activations, weight, ridge=0.0)
+    found = erasure(e, activations, e[:0], weight, ridge=0.0)
     torch.testing.assert_close(weight - found.direction, torch.eye(6)[1], rtol=0.05, atol=0.15)
     # by the least squares that it is: the change is a multiple of the best linear predictor of the culprit
     centred = e - e.mean(0)
@@ -56,23 +56,44 @@ def test_what_was_planted_is_removed_and_the_rest_stays(planted):
 
 def test_no_change_of_the_scores_is_smaller(planted):
     e, activations, weight = planted
-    direction = erasure(e, activations, weight, ridge=0.0).direction
+    direction = erasure(e, activations, e[:0], weight, ridge=0.0).direction
     sigma = ((e - e.mean(0)) * (activations - activations.mean())).mean(0)
     orthogonal = (weight @ sigma) / (sigma @ sigma) * sigma  # ends the covariance as well
     assert float((weight - orthogonal) @ sigma) == pytest.approx(0, abs=1e-6)
     assert float((e @ direction).var()) <= float((e @ orthogonal).var()) + 1e-9
 
 
+@pytest.mark.parametrize("ridge", [0.0, 0.01])
+def test_the_classes_own_images_keep_their_mean_score(planted, ridge):
+    e, activations, weight = planted
+    own = e[:50] + torch.tensor([1.0, 3.0, 0.5, 0.0, 0.0, 0.0])  # with the culprit's direction in them
+    found = erasure(e, activations, own, weight, ridge)
+    own_before, others_before = (float((part @ weight).mean()) for part in (own, e))
+    edited = weight - found.direction
+    assert float((own @ edited).mean() + found.centre) == pytest.approx(own_before, abs=1e-4)
+    assert float((e @ edited).mean() + found.centre) == pytest.approx(others_before, abs=1e-4)
+    score = torch.stack([e @ edited, activations[:, 0]])
+    assert float(torch.cov(score)[0, 1]) == pytest.approx(0, abs=1e-5)
+    # no other change that does both is smaller
+    centred = torch.cat([e - e.mean(0), own - own.mean(0)]).double()
+    sigma = ((e - e.mean(0)) * (activations - activations.mean())).mean(0)
+    both = torch.stack([sigma, own.mean(0) - e.mean(0)]).double()
+    free = torch.linalg.svd(both).Vh[2:]  # changes that neither condition sees
+    with_ridge = centred.T @ centred / len(centred)
+    with_ridge.diagonal().add_(ridge * with_ridge.diagonal().mean())
+    assert (free @ with_ridge @ found.direction.double()).abs().max() < 1e-5
+
+
 def test_a_uncorrelated_culprit_leaves_the_vector():
     e = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-    found = erasure(e, torch.tensor([[1.0], [0.0], [0.0], [0.0]]), torch.tensor([0.0, 3.0]), ridge=0.0)
+    found = erasure(e, torch.tensor([[1.0], [0.0], [0.0], [0.0]]), e[:0], torch.tensor([0.0, 3.0]), ridge=0.0)
     torch.testing.assert_close(found.direction, torch.zeros(2))
 
 
 @pytest.mark.parametrize("activations", [torch.zeros(5, 1), torch.ones(5, 2), torch.zeros(0, 1)])
 def test_culprits_that_say_nothing(activations):
     with pytest.raises(ValueError, match="no direction to take out"):
-        erasure(torch.randn(len(activations), 3), activations, torch.ones(3))
+        erasure(torch.randn(len(activations), 3), activations, torch.randn(4, 3), torch.ones(3))
 
 
 @pytest.fixture
@@ -201,7 +222,7 @@ def test_the_figures_by_hand():
     targets = torch.tensor([0, 0, 1, 1, 2, -1])
     before, after = torch.tensor([0, 1, 0, 1, 0, 0]), torch.tensor([0, 0, 1, 1, 0, 0])
     colour = Groups("colour", ["red", "blue"], torch.tensor([0, 1, 0, 0, 0, 0]))
-    whole, red, blue = group_rows((before, after), targets, 0, [colour], min_group=1)
+    whole, red, blue = group_rows((before, after), targets, 0, [all_images(6), colour], min_group=1)
     assert (whole.factor, whole.own, whole.others) == ("", 2, 3)
     assert (whole.own_accuracy.before, whole.own_accuracy.after) == (0.5, 1.0)
     assert whole.others_accuracy.before == pytest.approx(1 / 3)
