@@ -115,7 +115,9 @@ class RunWandbLogger(WandbLogger):
 
         dead = self.experiment
         dead._console_stop()  # else each line that is printed goes on to be sent to it
-        with suppress(ConnectionError):  # that it says good-bye fails, that it is forgotten does not
+        with suppress(
+            ConnectionError, SystemExit
+        ):  # no good-bye, and W&B ends a program whose service was killed
             wandb.teardown()
         wandb.run = None  # else Lightning takes it for the new run
         self._wandb_init["id"], self._experiment = dead.id, None
