@@ -34,7 +34,14 @@ class CulpritLatent(NamedTuple):
 
 
 def make_case(
-    phrase: str, cue: Cues, subjects: Subjects, judged: Judged, detects: Tensor, reading: Reading, word: int
+    phrase: str,
+    cue: Cues,
+    subjects: Subjects,
+    judged: Judged,
+    detects: Tensor,
+    reading: Reading,
+    word: int,
+    limits: Limits,
 ) -> Case:
     """What the tests of a class look at; `word` is the place of its word in the reading."""
     return Case(
@@ -50,17 +57,18 @@ def make_case(
         threshold=judged.threshold[:, cue.c],
         otherwise=judged.otherwise(cue.c, phrase),
         errors_called=judged.called(cue.errors, cue.c),
+        limits=limits,
     )
 
 
-def culprits_of(case: Case, cue: Cues, ranking: Ranking, seen: Seen, limits: Limits) -> list[CulpritLatent]:
+def culprits_of(case: Case, cue: Cues, ranking: Ranking, seen: Seen) -> list[CulpritLatent]:
     """The culprits of a class, the largest score first.
 
     Latents that drive the class on the same images are one cause. Of those that mark wrong predictions well
     each is tested; the cause is of the first kind that any of them passes, in the order of `decide`. Where it
     stands for one other thing, the score of a latent fades with its AUROC for the thing.
     """
-    score = ranking.score
+    score, limits = ranking.score, case.limits
     able = score.argsort(descending=True, stable=True)[: int((score > 0).sum())].tolist()
     found = []
     for cause in same_cause(seen, cue, able):

@@ -121,8 +121,8 @@ def examine(run: RunFolder, classifier: Classifier, options: Options) -> Examine
     }
     studied = [Studied(*parts, []) for parts in zip(range(len(cues)), phrases, cues, rankings, strict=True)]
     for c, (reading, word) in _read(run, phrases, suspects, scores).items():
-        case = make_case(phrases[c], cues[c], subjects, judged, detects, reading, word)
-        found = culprits_of(case, cues[c], rankings[c], seen, limits)
+        case = make_case(phrases[c], cues[c], subjects, judged, detects, reading, word, limits)
+        found = culprits_of(case, cues[c], rankings[c], seen)
         studied[c] = studied[c]._replace(culprits=found)
     return Examined(seen, subjects, judged, studied)
 

@@ -4,15 +4,13 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from lightning_sae.audit.cues import HALF, Limits
 from lightning_sae.audit.findings import Evidence, Kind
 from lightning_sae.audit.phrases import is_part
 from lightning_sae.audit.subjects import Subjects
 from lightning_sae.audit.words import Reading
 
-READS = 0.9  # AUROC with which a latent tells pictures with the word of the class from others
 READ = 0.1  # by how much more often the word must be predicted as the class than other words are
-ONE_THING = 0.9  # AUROC with which a latent detects one other thing
-OF_ERRORS = 0.5  # share of the wrong predictions that show this thing, and that the judge calls otherwise
 
 
 class Case(NamedTuple):
@@ -31,6 +29,7 @@ class Case(NamedTuple):
         threshold: `[d_sae]`, what few random image sets reach.
         otherwise: `[d_sae]`, alignment with the latent's label where that is not the class, else NaN.
         errors_called: share of the wrong predictions that the judge calls the class, too.
+        limits: from which AUROC on a latent is a detector.
     """
 
     phrase: str
@@ -45,6 +44,7 @@ class Case(NamedTuple):
     threshold: Tensor
     otherwise: Tensor
     errors_called: float
+    limits: Limits = Limits()
 
     @property
     def thing_name(self) -> str:
@@ -63,16 +63,16 @@ class Decided(NamedTuple):
 def decide(case: Case, latent: int) -> Decided:
     """The kind of one culprit: the first whose tests are passed.
 
-    1. *compound*, *polysemous*: it is another thing. At least half of its attribution over the wrong
-       predictions is on images of one other subject, it detects that subject with an AUROC of at least 0.9,
-       and the judge calls less than half of the wrong predictions the class. Compound if the subject's name
-       is a part of the class's, else polysemous.
-    2. *typographic*: it reads. On drawn words its AUROC for the word of the class is at least 0.9, it raises
-       the class's score there, and the word is predicted as the class more often than others are, by at least
-       0.1.
+    1. *compound*, *polysemous*: it is another thing. At least half of the wrong predictions show one other
+       subject, it detects that subject, and the judge calls at most half of the wrong predictions the class.
+       Compound if the subject's name is a part of the class's, else polysemous.
+    2. *typographic*: it reads. It detects the class's word among drawn words, it raises the class's score
+       there, and the word is predicted as the class more often than others are, by at least 0.1.
     3. *spurious*: its top images do not look like the class under the judge. They agree with it no better
        than random ones can; or, where it marks wrong predictions, they agree better with another word, and
        the judge calls less than half of the wrong predictions the class.
+
+    A detector has an AUROC of at least `limits.detects`.
     """
     other, reads, foreign = _thing(case, latent), _reads(case, latent), _foreign(case, latent)
     if other and all(e.passed for e in other):
@@ -94,8 +94,8 @@ def _reads(case: Case, latent: int) -> tuple[Evidence, ...]:
         Evidence(
             name="word_auroc",
             value=auroc,
-            threshold=READS,
-            passed=auroc >= READS,
+            threshold=case.limits.detects,
+            passed=auroc >= case.limits.detects,
             meaning=f'how well it tells drawn pictures of the word "{case.phrase}" from those of other words',
         ),
         Evidence(
@@ -124,22 +124,22 @@ def _thing(case: Case, latent: int) -> tuple[Evidence, ...]:
         Evidence(
             name="thing_auroc",
             value=auroc,
-            threshold=ONE_THING,
-            passed=auroc >= ONE_THING,
+            threshold=case.limits.detects,
+            passed=auroc >= case.limits.detects,
             meaning=f"how well it detects {named}",
         ),
         Evidence(
             name="thing_share",
             value=case.thing_share,
-            threshold=OF_ERRORS,
-            passed=case.thing_share >= OF_ERRORS,
+            threshold=HALF,
+            passed=case.thing_share >= HALF,
             meaning=f"share of the wrong predictions that show {named}",
         ),
         Evidence(
             name="judge_disagrees",
             value=1 - case.errors_called,
-            threshold=OF_ERRORS,
-            passed=1 - case.errors_called >= OF_ERRORS,
+            threshold=HALF,
+            passed=1 - case.errors_called >= HALF,
             meaning="share of the wrong predictions that the judge does not call the class",
         ),
     )
@@ -149,7 +149,7 @@ def _foreign(case: Case, latent: int) -> Evidence:
     alignment, threshold = float(case.alignment[latent]), float(case.threshold[latent])
     meaning = "alignment of its top images with the class, by the judge; random images reach the threshold"
     otherwise = float(case.otherwise[latent])
-    if case.by_errors and otherwise > threshold and case.errors_called < 1 - OF_ERRORS:
+    if case.by_errors and otherwise > threshold and case.errors_called < 1 - HALF:
         threshold = otherwise
         meaning = (
             "alignment of its top images with the class, by the judge; its own label reaches the threshold"

@@ -134,7 +134,7 @@ def read_words(
 
     Args:
         run: with its data set up.
-        words: each once; pictures with an empty label, and with `others`, are added.
+        words: each once; pictures with an empty label are added.
         classes: the class of each word, whose score is attributed on its pictures.
         scores: of the classes.
         asked: `[m]` int64, the latents in question; memory grows with `w * m`.

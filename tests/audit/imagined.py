@@ -111,5 +111,5 @@ def made(images, c, shown, calls, phrase="sea lion", read=None, limits=LIMITS):
     n, d_sae = len(images.latents), images.latents.d_sae
     judge = judged(n, d_sae, len(shown.of_class), calls)
     detects = ActiveRanks.of(images.latents).aurocs(shown.subject, len(shown.names)).float()
-    found = make_case(phrase, cue, shown, judge, detects, read or reading(d_sae), 0)
+    found = make_case(phrase, cue, shown, judge, detects, read or reading(d_sae), 0, limits)
     return found, cue, ranking

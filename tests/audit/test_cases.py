@@ -33,7 +33,7 @@ def test_a_part_of_the_name():
     assert case.detects[:, 0].tolist() == pytest.approx([0.25, 1.0, 0.0833], abs=0.01)
     assert (case.thing_name, case.thing_share) == ("lion", 1.0)
     assert case.errors_called == 0
-    (culprit,) = culprits_of(case, cue, ranking, images, LIMITS)
+    (culprit,) = culprits_of(case, cue, ranking, images)
     assert kinds([culprit]) == {0: "compound"}
     assert culprit.score == 1
 
@@ -42,7 +42,7 @@ def test_a_part_of_the_name():
 def test_the_judge_has_its_say(calls, kind):
     images, shown = zoo(on(ERRORS))
     case, cue, ranking = made(images, 0, shown, calls=[calls] * 22)
-    assert kinds(culprits_of(case, cue, ranking, images, LIMITS)) == {0: kind}
+    assert kinds(culprits_of(case, cue, ranking, images)) == {0: kind}
 
 
 def test_a_latent_that_reads_takes_those_of_the_same_images_along():
@@ -51,7 +51,7 @@ def test_a_latent_that_reads_takes_those_of_the_same_images_along():
     read = reading(2, 1.0, 1.0, 1.0)
     case, cue, ranking = made(images, 0, shown, calls=[0] * 22, read=read)
     assert cue.marks.tolist() == pytest.approx([1.0, 0.85])
-    found = culprits_of(case, cue, ranking, images, LIMITS)
+    found = culprits_of(case, cue, ranking, images)
     assert kinds(found) == {0: "typographic", 1: "typographic"}
     assert [c.latent for c in found] == [0, 1]
     assert found[1].score == pytest.approx(0.7 * 0.5 * (0.1 + 0.9 * 0.875), abs=1e-5)
@@ -62,23 +62,23 @@ def test_a_cause_is_of_the_first_kind_that_any_of_its_latents_passes():
     images, shown = zoo(on(ERRORS, 2.0), on(ERRORS))
     case, cue, ranking = made(images, 0, shown, calls=[2] * 22)
     case.detects[1, 0] = 0.85
-    assert kinds(culprits_of(case, cue, ranking, images, LIMITS)) == {0: "compound", 1: "compound"}
+    assert kinds(culprits_of(case, cue, ranking, images)) == {0: "compound", 1: "compound"}
 
 
 def test_the_score_fades_with_the_detection_of_the_other_thing():
     images, shown = zoo(on(ERRORS), on(ERRORS) + on([0, 1, *range(12, 15)]) * 0.5)
     case, cue, ranking = made(images, 0, shown, calls=[2] * 22)
     case.detects[1, 1] = 0.85
-    scores = {c.latent: c.score for c in culprits_of(case, cue, ranking, images, LIMITS)}
+    scores = {c.latent: c.score for c in culprits_of(case, cue, ranking, images)}
     assert scores[1] == pytest.approx(0.5 * float(ranking.score[1]), abs=1e-5)
     case.detects[1, 1] = 0.79
-    assert [c.latent for c in culprits_of(case, cue, ranking, images, LIMITS)] == [0]
+    assert [c.latent for c in culprits_of(case, cue, ranking, images)] == [0]
 
 
 def test_no_culprit_where_no_test_is_passed():
     images, shown = zoo(on(ERRORS))
     case, cue, ranking = made(images, 0, shown, calls=[0] * 22)
-    assert culprits_of(case._replace(alignment=torch.ones(1)), cue, ranking, images, LIMITS) == []
+    assert culprits_of(case._replace(alignment=torch.ones(1)), cue, ranking, images) == []
 
 
 def test_wrong_predictions_that_are_too_few_name_no_other_thing():
