@@ -1,6 +1,5 @@
 """Trains a sparse autoencoder on a CLIP layer. `python train.py --help` tells what can be set."""
 
-import os
 import shlex
 import sys
 import warnings
@@ -10,10 +9,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
-from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -65,25 +61,11 @@ def _finish(loggers: Iterable[Logger]) -> None:
             finish()
 
 
-def _cause(error: BaseException) -> BaseException:
-    """What went wrong below the frames that `instantiate` wraps around it."""
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> Any:
     """Runs one job; what the user can mend ends in one message instead of a traceback."""
-    try:
+    with instantiate(cfg.errors):
         return run(cfg)
-    except (ValueError, OSError, InstantiationException, MisconfigurationException) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        cause = _cause(error)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise cause from None  # the other jobs go on
-        sys.exit(f"\n{type(cause).__name__}: {cause}\n(HYDRA_FULL_ERROR=1 shows where.)")
 
 
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # of torch about Lightning, once per process

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_sae.data.atomic import write_atomic
 from lightning_sae.data.manifest import flatten
 
-FREE = ("ckpt_path", "resume", "run_dir", "optimized_metric")
+FREE = ("ckpt_path", "resume", "run_dir", "optimized_metric", "errors")
 """Settings that may change when a run goes on."""
 
 

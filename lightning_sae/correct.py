@@ -20,6 +20,7 @@ from lightning_sae.correction.choice import Rule
 from lightning_sae.correction.folder import check_free
 from lightning_sae.data.prompts import embed_prompts
 from lightning_sae.data.shards import read_tensor
+from lightning_sae.device import add_device_option, use_device
 from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.run_folder import RunFolder, open_run
 from lightning_sae.scores import fit_probe
@@ -71,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }.items():
         usual = Rule._field_defaults[name.replace("-", "_")]
         parser.add_argument(f"--{name}", type=float, default=usual, help=f"{meaning} ({usual})")
+    add_device_option(parser)
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
     with one_line_errors():
@@ -81,7 +83,7 @@ def _run(options: argparse.Namespace) -> None:
     check_free(options.out)
     audit = read_audit(options.run)
     finding = audit.finding(options.finding)
-    run = open_run(options.run, options.overrides)
+    run = open_run(options.run, options.overrides, use_device(options.device))
     classifier = audited_classifier(run, audit)
     rule = Rule(options.max_loss, options.max_group_loss)
     correction = correct(run, classifier, finding, options.way, options.factor, rule)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lightning_sae.device import add_device_option, use_device
 from lightning_sae.explain_picture import draw_explanation, save_picture
 from lightning_sae.explanation import PromptExplanation, check_request, explain
 from lightning_sae.one_line_errors import one_line_errors
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--top", type=int, default=8, help="latents per prompt (8)")
     parser.add_argument("--output", choices=get_args(Output), default="logit", help="the score (logit)")
     parser.add_argument("--out", type=Path, help="PNG to write (RUN/pictures/explain_IMAGE.png)")
+    add_device_option(parser)
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
     with one_line_errors():
@@ -76,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(options: argparse.Namespace) -> None:
     check_request(options.prompt, options.top)
     image = read_image(options.image)
-    run = open_run(options.run, options.overrides)
+    run = open_run(options.run, options.overrides, use_device(options.device))
     explanations = explain(run, image, options.prompt, options.output, options.top)
     console = Console()
     for explanation in explanations:

@@ -16,6 +16,7 @@ from torch import Tensor
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.images import Split
 from lightning_sae.data.shards import read_tensor
+from lightning_sae.device import add_device_option, use_device
 from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.probe_file import SavedProbe, save_probe
 from lightning_sae.run_folder import open_run
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the probe")
     parser.add_argument("--inverse-l2", type=float, default=100.0, help="weight of the data (100)")
     parser.add_argument("--balanced", action="store_true", help="all classes weigh the same")
+    add_device_option(parser)
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
     with one_line_errors():
@@ -95,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    data = open_run(options.run, options.overrides).data
+    data = open_run(options.run, options.overrides, use_device(options.device)).data
     if data.clip.reads_texts:
         raise ValueError(f"{options.run} is a run on texts: a probe classifies images")
     saved = probe_of(data, options.inverse_l2, options.balanced)

@@ -1,4 +1,4 @@
-"""Several processes for one run: they start with one configuration, and end together."""
+"""How a run starts: where it trains, and several processes with one configuration, which end together."""
 
 import signal
 import subprocess
@@ -12,16 +12,19 @@ from hydra.types import RunMode
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_sae.data.manifest import flatten
+from lightning_sae.device import describe
+from lightning_sae.gpu_memory import check_room
 
 GRACE = 10  # seconds that the other processes have to end by themselves
 LOST = ("closed by peer", "Connection reset", "timed out", "Timed out", "Broken pipe", "NCCL")
 
 
 def check_launch(trainer: Trainer, config: Mapping[str, Any]) -> None:
-    """To be called before the trainer starts; does nothing for one process.
+    """To be called before the trainer starts: says where it trains, and has it refuse what would go wrong.
 
     Args:
         trainer: of one run.
@@ -30,7 +33,12 @@ def check_launch(trainer: Trainer, config: Mapping[str, Any]) -> None:
     Raises:
         ValueError: the jobs of a multirun would each start processes, which would run the whole multirun.
     """
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        callbacks.insert(0, Room())
     if trainer.world_size == 1:
+        print(f"device: {describe(device)}", flush=True)
         return
     if _is_multirun() and _starts_processes(trainer):
         raise ValueError(
@@ -40,7 +48,31 @@ def check_launch(trainer: Trainer, config: Mapping[str, Any]) -> None:
         )
     # what is logged at the end of a pass is made of all ranks already
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
-    trainer.callbacks.insert(0, Together(config))  # type: ignore[attr-defined]
+    callbacks.insert(0, Devices())
+    callbacks.insert(0, Together(config))
+
+
+class Room(Callback):
+    """Refuses to train what a GPU has no room for."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks when weights and activations lie there, and the gradient and Adam's moments do not yet.
+
+        Raises:
+            ValueError: as `check_room`.
+        """
+        weights = sum(p.nbytes for p in pl_module.parameters() if p.requires_grad)
+        check_room(weights, trainer.strategy.root_device)
+
+
+class Devices(Callback):
+    """Says where several processes train."""
+
+    @rank_zero_only
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Prints a line. Not before: to ask for a GPU's name sets up CUDA, which no fork survives."""
+        first = describe(trainer.strategy.root_device)
+        print(f"devices: {trainer.world_size} processes, the first on {first}", flush=True)
 
 
 class Together(Callback):

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor
 
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.shards import read_tensor
+from lightning_sae.device import find_device
 from lightning_sae.sae import SparseAutoencoder, load_sae
 
 CONFIG = Path(".hydra") / "config.yaml"
@@ -23,8 +25,8 @@ class RunFolder(NamedTuple):
     Attributes:
         folder: where it lies.
         config: as the run was composed, with the overrides.
-        data: images, CLIP, judge; nothing is captured, `setup` is not called.
-        sae: the saved autoencoder, checked against the CLIP; in evaluation mode.
+        data: images, CLIP and judge on one device; nothing is captured, `setup` is not called.
+        sae: the saved autoencoder, checked against the CLIP, on the same device; in evaluation mode.
         latents: `latents.csv`, by latent.
     """
 
@@ -55,12 +57,16 @@ class RunFolder(NamedTuple):
         return read_tensor(folder, "embeddings")
 
 
-def open_run(folder: str | Path, overrides: Sequence[str] = ()) -> RunFolder:
+def open_run(
+    folder: str | Path, overrides: Sequence[str] = (), device: torch.device | None = None
+) -> RunFolder:
     """Reads the folder of a finished run.
 
     Args:
         folder: as `train.py` wrote it.
         overrides: what has moved since, as `data.store_dir=DIR`.
+        device: where CLIP, judge, autoencoder and all that is read by them lie; `None` is the GPU where there
+            is one, else the CPU.
 
     Raises:
         FileNotFoundError: the folder is none of a run, or lacks the autoencoder or the table.
@@ -81,9 +87,10 @@ def open_run(folder: str | Path, overrides: Sequence[str] = ()) -> RunFolder:
     config = _overridden(OmegaConf.load(folder / CONFIG), overrides)
     data: ActivationDataModule = instantiate(config.data, _convert_="all")
     sae = load_sae(folder / "sae", data.clip.identity())
+    device = device or find_device()
     texts = dict.fromkeys(TEXTS, str)  # a class may be called "7"
     latents = pd.read_csv(folder / "latents.csv", keep_default_na=False, dtype=texts).set_index("latent")
-    return RunFolder(folder, config, data, sae, latents)
+    return RunFolder(folder, config, data.to(device), sae.to(device), latents)
 
 
 def _overridden(config: DictConfig | ListConfig, overrides: Sequence[str]) -> DictConfig:

@@ -29,8 +29,14 @@ LIBRARY = {path.stem for path in (ROOT / "lightning_sae").iterdir() if path.stem
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "goals": set(),
-    **{name: {"types"} for name in ("sae", "metrics", "clip", "world")},
-    **{name: {"types", "clip", "world", "metrics"} for name in ("data", "labels")},
+    "device": set(),
+    "memory_places": set(),
+    "gpu_memory": {"device", "memory_places"},
+    "one_line_errors": {"gpu_memory"},
+    **{name: {"types"} for name in ("sae", "metrics", "clip")},
+    "world": {"types", "device"},
+    "labels": {"types", "clip", "world", "metrics"},
+    "data": {"types", "clip", "world", "metrics", "device", "one_line_errors"},
     **{name: {"types", "sae", "clip", "metrics", "labels"} | FORMULAS for name in FORMULAS},
     "module": {"types", "sae", "metrics"},
 }

@@ -16,6 +16,7 @@ from lightning_sae.audit.cues import Limits
 from lightning_sae.audit.examined import Options
 from lightning_sae.audit.findings import SEVERITIES, Audit
 from lightning_sae.audit.terminal import print_audit
+from lightning_sae.device import add_device_option, use_device
 from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Output
@@ -51,12 +52,13 @@ def _parser() -> argparse.ArgumentParser:
         "--fail-on", choices=SEVERITIES, help=f"exit status {FOUND} where a finding is at least this severe"
     )
     parser.add_argument("--out", type=Path, help="folder to write to (RUN)")
+    add_device_option(parser)
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     return parser
 
 
 def _audit(options: argparse.Namespace) -> tuple[Audit, Path]:
-    run = open_run(options.run, options.overrides)
+    run = open_run(options.run, options.overrides, use_device(options.device))
     how = Options(options.output, Limits(min_images=options.min_images))
     folder = options.out or run.folder
     return audit_to_folder(run, folder, options.classifier, options.prompts, how), folder

@@ -6,7 +6,6 @@ precision  how much bf16 weights of CLIP change the activations of a batch, and 
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -22,17 +20,28 @@ from lightning_sae.data.pixels import load_pixels
 from lightning_sae.data.precision import compare_precision
 from lightning_sae.data.space import check_space
 from lightning_sae.data.verify import verify_store
+from lightning_sae.device import AUTO, add_device_option, use_device
+from lightning_sae.one_line_errors import one_line_errors
 
 CONF = Path(__file__).parents[2] / "conf"
 
 
-def capture(config: DictConfig) -> None:
+IN_PROCESS = "in_process"
+
+
+def capture(config: DictConfig, device: torch.device | None = None) -> None:
     """Fills the store of `train` and `val`.
+
+    Args:
+        config: as `composed`, with an engine.
+        device: where CLIP runs in this process; `None` is the GPU where there is one, else the CPU.
 
     Raises:
         RuntimeError: the engine came back and something is missing.
     """
     data = instantiate(config.data, _convert_="all")
+    if device is not None:
+        data.to(device)
     data.check()
     check_space(data.captures().values(), data.dtype)
     plain: Any = OmegaConf.to_container(config.data, resolve=True)
@@ -45,13 +54,13 @@ def capture(config: DictConfig) -> None:
         print(f"{name}: {part.folder}")
 
 
-def precision(config: DictConfig) -> None:
-    """Compares bf16 with fp32 on the first images of `val`."""
+def precision(config: DictConfig, device: torch.device) -> None:
+    """Compares bf16 with fp32 on the first images of `val`, on a device."""
     clips = {}
     for name in ("fp32", "bf16"):
         torch.manual_seed(0)  # equal weights also where they are random
         clips[name] = instantiate(config.clip, precision=name)
-        clips[name].to("cuda" if torch.cuda.is_available() else "cpu")
+        clips[name].to(device)
     with open_dict(config):
         config.data.judge = None
     data = instantiate(config.data, _convert_="all")
@@ -88,7 +97,8 @@ def parser() -> argparse.ArgumentParser:
     for name, help_text in (("capture", "fills the store"), ("precision", "compares bf16 with fp32")):
         command = commands.add_parser(name, help=help_text)
         if name == "capture":
-            command.add_argument("--engine", default="in_process", help="in_process, devices, slurm or ray")
+            command.add_argument("--engine", default=IN_PROCESS, help="in_process, devices, slurm or ray")
+        add_device_option(command)
         command.add_argument(
             "overrides", nargs="*", help="as for train.py: data=image_folder data.root=DIR hook_point=..."
         )
@@ -100,18 +110,30 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Runs a command; what the user can mend ends in one message instead of a traceback."""
     arguments = parser().parse_args()
-    try:
+    with one_line_errors(RuntimeError, ModuleNotFoundError):
         if arguments.command == "verify":
             verify(arguments.store)
         elif arguments.command == "precision":
-            precision(composed(arguments.overrides))
+            precision(composed(arguments.overrides), use_device(arguments.device))
         else:
-            capture(composed([f"+engine={arguments.engine}", *arguments.overrides]))
-    except (ValueError, OSError, RuntimeError, ModuleNotFoundError, InstantiationException) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        cause = error.__cause__ if isinstance(error, InstantiationException) else error
-        sys.exit(f"\n{type(cause).__name__}: {cause}\n(HYDRA_FULL_ERROR=1 shows where.)")
+            device = capturing_device(arguments.engine, arguments.device)
+            capture(composed([f"+engine={arguments.engine}", *arguments.overrides]), device)
+
+
+def capturing_device(engine: str, choice: str) -> torch.device | None:
+    """Where this process captures, which it says; `None` where an engine's own processes do it.
+
+    Raises:
+        ValueError: a device for an engine that chooses them itself.
+    """
+    if engine == IN_PROCESS:
+        return use_device(choice)
+    if choice != AUTO:
+        raise ValueError(
+            f"--device {choice} is for --engine {IN_PROCESS}; the others have settings of their own: "
+            "engine.accelerator and engine.devices, engine.gpus_per_node of slurm, engine.num_gpus of ray"
+        )
+    return None
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from lightning import LightningDataModule
@@ -23,6 +23,7 @@ from lightning_sae.data.shards import read_tensor
 from lightning_sae.data.space import check_space
 from lightning_sae.data.statistics import ActivationStatistics
 from lightning_sae.data.store import ActivationStore
+from lightning_sae.device import find_device
 
 
 class ActivationDataModule(LightningDataModule):
@@ -119,6 +120,17 @@ class ActivationDataModule(LightningDataModule):
         self.capture_batch_size = capture_batch_size
         self.num_workers, self.n_probe, self.seed = num_workers, n_probe, seed
         self.tokens_per_image, self.max_bad_images = tokens_per_image, max_bad_images
+        self._chosen: torch.device | None = None
+
+    def to(self, device: torch.device) -> Self:
+        """Moves CLIP and judge; what is captured and read from now on is on this device as well.
+
+        For use without a trainer, which has a device of its own. Without either it is `find_device("auto")`.
+        """
+        self._chosen = device
+        self.clip.to(device)
+        self.judge.to(device)
+        return self
 
     @cached_property
     def judge_independent(self) -> bool:
@@ -247,7 +259,7 @@ class ActivationDataModule(LightningDataModule):
     def _device(self) -> torch.device:
         if self.trainer is not None:
             return self.trainer.strategy.root_device
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return self._chosen or find_device()
 
     @property
     def _rank(self) -> tuple[int, int]:

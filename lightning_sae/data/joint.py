@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -155,6 +155,12 @@ class JointDataModule(ActivationDataModule):
         for part in self._parts:
             part.trainer = self.trainer
         return self._parts
+
+    def to(self, device: torch.device) -> Self:
+        """Moves both."""
+        for part in self._parts:
+            part.to(device)
+        return super().to(device)
 
     def check(self) -> None:
         """Warns where CLIP is its own judge."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 from torchvision.transforms.functional import pil_to_tensor
 
+from lightning_sae.device import add_device_option, use_device
 from lightning_sae.world.captions import Edition
 from lightning_sae.world.card import write_card
 from lightning_sae.world.weights import config_path, save_weights, weights_path
@@ -105,14 +106,13 @@ def optimisers_of(model: CLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
     return [muon, torch.optim.AdamW(rest, weight_decay=recipe.weight_decay, fused=True)]
 
 
-def train(edition: Edition, recipe: Recipe) -> CLIP:
+def train(edition: Edition, recipe: Recipe, device: torch.device) -> CLIP:
     """Trains one tiny CLIP on the captions of an edition, and on nothing else."""
     torch.manual_seed(recipe.seed)
     config = json.loads(config_path().read_text(encoding="utf-8"))
     model = CLIP(**config)
     if recipe.start:
         model.load_state_dict(load_file(weights_path(recipe.start)))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device)
     world = World(edition, "train", recipe.pictures, recipe.seed)
     pixels = pixels_of(world)
@@ -150,6 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edition", choices=get_args(Edition), required=True)
     parser.add_argument("--out", type=Path, help="weights file; by default the one in the package")
+    add_device_option(parser)
     for field in fields(Recipe):
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
@@ -157,9 +158,9 @@ def main() -> None:
             help="by default as shipped",
         )
     options = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
-    edition, out = options.pop("edition"), options.pop("out", None)
+    edition, out, device = options.pop("edition"), options.pop("out", None), use_device(options.pop("device"))
     path = out or weights_path(edition)
-    save_weights(train(edition, replace(RECIPES[edition], **options)), path)
+    save_weights(train(edition, replace(RECIPES[edition], **options), device), path)
     print(f"{edition} CLIP: {path}, {path.stat().st_size / 1e6:.1f} MB")
     if out is None and all(weights_path(e).exists() for e in get_args(Edition)):
         print(f"card: {write_card()}")

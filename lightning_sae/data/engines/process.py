@@ -6,10 +6,11 @@ import torch
 from hydra.utils import instantiate
 
 from lightning_sae.data.datamodule import ActivationDataModule
+from lightning_sae.device import find_device
 
 
 def in_process(data: ActivationDataModule, config: dict[str, Any]) -> None:
-    """Captures here, on one device."""
+    """Captures here, on the device of the datamodule."""
     data.fill()
 
 
@@ -26,6 +27,12 @@ def build(config: dict[str, Any], num_threads: int | None = None) -> ActivationD
     return data
 
 
-def work(config: dict[str, Any], num_threads: int | None = None) -> None:
-    """What one of several equal workers does: its share, until nothing is missing."""
-    build(config, num_threads).fill()
+def work(config: dict[str, Any], num_threads: int | None = None, device: torch.device | None = None) -> None:
+    """What one of several equal workers does: its share, until nothing is missing.
+
+    Args:
+        config: the resolved `data` group.
+        num_threads: of torch; `None` leaves them as they are.
+        device: its own; `None` is the GPU where there is one, else the CPU.
+    """
+    build(config, num_threads).to(device or find_device()).fill()

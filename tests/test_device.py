@@ -1,0 +1,82 @@
+"""Which device a user gets for what is asked for, on machines with and without GPUs."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lightning_sae.device import describe, find_device, use_device
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """A machine with some GPUs, of which number 1 is the current one."""
+
+    def gpus(count, built=True):
+        monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: built)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: min(1, count - 1))
+        card = SimpleNamespace(name="NVIDIA H200", total_memory=150_114_992_128)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+
+    return gpus
+
+
+@pytest.mark.parametrize(
+    ("count", "choice", "found"),
+    [
+        (0, "auto", "cpu"),
+        (0, "cpu", "cpu"),
+        (1, "auto", "cuda:0"),
+        (2, "auto", "cuda:1"),
+        (2, "cpu", "cpu"),
+        (2, "cuda", "cuda:1"),
+        (2, "cuda:0", "cuda:0"),
+    ],
+)
+def test_a_choice_names_a_device(gpus, count, choice, found):
+    gpus(count)
+    assert find_device(choice) == torch.device(found)
+
+
+@pytest.mark.parametrize(
+    ("count", "choice", "message"),
+    [
+        (2, "cuda:2", "there is no cuda:2, the GPUs are cuda:0 to cuda:1"),
+        (1, "cuda:3", "there is no cuda:3, cuda:0 is the only GPU"),
+        (0, "cuda:0", "torch sees none: `nvidia-smi` tells"),
+        (2, "cdua:0", "must be auto, cpu, cuda or cuda:N .* got 'cdua:0'"),
+        (2, "cuda:-1", "must be auto, .* got 'cuda:-1'"),
+        (2, "", "must be auto, .* got ''"),
+    ],
+)
+def test_a_choice_that_is_none_is_refused(gpus, count, choice, message):
+    gpus(count)
+    with pytest.raises(ValueError, match=message):
+        find_device(choice)
+
+
+def test_gpus_that_are_hidden_are_told_of(gpus, monkeypatch):
+    gpus(0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES=7"):
+        find_device("cuda")
+
+
+def test_a_torch_without_cuda_is_told_of(gpus):
+    gpus(0, built=False)
+    with pytest.raises(ValueError, match="is built without it: install"):
+        find_device("cuda:0")
+
+
+def test_one_line_says_which_it_is(gpus, capsys):
+    gpus(1)
+    assert use_device("auto") == torch.device("cuda", 0)
+    assert capsys.readouterr().out == "device: cuda:0 (NVIDIA H200, 139.8 GiB)\n"
+
+
+def test_a_cpu_is_known_by_its_threads(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    assert describe(torch.device("cpu")) == "cpu (16 threads)"
+    assert describe(torch.device("meta")) == "meta"
