@@ -56,9 +56,9 @@ def curves(run: Path) -> "pd.Series[Any]":
 
 
 def latents_of(data: ActivationDataModule, sae: SparseAutoencoder, split: Split) -> SparseLatents:
-    """Latents of all images of a split, in image order."""
+    """Latents of all images of a split, in image order, on the CPU."""
     loader = data.val_dataloader() if split == "val" else data.test_dataloader()
-    parts = [sae.encode(batch.x) for batch in loader]
+    parts = [sae.encode(batch.x).to("cpu") for batch in loader]
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), *(p.offsets.diff() for p in parts)]).cumsum(0)
     values, indices = (torch.cat([getattr(p, name) for p in parts]) for name in ("values", "indices"))
     return SparseLatents(values, indices, offsets, sae.d_sae)
@@ -70,7 +70,7 @@ def detections(run: Path) -> list[Detection]:
     data = hydra.utils.instantiate(OmegaConf.load(run / ".hydra" / "config.yaml").data)
     data.prepare_data()
     data.setup("test")
-    sae = load_sae(run / "sae", data.clip.identity())
+    sae = load_sae(run / "sae", data.clip.identity()).to(data.clip.device)
     val, test = (latents_of(data, sae, split) for split in ("val", "test"))
     labels = pd.read_csv(run / "latents.csv", index_col="latent", keep_default_na=False)["label"]
     found = []

@@ -59,6 +59,26 @@ def train_small(
     return train_small
 
 
+@pytest.fixture
+def during(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], Any]], None]:
+    """Does something in the middle of an optimiser step of a training in this process, once."""
+    from lightning_sae.module import SAEModule
+
+    step_of = SAEModule.optimizer_step
+
+    def during(step: int, act: Callable[[], Any]) -> None:
+        def optimizer_step(self: SAEModule, *args: Any, **kwargs: Any) -> None:
+            done = self.trainer.global_step
+            step_of(self, *args, **kwargs)
+            if done == step - 1:
+                monkeypatch.undo()
+                act()
+
+        monkeypatch.setattr(SAEModule, "optimizer_step", optimizer_step)
+
+    return during
+
+
 @pytest.fixture(scope="session")
 def small_run(train_small: Callable[..., Path]) -> Path:
     """On the class token behind the last block."""

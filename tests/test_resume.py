@@ -7,8 +7,6 @@ import pandas as pd
 import pytest
 import torch
 
-from lightning_sae.module import SAEModule
-
 STEPS = 11  # passes over the data end behind steps 5 and 10, validation passes behind 4 and 8
 SMALL = [
     *("data.n_train=320", "data.n_val=64", "data.n_test=1", "data.n_probe=24", "data.batch_size=64"),
@@ -29,24 +27,6 @@ def train(train_py, store):
         return train_py(*SMALL, *overrides, f"data.store_dir={store}", f"hydra.run.dir={folder}")
 
     return train
-
-
-@pytest.fixture
-def during(monkeypatch):
-    """Does something in the middle of an optimiser step, once."""
-    step_of = SAEModule.optimizer_step
-
-    def during(step, act):
-        def optimizer_step(self, *args, **kwargs):
-            done = self.trainer.global_step
-            step_of(self, *args, **kwargs)
-            if done == step - 1:
-                monkeypatch.undo()
-                act()
-
-        monkeypatch.setattr(SAEModule, "optimizer_step", optimizer_step)
-
-    return during
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
+from lightning_sae import __version__
 from lightning_sae.audit.advice import EXPORT, advise, summarise
 from lightning_sae.audit.cases import OF_THINGS, CulpritLatent, driven_images
 from lightning_sae.audit.choice import check_choice, chosen_classifier, prompt_classifier
@@ -80,7 +80,7 @@ def audit_run(run: RunFolder, classifier: Classifier | None = None, options: Opt
     found = examine(run, classifier, options)
     findings = _findings(run, classifier, options, found)
     return Audit(
-        library_version=version("lightning_sae"),
+        library_version=__version__,
         subject=_subject(run, classifier, options, found),
         classes=_classes(classifier, options, found, findings),
         findings=tuple(finding for _, finding in findings),

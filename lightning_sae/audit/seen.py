@@ -71,7 +71,8 @@ def see(run: RunFolder, classifier: Classifier, scores: ClassScores) -> Seen:
         classifier: under audit.
         scores: of its classes.
     """
-    images, fvu = ImageLatents(run.sae.d_sae), FVU(run.sae.d_in)
+    device = run.data.clip.device
+    images, fvu = ImageLatents(run.sae.d_sae).to(device), FVU(run.sae.d_in).to(device)
     embeddings = []
     for batch in run.data.val_dataloader():
         x_hat, latents = run.sae(batch.x)

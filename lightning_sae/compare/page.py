@@ -1,11 +1,11 @@
 """One HTML page that holds everything: no script, no link, nothing that is fetched."""
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
+from lightning_sae import __version__
 from lightning_sae.compare import view
 from lightning_sae.compare.comparison import Comparison
 from lightning_sae.compare.reading import Run
@@ -68,7 +68,7 @@ def page_context(found: Comparison, pictures: Sequence[Picture], files: Sequence
         "problems": found.concepts.problems if len(found.variants) > 1 else [],
         "galleries": [{"name": name, "uri": uri} for name, uri in galleries if uri],
         "bests": [_best(run, why) for run, why in found.bests()],
-        "version": version("lightning_sae"),
+        "version": __version__,
         "files": ", ".join(files),
     }
 

@@ -307,5 +307,10 @@ class ActivationDataModule(LightningDataModule):
     def _eval_loader(self, split: Split) -> EvalLoader:
         embeddings = read_tensor(self._folder(split) / "images", "embeddings")
         return EvalLoader(
-            self._open(split), self._targets(split), embeddings, self.eval_batch_size, *self._rank
+            self._open(split),
+            self._targets(split),
+            embeddings,
+            self.eval_batch_size,
+            *self._rank,
+            self._device,
         )

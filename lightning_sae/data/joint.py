@@ -202,5 +202,10 @@ class JointDataModule(ActivationDataModule):
     def _eval_loader(self, split: Split) -> EvalLoader:
         embeddings = torch.cat([part._eval_loader(split).embeddings for part in self._parts])
         return EvalLoader(
-            self._open(split), self._targets(split), embeddings, self.eval_batch_size, *self._rank
+            self._open(split),
+            self._targets(split),
+            embeddings,
+            self.eval_batch_size,
+            *self._rank,
+            self._device,
         )

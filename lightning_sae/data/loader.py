@@ -111,6 +111,7 @@ class EvalLoader:
         batch_size: rows per batch; at least the tokens of one image.
         rank: this process.
         world_size: number of processes.
+        device: where batches are handed out; `None` is where the store is held.
 
     Raises:
         ValueError: fewer images than processes, of which one would have nothing to do.
@@ -124,6 +125,7 @@ class EvalLoader:
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
+        device: torch.device | str | None = None,
     ) -> None:
         n = store.layout.n_images
         if n < world_size:
@@ -132,7 +134,8 @@ class EvalLoader:
         chunks = [range(n)[i : i + step] for i in range(0, n, step)]
         first, last = (len(chunks) * i // world_size for i in (rank, rank + 1))
         self.store, self.chunks = store, chunks[first:last]
-        self.targets, self.embeddings = targets.to(store.device), embeddings.to(store.device)
+        self.device = device or store.device
+        self.targets, self.embeddings = targets.to(self.device), embeddings.to(self.device)
 
     def __len__(self) -> int:
         return len(self.chunks)
@@ -140,6 +143,6 @@ class EvalLoader:
     def __iter__(self) -> Iterator[Batch]:
         for chunk in self.chunks:
             start, stop = self.store.first_row(chunk.start), self.store.first_row(chunk.stop)
-            x = self.store.rows(start, stop).float()
-            ids = self.store.owners(torch.arange(start, stop, device=x.device))
+            x = self.store.rows(start, stop).to(self.device).float()
+            ids = self.store.owners(torch.arange(start, stop, device=self.device))
             yield Batch(x, ids, self.targets[ids], self.embeddings[ids])

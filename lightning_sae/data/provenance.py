@@ -1,9 +1,9 @@
 """What activations are activations of, as checkpoints and saved autoencoders keep it."""
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
+from lightning_sae import __version__
 from lightning_sae.clip import Clip, HookPoint
 from lightning_sae.data.manifest import flatten
 
@@ -17,7 +17,7 @@ def provenance(clip: Clip, hook_point: HookPoint) -> dict[str, Any]:
         "clip": clip.identity(),
         "hook_point": hook_point.module,
         "tokens": hook_point.tokens,
-        "library_version": version("lightning_sae"),
+        "library_version": __version__,
     }
 
 

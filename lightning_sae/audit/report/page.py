@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from lightning_sae import __version__
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import Audit
 from lightning_sae.audit.report import view
@@ -67,7 +67,7 @@ def _context(audit: Audit, run: RunFolder, classifier: Classifier | None) -> dic
         "curves": curves(run.folder),
         "frame": (WIDTH, HEIGHT),
         "version": audit.library_version,
-        "written_by": version("lightning_sae"),
+        "written_by": __version__,
     }
 
 
