@@ -5,7 +5,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lightning_sae import correct, explain, fit_probe
+from lightning_sae.audit import __main__ as audit
+from lightning_sae.data import __main__ as data
 from lightning_sae.device import describe, find_device, use_device
+from lightning_sae.world import pretrain
+
+COMMANDS = [
+    *((command, []) for command in (explain, audit, correct, fit_probe, pretrain)),
+    *((data, [name]) for name in ("capture", "precision")),
+]
 
 
 @pytest.fixture
@@ -80,3 +89,35 @@ def test_a_cpu_is_known_by_its_threads(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
     assert describe(torch.device("cpu")) == "cpu (16 threads)"
     assert describe(torch.device("meta")) == "meta"
+
+
+@pytest.mark.parametrize(("command", "arguments"), COMMANDS)
+def test_every_command_that_runs_a_model_has_the_option(command, arguments, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["command", *arguments, "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        command.main()
+    assert "--device auto|cpu|cuda:N" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (explain, ["RUN", "--image", __file__, "--prompt", "star"]),
+        (audit, ["RUN"]),
+        (fit_probe, ["RUN", "--out", "DIR"]),
+        (data, ["capture"]),
+        (data, ["precision"]),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_first(command, arguments, gpus, monkeypatch):
+    gpus(1)
+    monkeypatch.setattr(explain, "read_image", lambda path: None)
+    monkeypatch.setattr("sys.argv", ["command", *arguments, "--device", "cuda:3"])
+    with pytest.raises(SystemExit, match=r"ValueError: there is no cuda:3, cuda:0 is the only GPU"):
+        command.main()
+
+
+def test_an_engine_with_devices_of_its_own_takes_none(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["data", "capture", "--engine", "devices", "--device", "cpu"])
+    with pytest.raises(SystemExit, match=r"--device cpu is for --engine in_process.*engine\.accelerator"):
+        data.main()

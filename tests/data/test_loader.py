@@ -205,6 +205,14 @@ def test_validation_batches_are_the_same_on_any_number_of_processes(store, world
     assert batches(world_size) == batches(1)
 
 
+def test_validation_batches_come_on_the_device_that_is_asked_for(store):
+    embeddings = torch.zeros(IMAGES, 5)
+    (batch, *_) = EvalLoader(store, TARGETS, embeddings, 1000, device="meta")
+    assert {part.device.type for part in batch} == {"meta"}
+    (batch, *_) = EvalLoader(store, TARGETS, embeddings, 1000)
+    assert {part.device for part in batch} == {store.device}
+
+
 def test_every_process_has_a_validation_batch(store):
     loaders = [EvalLoader(store, TARGETS, torch.zeros(IMAGES, 1), 1000, r, 6) for r in range(6)]
     assert min(map(len, loaders)) >= 1

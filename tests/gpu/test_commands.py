@@ -24,11 +24,8 @@ def on(device, capsys, tmp_path):
 
     def on(main, *arguments):
         gpu, cpu = tmp_path / "gpu.png", tmp_path / "cpu.png"  # probes and audits may be called so too
-        for out, choice, said in (
-            (gpu, [], f"device: {device} ("),
-            (cpu, ["--device", "cpu"], "device: cpu ("),
-        ):
-            main([*arguments, *choice, "--out", str(out)])
+        for out, choice, said in ((gpu, "auto", f"device: {device} ("), (cpu, "cpu", "device: cpu (")):
+            main([*arguments, "--device", choice, "--out", str(out)])
             lines = capsys.readouterr().out.splitlines()
             assert next(line for line in lines if line.startswith("device: ")).startswith(said)
         return gpu, cpu
