@@ -1,17 +1,16 @@
-"""CLIP's preprocessing in two parts: on pictures, where they are decoded, and on bytes, where the model is."""
+"""CLIP's preprocessing in two parts: on pictures where they are decoded, on bytes where the model is."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-Prepare = Callable[[Any], Any]
-"""An example -> an array or tensor of a fixed shape and type."""
+Prepare = Callable[[Any], Tensor]
+"""An example -> a tensor, of all the same shape and type."""
 
 Finish = Callable[[Tensor], Tensor]
 """A batch of these -> what the model takes, on the same device."""
@@ -27,9 +26,9 @@ class Pictures:
     def __init__(self, steps: list[Any]) -> None:
         self.steps = Compose(steps)
 
-    def __call__(self, image: Image.Image) -> NDArray[np.uint8]:
+    def __call__(self, image: Image.Image) -> Tensor:
         """The bytes `[H, W, 3]` of a picture."""
-        return np.asarray(self.steps(image))
+        return torch.from_numpy(np.array(self.steps(image)))
 
 
 class Scaling:
@@ -46,7 +45,7 @@ class Scaling:
     """
 
     def __init__(self, mean: list[float], std: list[float]) -> None:
-        # 255 as a tensor: PyTorch multiplies by the reciprocal of a plain number on a GPU, and rounds otherwise
+        # 255 as a tensor: by a plain number PyTorch does not divide on a GPU, it multiplies by the reciprocal
         constants = [torch.tensor(255.0), *(torch.tensor(each).view(-1, 1, 1) for each in (mean, std))]
         self._constants = {torch.device("cpu"): constants}
 
@@ -64,7 +63,7 @@ class Scaling:
         return self._constants[torch.device("cpu")]
 
 
-def in_two_parts(preprocess: Callable[[Any], Any]) -> tuple[Prepare, Finish]:
+def in_two_parts(preprocess: Prepare) -> tuple[Prepare, Finish]:
     """Splits a preprocessing into what is done to each example, and what can be done to a batch of them.
 
     The transforms of open_clip and torchvision that end in `ToTensor` and `Normalize` are split before these:

@@ -57,8 +57,8 @@ def precision(config: DictConfig) -> None:
     data = instantiate(config.data, _convert_="all")
     images = data.images("val")
     ids = range(min(data.capture_batch_size, len(images)))
-    ((pixels, faults),) = load_pixels(images, data.clip, [ids])
-    pixels = pixels[[not fault for fault in faults]]
+    ((pixels, faults),) = load_pixels(images, data.clip, [ids], len(ids))
+    pixels = data.clip.finish(pixels[[not fault for fault in faults]])
     print(f"bf16 at {data.hook} {compare_precision(clips['bf16'], clips['fp32'], data.hook, pixels)}")
 
 

@@ -43,7 +43,7 @@ PICTURES = [picture(*size, seed=i) for i, size in enumerate(SIZES)]
 
 def both_ways(preprocess, pictures, device="cpu"):
     prepare, finish = in_two_parts(preprocess)
-    batch = torch.from_numpy(np.stack([prepare(each) for each in pictures]))
+    batch = torch.stack([prepare(each) for each in pictures])
     assert batch.dtype == torch.uint8
     return finish(batch.to(device)).cpu(), torch.stack([preprocess(each) for each in pictures])
 
@@ -106,12 +106,12 @@ def test_the_part_on_pictures_goes_to_another_process():
     prepare, _ = in_two_parts(image_transform(32, is_train=False))
     again = pickle.loads(pickle.dumps(prepare))
     assert isinstance(again, Pictures)
-    assert np.array_equal(again(PICTURES[1]), prepare(PICTURES[1]))
+    assert again(PICTURES[1]).equal(prepare(PICTURES[1]))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_a_cast_of_the_model_changes_no_pixel(clip, dtype):
-    batch = torch.tensor(clip.prepare(PICTURES[1]))[None]
+    batch = clip.prepare(PICTURES[1])[None]
     assert copy.deepcopy(clip).to(dtype).finish(batch).equal(clip.preprocess(PICTURES[1])[None])
 
 
