@@ -32,4 +32,4 @@ def devices(
 
 
 def _work(fabric: Fabric, config: dict[str, Any], num_threads: int) -> None:
-    work(config, num_threads)  # on the current device, which Lightning has set
+    work(config, num_threads, fabric.world_size)  # on the current device, which Lightning has set
