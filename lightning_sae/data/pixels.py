@@ -103,7 +103,7 @@ def default_workers(clip: Clip, batches: Sequence[Sequence[int]], processes: int
         processes: of this machine that capture at the same time, and share its cores.
     """
     pieces = sum(math.ceil(len(ids) / PIECE) for ids in batches)
-    most, batch_size = min(_cores() // processes, pieces) - 1, max(map(len, batches))
+    most, batch_size = min(available_cores() // processes, pieces) - 1, max(map(len, batches))
     if SHARED_MEMORY.is_dir():
         room = shutil.disk_usage(SHARED_MEMORY).free // processes // (PIECE * _example(clip).nbytes)
         while most > 0 and _pieces_in_ring(batch_size, most) > room:
@@ -127,7 +127,7 @@ def _example(clip: Clip) -> Tensor:
     return clip.prepare(clip.blank)
 
 
-def _cores() -> int:
+def available_cores() -> int:
     """That this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

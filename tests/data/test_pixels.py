@@ -91,7 +91,7 @@ def test_images_are_taken_only_some_way_ahead(clip, noise, num_workers, most):
     ],
 )
 def test_default_workers(clip, monkeypatch, tmp_path, cores, n_batches, free, processes, expected):
-    monkeypatch.setattr(pixels, "_cores", lambda: cores)
+    monkeypatch.setattr(pixels, "available_cores", lambda: cores)
     monkeypatch.setattr(pixels, "SHARED_MEMORY", tmp_path)
     monkeypatch.setattr(pixels.shutil, "disk_usage", lambda _: pixels.shutil._ntuple_diskusage(0, 0, free))
     assert default_workers(clip, [[0] * 1000] * n_batches, processes) == expected
