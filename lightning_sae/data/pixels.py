@@ -1,7 +1,6 @@
 """Images decoded and resized beside the model, so that it does not wait."""
 
 import math
-import os
 import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from joblib import cpu_count
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -61,10 +61,7 @@ def load_pixels(
         batch_size: the most images that one of them has.
         num_workers: processes that decode, as `default_workers` chooses them; 0 decodes here.
     """
-    example = _example(clip)
-    ring = torch.empty(_pieces_in_ring(batch_size, num_workers) * PIECE, *example.shape, dtype=example.dtype)
-    if num_workers:
-        ring.share_memory_()  # type: ignore[no-untyped-call]
+    ring = _shared(_pieces_in_ring(batch_size, num_workers) * PIECE, _example(clip))
     on_their_way = deque[range]()
 
     def pieces() -> Iterator[Piece]:
@@ -127,9 +124,16 @@ def _example(clip: Clip) -> Tensor:
     return clip.prepare(clip.blank)
 
 
+def _shared(n: int, example: Tensor) -> Tensor:
+    """Room for `n` such examples in shared memory, of which no page is touched."""
+    # as PyTorch's own workers do it; share_memory_ would copy, and so touch, all of it
+    storage = torch.UntypedStorage._new_shared(n * example.nbytes)  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=example.dtype).set_(storage).view(n, *example.shape)
+
+
 def available_cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """That this process may use, also by the quota of a container."""
+    return int(cpu_count())
 
 
 class _Decoding(Dataset[list[str]]):
