@@ -59,6 +59,7 @@ class Capture:
 
     Attributes:
         folder: holds `images` and one sub-folder per hook point.
+        processes: as given.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Capture:
         self._most_waiting = max(2, shard_images // batch_size)
         self.folder = self._store.folder
         self._claims = Claims(self.folder / ".claims", shard_images)
+        self.processes = processes
         self._prepared = False
 
     @property
