@@ -16,7 +16,7 @@ from lightning_sae.clip import Clip
 from lightning_sae.data.bad_images import BadImageError
 from lightning_sae.data.images import ImageSet
 
-PIECE = 16
+PIECE = 32
 """Images that a worker decodes at a time: all of them are at work on the same batch."""
 
 AHEAD = 2

@@ -57,7 +57,7 @@ def test_a_bad_image_is_black_and_says_why(clip, make_noise, num_workers):
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker")
-@pytest.mark.parametrize(("num_workers", "most"), [(1, 2 * 48), (2, 2 * 48 + 16), (8, 2 * 8 * PIECE)])
+@pytest.mark.parametrize(("num_workers", "most"), [(1, 4 * PIECE), (2, 4 * PIECE), (8, 2 * 8 * PIECE)])
 def test_images_are_taken_only_some_way_ahead(clip, noise, num_workers, most):
     """Claims are taken as their images are: those of far later ones are left to others."""
     taken = []
@@ -82,11 +82,11 @@ def test_images_are_taken_only_some_way_ahead(clip, noise, num_workers, most):
         (192, 100, 10**4 * MB, 1, 191),
         (64, 100, 10**4 * MB, 8, 7),
         (64, 100, 10**4 * MB, 65, 0),
-        (64, 1, 10**4 * MB, 1, 62),  # all of them at one batch, of 63 pieces of 16
-        (192, 1, 10**4 * MB, 1, 62),  # nothing left to do beside the model
-        (64, 100, 4 * MB, 1, 63),  # 252 pieces of 16 * 3 * 16 * 16 bytes are 3.1 MB
-        (192, 100, 4 * MB, 1, 99),  # 324 of 325 pieces
-        (64, 100, 4 * MB, 4, 0),
+        (16, 1, 10**4 * MB, 1, 15),  # all of them at one batch, of 32 pieces of 32
+        (192, 1, 10**4 * MB, 1, 31),  # nothing left to do beside the model
+        (64, 100, 5 * MB, 1, 63),  # 190 pieces of 32 * 3 * 16 * 16 bytes are 4.7 MB
+        (192, 100, 5 * MB, 1, 69),  # 202 of 203 pieces
+        (64, 100, 5 * MB, 4, 0),
         (64, 100, 2 * MB, 1, 0),  # less than four batches
     ],
 )
