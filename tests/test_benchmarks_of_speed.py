@@ -15,7 +15,7 @@ WAYS = {
     "scaling": ["step, d_sae", "step, batch", "alignment, labels"],
     "quality": ["jump_relu", "lightning_sae", "below our curve"],
     "dead_latents": ["matryoshka", "with AuxK", "without AuxK"],
-    "capture": ["bare model", "capture, workers", "capture, no workers", "embeddings there"],
+    "capture": ["bare model", "one core", "all cores", "loader", "embeddings there", "the limit is"],
 }
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from lightning_sae.clip.preprocessing import in_two_parts
 from lightning_sae.clip.sources import Preprocess, Tokenizer, build, find_source, load_weights
 
 
@@ -24,6 +26,9 @@ class Clip(nn.Module):
     Attributes:
         model: the open_clip model (`CLIP`, `CustomTextCLIP` or `CoCa`); hook points are paths inside it.
         preprocess: PIL image -> `[3, H, W]` tensor.
+        prepare: the part of it that is done to each image, wherever it is decoded: PIL image -> bytes
+            `[H, W, 3]` for the transforms of open_clip.
+        finish: the rest, for a batch on the model's device: bytes `[n, H, W, 3]` -> `[n, 3, H, W]`.
         tokenizer: texts -> `[m, context]` token ids.
         name: the model's name; of a local config its stem and a digest of its content.
         pretrained: tag or file name of the weights; `None` for random weights or a hub model's own.
@@ -43,6 +48,7 @@ class Clip(nn.Module):
         super().__init__()
         self.model: Any = model.requires_grad_(False)
         self.preprocess = preprocess
+        self.prepare, self.finish = in_two_parts(preprocess)
         self.tokenizer = tokenizer
         self.name = name
         self.pretrained = pretrained
@@ -84,6 +90,11 @@ class Clip(nn.Module):
         """Height and width of the pixels."""
         size: int | Sequence[int] = self.visual.preprocess_cfg["size"]
         return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    @property
+    def blank(self) -> Any:
+        """An example without content: here a black image."""
+        return Image.new("RGB", self.image_size[::-1])
 
     @cached_property
     def embed_dim(self) -> int:

@@ -26,6 +26,11 @@ class TextClip(Clip):
         """Unit embeddings `[n, d_embed]` of token ids `[n, context]`, in the caller's grad mode."""
         return self.encode_ids(inputs)
 
+    @property
+    def blank(self) -> str:
+        """An example without content: here the empty text."""
+        return ""
+
     def identity(self) -> dict[str, str]:
         """As that of a `Clip`; what makes inputs of an example is the tokenizer, not the preprocessing."""
         return super().identity() | {"preprocess": f"{type(self.tokenizer).__name__}, {self._context} tokens"}

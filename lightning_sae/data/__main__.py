@@ -2,7 +2,8 @@
 
 capture    fills the store; --engine says who does it: in_process, devices, slurm or ray (conf/engine)
 verify     checks every shard against its checksum, and sets damaged ones aside for the next capture
-precision  how much bf16 weights of CLIP change the activations of a batch, and how much faster they are here
+precision  how much bf16 weights of CLIP and data.decode=fast change the activations of a batch, and how much
+           faster they are here
 """
 
 import argparse
@@ -17,7 +18,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lightning_sae.data.pixels import load_pixels
-from lightning_sae.data.precision import compare_precision
+from lightning_sae.data.precision import compare_decoding, compare_precision
+from lightning_sae.data.reduced import EncodedImages, ReducedImages
 from lightning_sae.data.space import check_space
 from lightning_sae.data.verify import verify_store
 from lightning_sae.device import AUTO, add_device_option, use_device
@@ -55,20 +57,24 @@ def capture(config: DictConfig, device: torch.device | None = None) -> None:
 
 
 def precision(config: DictConfig, device: torch.device) -> None:
-    """Compares bf16 with fp32 on the first images of `val`, on a device."""
+    """Compares on the first images of `val`: bf16 with fp32 on a device, files decoded fast and exactly."""
     clips = {}
     for name in ("fp32", "bf16"):
         torch.manual_seed(0)  # equal weights also where they are random
         clips[name] = instantiate(config.clip, precision=name)
         clips[name].to(device)
     with open_dict(config):
-        config.data.judge = None
+        config.data.judge, config.data.decode = None, "exact"
     data = instantiate(config.data, _convert_="all")
-    images = data.images("val")
+    images, clip, hook = data.images("val"), clips["fp32"], data.hook
     ids = range(min(data.capture_batch_size, len(images)))
-    ((pixels, faults),) = load_pixels(images, data.clip, [ids])
-    pixels = pixels[[not fault for fault in faults]]
-    print(f"bf16 at {data.hook} {compare_precision(clips['bf16'], clips['fp32'], data.hook, pixels)}")
+    ((pixels, faults),) = load_pixels(images, clip, [ids], len(ids))
+    inputs = clip.finish(pixels[[not fault for fault in faults]].to(clip.device))
+    print(f"bf16 at {hook} {compare_precision(clips['bf16'], clip, hook, inputs)} in fp32")
+    if isinstance(images, EncodedImages):
+        reduced = ReducedImages(images, clip.image_size)
+        found = compare_decoding(clip, reduced, images, hook, ids)
+        print(f"decode=fast at {hook} {found} decoded in full")
 
 
 def verify(folder: str) -> None:

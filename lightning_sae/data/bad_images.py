@@ -18,12 +18,14 @@ class BadImageError(OSError):
     """An image that cannot be decoded; the message starts with its name."""
 
 
-def decode(content: bytes | None, name: str) -> Image.Image:
+def decode(content: bytes | None, name: str, at_least: tuple[int, int] | None = None) -> Image.Image:
     """An image file's bytes in RGB.
 
     Args:
         content: the file; `None` where a data set has no image in that row.
         name: of the image in the message, the same on every machine.
+        at_least: width and height that are enough: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where it
+            still has both of them, which is faster; `None` decodes all of it.
 
     Raises:
         BadImageError: it cannot be decoded, whatever Pillow says of it.
@@ -32,6 +34,8 @@ def decode(content: bytes | None, name: str) -> Image.Image:
         raise BadImageError(f"{name}: {'empty' if content is not None else 'no image'}")
     try:
         with Image.open(io.BytesIO(content)) as file:
+            if at_least:
+                file.draft(None, at_least)
             return file.convert("RGB")
     except MemoryError:
         raise

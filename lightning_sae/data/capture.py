@@ -1,17 +1,19 @@
 """Filling the store: images through CLIP, once per fingerprint."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from lightning_sae.clip import Clip, HookPoint
 from lightning_sae.data.atomic import writable
+from lightning_sae.data.background import hand_over, one_ahead
 from lightning_sae.data.bars import bar
-from lightning_sae.data.clip_pass import DTYPES, Captured, ClipPass, Part
+from lightning_sae.data.clip_pass import DTYPES, ClipPass, Part
 from lightning_sae.data.images import ImageSet
 from lightning_sae.data.locks import Claims, alone
+from lightning_sae.data.shard_writer import ShardWriter
 from lightning_sae.data.space import check_space
 from lightning_sae.data.split_store import SplitStore
 
@@ -38,7 +40,8 @@ class Capture:
 
     A shard is a function of its number: batches never cross shards, and nothing in it tells when, where or by
     whom it was made. So any number of processes, on any machines that see the folder, may work at the same
-    time: each claims a shard, makes what is missing of it, and goes on to the next that is free.
+    time: each claims a shard, makes what is missing of it, and goes on to the next that is free. Shards are
+    claimed and written in threads of their own, so that the model waits for neither a lock nor a disk.
 
     Args:
         images: one split.
@@ -52,9 +55,11 @@ class Capture:
         tokens_per_image: how many tokens of each image are kept (`kept_tokens`); `None` keeps all.
         max_bad_images: images that may be bad, a count, or a share below 1. They have no rows in the store,
             and are listed in its manifest.
+        processes: of this machine that capture at the same time, and share its cores.
 
     Attributes:
         folder: holds `images` and one sub-folder per hook point.
+        processes: as given.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class Capture:
         num_workers: int | None = None,
         tokens_per_image: int | None = None,
         max_bad_images: float = 0,
+        processes: int = 1,
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -78,10 +84,13 @@ class Capture:
             images, clip, hook_points, store_dir, dtype, shard_images, tokens_per_image, max_bad_images
         )
         self._pass = ClipPass(
-            images, clip, hook_points, DTYPES[dtype], batch_size, num_workers, tokens_per_image
+            images, clip, hook_points, DTYPES[dtype], batch_size, num_workers, tokens_per_image, processes
         )
+        # batches of one shard may wait while another is written: memory holds two shards
+        self._most_waiting = max(2, shard_images // batch_size)
         self.folder = self._store.folder
         self._claims = Claims(self.folder / ".claims", shard_images)
+        self.processes = processes
         self._prepared = False
 
     @property
@@ -140,9 +149,9 @@ class Capture:
         if not self._prepared:
             self._prepare()
         try:
-            claimed = self._claim(shards)
-            first = next(claimed, None)
-            return 0 if first is None else self._run(chain([first], claimed), shards)
+            with closing(one_ahead(self._claim(shards))) as claimed:
+                first = next(claimed, None)
+                return 0 if first is None else self._run(chain([first], claimed), shards)
         finally:
             self._claims.release_all()
 
@@ -169,21 +178,11 @@ class Capture:
                 self._claims.release(shard)
 
     def _run(self, parts: Iterable[Part], shards: Sequence[int]) -> int:
-        """While one shard is written, the model is at work on the next."""
-        writing: Future[None] | None = None
+        """While batches are taken over and written, the model is at work on the next."""
         ranges = [self._store.own.images(shard) for shard in shards]
-        count, total = 0, sum(map(len, ranges))
+        writer = ShardWriter(self._store, self._claims)
         title = f"capturing {self._store.images.identity()['name']}"
-        with ThreadPoolExecutor(1) as writer, bar(title, total, "images") as advance:
-            for captured in self._pass.run(parts, ranges, self._store.bad_images(), advance):
-                if writing:
-                    writing.result()  # no more than one shard waits to be written
-                writing = writer.submit(self._write, captured)
-                count += 1
-            if writing:
-                writing.result()
-        return count
-
-    def _write(self, captured: Captured) -> None:
-        self._store.write(captured)
-        self._claims.release(captured.part.shard)
+        with bar(title, sum(map(len, ranges)), "images") as advance:
+            batches = self._pass.run(parts, ranges, self._store.bad_images(), advance)
+            hand_over(batches, writer.take, self._most_waiting)
+        return writer.written

@@ -1,12 +1,16 @@
 """The splits of a data set: all of their images, and those that a store has."""
 
 from pathlib import Path
+from typing import Literal, get_args
 
 from lightning_sae.clip import Clip
 from lightning_sae.data.bad_images import GoodImages, check_same_images
 from lightning_sae.data.images import ImageSet, ImageSource, Split
 from lightning_sae.data.locations import store_folder
 from lightning_sae.data.manifest import MANIFEST, bad_images_of, read_manifest
+from lightning_sae.data.reduced import ReducedImages
+
+Decode = Literal["exact", "fast"]
 
 
 class CapturedSplits:
@@ -15,10 +19,16 @@ class CapturedSplits:
     Args:
         source: the data set.
         store_dir: root of all stores; `None` is the user's cache folder.
+        decode: `fast` takes large JPEG files at a fraction of their size (`ReducedImages`).
+
+    Raises:
+        ValueError: another `decode`; images that are no files, when they are asked for.
     """
 
-    def __init__(self, source: ImageSource, store_dir: str | None) -> None:
-        self._source, self._store_dir = source, store_dir
+    def __init__(self, source: ImageSource, store_dir: str | None, decode: Decode = "exact") -> None:
+        if decode not in get_args(Decode):
+            raise ValueError(f"data.decode must be one of {', '.join(get_args(Decode))}, got {decode!r}")
+        self._source, self._store_dir, self._decode = source, store_dir, decode
         self._whole, self._good = dict[Split, ImageSet](), dict[Split, ImageSet]()
 
     def whole(self, split: Split) -> ImageSet:
@@ -27,18 +37,23 @@ class CapturedSplits:
             self._whole[split] = self._source.split(split)
         return self._whole[split]
 
+    def decoded(self, split: Split, clip: Clip) -> ImageSet:
+        """All images, as they are decoded for a CLIP."""
+        whole = self.whole(split)
+        return ReducedImages(whole, clip.image_size) if self._decode == "fast" else whole
+
     def folder(self, split: Split, clip: Clip) -> Path:
         """Where a CLIP's view of a split lies."""
-        return store_folder(self._store_dir, clip, self.whole(split))
+        return store_folder(self._store_dir, clip, self.decoded(split, clip))
 
     def good(self, split: Split, clip: Clip) -> ImageSet:
         """The images that have rows in the store; all of them before it is filled."""
         if split not in self._good:
-            folder = self.folder(split, clip) / "images"
+            folder, images = self.folder(split, clip) / "images", self.decoded(split, clip)
             if not (folder / MANIFEST).exists():
-                return self.whole(split)
+                return images
             bad = [*bad_images_of(read_manifest(folder))]
-            self._good[split] = GoodImages(self.whole(split), bad) if bad else self.whole(split)
+            self._good[split] = GoodImages(images, bad) if bad else images
         return self._good[split]
 
     def check_same(self, split: Split, clip: Clip, other: Clip) -> None:

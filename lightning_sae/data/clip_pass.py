@@ -1,12 +1,11 @@
-"""Images through CLIP, shard by shard: what is stored of each batch."""
+"""Images through CLIP, batch by batch: what is stored of each, on its way to the host."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from lightning_sae.clip import Clip, HookPoint, HookShape, activations_at, capture
@@ -30,16 +29,33 @@ class Part(NamedTuple):
     hook_points: list[HookPoint]
 
 
-class Captured(NamedTuple):
-    """A part, what its batches gave, and its bad images, id -> message."""
+class CapturedBatch(NamedTuple):
+    """What a batch of a part gave.
+
+    Attributes:
+        part: what it is a batch of.
+        ids: of its images.
+        activations: a row per image, also for the bad ones; not to be read before they have arrived.
+        bad: its bad images, id -> message.
+        arrived: waits until they are on the host.
+    """
 
     part: Part
-    batches: list[Activations]
+    ids: range
+    activations: Activations
     bad: dict[int, str]
+    arrived: Callable[[], object]
+
+    @property
+    def last(self) -> bool:
+        """Whether it completes its part."""
+        return self.ids.stop == self.part.ids.stop
 
 
 class ClipPass:
     """Decodes the images of parts and runs CLIP on them; batches never cross parts.
+
+    The device is never waited for: while it is at work on a batch, the next ones are decoded and queued.
 
     Args:
         images: one split.
@@ -49,6 +65,7 @@ class ClipPass:
         batch_size: images per forward pass.
         num_workers: processes that decode images; `None` chooses (`default_workers`).
         tokens_per_image: how many tokens of each image are kept; `None` keeps all.
+        processes: of this machine that capture at the same time, and share its cores.
     """
 
     def __init__(
@@ -60,16 +77,16 @@ class ClipPass:
         batch_size: int,
         num_workers: int | None,
         tokens_per_image: int | None,
+        processes: int,
     ) -> None:
         self.images, self.clip, self.hook_points = images, clip, list(hook_points)
         self.dtype, self.batch_size, self.num_workers = dtype, batch_size, num_workers
-        self.tokens_per_image = tokens_per_image
+        self.tokens_per_image, self.processes = tokens_per_image, processes
 
     @cached_property
     @torch.inference_mode()
     def _shapes(self) -> dict[HookPoint, HookShape]:
-        blank: Any = "" if self.clip.reads_texts else Image.new("RGB", self.clip.image_size)
-        inputs = torch.zeros_like(self.clip.preprocess(blank)[None], device=self.clip.device)
+        inputs = torch.zeros_like(self.clip.preprocess(self.clip.blank)[None], device=self.clip.device)
         seen = activations_at(self.clip, self.hook_points, inputs)
         return {hook: HookShape(*seen[hook].shape[1:]) for hook in self.hook_points}
 
@@ -82,7 +99,7 @@ class ClipPass:
 
     def run(
         self, parts: Iterable[Part], ranges: Iterable[range], met: BadImages, advance: Callable[[int], None]
-    ) -> Iterator[Captured]:
+    ) -> Iterator[CapturedBatch]:
         """Captures parts one after the other; each is taken as its images are decoded.
 
         Args:
@@ -99,45 +116,50 @@ class ClipPass:
                     ahead.append((part, ids))
                     yield ids
 
-        done, bad = list[Activations](), dict[int, str]()
-        for pixels, faults in load_pixels(self.images, self.clip, batches(), self._workers(ranges)):
+        workers = self._workers(ranges)
+        for pixels, faults in load_pixels(self.images, self.clip, batches(), self.batch_size, workers):
             part, ids = ahead.popleft()
-            bad |= met.add(ids, faults)
-            done.append(self._forward(part, pixels, torch.tensor(ids), torch.tensor([not f for f in faults])))
+            bad = met.add(ids, faults)
+            activations = self._forward(part, pixels, torch.tensor(ids))
+            yield CapturedBatch(part, ids, activations, bad, _arrival(self.clip.device))
             advance(len(ids))
-            if ids.stop == part.ids.stop:
-                yield Captured(part, done, bad)
-                done, bad = [], {}
 
     def _workers(self, ranges: Iterable[range]) -> int:
         if self.num_workers is not None:
             return self.num_workers
-        return default_workers(self.clip, [ids for images in ranges for ids in self._batches(images)])
+        batches = [ids for images in ranges for ids in self._batches(images)]
+        return default_workers(self.clip, batches, self.processes)
 
     def _batches(self, ids: range) -> list[range]:
         return [ids[start : start + self.batch_size] for start in range(0, len(ids), self.batch_size)]
 
     @torch.inference_mode()
-    def _forward(self, part: Part, pixels: Tensor, ids: Tensor, good: Tensor) -> Activations:
-        """What is stored of the good images; bad ones go through CLIP as zeros: batches keep their size."""
+    def _forward(self, part: Part, pixels: Tensor, ids: Tensor) -> Activations:
+        """What is stored; bad images go through CLIP as well: batches keep their size."""
         found = Activations()
-        pixels = pixels.to(self.clip.device, non_blocking=True)
+        inputs = self.clip.finish(pixels.to(self.clip.device, non_blocking=True))
         if part.own:
             with capture(self.clip, part.hook_points) as seen:
-                found[None] = self.clip.encode(pixels).float().cpu()[good]
+                found[None] = self._to_host(self.clip.encode(inputs).float())
         else:
-            seen = activations_at(self.clip, part.hook_points, pixels)
+            seen = activations_at(self.clip, part.hook_points, inputs)
         for hook in part.hook_points:
-            x = keep_tokens(seen[hook], ids, self.tokens_per_image).to(self.dtype).cpu()[good]
-            found[hook] = self._checked(x, hook, ids[good])
+            found[hook] = self._to_host(keep_tokens(seen[hook], ids, self.tokens_per_image).to(self.dtype))
         return found
 
-    def _checked(self, x: Tensor, hook: HookPoint, ids: Tensor) -> Tensor:
-        bad = (~x.isfinite()).flatten(1).any(1)
-        if bad.any():
-            raise ValueError(
-                f"{int(bad.sum())} of {len(ids)} images have NaN or infinite activations at {hook} as "
-                f"{x.dtype}, the first is image {int(ids[bad][0])}: use data.dtype=float32 and "
-                "clip.precision=fp32, or check the checkpoint's weights"
-            )
-        return x
+    def _to_host(self, x: Tensor) -> Tensor:
+        """A copy that arrives in pinned memory without being waited for, where the device is a GPU."""
+        return x.to("cpu", non_blocking=_is_gpu(self.clip.device))
+
+
+def _arrival(device: torch.device) -> Callable[[], object]:
+    """Waits until all that a device has been given so far is done, without keeping a core busy."""
+    if not _is_gpu(device):
+        return lambda: None
+    event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(device))
+    return event.synchronize
+
+
+def _is_gpu(device: torch.device) -> bool:
+    return device.type == "cuda"

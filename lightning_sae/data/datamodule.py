@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_sae.clip import Clip, HookPoint, HookShape, Tail, Tokens, inspect_hook_point, make_tail
 from lightning_sae.data.capture import Capture
-from lightning_sae.data.captured_splits import CapturedSplits
+from lightning_sae.data.captured_splits import CapturedSplits, Decode
 from lightning_sae.data.images import ImageSet, ImageSource, Split
 from lightning_sae.data.loader import EvalLoader, TrainLoader
 from lightning_sae.data.locations import hook_folder
@@ -51,7 +51,9 @@ class ActivationDataModule(LightningDataModule):
         eval_batch_size: activations per validation batch.
         capture_batch_size: images per pass of CLIP.
         num_workers: processes that decode images during capture; `None` is one per core that the
-            model leaves, at most 8.
+            model leaves; processes that capture on one machine share its cores.
+        decode: `fast` takes large JPEG files at a fraction of their size (`ReducedImages`), into a store of
+            its own: activations change.
         tokens_per_image: random tokens that are kept of each image of `train` (`kept_tokens`); `None` keeps
             all. `val`, `test` and the probe keep all: validation and attribution look at whole images.
         max_bad_images: images of a split that may be left out because they cannot be decoded, a count, or a
@@ -71,6 +73,7 @@ class ActivationDataModule(LightningDataModule):
         judge_embeddings: `[n_val_images, d_judge]` unit, images of `val` as the judge sees them.
         probe: the probe images.
         tail: from the hook point to the final embedding.
+        processes: of this machine that capture at the same time without a trainer, and share its cores.
     """
 
     store: ActivationStore
@@ -98,6 +101,7 @@ class ActivationDataModule(LightningDataModule):
         eval_batch_size: int = 1024,
         capture_batch_size: int = 256,
         num_workers: int | None = None,
+        decode: Decode = "exact",
         tokens_per_image: int | None = None,
         max_bad_images: float = 0,
         n_probe: int = 512,
@@ -112,7 +116,7 @@ class ActivationDataModule(LightningDataModule):
         self.clip, self.judge = clip, judge or clip
         self.hook = HookPoint(hook_point, tokens)
         self._also = [HookPoint(module, tokens) for module in also_capture]
-        self._splits = CapturedSplits(images, store_dir)
+        self._splits = CapturedSplits(images, store_dir, decode)
         self.prompts = class_prompts(self.class_names, templates, prompts_file)
         self.store_dir, self.dtype, self.shard_images = store_dir, dtype, shard_images
         self.memory_limit_gb = memory_limit_gb
@@ -120,6 +124,7 @@ class ActivationDataModule(LightningDataModule):
         self.capture_batch_size = capture_batch_size
         self.num_workers, self.n_probe, self.seed = num_workers, n_probe, seed
         self.tokens_per_image, self.max_bad_images = tokens_per_image, max_bad_images
+        self.processes = 1
         self._chosen: torch.device | None = None
 
     def to(self, device: torch.device) -> Self:
@@ -265,6 +270,10 @@ class ActivationDataModule(LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
+    @property
+    def _processes(self) -> int:
+        return self.processes if self.trainer is None else self.trainer.num_devices
+
     def _folder(self, split: Split) -> Path:
         return self._splits.folder(split, self.clip)
 
@@ -276,7 +285,7 @@ class ActivationDataModule(LightningDataModule):
 
     def _capture(self, clip: Clip, split: Split, hook_points: Sequence[HookPoint]) -> Capture:
         return Capture(
-            self._splits.whole(split),
+            self._splits.decoded(split, clip),
             clip.to(self._device),
             hook_points,
             store_dir=self.store_dir,
@@ -286,6 +295,7 @@ class ActivationDataModule(LightningDataModule):
             num_workers=self.num_workers,
             tokens_per_image=self._tokens_per_image(split),
             max_bad_images=self.max_bad_images,
+            processes=self._processes,
         )
 
     def _probe(self) -> Probe:

@@ -50,8 +50,12 @@ class ImageFiles(LabelledImages):
             BadImageError: it cannot be decoded; names the file.
             OSError: it cannot be read at all, which is not the image's fault.
         """
+        return decode(*self.encoded(index))
+
+    def encoded(self, index: int) -> tuple[bytes, str]:
+        """The file of an image, and its path from the root."""
         path = self.files[index].path
-        return decode((self.root / path).read_bytes(), path)
+        return (self.root / path).read_bytes(), path
 
     def identity(self) -> dict[str, Any]:
         """Names, sizes and classes of the files, but not where the folder lies."""

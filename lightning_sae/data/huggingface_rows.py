@@ -60,9 +60,13 @@ class HuggingFaceSplit(LabelledImages):
             BadImageError: it cannot be decoded; names the row.
             OSError: it cannot be read at all, which is not the image's fault.
         """
+        return decode(*self.encoded(index))
+
+    def encoded(self, index: int) -> tuple[bytes | None, str]:
+        """The file of an image, if there is one, and what the row is called."""
         row = int(self.rows[index])
         content, path = _content(self.part.pictures[row])
-        return decode(content, f"row {row}" + (f" ({Path(path).name})" if path else ""))
+        return content, f"row {row}" + (f" ({Path(path).name})" if path else "")
 
     def identity(self) -> dict[str, Any]:
         """Files, rows and classes, but not where they lie."""

@@ -153,7 +153,7 @@ class JointDataModule(ActivationDataModule):
     def parts(self) -> list[ActivationDataModule]:
         """Images and texts by themselves."""
         for part in self._parts:
-            part.trainer = self.trainer
+            part.trainer, part.processes = self.trainer, self.processes
         return self._parts
 
     def to(self, device: torch.device) -> Self:

@@ -40,5 +40,8 @@ def keep_tokens(x: Tensor, image_ids: Tensor, n_kept: int | None) -> Tensor:
     """The kept tokens `[m, n_kept, d]` of `x [m, tokens, d]`; `n_kept=None` keeps all."""
     if n_kept is None:
         return x
-    chosen = kept_tokens(image_ids, x.shape[1], n_kept).to(x.device)
+    chosen = kept_tokens(image_ids, x.shape[1], n_kept)
+    if x.is_cuda:
+        chosen = chosen.pin_memory()  # so that the device is not waited for
+    chosen = chosen.to(x.device, non_blocking=x.is_cuda)
     return x.take_along_dim(chosen[:, :, None], dim=1)

@@ -1,8 +1,9 @@
 """Who is at work on what: leases in files, seen by every process and machine, which end with their owner."""
 
+import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
@@ -14,22 +15,59 @@ process is looked up."""
 POLL_SECONDS = 1.0
 
 
-def lease(path: Path) -> SoftFileLease:
-    """A lock that its holder keeps alive; it works on network file systems, where `flock` may not."""
+class Lease(SoftFileLease):
+    """A lock that its holder keeps alive; it works on network file systems, where `flock` may not.
+
+    Args:
+        path: of the lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, lease_duration=LEASE_SECONDS, thread_local=False)
+        self._unsigned: tuple[int, float] | None = None  # inode of an empty lock file, when it was first seen
+
+    def mark_unsigned(self) -> None:
+        """Writes into a lock file that has been empty for a lease: from then on it counts as damaged.
+
+        A process that is killed between making its lock file and writing its name into it leaves it empty,
+        and filelock waits for such a one for ever. A damaged one it takes over; an owner who is alive after
+        all and writes his name does so over what is written here.
+        """
+        with suppress(FileNotFoundError):
+            marker, now = Path(self.lock_file).stat(), time.monotonic()
+            if marker.st_size > 0:
+                self._unsigned = None
+            elif self._unsigned is None or self._unsigned[0] != marker.st_ino:
+                self._unsigned = marker.st_ino, now
+            elif now - self._unsigned[1] >= LEASE_SECONDS:
+                self._sign()
+
+    def _sign(self) -> None:
+        file = os.open(self.lock_file, os.O_WRONLY | os.O_APPEND)
+        try:
+            if os.fstat(file).st_size == 0:
+                os.write(file, b"unsigned")
+        finally:
+            os.close(file)
+
+
+def lease(path: Path) -> Lease:
+    """The lock at a path, whose folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return SoftFileLease(path, lease_duration=LEASE_SECONDS, thread_local=False)
+    return Lease(path)
 
 
-def acquired(lock: SoftFileLease) -> bool:
+def acquired(lock: Lease) -> bool:
     """Takes it if nobody alive has it."""
     try:
         lock.acquire(blocking=False)
     except Timeout:
+        lock.mark_unsigned()
         return False
     return True
 
 
-def owner(lock: SoftFileLease) -> str:
+def owner(lock: Lease) -> str:
     """Who has it, as a message says it."""
     record = lock.owner
     return f"process {record.pid} on {record.hostname.partition('?')[0]}" if record else "another process"
@@ -73,10 +111,8 @@ class Claims:
 
     def __init__(self, folder: Path, shard_images: int) -> None:
         self.folder, self.shard_images = folder, shard_images
-        self._leases: dict[
-            Path, SoftFileLease
-        ] = {}  # kept: how long an owner is silent is seen by looking twice
-        self._held: dict[int, SoftFileLease] = {}
+        self._leases: dict[Path, Lease] = {}  # kept: how long an owner is silent is seen by looking twice
+        self._held: dict[int, Lease] = {}
 
     def take(self, shard: int) -> bool:
         """Claims a shard, unless somebody has it or is at work on larger ones."""
@@ -124,7 +160,7 @@ class Claims:
                 taken[path] = owner(lock)
         return taken
 
-    def _lease(self, path: Path) -> SoftFileLease:
+    def _lease(self, path: Path) -> Lease:
         if path not in self._leases:
             self._leases[path] = lease(path)
         return self._leases[path]

@@ -3,12 +3,13 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from lightning_sae.clip import Clip, HookPoint
 from lightning_sae.data.bad_images import BadImages, check_same_images, describe_bad_images
-from lightning_sae.data.clip_pass import Captured, Part
+from lightning_sae.data.clip_pass import Activations, Part
 from lightning_sae.data.images import ImageSet
 from lightning_sae.data.locations import clip_identity, hook_folder, store_folder
 from lightning_sae.data.manifest import flatten
@@ -18,6 +19,14 @@ from lightning_sae.data.statistics import ActivationStatistics, Moments
 
 FORMAT = 1
 """Raised when what is stored changes its meaning."""
+
+
+class Captured(NamedTuple):
+    """A part, the good rows of its batches, and its bad images, id -> message."""
+
+    part: Part
+    batches: list[Activations]
+    bad: dict[int, str]
 
 
 class SplitStore:

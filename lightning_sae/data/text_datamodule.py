@@ -70,6 +70,7 @@ class TextDataModule(ActivationDataModule):
             batch_size=self.capture_batch_size,
             shard_images=self.shard_images,
             num_workers=self.num_workers,
+            processes=self._processes,
         )
 
     def _embed_classes(self) -> Tensor:

@@ -217,3 +217,12 @@ def test_a_sample_is_of_random_rows_each_once(make, judge):
     assert all(places)
     assert len({str(place) for place in places}) == 7
     assert len(data.sample(10**6)) == len(rows)
+
+
+def test_processes_of_a_machine_share_its_cores(make, judge):
+    data = make(judge=judge)
+    assert {capture.processes for capture in data.captures().values()} == {1}
+    data.processes = 4  # as an engine sets it
+    assert {capture.processes for capture in data.captures().values()} == {4}
+    data.trainer = lightning.Trainer(accelerator="cpu", devices=2, logger=False, enable_checkpointing=False)
+    assert {capture.processes for capture in data.captures().values()} == {2}

@@ -46,6 +46,56 @@ def claim(there, folder, shard, shard_images):
     time.sleep(600)
 
 
+def look(lock, seconds):
+    """Tries again and again; whether it was ever acquired."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if acquired(lock):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_lock_whose_owner_was_killed_before_it_could_sign_is_taken_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "LEASE_SECONDS", 0.2)
+    path = tmp_path / "a.lock"
+    path.touch()
+    lock = lease(path)
+    assert not acquired(lock)
+    assert path.read_bytes() == b""  # looked at once: somebody may just be writing
+    assert look(lock, 60)
+    assert locks.owner(lock).startswith(f"process {os.getpid()} on ")
+    lock.release()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_an_owner_who_signs_late_keeps_it(tmp_path, monkeypatch, elsewhere):
+    elsewhere(hold, tmp_path / "b.lock")
+    path = tmp_path / "a.lock"
+    path.touch()
+    lock = lease(path)
+    monkeypatch.setattr(locks, "LEASE_SECONDS", 0.0)
+    assert not acquired(lock)
+    assert not acquired(lock)
+    assert path.read_bytes() == b"unsigned"
+    with path.open("r+b") as file:  # as filelock writes it, into the file that it has open
+        file.write((tmp_path / "b.lock").read_bytes())
+    monkeypatch.undo()
+    assert not look(lock, 3)
+    assert "unsigned" not in path.read_text()
+
+
+def test_a_claim_that_was_never_signed_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "LEASE_SECONDS", 0.2)
+    monkeypatch.setattr(locks, "POLL_SECONDS", 0.05)
+    claims = Claims(tmp_path, 8)
+    (tmp_path / "8").mkdir()
+    (tmp_path / "8" / "000003.lock").touch()
+    assert not claims.take(3)
+    claims.wait("capture")
+    assert claims.take(3)
+
+
 def test_a_lock_of_a_killed_process_is_taken_over(tmp_path, elsewhere):
     owner = elsewhere(hold, tmp_path / "a.lock")
     lock = lease(tmp_path / "a.lock")

@@ -32,4 +32,4 @@ def devices(
 
 
 def _work(fabric: Fabric, config: dict[str, Any], num_threads: int) -> None:
-    work(config, num_threads, fabric.device)
+    work(config, num_threads, fabric.world_size, fabric.device)

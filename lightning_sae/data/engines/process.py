@@ -14,25 +14,33 @@ def in_process(data: ActivationDataModule, config: dict[str, Any]) -> None:
     data.fill()
 
 
-def build(config: dict[str, Any], num_threads: int | None = None) -> ActivationDataModule:
+def build(config: dict[str, Any], num_threads: int | None = None, processes: int = 1) -> ActivationDataModule:
     """The datamodule of a configuration, in a worker.
 
     Args:
         config: the resolved `data` group.
         num_threads: of torch; `None` leaves them as they are.
+        processes: of this machine that capture at the same time, and share its cores.
     """
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     data: ActivationDataModule = instantiate(config, _convert_="all")
+    data.processes = processes
     return data
 
 
-def work(config: dict[str, Any], num_threads: int | None = None, device: torch.device | None = None) -> None:
+def work(
+    config: dict[str, Any],
+    num_threads: int | None = None,
+    processes: int = 1,
+    device: torch.device | None = None,
+) -> None:
     """What one of several equal workers does: its share, until nothing is missing.
 
     Args:
         config: the resolved `data` group.
         num_threads: of torch; `None` leaves them as they are.
+        processes: of this machine that capture at the same time, and share its cores.
         device: its own; `None` is the GPU where there is one, else the CPU.
     """
-    build(config, num_threads).to(device or find_device()).fill()
+    build(config, num_threads, processes).to(device or find_device()).fill()

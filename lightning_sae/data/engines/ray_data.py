@@ -1,5 +1,6 @@
 """Capture in Ray Data: a row is a shard."""
 
+import math
 from typing import Any
 
 from lightning_sae.data.datamodule import ActivationDataModule
@@ -9,8 +10,8 @@ from lightning_sae.data.engines.process import build
 class ShardActor:
     """A worker that keeps its CLIP and makes one shard after the other."""
 
-    def __init__(self, config: dict[str, Any], num_threads: int) -> None:
-        self.captures = build(config, num_threads).captures()
+    def __init__(self, config: dict[str, Any], num_threads: int, processes: int) -> None:
+        self.captures = build(config, num_threads, processes).captures()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Captures the shard that the row names, unless it is there."""
@@ -51,9 +52,10 @@ def ray_data(
     ]
     if rows:
         with ray.init(address=address, log_to_driver=False):  # shuts down what it started
+            nodes = len(ray.nodes())  # type: ignore[no-untyped-call]
             ray.data.from_items(rows, override_num_blocks=len(rows)).map(
                 ShardActor,  # type: ignore[arg-type]  # a class is fine where it says callable
-                fn_constructor_args=(config, num_threads),
+                fn_constructor_args=(config, num_threads, math.ceil(workers / nodes)),
                 compute=ray.data.ActorPoolStrategy(size=min(workers, len(rows))),
                 num_cpus=num_cpus,
                 num_gpus=num_gpus,

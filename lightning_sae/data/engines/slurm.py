@@ -41,9 +41,11 @@ def slurm(
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError('engine=slurm needs submitit: pip install -e ".[slurm]"') from error
 
+    processes = jobs if cluster == "local" else 1  # SLURM gives each job cores of its own
+
     class Work(Checkpointable):  # queued again it goes on: what is done lies in the store
         def __call__(self, config: dict[str, Any], num_threads: int | None) -> None:
-            work(config, num_threads)
+            work(config, num_threads, processes)
 
     executor = submitit.AutoExecutor(folder, cluster=cluster, slurm_max_num_timeout=max_requeues)
     executor.update_parameters(**{key: value for key, value in parameters.items() if value is not None})

@@ -1,0 +1,60 @@
+"""Batches of a capture, checked and put together into shards on the disk."""
+
+import torch
+from torch import Tensor
+
+from lightning_sae.clip import HookPoint
+from lightning_sae.data.clip_pass import Activations, CapturedBatch
+from lightning_sae.data.locks import Claims
+from lightning_sae.data.split_store import Captured, SplitStore
+
+
+class ShardWriter:
+    """Takes batch after batch, writes each shard that is whole, and gives its claim back.
+
+    Args:
+        store: where the shards go.
+        claims: those of the shards.
+
+    Attributes:
+        written: shards so far.
+    """
+
+    def __init__(self, store: SplitStore, claims: Claims) -> None:
+        self._store, self._claims = store, claims
+        self._batches, self._bad = list[Activations](), dict[int, str]()
+        self.written = 0
+
+    def take(self, batch: CapturedBatch) -> None:
+        """Waits until the batch has arrived on the host, and keeps the rows of its good images.
+
+        Raises:
+            ValueError: activations that are not finite.
+            OSError: the shard cannot be written.
+        """
+        batch.arrived()
+        self._batches.append(_good_rows(batch))
+        self._bad |= batch.bad
+        if batch.last:
+            self._store.write(Captured(batch.part, self._batches, self._bad))
+            self._claims.release(batch.part.shard)
+            self._batches, self._bad = [], {}
+            self.written += 1
+
+
+def _good_rows(batch: CapturedBatch) -> Activations:
+    good = torch.tensor([image not in batch.bad for image in batch.ids])
+    rows = {hook: x[good] for hook, x in batch.activations.items()}
+    for hook in batch.part.hook_points:
+        _check_finite(rows[hook], hook, torch.tensor(batch.ids)[good])
+    return rows
+
+
+def _check_finite(x: Tensor, hook: HookPoint, ids: Tensor) -> None:
+    bad = (~x.isfinite()).flatten(1).any(1)
+    if bad.any():
+        raise ValueError(
+            f"{int(bad.sum())} of {len(ids)} images have NaN or infinite activations at {hook} as "
+            f"{x.dtype}, the first is image {int(ids[bad][0])}: use data.dtype=float32 and "
+            "clip.precision=fp32, or check the checkpoint's weights"
+        )
