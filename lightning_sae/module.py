@@ -154,14 +154,17 @@ class SAEModule(LightningModule):
             )
 
     def configure_model(self) -> None:
-        """Builds autoencoder and metrics, once."""
+        """Builds autoencoder and metrics, once.
+
+        The autoencoder starts on the CPU, from which Lightning moves it: the same weights on every device.
+        """
         if hasattr(self, "sae"):
             return
         fresh, arguments = self.hparams["d_in"] is None, dict(self.hparams["sae"])
         if fresh:
             self.hparams["d_in"] = self._datamodule().d_in
         d_in = self.hparams["d_in"]
-        with torch.random.fork_rng(devices=[]):
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self._random)
             self.sae = find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
             if fresh:
@@ -172,12 +175,13 @@ class SAEModule(LightningModule):
 
     def _initialise(self) -> None:
         statistics, start = self._datamodule().statistics, self.hparams
-        self.sae.set_normalisation(statistics.mean, statistics.scale)
+        mean = statistics.mean.cpu()
+        self.sae.set_normalisation(mean, statistics.scale)
         needed = start["rows"] == "data" or start["bias"] == "geometric_median"
         sample = None
         if needed or self.sae.normalisation == "layer_norm":
-            sample = self._datamodule().sample(max(SAMPLE, self.sae.d_sae))
-        bias = start_bias(self.sae, start["bias"], statistics.mean, sample)
+            sample = self._datamodule().sample(max(SAMPLE, self.sae.d_sae)).cpu()
+        bias = start_bias(self.sae, start["bias"], mean, sample)
         initialise(self.sae, bias, sample if start["rows"] == "data" else None, start["tied"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
