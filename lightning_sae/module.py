@@ -75,6 +75,9 @@ class SAEModule(LightningModule):
         sae: the autoencoder, once configured.
         top_images: `TopImages` of the running or last validation pass.
         dead: `[d_sae]` bool, never active on the whole train store; `None` until the end of `fit`.
+        infinite: `[3]` int64 buffer, the first step whose loss was not finite, -1 for none, with how many of
+            its activations were not, of how many. It is read when a row is logged, before a validation pass,
+            before a checkpoint is written and at the end: to look at every step would stop a GPU.
 
     Logged:
         `train/loss`, its parts (`train/mse`, `train/aux`), `train/dead_fraction` (at the end of fit, over the
@@ -92,6 +95,7 @@ class SAEModule(LightningModule):
     l0: L0
     firing: Density
     top_images: TopImages
+    infinite: Tensor
 
     def __init__(
         self,
@@ -137,6 +141,7 @@ class SAEModule(LightningModule):
         }
         self.save_hyperparameters(arguments)
         self.dead: Tensor | None = None
+        self.register_buffer("infinite", torch.tensor([-1, 0, 0]), persistent=False)
         self._random = torch.get_rng_state()  # of the start: until then ranks draw other numbers
 
     @property
@@ -207,10 +212,13 @@ class SAEModule(LightningModule):
         loss, latents, parts = self.sae.training_loss(batch.x)
         values = {"loss": loss.detach(), **parts}
         fired, means = self._over_ranks(latents.fired(), list(values.values()))
-        self._check(means[0], batch.x)
+        self._note_infinite(means[0], batch.x)
         self.sae.count_firings(fired, len(batch.x) * self.trainer.world_size)
-        for name, mean in zip(values, means, strict=True):
-            self.log(f"train/{name}", mean, prog_bar=name == "loss", batch_size=len(batch.x))
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (self.trainer.global_step + 1) % every == 0:
+            self._check()
+            for name, mean in zip(values, means, strict=True):
+                self.log(f"train/{name}", mean, prog_bar=name == "loss", batch_size=len(batch.x))
         return loss
 
     def _over_ranks(self, fired: Tensor, values: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -252,8 +260,17 @@ class SAEModule(LightningModule):
         super().optimizer_step(*args, **kwargs)
         self.sae.after_step()
 
+    def on_validation_start(self) -> None:
+        """Refuses to validate what has become infinite."""
+        self._check()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to save what has become infinite."""
+        self._check()
+
     def on_train_end(self) -> None:
         """Counts the latents that never fire on the whole train store."""
+        self._check()
         self.dead = self._never_fired()
         fraction = float(self.dead.float().mean())
         for logger in self.trainer.loggers:  # self.log is not allowed here
@@ -308,16 +325,30 @@ class SAEModule(LightningModule):
         total: Tensor = self.trainer.strategy.reduce(tensor, reduce_op="sum")
         return total
 
-    def _check(self, loss: Tensor, x: Tensor) -> None:
-        if loss.isfinite():
+    def _note_infinite(self, loss: Tensor, x: Tensor) -> None:
+        """Keeps the first step whose loss is not finite, and its bad activations, without awaiting a GPU."""
+        bad = (~x.sum(1, dtype=torch.float32).isfinite()).sum()
+        step, n = (torch.full_like(bad, count) for count in (self.trainer.global_step, len(x)))
+        here = torch.stack([step, bad, n])
+        first = ~loss.isfinite() & (self.infinite[0] < 0)
+        self.infinite = torch.where(first, here, self.infinite)
+
+    def _check(self) -> None:
+        """Ends a training whose loss has been infinite or NaN since the last look.
+
+        Raises:
+            ValueError: it has.
+        """
+        step = int(self.infinite[0])
+        if step < 0:
             return
-        bad, n = int(self._sum((~x.isfinite()).any(1).sum())), len(x) * self.trainer.world_size
+        bad, n = self._sum(self.infinite[1:]).tolist()
         cause = (
             f"{bad} of {n} activations are NaN or infinite; check CLIP's precision and the images"
             if bad
             else "the activations are finite; lower module.lr or set module.gradient_clip"
         )
-        raise ValueError(f"the loss is {float(loss)} at step {self.trainer.global_step}: {cause}")
+        raise ValueError(f"the loss is not finite at step {step}: {cause}")
 
     def _datamodule(self) -> Any:
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]

@@ -328,6 +328,19 @@ def test_nan_activations(tmp_path: Path) -> None:
         make_trainer(tmp_path).validate(make_module(), datamodule=data)
 
 
+@pytest.mark.parametrize("every", [3, 50])
+def test_the_first_infinite_step_is_named_when_a_row_is_logged_or_the_epoch_is_over(
+    tmp_path: Path, every: int
+) -> None:
+    data = Toy()
+    data.x[32:37, 0] = torch.inf
+    ids = torch.zeros(32, dtype=torch.int64)
+    in_order: list[Any] = [Batch(x, ids, ids) for x in data.x[:256].split(32)]
+    data.train_dataloader = lambda: DataLoader(in_order, batch_size=None)  # type: ignore[method-assign,assignment]
+    with pytest.raises(ValueError, match="not finite at step 1: 5 of 32 activations are NaN or infinite"):
+        make_trainer(tmp_path, log_every_n_steps=every).fit(make_module(), datamodule=data)
+
+
 def test_constant_activations(tmp_path: Path) -> None:
     data = Toy()
     data.statistics = Statistics(torch.ones(D_IN), float("inf"))
