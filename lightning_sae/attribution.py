@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.sae.kernels import dot
-from lightning_sae.sae.pattern import Pattern
+from lightning_sae.sae.kernels.pattern import Pattern
+from lightning_sae.sae.kernels.products import dot
 from lightning_sae.scores import ImageScore, Output, Probe, make_score
 from lightning_sae.types import SparseLatents
 
@@ -89,7 +89,7 @@ def attribute(latents: SparseLatents, W_dec: Tensor, g: Tensor) -> Tensor:
         >>> attribute(latents, torch.eye(2), torch.tensor([[5.0, -3.0]]))
         tensor([-6.])
     """
-    pattern = Pattern(latents.indices, latents.offsets, latents.d_sae)
+    pattern = Pattern.of(latents)
     return latents.values * dot(g, W_dec.contiguous(), pattern)
 
 

@@ -10,8 +10,8 @@ from lightning_sae.attribution import TailFunction, attribute
 from lightning_sae.last_layer import LastLayer
 from lightning_sae.methods import Explained
 from lightning_sae.metrics.shaped import ShapedMetric
-from lightning_sae.sae.kernels import bag
-from lightning_sae.sae.pattern import Pattern
+from lightning_sae.sae.kernels.pattern import Pattern
+from lightning_sae.sae.kernels.products import bag
 from lightning_sae.scores import ClassScores
 from lightning_sae.types import SparseLatents
 
@@ -185,6 +185,7 @@ def _by_latent(latents: SparseLatents, weights: list[Tensor], rows: list[Tensor]
     m, nnz = len(rows), len(latents.indices)
     starts = torch.cat([latents.offsets[:-1] + i * nnz for i in range(m)])
     offsets = torch.cat([starts, latents.offsets[-1:] + (m - 1) * nnz])
-    entries = Pattern(latents.indices.repeat(m), offsets, latents.d_sae).transposed
-    images = Pattern(entries.rows, entries.offsets, m * len(latents))
+    pattern = Pattern(latents.indices.repeat(m), offsets, latents.d_sae)
+    entries = pattern.transposed
+    images = Pattern(pattern.rows[entries.order], entries.offsets, m * len(latents))
     return bag(torch.cat(weights)[entries.order], torch.cat(rows), images)

@@ -8,8 +8,8 @@ from torch import Tensor
 from lightning_sae.attribution import TailFunction
 from lightning_sae.clip import Tail
 from lightning_sae.methods import Explained
-from lightning_sae.sae.kernels import dot
-from lightning_sae.sae.pattern import Pattern
+from lightning_sae.sae.kernels.pattern import Pattern
+from lightning_sae.sae.kernels.products import dot
 from lightning_sae.scores import ClassScores
 from lightning_sae.types import SparseLatents
 
@@ -78,7 +78,7 @@ class LastLayer:
     def push(self, explained: Explained) -> Pushed:
         """Pushes all active latents forward, without their `[nnz, d_embed]` directions."""
         latents, x = explained.latents, explained.x[:, 0].to(self.z)
-        pattern = Pattern(latents.indices, latents.offsets, latents.d_sae)
+        pattern = Pattern.of(latents)
         sigma, r = torch.ones_like(x[:, 0]), torch.zeros_like(latents.values)
         if self._norm is not None:
             sigma = (x.var(1, correction=0) + self._norm.eps).sqrt()
@@ -109,6 +109,6 @@ class LastLayer:
     @torch.no_grad()
     def along(self, pushed: Pushed, latents: SparseLatents, directions: Tensor) -> Tensor:
         """`[nnz]`: what each pushed latent has of a direction `[n, d_embed]` of its image."""
-        pattern = Pattern(latents.indices, latents.offsets, latents.d_sae)
+        pattern = Pattern.of(latents)
         q, e = ((part * directions).sum(1)[pattern.rows] for part in (pushed.q, pushed.e))
         return pushed.size * (dot(directions, self.z, pattern) - pushed.along * q - pushed.length * e)

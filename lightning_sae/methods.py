@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lightning_sae.attribution import attribute, gradient
 from lightning_sae.clip import Tail, last_block
-from lightning_sae.sae.kernels import bag
-from lightning_sae.sae.pattern import Pattern
+from lightning_sae.sae.kernels.pattern import Pattern
+from lightning_sae.sae.kernels.products import bag
 from lightning_sae.scores import ImageScore
 from lightning_sae.types import SparseLatents
 
@@ -219,7 +219,7 @@ class Random:
 def _active(explained: Explained) -> Tensor:
     """`sum_j a_j w_j` of every token, `[n, t, d_in]`."""
     latents = explained.latents
-    pattern = Pattern(latents.indices, latents.offsets, latents.d_sae)
+    pattern = Pattern.of(latents)
     return bag(latents.values, explained.W_dec, pattern).view_as(explained.x)
 
 

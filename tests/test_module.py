@@ -375,6 +375,7 @@ def test_configs_instantiate(tmp_path: Path) -> None:
         "k": 2,
         "dead_after": config.sae.dead_after,
         "selection": config.sae.selection,
+        "kernels": config.sae.kernels,
         "normalisation": config.sae.normalisation,
     }
     make_trainer(tmp_path, max_epochs=1).fit(module, datamodule=Toy())

@@ -1,6 +1,5 @@
 """Sparse autoencoders: the base, one file per variant, saving and loading."""
 
-from lightning_sae.sae.backend import use_backend
 from lightning_sae.sae.base import SparseAutoencoder, TrainingLoss
 from lightning_sae.sae.batch_topk import BatchTopK
 from lightning_sae.sae.checkpoint import find_variant, load_sae, save_sae
@@ -24,5 +23,4 @@ __all__ = [
     "find_variant",
     "load_sae",
     "save_sae",
-    "use_backend",
 ]

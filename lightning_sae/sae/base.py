@@ -9,13 +9,15 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from lightning_sae.sae.auxk import aux_loss
-from lightning_sae.sae.entries import select_positive
 from lightning_sae.sae.hub import HubMixin
-from lightning_sae.sae.kernels import bag, pre_activations
+from lightning_sae.sae.kernels.backend import Kernels, check_kernels
+from lightning_sae.sae.kernels.pattern import Joint, Pattern
+from lightning_sae.sae.kernels.products import bag, pre_activations
+from lightning_sae.sae.kernels.reconstruction import SpareTask, smallest_active, squared_errors
+from lightning_sae.sae.kernels.topk_selection import Chosen, Selection, Spare, select_with_spare
+from lightning_sae.sae.kernels.value_selection import select_above
+from lightning_sae.sae.kernels.workspace import Workspace
 from lightning_sae.sae.normalisation import Normalisation, Normalised
-from lightning_sae.sae.pattern import Pattern
-from lightning_sae.sae.selection import Selection, select
-from lightning_sae.sae.workspace import Workspace
 from lightning_sae.types import SparseLatents
 
 Penalties = dict[str, tuple[float | Tensor, Tensor]]
@@ -28,7 +30,38 @@ class Options(TypedDict, total=False):
     k_aux: int
     aux_weight: float
     selection: Selection
+    kernels: Kernels
     normalisation: Normalisation
+
+
+class PreActivations(NamedTuple):
+    """Pre-activations that a selection has found, with their gradients.
+
+    Attributes:
+        main: `[nnz]`, of the latents that reconstruct.
+        spare: `[n * k_aux]`, of dead latents; empty if there are none.
+        joint: where they are.
+    """
+
+    main: Tensor
+    spare: Tensor
+    joint: Joint
+
+
+class Encoded(NamedTuple):
+    """A training batch, encoded.
+
+    Attributes:
+        latents: in normalised units.
+        penalties: what the loss adds for them: name -> (weight, scalar).
+        spare: `[n * k_aux]` values of the dead latents that AuxK lets learn, >= 0; empty if there are none.
+        joint: where both are.
+    """
+
+    latents: SparseLatents
+    penalties: Penalties
+    spare: Tensor
+    joint: Joint
 
 
 class TrainingLoss(NamedTuple):
@@ -54,9 +87,8 @@ class SparseAutoencoder(Normalised, HubMixin):
     time, which hands two numbers of each token past the latents, so that its FVU does not compare with that
     of the others.
 
-    A variant overrides `encode_normalised`; `encode_training` where training selects otherwise or has a
-    penalty; `squared_error` where it is not that of one reconstruction. It keeps each of its constructor
-    arguments as an attribute of the same name, from which `config` can rebuild it.
+    A variant overrides `encode_normalised` and `encode_training`. It keeps each of its constructor arguments
+    as an attribute of the same name, from which `config` can rebuild it.
 
     Attributes:
         encoder: `[d_sae, d_in]`, one contiguous row per latent; `W_enc [d_in, d_sae]` is its public view.
@@ -69,6 +101,7 @@ class SparseAutoencoder(Normalised, HubMixin):
         provenance: what a loaded autoencoder is valid for; empty before saving.
         metrics: of the last validation pass of a loaded one.
         workspace: memory that training uses again and again.
+        ends: where the prefixes of the dictionary end that reconstruct by themselves; none for the whole.
 
     Args:
         d_in: width of the activations.
@@ -79,6 +112,8 @@ class SparseAutoencoder(Normalised, HubMixin):
         selection: how the largest pre-activations of a token are found, see `select`: `exact`; `screened` by
             a product in bf16; `checked`, a screening that is proven right; `auto`, a screening where bf16 is
             fast.
+        kernels: which compute on a GPU, see `lightning_sae.sae.kernels.backend`: `auto` takes Triton's where
+            they compile, `torch` PyTorch's own, `triton` no others.
         normalisation: `standard`: mean 0 and unit mean square per dimension over the train store; `none`;
             `layer_norm`: of each token.
 
@@ -87,6 +122,7 @@ class SparseAutoencoder(Normalised, HubMixin):
     """
 
     variants: ClassVar[dict[str, type["SparseAutoencoder"]]] = {}
+    ends: tuple[int, ...] = ()
 
     steps: Tensor
     tokens_since_fired: Tensor
@@ -99,6 +135,7 @@ class SparseAutoencoder(Normalised, HubMixin):
         k_aux: int = 1,
         aux_weight: float = 1 / 32,
         selection: Selection = "auto",
+        kernels: Kernels = "auto",
         normalisation: Normalisation = "standard",
     ) -> None:
         super().__init__(d_in, normalisation)
@@ -109,7 +146,8 @@ class SparseAutoencoder(Normalised, HubMixin):
             raise ValueError(f"k_aux and aux_weight must be at least 0, got {k_aux} and {aux_weight}")
         if selection not in get_args(Selection):
             raise ValueError(f"selection must be one of {', '.join(get_args(Selection))}, got {selection}")
-        self.d_sae, self.dead_after, self.selection = d_sae, dead_after, selection
+        check_kernels(kernels)
+        self.d_sae, self.dead_after, self.selection, self.kernels = d_sae, dead_after, selection, kernels
         self.k_aux, self.aux_weight = k_aux, aux_weight
         self.provenance: dict[str, Any] = {}
         self.metrics: dict[str, float] = {}
@@ -158,24 +196,19 @@ class SparseAutoencoder(Normalised, HubMixin):
         """
         raise NotImplementedError(f"{type(self).__name__} must define encode_normalised")
 
-    def encode_training(self, x: Tensor) -> tuple[SparseLatents, Penalties]:
-        """Latents of a training batch, and what the loss adds for them: name -> (weight, scalar).
+    def encode_training(self, centred: Tensor, spare: Spare | None = None) -> Encoded:
+        """Latents of a training batch, and what the loss adds for them.
 
         Args:
-            x: `[n, d_in]`, normalised.
+            centred: `[n, d_in]`, normalised, less the decoder bias; see `centre`.
+            spare: dead latents that are selected beside; `None` for none.
         """
-        return self.encode_normalised(x), {}
+        raise NotImplementedError(f"{type(self).__name__} must define encode_training")
 
-    def squared_error(self, x: Tensor, latents: SparseLatents) -> tuple[Tensor, Tensor]:
-        """Mean squared error per token and dimension, and the residual `x - x_hat [n, d_in]`.
-
-        Args:
-            x: `[n, d_in]`, normalised.
-            latents: in normalised units.
-        """
-        pattern = Pattern(latents.indices, latents.offsets, latents.d_sae)
-        residual = x - self.rebuild(latents.values, pattern) - self.b_dec
-        return residual.square().mean(), residual
+    @torch.no_grad()
+    def centre(self, x: Tensor) -> Tensor:
+        """Raw activations `[n, d_in]` -> normalised, less the decoder bias, without a gradient."""
+        return self.normalise(x).sub_(self.b_dec)
 
     def encode(self, x: Tensor) -> SparseLatents:
         """Raw activations `[n, d_in]` -> latents in raw units."""
@@ -204,7 +237,7 @@ class SparseAutoencoder(Normalised, HubMixin):
             latents: as `encode` gives them.
             x: `[n, d_in]`, raw; a layer norm needs it.
         """
-        pattern = Pattern(latents.indices, latents.offsets, latents.d_sae)
+        pattern = Pattern.of(latents, self.kernels)
         return bag(latents.values.to(self.W_dec), self.W_dec, pattern) + self.bias(x)
 
     def forward(self, x: Tensor) -> tuple[Tensor, SparseLatents]:
@@ -221,17 +254,33 @@ class SparseAutoencoder(Normalised, HubMixin):
         Args:
             x: `[n, d_in]`, raw.
         """
-        normalised = self.normalise(x)
-        latents, terms = self.encode_training(normalised)
-        loss, residual = self.squared_error(normalised, latents)
+        centred, spare = self.centre(x), self._spare()
+        latents, terms, values, joint = self.encode_training(centred, spare)
+        task = None
+        if spare is not None:
+            task = SpareTask(values, *smallest_active(latents), spare.n_kept)
+        errors = squared_errors(
+            latents.values, self.W_dec, centred, self.b_dec, joint, task, self.ends, self.workspace
+        )
+        loss = errors.main / (centred.numel() * max(1, len(self.ends)))
         parts = {"mse": loss.detach()}
         if self.k_aux > 0 and self.aux_weight > 0:
-            terms = terms | {"aux": (self.aux_weight, aux_loss(self, normalised, latents, residual))}
+            aux = loss.new_zeros(()) if task is None else aux_loss(errors, task)
+            terms = terms | {"aux": (self.aux_weight, aux)}
         for name, (weight, term) in terms.items():
             loss = loss + weight * term
             parts[name] = term.detach()
         detached = latents.with_values(latents.values.detach())
         return TrainingLoss(loss, self.in_raw_units(detached, x), parts)
+
+    def _spare(self) -> Spare | None:
+        """The dead latents; on a GPU, which would have to be waited for, also where there are none."""
+        if self.k_aux == 0 or self.aux_weight == 0:
+            return None
+        dead = self.dead
+        if dead.device.type == "cpu" and not dead.any():
+            return None
+        return Spare(dead, min(self.k_aux, self.d_sae))
 
     @torch.no_grad()
     def fold(self) -> Self:
@@ -297,24 +346,39 @@ class SparseAutoencoder(Normalised, HubMixin):
         """Share of a penalty's weight at this step: rises linearly to 1 over `steps`."""
         return ((self.steps + 1) / max(1, steps)).clamp(max=1)
 
-    def rebuild(self, values: Tensor, pattern: Pattern) -> Tensor:
-        """`latents @ W_dec` in training: what the unit norm would undo is not in the gradient of `W_dec`."""
-        return bag(values, self.W_dec, pattern, self.workspace, unit_rows=True)
+    def largest(self, centred: Tensor, k: int, spare: Spare | None = None) -> PreActivations:
+        """Pre-activations of each token's `k` largest latents, and of its largest spare ones.
 
-    def largest(self, x: Tensor, shift: Tensor, among: Tensor | None, k: int) -> tuple[Tensor, Pattern]:
-        """Pre-activations `[n * k]` of each token's `k` largest latents, or of those that `among` names."""
-        centred = x - shift.detach()
-        rows, bias = (p if among is None else p.detach()[among] for p in (self.encoder, self.b_enc))
-        indices, pre_acts = select(centred, rows, bias, k, self.selection, self.workspace)
-        pattern = Pattern.from_topk(indices if among is None else among[indices], self.d_sae)
-        return self._with_gradient(pre_acts.view(-1), centred, shift, pattern), pattern
+        Args:
+            centred: `[n, d_in]`, normalised, less the decoder bias.
+            k: in `1..d_sae`.
+            spare: latents that are selected beside; `None` for none.
+        """
+        arguments = self.encoder, self.b_enc, k, spare, self.selection, self.workspace, self.kernels
+        chosen, second = select_with_spare(centred, *arguments)
+        pattern = Pattern.from_topk(chosen.indices, self.d_sae, self.kernels)
+        return self.with_gradient(chosen.values.view(-1), pattern, second, centred)
 
-    def _above(self, x: Tensor, floor: Tensor | float) -> tuple[Tensor, Pattern]:
-        """The pre-activations `[nnz]` above a floor, of all latents or `[d_sae]` for each."""
-        centred = x - self.b_dec.detach()
-        floor = torch.as_tensor(floor).detach().to(self.b_enc).expand(self.d_sae)
-        over, pattern = select_positive(centred, self.encoder, self.b_enc - floor, self.workspace)
-        return self._with_gradient(over + floor[pattern.indices], centred, self.b_dec, pattern), pattern
+    def above(self, centred: Tensor, floor: Tensor | float, spare: Spare | None = None) -> PreActivations:
+        """Pre-activations above a floor, of all latents or `[d_sae]` for each, and the largest spare ones."""
+        floor = floor.detach() if isinstance(floor, Tensor) else floor
+        found = select_above(centred, self.encoder, self.b_enc, floor, self.workspace, self.kernels, spare)
+        return self.with_gradient(*found, centred)
 
-    def _with_gradient(self, known: Tensor, centred: Tensor, shift: Tensor, pattern: Pattern) -> Tensor:
-        return pre_activations(known, centred, shift, self.encoder, self.b_enc, pattern, self.workspace)
+    def with_gradient(
+        self, known: Tensor, pattern: Pattern, second: Chosen | None, centred: Tensor
+    ) -> PreActivations:
+        """Gives gradients to pre-activations that a selection has found.
+
+        Args:
+            known: `[nnz]`, of the pattern.
+            pattern: where they are.
+            second: a selection among spare latents; `None` for none.
+            centred: `[n, d_in]`, what they were found with.
+        """
+        joint = Joint(pattern)
+        if second is not None:
+            joint = Joint(pattern, Pattern.from_topk(second.indices, self.d_sae, self.kernels))
+            known = torch.cat([known, second.values.view(-1)])
+        arguments = centred, self.b_dec, self.encoder, self.b_enc, joint, self.workspace
+        return PreActivations(*joint.split(pre_activations(known, *arguments)), joint)

@@ -5,9 +5,10 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from lightning_sae.sae import ranks
-from lightning_sae.sae.base import Options, Penalties, SparseAutoencoder
-from lightning_sae.sae.entries import select_largest
+from lightning_sae.sae.base import Encoded, Options, SparseAutoencoder
+from lightning_sae.sae.kernels import distributed as ranks
+from lightning_sae.sae.kernels.topk_selection import Spare
+from lightning_sae.sae.kernels.value_selection import select_largest
 from lightning_sae.types import SparseLatents
 
 MEMORY = 0.99  # of the mean over batches that is the threshold
@@ -37,7 +38,7 @@ class BatchTopK(SparseAutoencoder):
 
     Example:
         >>> sae = BatchTopK(d_in=4, d_sae=8, k=2)
-        >>> latents, _ = sae.encode_training(torch.randn(5, 4))
+        >>> latents = sae.encode_training(torch.randn(5, 4)).latents
         >>> latents.values.shape
         torch.Size([10])
     """
@@ -53,19 +54,22 @@ class BatchTopK(SparseAutoencoder):
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
         """Latents of normalised activations `[n, d_in]`, above the threshold."""
-        if self.threshold > 0:
-            pre_acts, pattern = self._above(x, self.threshold)
-            return pattern.latents(pre_acts)
-        pre_acts, pattern = self.largest(x, self.b_dec, None, self.k)
-        return pattern.latents(pre_acts.relu())
-
-    def encode_training(self, x: Tensor) -> tuple[SparseLatents, Penalties]:
-        """The largest of the batch, `k` per token on average; moves the threshold."""
         centred = x - self.b_dec.detach()
-        known, pattern = select_largest(centred, self.encoder, self.b_enc, self.k * len(x), self.workspace)
-        values = self._with_gradient(known, centred, self.b_dec, pattern).relu()
+        if self.threshold > 0:
+            pre_acts, _, joint = self.above(centred, self.threshold)
+            return joint.main.latents(pre_acts)
+        pre_acts, _, joint = self.largest(centred, self.k)
+        return joint.main.latents(pre_acts.relu())
+
+    def encode_training(self, centred: Tensor, spare: Spare | None = None) -> Encoded:
+        """The largest of the batch, `k` per token on average; moves the threshold."""
+        count = self.k * len(centred)
+        arguments = self.encoder, self.b_enc, count, self.selection, self.workspace, self.kernels, spare
+        known, pattern, second = select_largest(centred, *arguments)
+        pre_acts, others, joint = self.with_gradient(known, pattern, second, centred)
+        values = pre_acts.relu()
         self._move_threshold(values.detach())
-        return pattern.latents(values), {}
+        return Encoded(joint.main.latents(values), {}, others.relu(), joint)
 
     def rescale(self, factor: Tensor) -> None:
         """Multiplies biases and threshold."""
@@ -74,7 +78,7 @@ class BatchTopK(SparseAutoencoder):
 
     @torch.no_grad()
     def _move_threshold(self, values: Tensor) -> None:
-        active = torch.cat([values[values > 0], values.new_full((1,), torch.inf)])
-        smallest = ranks.minimum(active.amin())
+        active = torch.where(values > 0, values, torch.inf)
+        smallest = ranks.minimum(torch.cat([active, active.new_full((1,), torch.inf)]).amin())
         moved = torch.where(self.threshold > 0, self.threshold.lerp(smallest, 1 - MEMORY), smallest)
         self.threshold.copy_(torch.where(smallest.isfinite(), moved, self.threshold))

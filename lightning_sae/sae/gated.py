@@ -5,9 +5,10 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from lightning_sae.sae.base import Options, Penalties, SparseAutoencoder
-from lightning_sae.sae.kernels import bag
-from lightning_sae.sae.pattern import Pattern
+from lightning_sae.sae.base import Encoded, Options, Penalties, SparseAutoencoder
+from lightning_sae.sae.kernels.pattern import Pattern
+from lightning_sae.sae.kernels.products import bag
+from lightning_sae.sae.kernels.topk_selection import Spare
 from lightning_sae.types import SparseLatents
 
 
@@ -55,18 +56,19 @@ class Gated(SparseAutoencoder):
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
         """Latents of normalised activations `[n, d_in]`, >= 0 where the gate is open."""
-        gate, pattern = self._above(x, 0.0)
-        return self._magnitudes(gate, pattern)
+        gate, _, joint = self.above(x - self.b_dec.detach(), 0.0)
+        return self._magnitudes(gate, joint.main)
 
-    def encode_training(self, x: Tensor) -> tuple[SparseLatents, Penalties]:
+    def encode_training(self, centred: Tensor, spare: Spare | None = None) -> Encoded:
         """The same, the penalty, and the error of the reconstruction by the gate."""
-        gate, pattern = self._above(x, 0.0)
-        residual = x - bag(gate, self.W_dec.detach(), pattern) - self.b_dec.detach()
+        gate, second, joint = self.above(centred, 0.0, spare)
+        residual = centred - bag(gate, self.W_dec.detach(), joint.main)
         weight = self.l1_weight * self._warmed_up(self.l1_warmup_steps)
-        return self._magnitudes(gate, pattern), {
-            "l1": (weight, gate.sum() / max(1, len(x))),
+        penalties: Penalties = {
+            "l1": (weight, gate.sum() / max(1, len(centred))),
             "gate_mse": (1.0, residual.square().mean()),
         }
+        return Encoded(self._magnitudes(gate, joint.main), penalties, second.relu(), joint)
 
     def rescale(self, factor: Tensor) -> None:
         """Multiplies the biases of both paths."""

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lightning_sae.sae.base import SparseAutoencoder
-from lightning_sae.sae.kernels import bag
-from lightning_sae.sae.pattern import Pattern
+from lightning_sae.sae.kernels.pattern import Pattern
+from lightning_sae.sae.kernels.products import bag
 
 BiasStart = Literal["mean", "geometric_median", "zero"]
 RowStart = Literal["random", "data"]
@@ -88,7 +88,7 @@ def initialise(sae: SparseAutoencoder, bias: Tensor, sample: Tensor | None, tied
 def _best_gain(sae: SparseAutoencoder, x: Tensor) -> Tensor:
     """Factor of all latents with the smallest squared error, at most 1; `x` normalised."""
     latents = sae.encode_normalised(x)
-    pattern = Pattern(latents.indices, latents.offsets, latents.d_sae)
+    pattern = Pattern.of(latents, sae.kernels)
     rebuilt = bag(latents.values, sae.W_dec, pattern)
     least_squares = ((x - sae.b_dec) * rebuilt).sum() / rebuilt.square().sum()
     return torch.where(least_squares > 0, least_squares, 1.0).clamp(max=1)

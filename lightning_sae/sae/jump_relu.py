@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lightning_sae.sae import ranks
-from lightning_sae.sae.base import Options, Penalties, SparseAutoencoder
+from lightning_sae.sae.base import Encoded, Options, SparseAutoencoder
+from lightning_sae.sae.kernels import distributed as ranks
+from lightning_sae.sae.kernels.topk_selection import Spare
 from lightning_sae.types import SparseLatents
 
 
@@ -73,18 +74,18 @@ class JumpReLU(SparseAutoencoder):
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
         """Latents of normalised activations `[n, d_in]`, above their thresholds."""
-        pre_acts, pattern = self._above(x, self.log_threshold.exp())
-        return pattern.latents(pre_acts)
+        pre_acts, _, joint = self.above(x - self.b_dec.detach(), self.log_threshold.exp())
+        return joint.main.latents(pre_acts)
 
-    def encode_training(self, x: Tensor) -> tuple[SparseLatents, Penalties]:
+    def encode_training(self, centred: Tensor, spare: Spare | None = None) -> Encoded:
         """The same, with entries of 0 just below the thresholds, and the penalty."""
         theta = self.log_threshold.exp()
-        pre_acts, pattern = self._above(x, theta - self.bandwidth / 2)
-        values, active = _Jump.apply(pre_acts, theta[pattern.indices], self.bandwidth)
-        l0 = ranks.mean(active.sum() / max(1, len(x)))
+        pre_acts, second, joint = self.above(centred, theta - self.bandwidth / 2, spare)
+        values, active = _Jump.apply(pre_acts, theta[joint.main.indices], self.bandwidth)
+        l0 = ranks.mean(active.sum() / max(1, len(centred)))
         penalty = l0 if self.target_l0 is None else (l0 / self.target_l0 - 1).square()
         weight = self.l0_weight * self._warmed_up(self.l0_warmup_steps)
-        return pattern.latents(values), {"l0_penalty": (weight, penalty)}
+        return Encoded(joint.main.latents(values), {"l0_penalty": (weight, penalty)}, second.relu(), joint)
 
     def rescale(self, factor: Tensor) -> None:
         """Multiplies biases and thresholds."""

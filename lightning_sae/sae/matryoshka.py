@@ -3,13 +3,8 @@
 from collections.abc import Sequence
 from typing import Unpack
 
-import torch
-from torch import Tensor
-
 from lightning_sae.sae.base import Options
 from lightning_sae.sae.batch_topk import BatchTopK
-from lightning_sae.sae.pattern import Pattern
-from lightning_sae.types import SparseLatents
 
 
 class MatryoshkaBatchTopK(BatchTopK):
@@ -32,7 +27,7 @@ class MatryoshkaBatchTopK(BatchTopK):
 
     Example:
         >>> MatryoshkaBatchTopK(d_in=4, d_sae=32, k=2, prefixes=[0.25, 1.0]).ends
-        [8, 32]
+        (8, 32)
     """
 
     def __init__(
@@ -51,18 +46,4 @@ class MatryoshkaBatchTopK(BatchTopK):
                 f"prefixes must ascend from above 0 to 1 in steps of at least one of {d_sae} latents, "
                 f"got {list(prefixes)}"
             )
-        self.ends = ends
-
-    def squared_error(self, x: Tensor, latents: SparseLatents) -> tuple[Tensor, Tensor]:
-        """Mean squared error over tokens, dimensions and prefixes, and the residual of the whole."""
-        parts = self.rebuild(latents.values, self._split(latents)).view(len(x), len(self.ends), -1)
-        residuals = (x - self.b_dec)[:, None] - parts.cumsum(1)
-        return residuals.square().mean(), residuals[:, -1]
-
-    def _split(self, latents: SparseLatents) -> Pattern:
-        """Every token as one row for each part of the dictionary; its latents ascend, so none has to move."""
-        ends = torch.tensor(self.ends, device=latents.indices.device)
-        part = torch.searchsorted(ends, latents.indices, right=True)
-        row = latents.rows() * len(ends) + part
-        rows = torch.arange(len(latents) * len(ends) + 1, device=row.device)
-        return Pattern(latents.indices, torch.searchsorted(row, rows), latents.d_sae)
+        self.ends = tuple(ends)

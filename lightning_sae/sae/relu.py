@@ -4,7 +4,8 @@ from typing import Unpack
 
 from torch import Tensor
 
-from lightning_sae.sae.base import Options, Penalties, SparseAutoencoder
+from lightning_sae.sae.base import Encoded, Options, SparseAutoencoder
+from lightning_sae.sae.kernels.topk_selection import Spare
 from lightning_sae.types import SparseLatents
 
 
@@ -44,11 +45,12 @@ class ReLU(SparseAutoencoder):
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
         """Latents of normalised activations `[n, d_in]`, > 0."""
-        pre_acts, pattern = self._above(x, 0.0)
-        return pattern.latents(pre_acts)
+        pre_acts, _, joint = self.above(x - self.b_dec.detach(), 0.0)
+        return joint.main.latents(pre_acts)
 
-    def encode_training(self, x: Tensor) -> tuple[SparseLatents, Penalties]:
+    def encode_training(self, centred: Tensor, spare: Spare | None = None) -> Encoded:
         """The same, and the penalty."""
-        latents = self.encode_normalised(x)
+        pre_acts, second, joint = self.above(centred, 0.0, spare)
         weight = self.l1_weight * self._warmed_up(self.l1_warmup_steps)
-        return latents, {"l1": (weight, latents.values.sum() / max(1, len(x)))}
+        penalty = pre_acts.sum() / max(1, len(centred))
+        return Encoded(joint.main.latents(pre_acts), {"l1": (weight, penalty)}, second.relu(), joint)

@@ -4,7 +4,8 @@ from typing import Unpack
 
 from torch import Tensor
 
-from lightning_sae.sae.base import Options, SparseAutoencoder
+from lightning_sae.sae.base import Encoded, Options, SparseAutoencoder
+from lightning_sae.sae.kernels.topk_selection import Spare
 from lightning_sae.types import SparseLatents
 
 
@@ -39,5 +40,10 @@ class TopK(SparseAutoencoder):
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
         """Latents of normalised activations `[n, d_in]`: `k` entries per token, >= 0."""
-        pre_acts, pattern = self.largest(x, self.b_dec, None, self.k)
-        return pattern.latents(pre_acts.relu())
+        pre_acts, _, joint = self.largest(x - self.b_dec.detach(), self.k)
+        return joint.main.latents(pre_acts.relu())
+
+    def encode_training(self, centred: Tensor, spare: Spare | None = None) -> Encoded:
+        """The same, and the largest dead ones."""
+        pre_acts, second, joint = self.largest(centred, self.k, spare)
+        return Encoded(joint.main.latents(pre_acts.relu()), {}, second.relu(), joint)

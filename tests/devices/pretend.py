@@ -188,24 +188,24 @@ class _Mode(TorchDispatchMode):
         return _run(func, args, kwargs or {})
 
 
-class _NoGrad(torch.no_grad):
-    """What inference mode is replaced by."""
+def _enter(mode: Any) -> None:
+    """What inference mode does inside: also that of functions which were decorated before."""
+    mode.instead = torch.no_grad() if mode.mode else torch.enable_grad()
+    mode.instead.__enter__()
 
-    def __new__(cls, mode: Any = True) -> Any:
-        if callable(mode):
-            return torch.no_grad()(mode)
-        return super().__new__(cls) if mode else torch.enable_grad()
 
-    def __init__(self, mode: bool = True) -> None:
-        super().__init__()
+def _exit(mode: Any, *raised: Any) -> None:
+    mode.instead.__exit__(*raised)
 
 
 @contextmanager
 def pretend() -> Iterator[torch.device]:
     """Makes the device there inside the block."""
-    before, torch.inference_mode = torch.inference_mode, _NoGrad  # type: ignore[misc,assignment]
+    kind: Any = torch.inference_mode
+    before = kind.__enter__, kind.__exit__
+    kind.__enter__, kind.__exit__ = _enter, _exit
     try:
         with _Mode():
             yield DEVICE
     finally:
-        torch.inference_mode = before  # type: ignore[misc]
+        kind.__enter__, kind.__exit__ = before

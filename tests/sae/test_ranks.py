@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lightning_sae.sae import ranks
-from lightning_sae.sae.entries import select_largest
+from lightning_sae.sae.kernels import distributed as ranks
+from lightning_sae.sae.kernels.value_selection import select_largest
 
 
 def stable(values: torch.Tensor, count: int) -> torch.Tensor:
@@ -26,7 +26,7 @@ def test_of_equal_entries_of_a_batch_the_first_are_selected(count: int) -> None:
     x = torch.randn(4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     x = torch.cat([x.round(), x.round(), x.round()])  # exact products: the same entries three times
     rows = torch.eye(8, dtype=torch.float64)
-    values, pattern = select_largest(x, rows, torch.zeros(8, dtype=torch.float64), count)
+    values, pattern, _ = select_largest(x, rows, torch.zeros(8, dtype=torch.float64), count)
     places = stable((x @ rows.T).flatten(), count)
     assert torch.equal(pattern.rows * 8 + pattern.indices, places)
     assert torch.equal(values, (x @ rows.T).flatten()[places])

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_sae.sae import TopK, selection
-from lightning_sae.sae.selection import CHUNK, ROUNDING, select, top_k
+from lightning_sae.sae import TopK
+from lightning_sae.sae.kernels import topk_selection as selection
+from lightning_sae.sae.kernels.topk_selection import CHUNK, ROUNDING, select, top_k
 
 WAYS = ["exact", "screened", "checked"]
 

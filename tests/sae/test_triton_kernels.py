@@ -1,25 +1,59 @@
-"""The Triton kernels without a GPU: in Triton's interpreter, and compiled for an H100."""
+"""The Triton kernels without a GPU: in Triton's interpreter, and compiled for two generations of GPUs."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from lightning_sae.sae import backend, use_backend
-from lightning_sae.sae.selection import top_k
+from lightning_sae.sae import TopK
+from lightning_sae.sae.kernels import backend
+from lightning_sae.sae.kernels.backend import uses_triton
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="PyTorch brings no Triton here")
-SUM = {"values": "*fp32", "rows": "*fp32", "indices": "*i64", "offsets": "*i64", "sums": "*fp32"}
-DOT = {"x": "*bf16", "rows": "*bf16", "tokens": "*i64", "indices": "*i64", "parts": "*fp32", "nnz": "i32"}
-TOP = {"x": "*bf16", "winners": "*i64", "n_columns": "i32", "length": "i32", "k": "i32"}
-PROGRAMS = {
-    "find_largest": (TOP, {"SIZE": 4096, "GROUPS": 64}),
-    "sum_rows": (SUM | {"width": "i32"}, {"ENTRIES": 32, "COLUMNS": 128}),
-    "dot_rows": (DOT | {"width": "i32"}, {"ENTRIES": 32, "COLUMNS": 128}),
+
+TYPES = {
+    **dict.fromkeys(("indices", "offsets", "tokens", "order", "ends", "starts", "n_kept", "length"), "*i64"),
+    **dict.fromkeys(("found", "counts", "latents"), "*i32"),
+    **dict.fromkeys(
+        ("n_columns", "n_groups", "wanted", "width", "nnz", "n", "k", "n_entries", "room"), "i32"
+    ),
+    **dict.fromkeys(("n_first", "d_sae"), "i32"),
+    "kept": "*i8",
+}
+ROW = {"LANES": 1024, "GROUP": 16, "MASKED": True}
+PROGRAMS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
+    "group_maxima": ("*bf16", {}, {"GROUP": 16, "BLOCK": 256, "MASKED": True}),
+    "collect": ("*bf16", {"cuts": "*fp32"}, {"CAP": 128, "GROUPS": 2048, **ROW}),
+    "collect_above": (
+        "*bf16",
+        {"counts": "*i64"},
+        {"LANES": 1024, "GROUP": 16, "WRITE": True},
+    ),
+    "rank_again": ("*fp32", {}, {"PART": 32, "COLUMNS": 128, "SLICE": 128}),
+    "choose": ("*fp32", {}, {"SLICES": 8, "CAP": 128, "num_warps": 1}),
+    "count_digit": ("*fp32", {"counts": "*i64"}, {"DIGIT": 3, "WIDTH": 32, "BLOCK": 4096}),
+    "sum_rows": ("*fp32", {}, {"ENTRIES": 32, "COLUMNS": 128}),
+    "dot_rows": ("*bf16", {"parts": "*fp32"}, {"ENTRIES": 32, "COLUMNS": 128}),
+    "residuals": (
+        "*fp32",
+        {},
+        {"PREFIXES": 1, "ENTRIES": 64, "COLUMNS": 64, "GUARDED": False, "LONG": False},
+    ),
+    "add_row": ("*fp32", {}, {"COLUMNS": 1024}),
+    "sum_pieces": ("*fp32", {}, {"LENGTH": 256, "MANY": 4, "COLUMNS": 256, "num_warps": 2}),
+    "sum_by_latent": (
+        "*fp32",
+        {},
+        {"LENGTH": 256, "MANY": 4, "COLUMNS": 256, "PARALLEL": True, "num_warps": 2},
+    ),
+    "sum_values": ("*fp32", {}, {"MANY": 128, "num_warps": 1}),
 }
 
 
@@ -32,44 +66,94 @@ def test_the_kernels_equal_the_dense_reference_in_the_interpreter() -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def program(name: str) -> Any:
+    from lightning_sae.sae.kernels.triton_jit import products, selection
+
+    return getattr(selection, name, None) or getattr(products, name)
+
+
+def resources(cubin: bytes, folder: Path) -> tuple[int, int]:
+    """Registers of a thread, and bytes that it spills to local memory."""
+    import triton
+
+    file = folder / "program.cubin"
+    file.write_bytes(cubin)
+    command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", str(file)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    registers, stack, local = (re.search(rf"{key}:(\d+)", said) for key in ("REG", "STACK", "LOCAL"))
+    assert registers, said
+    assert stack, said
+    assert local, said
+    return int(registers[1]), int(stack[1]) + int(local[1])
+
+
 @needs_triton
+@pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_the_programs_compile_for_an_h100(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_program_compiles_and_spills_nothing(
+    name: str, capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import triton
     from triton.backends import backends
     from triton.backends.compiler import GPUTarget
 
-    from lightning_sae.sae import triton_jit
-
     if "nvidia" not in backends or triton.knobs.runtime.interpret:
         pytest.skip("needs Triton's compiler for CUDA")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    types, constants = PROGRAMS[name]
-    signature = types | dict.fromkeys(constants, "constexpr")
-    source = triton.compiler.ASTSource(getattr(triton_jit, name), signature, constants)
-    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 8})
-    assert compiled.asm["cubin"]
+    floats, types, settings = PROGRAMS[name]
+    constants = {key: value for key, value in settings.items() if key.isupper()}
+    names = [key for key in program(name).arg_names if key not in constants]
+    signature = {key: types.get(key, TYPES.get(key, floats)) for key in names}
+    signature |= dict.fromkeys(constants, "constexpr")
+    source = triton.compiler.ASTSource(program(name), signature, constants)
+    options = {"num_warps": settings.get("num_warps", 4)}
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    registers, spilled = resources(compiled.asm["cubin"], tmp_path)
+    print(f"{name} for sm_{capability}: {registers} registers, {spilled} bytes spilled")
+    assert spilled == 0
+    assert registers <= 255
 
 
 @needs_triton
-def test_tensors_on_the_cpu_stay_with_pytorch() -> None:
-    with use_backend("triton"):
-        assert top_k(torch.tensor([[1.0, 3.0, 2.0]]), 1).tolist() == [[1]]
+def test_all_programs_are_compiled_here() -> None:
+    from triton.runtime import JITFunction
+
+    from lightning_sae.sae.kernels.triton_jit import products, selection
+
+    ours = {
+        name
+        for module in (products, selection)
+        for name, value in vars(module).items()
+        if isinstance(value, JITFunction) and ("tl.store" in value.src or "tl.atomic" in value.src)
+    }
+    assert ours == set(PROGRAMS)
 
 
-@needs_triton
-def test_the_choice_ends_with_the_block_also_after_an_error() -> None:
-    with pytest.raises(RuntimeError, match="inside"), use_backend("triton"):
-        raise RuntimeError("inside")
-    assert backend._backend == "torch"
+@pytest.mark.parametrize("kernels", ["auto", "torch", "triton"])
+def test_tensors_on_the_cpu_and_in_float64_stay_with_pytorch(kernels: backend.Kernels) -> None:
+    assert not uses_triton(torch.zeros(1), kernels)
+    assert not uses_triton(torch.zeros(1, dtype=torch.float64), kernels)
 
 
-def test_a_backend_that_there_is_not() -> None:
-    with pytest.raises(ValueError, match="must be one of torch, triton, got 'cuda'"), use_backend("cuda"):
-        pass
+def test_kernels_that_there_are_not() -> None:
+    with pytest.raises(ValueError, match="kernels must be one of auto, torch, triton, got cuda"):
+        TopK(4, 8, 2, kernels="cuda")  # type: ignore[arg-type]
 
 
 def test_without_triton_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match='use "torch"'), use_backend("triton"):
-        pass
+    on_a_gpu: Any = SimpleNamespace(dtype=torch.float32, is_cuda=True)
+    with pytest.raises(ModuleNotFoundError, match="use kernels=auto or torch"):
+        uses_triton(on_a_gpu, "triton")
+
+
+def test_where_triton_does_not_compile_one_warning_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def old(index: int) -> tuple[int, int]:
+        return 7, 0
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", old)
+    backend._compiles.cache_clear()
+    with pytest.warns(UserWarning, match="slower kernels are: the GPU is older than .* 8.0"):
+        assert not backend._compiles(0)
+    assert not backend._compiles(0)  # said once
+    backend._compiles.cache_clear()

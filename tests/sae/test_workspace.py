@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_sae.sae import TopK
-from lightning_sae.sae.workspace import Workspace
+from lightning_sae.sae.kernels.workspace import Workspace
 
 
 def test_only_what_fits_is_taken() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lightning_sae.sae.pattern import Pattern
+from lightning_sae.sae.kernels.pattern import Pattern
 
 DENSE = 1 / 10  # share of active latents from which on a dense product is faster
 CHUNK = 1024  # tokens whose dense latents exist at one time
@@ -47,6 +47,9 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 def _chunks(pattern: Pattern) -> Iterator[tuple[int, slice]]:
     """The first token of each chunk, and its entries."""
     n = len(pattern.offsets) - 1
+    if n <= CHUNK:  # a GPU need not be asked where it ends
+        yield 0, slice(None)
+        return
     for first in range(0, n, CHUNK):
         start, stop = pattern.offsets[[first, min(first + CHUNK, n)]].tolist()
         yield first, slice(start, stop)
