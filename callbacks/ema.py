@@ -33,6 +33,8 @@ class EMA(EMAWeightAveraging):
             with trainer.precision_plugin.module_init_context():
                 pl_module.configure_model()
         super().setup(trainer, pl_module, stage)
+        if average := self._average_model:  # which looks at its counter at every step, as a GPU would have to
+            average.n_averaged = average.n_averaged.cpu()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Puts the average in place."""

@@ -39,7 +39,12 @@ class StepProgress(TQDMProgressBar):
             bar.set_postfix(self.get_metrics(trainer, pl_module))
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """What stands behind the bar; not the id of the tracker's run."""
+        """What stands behind the bar: the last logged loss, and not the id of the tracker's run.
+
+        Of what is logged with `prog_bar` Lightning makes numbers at every step, for which it has to wait for a
+        GPU; the bar asks for the loss when it moves.
+        """
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        return metrics
+        loss = trainer.callback_metrics.get("train/loss")
+        return metrics if loss is None else {"train/loss": float(loss), **metrics}

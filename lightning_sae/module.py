@@ -218,7 +218,7 @@ class SAEModule(LightningModule):
         if every and (self.trainer.global_step + 1) % every == 0:
             self._check()
             for name, mean in zip(values, means, strict=True):
-                self.log(f"train/{name}", mean, prog_bar=name == "loss", batch_size=len(batch.x))
+                self.log(f"train/{name}", mean, batch_size=len(batch.x))
         return loss
 
     def _over_ranks(self, fired: Tensor, values: list[Tensor]) -> tuple[Tensor, Tensor]:
