@@ -3,7 +3,7 @@
 All contenders take the same batches in turn, in one run: only ratios inside it count. Ours does all that a
 training does (AuxK on, with no latent dead as for the peers; counters, clipping, unit norm); *in fit* is the
 same inside Lightning's Trainer with a logger. The floor is the encoder's matrix product and one fused Adam
-step. The peers are in `peers.py`.
+step. The peers are in `peers.py`. `--device cuda` measures on a GPU instead, see `gpu_steps.py`.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gpu_steps
 import torch
 from interleaved import machine, save_bars
 from lightning.pytorch import LightningDataModule, Trainer
@@ -172,6 +173,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--short", action="store_true", help="small, for a check that it runs")
+    parser.add_argument("--device", help="cuda or cuda:N: what a GPU does; cpu: the same steps, to try them")
+    parser.add_argument("--rounds", type=int, default=7, help="with --device: turns of all contenders")
+    parser.add_argument("--page", type=Path, help="with --device: where tables for the docs go")
     parser.add_argument("--d-sae", type=int, nargs="+", default=list(GOALS))
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -183,6 +187,13 @@ def main() -> None:
     torch.manual_seed(0)
     d_in, k, batch = (32, 4, 64) if options.short else (D_IN, K, BATCH)
     console = Console(width=110)
+    if options.device:
+        device = torch.device(options.device)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else machine()
+        console.print(f"{name}, torch {torch.__version__}")
+        sizes = [gpu_steps.SHORT] if options.short else [gpu_steps.BIG, gpu_steps.SMALL]
+        gpu_steps.run(device, sizes, 2 if options.short else options.rounds, console, options.page)
+        return
     console.print(f"{machine()}; d_in {d_in}, batch {batch}, k {k}")
     x = torch.randn(batch, d_in)
     for d_sae in [256] if options.short else options.d_sae:

@@ -41,8 +41,8 @@ class StepProgress(TQDMProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """What stands behind the bar: the last logged loss, and not the id of the tracker's run.
 
-        Of what is logged with `prog_bar` Lightning makes numbers at every step, for which it has to wait for a
-        GPU; the bar asks for the loss when it moves.
+        Of what is logged with `prog_bar` Lightning makes numbers at every step, and waits for a GPU; the bar
+        asks for the loss when it moves.
         """
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)

@@ -34,6 +34,23 @@ def test_short_edition(name, monkeypatch, capsys, tmp_path):
     assert (tmp_path / "speeds.png").stat().st_size > 0
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_the_steps_of_a_gpu_are_tried_on_the_cpu(monkeypatch, capsys, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    page = tmp_path / "page.md"
+    monkeypatch.setattr(sys, "argv", ["step", "--short", "--device", "cpu", "--page", str(page)])
+    threads = torch.get_num_threads()
+    try:
+        importlib.import_module("step").main()
+    finally:
+        torch.set_num_threads(threads)
+    for text in (capsys.readouterr().out, page.read_text()):
+        assert all(
+            way in text for way in ("ours, bf16-mixed", "ours, in fit", "dense, bf16 autocast", "5 % dead")
+        )
+        assert "nan" not in text
+
+
 def test_a_point_is_compared_with_the_curve_at_its_own_l0(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     compare = importlib.import_module("quality").compare

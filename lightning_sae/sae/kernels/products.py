@@ -143,6 +143,7 @@ def row_gradient(
     tokens: Tensor,
     joint: Joint,
     workspace: Workspace,
+    by_row: Pattern,
     unit_rows: Tensor | None = None,
     others: Tensor | None = None,
 ) -> Tensor:
@@ -151,15 +152,16 @@ def row_gradient(
     Args:
         weights: `[nnz]`, of the main entries, then of the spare ones.
         x: `[m, d]`.
-        tokens: `[nnz]`, the row of `x` of each entry; of the main entries those of the pattern where dense.
+        tokens: `[nnz]`, the row of `x` of each entry.
         joint: names the latents.
         workspace: where the result may take its memory from.
+        by_row: the main entries as a pattern of the first rows of `x`, which may be dense.
         unit_rows: `[d_sae, d]` of unit norm: what is parallel to them is taken away, as they are given it
             again, and an optimiser shall not see it.
         others: `[nnz]`, with `unit_rows`: the products of `x` and the rows.
     """
-    if is_dense(joint.main):
-        gradient = _dense_row_gradient(weights, x, tokens, joint, workspace)
+    if is_dense(by_row):
+        gradient = _dense_row_gradient(weights, x, tokens, joint, workspace, by_row)
     elif uses_triton(x, joint.main.kernels):
         from lightning_sae.sae.kernels import triton_products
 
@@ -175,11 +177,11 @@ def row_gradient(
 
 
 def _dense_row_gradient(
-    weights: Tensor, x: Tensor, tokens: Tensor, joint: Joint, workspace: Workspace
+    weights: Tensor, x: Tensor, tokens: Tensor, joint: Joint, workspace: Workspace, by_row: Pattern
 ) -> Tensor:
-    out = workspace.take([joint.main.d_sae, x.shape[1]], x.dtype, x.device)
+    out = workspace.take([by_row.d_sae, x.shape[1]], x.dtype, x.device)
     main, spare = joint.split(weights)
-    gradient = dense_row_gradient(main, x, joint.main, out)
+    gradient = dense_row_gradient(main, x, by_row, out)
     if joint.spare is not None:
         gradient += _sparse_row_gradient(spare, x, joint.split(tokens)[1], joint.spare, Workspace())
     return gradient
@@ -254,7 +256,8 @@ class _Bag(torch.autograd.Function):
         values, rows = ctx.saved_tensors
         grad_values, grad_rows = products(grad, rows, ctx.pattern), None
         if ctx.needs_input_grad[1]:
-            grad_rows = row_gradient(values, grad, ctx.pattern.rows, Joint(ctx.pattern), ctx.workspace)
+            pattern = ctx.pattern
+            grad_rows = row_gradient(values, grad, pattern.rows, Joint(pattern), ctx.workspace, pattern)
         return grad_values, grad_rows, None, None
 
 
@@ -272,7 +275,7 @@ class _Dot(torch.autograd.Function):
         pattern, grad_rows = ctx.pattern, None
         grad_x = decode(grad, rows, pattern) if ctx.needs_input_grad[0] else None
         if ctx.needs_input_grad[1]:
-            grad_rows = row_gradient(grad, x, pattern.rows, Joint(pattern), ctx.workspace)
+            grad_rows = row_gradient(grad, x, pattern.rows, Joint(pattern), ctx.workspace, pattern)
         return grad_x, grad_rows, None, None
 
 
@@ -300,5 +303,7 @@ class _PreActivations(torch.autograd.Function):
         main, spare = _latent_sums(grad, joint)
         grad_x = decode(grad, rows, joint.main) if needed[1] else None
         grad_shift = -(main.to(rows) @ rows) if needed[2] else None
-        grad_rows = row_gradient(grad, centred, joint.tokens, joint, ctx.workspace) if needed[3] else None
+        grad_rows = None
+        if needed[3]:
+            grad_rows = row_gradient(grad, centred, joint.tokens, joint, ctx.workspace, joint.main)
         return None, grad_x, grad_shift, grad_rows, main + spare, None, None

@@ -1,6 +1,7 @@
 """The squared error of reconstructions by sparse latents, whose gradients come from the same gather."""
 
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -110,12 +111,29 @@ def _on_device(ends: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(ends, device=device)
 
 
-class _Batch(NamedTuple):
+@dataclass(frozen=True)
+class _Batch:
     centred: Tensor
     joint: Joint
     task: SpareTask | None
     ends: tuple[int, ...]
     workspace: Workspace
+
+    @cached_property
+    def by_row(self) -> Pattern:
+        """Every token as one row for each part of the dictionary; its latents ascend, so none has to move.
+
+        Triton's kernels need no order and, as it is never dense, ask for its density alone.
+        """
+        main, ends = self.joint.main, self.ends
+        if len(ends) == 1:
+            return main
+        if uses_triton(self.centred, main.kernels):
+            return Pattern(main.indices, main.offsets.repeat(len(ends)), main.d_sae, main.kernels)
+        stops = _on_device(ends, main.indices.device)
+        row = main.rows * len(ends) + torch.searchsorted(stops, main.indices, right=True)
+        rows = torch.arange(len(main) * len(ends) + 1, device=row.device)
+        return Pattern(main.indices, torch.searchsorted(row, rows), main.d_sae, main.kernels)
 
     def rows_left(self) -> Tensor:
         """The row of what is left, `[n * prefixes + n, d]`, that belongs to each entry."""
@@ -141,7 +159,7 @@ class _Left(NamedTuple):
 def _by_triton(values: Tensor, rows: Tensor, batch: _Batch) -> _Left:
     from lightning_sae.sae.kernels import triton_products
 
-    centred, joint, task, ends, _ = batch
+    centred, joint, task, ends = batch.centred, batch.joint, batch.task, batch.ends
     n, (d, m) = len(centred), (centred.shape[1], len(ends))
     if torch.is_autocast_enabled(centred.device.type):
         centred, rows = centred.bfloat16(), rows.bfloat16()
@@ -169,9 +187,8 @@ def _by_triton(values: Tensor, rows: Tensor, batch: _Batch) -> _Left:
 
 
 def _by_pytorch(values: Tensor, rows: Tensor, batch: _Batch) -> _Left:
-    centred, joint, task, ends, _ = batch
+    centred, joint, task, ends, split = batch.centred, batch.joint, batch.task, batch.ends, batch.by_row
     n, d = centred.shape
-    split = _split(joint.main, ends)
     parts = decode(values, rows, split).view(n, len(ends), d)
     residuals = centred[:, None] - (parts if len(ends) == 1 else parts.cumsum(1))
     suffixes = residuals if len(ends) == 1 else residuals.flip(1).cumsum(1).flip(1)
@@ -183,16 +200,6 @@ def _by_pytorch(values: Tensor, rows: Tensor, batch: _Batch) -> _Left:
     error = target - decode(task.values, rows, joint.spare)
     both = torch.cat([found, products(error, rows, joint.spare)])
     return _Left(torch.cat([left, error]), both, main, error.square().sum(), target)
-
-
-def _split(pattern: Pattern, ends: tuple[int, ...]) -> Pattern:
-    """Every token as one row for each part of the dictionary; its latents ascend, so none has to move."""
-    if len(ends) == 1:
-        return pattern
-    stops = _on_device(ends, pattern.indices.device)
-    row = pattern.rows * len(ends) + torch.searchsorted(stops, pattern.indices, right=True)
-    rows = torch.arange(len(pattern) * len(ends) + 1, device=row.device)
-    return Pattern(pattern.indices, torch.searchsorted(row, rows), pattern.d_sae, pattern.kernels)
 
 
 class _SquaredErrors(torch.autograd.Function):
@@ -218,10 +225,8 @@ class _SquaredErrors(torch.autograd.Function):
         grad_rows = grad_shift = None
         if needed[2]:
             weights = torch.cat([scale * values, scale_spare * spare_values])
-            if n_prefixes > 1 and not uses_triton(rows, joint.main.kernels):
-                joint = Joint(_split(joint.main, batch.ends), joint.spare)
-            places = batch.rows_left()
-            grad_rows = row_gradient(weights, left, places, joint, batch.workspace, rows, found.to(weights))
+            arguments = weights, left, batch.rows_left(), joint, batch.workspace, batch.by_row
+            grad_rows = row_gradient(*arguments, rows, found.to(weights))
         if needed[3]:
             n = len(batch.centred) * n_prefixes
             grad_shift = scale * left[:n:n_prefixes].sum(0, dtype=rows.dtype)
