@@ -1,7 +1,8 @@
 """What `step.py --device cuda` does: whole training steps on a GPU, ours and everybody's, interleaved.
 
 Each contender takes a few steps between two events, in turn with the others; only ratios inside one run
-count. Ours does all that a training does (AuxK on, counters, clipping, unit norm), in float32 and under autocast.
+count. Ours does all that a training does (AuxK on, counters, clipping, unit norm), in float32 and under
+autocast.
 """
 
 import statistics
