@@ -50,8 +50,8 @@ def _chunks(pattern: Pattern) -> Iterator[tuple[int, slice]]:
     if n <= CHUNK:  # a GPU need not be asked where it ends
         yield 0, slice(None)
         return
-    for first in range(0, n, CHUNK):
-        start, stop = pattern.offsets[[first, min(first + CHUNK, n)]].tolist()
+    starts = pattern.offsets[:-1:CHUNK].tolist()
+    for first, start, stop in zip(range(0, n, CHUNK), starts, [*starts[1:], None], strict=True):
         yield first, slice(start, stop)
 
 

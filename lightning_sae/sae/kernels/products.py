@@ -143,7 +143,7 @@ def row_gradient(
     tokens: Tensor,
     joint: Joint,
     workspace: Workspace,
-    by_row: Pattern,
+    by_row: Pattern | None,
     unit_rows: Tensor | None = None,
     others: Tensor | None = None,
 ) -> Tensor:
@@ -155,12 +155,12 @@ def row_gradient(
         tokens: `[nnz]`, the row of `x` of each entry.
         joint: names the latents.
         workspace: where the result may take its memory from.
-        by_row: the main entries as a pattern of the first rows of `x`, which may be dense.
+        by_row: the main entries as a pattern of the first rows of `x`, which may be dense; `None`: it is not.
         unit_rows: `[d_sae, d]` of unit norm: what is parallel to them is taken away, as they are given it
             again, and an optimiser shall not see it.
         others: `[nnz]`, with `unit_rows`: the products of `x` and the rows.
     """
-    if is_dense(by_row):
+    if by_row is not None and is_dense(by_row):
         gradient = _dense_row_gradient(weights, x, tokens, joint, workspace, by_row)
     elif uses_triton(x, joint.main.kernels):
         from lightning_sae.sae.kernels import triton_products

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lightning_sae.sae.kernels.backend import uses_triton
+from lightning_sae.sae.kernels.dense import is_dense
 from lightning_sae.sae.kernels.pattern import Joint, Pattern
 from lightning_sae.sae.kernels.products import decode, products, row_gradient
 from lightning_sae.sae.kernels.workspace import Workspace
@@ -120,16 +121,17 @@ class _Batch:
     workspace: Workspace
 
     @cached_property
-    def by_row(self) -> Pattern:
-        """Every token as one row for each part of the dictionary; its latents ascend, so none has to move.
+    def by_triton(self) -> bool:
+        """Whether Triton's kernels compute: for the whole only where dense products are not faster."""
+        main = self.joint.main
+        return uses_triton(self.centred, main.kernels) and (len(self.ends) > 1 or not is_dense(main))
 
-        Triton's kernels need no order and, as it is never dense, ask for its density alone.
-        """
+    @cached_property
+    def by_row(self) -> Pattern:
+        """Every token as one row for each part of the dictionary; its latents ascend, so none has to move."""
         main, ends = self.joint.main, self.ends
         if len(ends) == 1:
             return main
-        if uses_triton(self.centred, main.kernels):
-            return Pattern(main.indices, main.offsets.repeat(len(ends)), main.d_sae, main.kernels)
         stops = _on_device(ends, main.indices.device)
         row = main.rows * len(ends) + torch.searchsorted(stops, main.indices, right=True)
         rows = torch.arange(len(main) * len(ends) + 1, device=row.device)
@@ -207,8 +209,7 @@ class _SquaredErrors(torch.autograd.Function):
     def forward(
         ctx: Any, values: Tensor, spare_values: Tensor, rows: Tensor, shift: Tensor, batch: _Batch
     ) -> tuple[Tensor, Tensor, Tensor]:
-        way = _by_triton if uses_triton(rows, batch.joint.main.kernels) else _by_pytorch
-        left = way(values, rows, batch)
+        left = (_by_triton if batch.by_triton else _by_pytorch)(values, rows, batch)
         ctx.save_for_backward(values, spare_values, rows, left.rows, left.products)
         ctx.batch = batch
         ctx.mark_non_differentiable(left.target)
@@ -225,7 +226,8 @@ class _SquaredErrors(torch.autograd.Function):
         grad_rows = grad_shift = None
         if needed[2]:
             weights = torch.cat([scale * values, scale_spare * spare_values])
-            arguments = weights, left, batch.rows_left(), joint, batch.workspace, batch.by_row
+            by_row = None if batch.by_triton else batch.by_row
+            arguments = weights, left, batch.rows_left(), joint, batch.workspace, by_row
             grad_rows = row_gradient(*arguments, rows, found.to(weights))
         if needed[3]:
             n = len(batch.centred) * n_prefixes
