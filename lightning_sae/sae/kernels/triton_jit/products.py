@@ -106,8 +106,7 @@ def residuals(
         entry, index, value, tile = entries_of(values, indices, rows, start, stop, column, width, ENTRIES)
         scaled = tile * value[:, None]
         product = tl.zeros([ENTRIES], tl.float32)
-        for back in tl.static_range(0, PREFIXES):
-            m: tl.constexpr = PREFIXES - 1 - back
+        for m in tl.static_range(PREFIXES - 1, -1, -1):
             if PREFIXES == 1:
                 rest = goal - tl.sum(scaled, axis=0)
             else:
@@ -121,13 +120,13 @@ def residuals(
             product = tl.where(index < tl.load(ends + m), ours, product)
         tl.store(place + entry, product, mask=entry < stop)
     else:
-        for back in tl.static_range(0, PREFIXES):
-            end = tl.load(ends + PREFIXES - 1 - back)
+        for m in tl.static_range(PREFIXES - 1, -1, -1):
+            end = tl.load(ends + m)
             rest = goal - below(values, indices, rows, start, stop, end, column, width, ENTRIES, COLUMNS)
             square += rest * rest
             suffix += rest
             tl.store(
-                out + (token * PREFIXES + PREFIXES - 1 - back) * width + column,
+                out + (token * PREFIXES + m) * width + column,
                 suffix.to(out.dtype.element_ty),
                 mask=inside,
             )
