@@ -42,7 +42,7 @@ TRAINING = Place(
     {
         "data.batch_size=N": "fewer activations per step",
         **FEWER_LATENTS,
-        "trainer.precision=bf16-mixed": "the product with the encoder in 16 bits",
+        "trainer.precision=bf16-mixed": "candidates, residuals and their rows in 16 bits",
         **IN_FILES,
     },
 )
