@@ -258,7 +258,7 @@ class SparseAutoencoder(Normalised, HubMixin):
         latents, terms, values, joint = self.encode_training(centred, spare)
         task = None
         if spare is not None:
-            task = SpareTask(values, *smallest_active(latents), spare.n_kept)
+            task = SpareTask(values, *smallest_active(latents, joint.main.each), spare.n_kept)
         errors = squared_errors(
             latents.values, self.W_dec, centred, self.b_dec, joint, task, self.ends, self.workspace
         )

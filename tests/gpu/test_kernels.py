@@ -104,9 +104,9 @@ def test_residuals_of_prefixes(device: torch.device, ends: tuple[int, ...]) -> N
     indices = random(N, D_SAE, device=device, seed=2).topk(K).indices
     values, out = random(N * K, device=device, seed=3), torch.empty(N * len(ends), D_IN, device=device)
     pattern, stops = Pattern.from_topk(indices, D_SAE), torch.tensor(ends, device=device)
-    for longest in (K, None):
+    for each in (K, None):
         got = triton_products.residuals(
-            target, values, rows, pattern.indices, pattern.offsets, stops, out, longest
+            target, values, rows, pattern.indices, pattern.offsets, stops, out, each
         )
         latents = torch.zeros(N, D_SAE, dtype=torch.double, device=device)
         latents.scatter_(1, indices, values.view(N, K).double())

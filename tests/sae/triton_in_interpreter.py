@@ -182,15 +182,13 @@ def test_no_tokens_and_no_entries() -> None:
     assert triton_products.dot(random(2, 3), rows, nothing, nothing).shape == (0,)
 
 
-@pytest.mark.parametrize("longest", [None, 40])
+@pytest.mark.parametrize("each", [None, 40])
 @pytest.mark.parametrize("ends", [(D_SAE,), (5, 20, D_SAE)])
-def test_residuals_of_prefixes(pattern: Pattern, ends: tuple[int, ...], longest: int | None) -> None:
+def test_residuals_of_prefixes(pattern: Pattern, ends: tuple[int, ...], each: int | None) -> None:
     target, rows = random(len(LENGTHS), 70), random(D_SAE, 70, seed=1)
     values, out = random(len(pattern.indices), seed=2), torch.empty(len(LENGTHS) * len(ends), 70)
     stops = torch.tensor(ends)
-    got = triton_products.residuals(
-        target, values, rows, pattern.indices, pattern.offsets, stops, out, longest
-    )
+    got = triton_products.residuals(target, values, rows, pattern.indices, pattern.offsets, stops, out, each)
     latents = dense(values.double(), pattern)
     left = torch.stack([target - latents[:, :end] @ rows[:end].double() for end in ends], 1)
     suffixes = left.flip(1).cumsum(1).flip(1)

@@ -36,14 +36,14 @@ class Pattern:
         offsets: `[n + 1]` int64; row `i` is `indices[offsets[i]:offsets[i + 1]]`.
         d_sae: number of latents.
         kernels: which kernels compute with it, see `uses_triton`.
-        longest: entries that most rows have at most; `None` for unknown.
+        each: entries of each row, if all have as many; else `None`.
     """
 
     indices: Tensor
     offsets: Tensor
     d_sae: int
     kernels: Kernels = "auto"
-    longest: int | None = None
+    each: int | None = None
 
     @classmethod
     def from_topk(cls, indices: Tensor, d_sae: int, kernels: Kernels = "auto") -> "Pattern":

@@ -291,6 +291,8 @@ class _PreActivations(torch.autograd.Function):
         joint: Joint,
         workspace: Workspace,
     ) -> Tensor:
+        if torch.is_autocast_enabled(rows.device.type) and uses_triton(rows, joint.main.kernels):
+            centred = centred.bfloat16()
         ctx.save_for_backward(centred, rows)
         ctx.joint, ctx.workspace = joint, workspace
         return known.view_as(known)

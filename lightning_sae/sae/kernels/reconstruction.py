@@ -88,16 +88,24 @@ def squared_errors(
 
 
 @torch.no_grad()
-def smallest_active(latents: SparseLatents) -> tuple[Tensor, Tensor]:
+def smallest_active(latents: SparseLatents, each: int | None = None) -> tuple[Tensor, Tensor]:
     """The smallest active latent of each token: values `[n]`, 0 where none is active, and indices `[n]`.
+
+    Args:
+        latents: of `n` tokens.
+        each: entries of each token, if all have as many; else `None`.
 
     Example:
         >>> latents = SparseLatents.from_dense(torch.tensor([[3.0, 2.0], [0.0, 0.0]]))
         >>> smallest_active(latents)[0].tolist(), smallest_active(latents)[1][0].item()
         ([2.0, 0.0], 1)
     """
-    n, tokens = len(latents), latents.rows()
     values = torch.where(latents.values > 0, latents.values, torch.inf)
+    if each:
+        least = values.view(-1, each).min(1)
+        indices = latents.indices.view(-1, each).gather(1, least.indices[:, None]).squeeze(1)
+        return torch.where(least.values.isfinite(), least.values, 0), indices
+    n, tokens = len(latents), latents.rows()
     smallest = values.new_full((n,), torch.inf).scatter_reduce_(0, tokens, values, "amin")
     here = torch.where(
         values == smallest[tokens], torch.arange(len(values), device=values.device), len(values)
@@ -164,8 +172,8 @@ def _by_triton(values: Tensor, rows: Tensor, batch: _Batch) -> _Left:
     centred, joint, task, ends = batch.centred, batch.joint, batch.task, batch.ends
     n, (d, m) = len(centred), (centred.shape[1], len(ends))
     if torch.is_autocast_enabled(centred.device.type):
-        centred, rows = centred.bfloat16(), rows.bfloat16()
-    left = centred.new_empty(n * (m + (task is not None)), d)
+        rows = rows.bfloat16()
+    left = rows.new_empty(n * (m + (task is not None)), d)
     stops = _on_device(ends, rows.device)
     main = triton_products.residuals(
         centred,
@@ -175,14 +183,14 @@ def _by_triton(values: Tensor, rows: Tensor, batch: _Batch) -> _Left:
         joint.main.offsets,
         stops,
         left[: n * m],
-        joint.main.longest,
+        joint.main.each,
     )
     if task is None or joint.spare is None:
         return _Left(left, main.products, main.squares, main.squares.new_zeros(()), left[:0])
     target, guard = torch.empty_like(centred), task.n_kept
     triton_products.add_row(left[m - 1 : n * m : m], task.smallest, rows, task.smallest_index, guard, target)
     spare = joint.spare
-    entries = spare.indices, spare.offsets, stops[-1:], left[n * m :], spare.longest, guard
+    entries = spare.indices, spare.offsets, stops[-1:], left[n * m :], spare.each, guard
     second = triton_products.residuals(target, task.values, rows, *entries)
     both = torch.cat([main.products, second.products])
     return _Left(left, both, main.squares, second.squares, target)

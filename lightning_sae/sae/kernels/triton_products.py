@@ -75,7 +75,7 @@ def residuals(
     offsets: Tensor,
     ends: Tensor,
     out: Tensor,
-    longest: int | None,
+    each: int | None,
     n_kept: Tensor | None = None,
 ) -> Residuals:
     """What prefixes of the latents leave of each token, with the gradients that this has, from one gather.
@@ -90,11 +90,11 @@ def residuals(
         offsets: `[n + 1]` int64, of the tokens' entries.
         ends: `[m]` int64, ascending, the last one `d_sae`.
         out: `[n * m, d]` is filled with `R_p`, prefix by prefix of each token.
-        longest: entries that a token has at most; `None` if that is not known.
+        each: entries of each token, if all have as many; else `None`.
         n_kept: scalar; where it is 0 nothing is done, and squares and products are 0.
     """
     n, width = target.shape
-    usual = longest or 2 * cdiv(len(indices), max(1, n))
+    usual = each or 2 * cdiv(len(indices), max(1, n))
     entries = max(16, min(MOST_ENTRIES, next_power_of_2(usual)))
     columns = min(TILE_SIZE // entries, next_power_of_2(width))
     grid = n, cdiv(width, columns)
@@ -107,7 +107,7 @@ def residuals(
         "ENTRIES": entries,
         "COLUMNS": columns,
         "GUARDED": n_kept is not None,
-        "LONG": longest is None or longest > entries,
+        "LONG": each is None or each > entries,
     }
     guard = ends if n_kept is None else n_kept
     launch(programs.residuals, grid, *inputs, guard, out, squares, products, width, len(indices), **constants)
