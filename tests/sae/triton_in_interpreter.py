@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_sae.sae import BatchTopK, Gated, JumpReLU, MatryoshkaBatchTopK, ReLU, SparseAutoencoder, TopK
 from lightning_sae.sae.kernels import dense as dense_products
-from lightning_sae.sae.kernels import triton_products, triton_selection
+from lightning_sae.sae.kernels import topk_selection, triton_products, triton_selection
 from lightning_sae.sae.kernels.pattern import Pattern
 from lightning_sae.sae.kernels.products import bag, dot
 from lightning_sae.sae.kernels.topk_selection import Spare, select, select_with_spare
@@ -115,6 +115,15 @@ def test_a_selection_is_that_of_float64(way: str, d_sae: int, k: int) -> None:
     for chosen, among, n in ((first, pre_acts, k), (second, pre_acts.where(kept, -torch.inf), 2)):
         assert torch.equal(chosen.indices.sort().values, among.topk(n).indices.sort().values)
         torch.testing.assert_close(chosen.values, pre_acts.gather(1, chosen.indices).float())
+
+
+def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, rows, bias = random(7, 20), random(90, 20, seed=1), random(90, seed=2)
+    want = select(x, rows, bias, 5, "screened", kernels="triton")
+    monkeypatch.setattr(topk_selection, "CHUNK", 3)
+    got = select(x, rows, bias, 5, "screened", kernels="triton")
+    assert torch.equal(got.indices, want.indices)
+    assert torch.equal(got.values, want.values)
 
 
 def test_a_check_sees_what_rounding_hides() -> None:

@@ -210,9 +210,11 @@ class _TritonFinder:
             self.values.append(pre_acts.gather(1, columns).float().view(1, -1))
 
     def chosen(self, x: Tensor, rows: Tensor, bias: Tensor) -> Chosen:
-        found = self.triton.Candidates(*map(torch.cat, zip(*self.seen, strict=True)))
-        cap = len(found.found) // max(1, len(x))
-        found = found._replace(starts=torch.arange(len(x), device=x.device) * cap)
+        found = self.seen[0]
+        if len(self.seen) > 1:
+            found = self.triton.Candidates(*map(torch.cat, zip(*self.seen, strict=True)))
+            starts = torch.arange(len(x), device=x.device) * (len(found.found) // len(x))
+            found = found._replace(starts=starts)
         if self.how == "exact":
             nothing = torch.zeros_like(bias)
             return Chosen(*self.triton.choose(torch.cat(self.values, 1), found, nothing, self.k, len(rows)))
