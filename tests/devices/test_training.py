@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from lightning_sae.audit import read_audit
 from lightning_sae.sae import SparseAutoencoder
 
 SMALL = [
@@ -14,16 +15,32 @@ SMALL = [
     *("module.decay_fraction=0", "trainer.max_steps=4", "trainer.val_check_interval=4", "logger=csv"),
     *("callbacks.progress.refresh_rate=0",),
 ]
+FEW = "callbacks.alignment.draws=20"
+JUDGED = [FEW, *(f"callbacks.reliance.{key}" for key in ("draws=50", "min_images=1", "min_group=1"))]
+PROBES = [
+    *("callbacks=[default,probe_vs_prompt]", "callbacks.attribution.probe=true"),
+    *("callbacks.attribution.prompts=[a photo of a star]",),
+    *("callbacks.probe_vs_prompt.min_images=1", "callbacks.probe_vs_prompt.min_group=1"),
+]
 BARE = "callbacks=[progress,save_sae]"
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
+def curve(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "metrics.csv")
+
+
 @pytest.fixture(scope="module")
-def train(on_pretend, store, tmp_path_factory):
-    def train(*overrides: str) -> pd.DataFrame:
+def given(store):
+    return [*SMALL, f"data.store_dir={store}"]
+
+
+@pytest.fixture(scope="module")
+def train(on_pretend, given, tmp_path_factory):
+    def train(*overrides: str) -> Path:
         folder: Path = tmp_path_factory.mktemp("run")
-        on_pretend(*SMALL, f"data.store_dir={store}", f"hydra.run.dir={folder}", *overrides)
-        return pd.read_csv(folder / "metrics.csv")
+        on_pretend(*given, f"hydra.run.dir={folder}", *overrides)
+        return folder
 
     return train
 
@@ -32,9 +49,9 @@ def train(on_pretend, store, tmp_path_factory):
 def test_every_variant_with_dead_latents(train, sae, monkeypatch):
     some = property(lambda sae: torch.arange(sae.d_sae, device=sae.steps.device) < 8)
     monkeypatch.setattr(SparseAutoencoder, "dead", some)
-    curve = train(f"sae={sae}", BARE, "trainer.log_every_n_steps=1")
-    assert curve["val/fvu"].notna().any()
-    assert (curve["train/aux"].dropna() > 0).any()
+    logged = curve(train(f"sae={sae}", BARE, "trainer.log_every_n_steps=1"))
+    assert logged["val/fvu"].notna().any()
+    assert (logged["train/aux"].dropna() > 0).any()
 
 
 @pytest.mark.parametrize(
@@ -49,17 +66,36 @@ def test_every_variant_with_dead_latents(train, sae, monkeypatch):
     ],
 )
 def test_every_start_normalisation_and_token_rule(train, overrides):
-    assert train(BARE, *overrides)["val/fvu"].notna().any()
+    assert curve(train(BARE, *overrides))["val/fvu"].notna().any()
 
 
-def test_every_callback_of_the_default(train):
-    curve = train("callbacks.reliance.draws=50", "callbacks.alignment.draws=20")
-    assert curve["alignment/mean"].notna().any()
+@pytest.mark.parametrize(
+    ("overrides", "measured"),
+    [
+        ([*JUDGED, *PROBES], "probe_vs_prompt/probe_100_culprit_share"),
+        ([*JUDGED, "experiment=text_tower"], "attribution/unexpected_share"),
+        ([FEW, "experiment=joint_embedding"], "modality/both"),
+    ],
+)
+def test_every_callback_measures_as_on_the_cpu(train, train_py, given, tmp_path, overrides, measured):
+    """The last pass of a training, and a pass of its checkpoint on the CPU; both measure everything."""
+    folder = train(*overrides)
+    again = ["task=validate", f"ckpt_path={folder}/checkpoints/last.ckpt", f"hydra.run.dir={tmp_path}"]
+    assert train_py(*given, *overrides, *again, "trainer.accelerator=cpu") == 0
+    found, expected = (curve(of).ffill().iloc[-1] for of in (folder, tmp_path))
+    assert pd.notna(expected[measured])
+    counts = ["epoch", "step"]
+    noise = [name for name in expected.index if "/random_" in name]  # goes by the order of the latents
+    compared = expected.dropna().index.difference([*counts, *noise])
+    pd.testing.assert_series_equal(
+        found[compared], expected[compared], rtol=1e-4, atol=1e-5, check_names=False
+    )
 
 
-def test_a_resumed_training_with_an_average_of_the_weights(train, on_pretend, store, tmp_path):
-    given = [*SMALL, f"data.store_dir={store}", f"hydra.run.dir={tmp_path}"]
-    given.append("callbacks=[progress,best_checkpoint,checkpoint,alignment,save_sae,ema]")
-    on_pretend(*given)
-    on_pretend(*given, "trainer.max_steps=8", f"ckpt_path={tmp_path}/checkpoints/last.ckpt")
-    assert pd.read_csv(tmp_path / "metrics.csv")["val/fvu"].notna().sum() == 2
+def test_a_resumed_training_with_an_average_of_the_weights_and_an_audit(train, on_pretend, given):
+    callbacks = "callbacks=[progress,best_checkpoint,checkpoint,alignment,latent_table,save_sae,audit,ema]"
+    folder = train(callbacks, FEW)
+    again = ["trainer.max_steps=8", f"ckpt_path={folder}/checkpoints/last.ckpt", f"hydra.run.dir={folder}"]
+    on_pretend(*given, callbacks, FEW, *again)
+    assert curve(folder)["val/fvu"].notna().sum() == 2
+    assert read_audit(folder).subject.images == 96
