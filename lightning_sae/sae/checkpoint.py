@@ -128,7 +128,7 @@ def _write(
 def _public(sae: SparseAutoencoder) -> dict[str, Tensor]:
     tensors = dict(sae.state_dict())
     tensors["W_enc"] = tensors.pop("encoder").T
-    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
