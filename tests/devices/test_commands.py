@@ -1,0 +1,127 @@
+"""What is below the commands: on the pretend device it answers as on the CPU."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+from pretend import DEVICE, pretend
+
+from lightning_sae.audit.auditing import audit_to_folder
+from lightning_sae.audit.cues import Limits
+from lightning_sae.audit.examined import Options
+from lightning_sae.correct import audited_classifier
+from lightning_sae.correction import Rule, correct, load_classifier, save_classifier
+from lightning_sae.explanation import explain
+from lightning_sae.fit_probe import probe_of, recall_table
+from lightning_sae.probe_file import load_probe, save_probe
+from lightning_sae.run_folder import RunFolder, open_run
+from lightning_sae.scores import Probe
+from lightning_sae.world import World
+
+CPU = torch.device("cpu")
+PROMPTS = {name: [f"a photo of a {name}"] for name in ("star", "heart", "anchor")}
+LOOSE = Options("logit", Limits(min_images=1, min_errors=2, detects=0.6, fades=0.4, unexpected_share=0.01))
+ANY = Rule(max_loss=1, max_group_loss=1, min_group=1)
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+def on_both(folder, act: Callable[[RunFolder], Any], *overrides: str) -> tuple[Any, Any]:
+    """What is done with a run on the pretend device, and on the CPU."""
+    expected = act(open_run(folder, overrides, CPU))
+    with pretend():
+        run = open_run(folder, overrides, DEVICE)
+        found = act(run)
+        assert run.sae.W_dec.device == run.data.clip.device == DEVICE
+    return found, expected
+
+
+def assert_near(found: Any, expected: Any) -> None:
+    """Whether numbers are close and everything else is the same, all the way down."""
+    if isinstance(expected, Mapping):
+        assert found.keys() == expected.keys()
+        assert_near([*found.values()], [*expected.values()])
+    elif isinstance(expected, Sequence) and not isinstance(expected, str):
+        assert len(found) == len(expected)
+        for pair in zip(found, expected, strict=True):
+            assert_near(*pair)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-4, nan_ok=True)
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("run", ["small_run", "small_patch_run"])
+def test_explain(request, run):
+    image = World("biased", "test", 1).image(0)
+    prompts = [prompt for group in PROMPTS.values() for prompt in group]
+    folder = request.getfixturevalue(run)
+    both = on_both(folder, lambda run: explain(run, image, prompts, "margin"))
+    for found, expected in zip(*both, strict=True):
+        torch.testing.assert_close(found.tokens, expected.tokens, rtol=1e-4, atol=1e-5)
+        of_both = [one._replace(drivers=one.drivers.to_dict("list"), tokens=()) for one in (found, expected)]
+        assert_near(*of_both)
+
+
+@pytest.fixture(scope="module")
+def audit_of_prompts(small_patch_run, tmp_path_factory):
+    """Behind a block in the middle, where the tail is run."""
+    folder = tmp_path_factory.mktemp("prompts")
+    (folder / "prompts.json").write_text(json.dumps(PROMPTS))
+    chosen = folder, "prompts", str(folder / "prompts.json"), LOOSE
+    return on_both(small_patch_run, lambda run: audit_to_folder(run, *chosen))
+
+
+@pytest.fixture(scope="module")
+def audit_of_a_saved_probe(small_run, tmp_path_factory):
+    """Behind the last block, of the prompts as a probe."""
+    folder, clip = tmp_path_factory.mktemp("probe"), open_run(small_run, device=CPU).data.clip
+    weights = clip.logit_scale * clip.encode_text([prompt for (prompt,) in PROMPTS.values()])
+    probe = Probe(weights, torch.zeros(len(weights)))
+    save_probe(probe, list(PROMPTS), {"clip": clip.identity()}, folder / "probe")
+    chosen = folder, str(folder / "probe"), None, LOOSE
+    return on_both(small_run, lambda run: audit_to_folder(run, *chosen))
+
+
+@pytest.mark.parametrize("audit", ["audit_of_prompts", "audit_of_a_saved_probe"])
+def test_audit(request, audit):
+    found, expected = (audit.model_dump() for audit in request.getfixturevalue(audit))
+    assert found["findings"]
+    assert_near(found, expected)
+
+
+def test_fit_probe(small_run, tmp_path):
+    def fit(run: RunFolder) -> Any:
+        saved = probe_of(run.data)
+        save_probe(*saved, tmp_path / "probe")
+        return load_probe(tmp_path / "probe"), recall_table(run.data, saved).columns
+
+    (found, recall), (expected, table) = on_both(small_run, fit, "data.n_train=192")
+    torch.testing.assert_close(found.probe.weight, expected.probe.weight)
+    assert_near(found.provenance, expected.provenance)
+    assert [list(column.cells) for column in recall] == [list(column.cells) for column in table]
+
+
+@pytest.mark.parametrize(
+    ("run", "audit", "way", "factor"),
+    [
+        ("small_run", "audit_of_a_saved_probe", None, "culprits"),
+        ("small_patch_run", "audit_of_prompts", "clamp", "printed"),
+    ],
+)
+def test_correct(request, tmp_path, run, audit, way, factor):
+    images = [World("biased", "test", 4).image(i) for i in range(4)]
+    _, audited = request.getfixturevalue(audit)
+
+    def corrected(run: RunFolder) -> Any:
+        chosen = audited_classifier(run, audited), audited.findings[0], way, factor, ANY
+        correction = correct(run, *chosen)
+        folder = tmp_path / run.data.clip.device.type
+        save_classifier(correction, folder)
+        logits = load_classifier(folder).classify(run.data.clip, images)
+        return {"logits": logits.tolist(), **correction.record.model_dump()}
+
+    splits = "data.n_train=192", "data.n_test=96"
+    assert_near(*on_both(request.getfixturevalue(run), corrected, *splits))
