@@ -108,7 +108,7 @@ def test_fit_probe(small_run, tmp_path):
     ("run", "audit", "way", "factor"),
     [
         ("small_run", "audit_of_a_saved_probe", None, "culprits"),
-        ("small_patch_run", "audit_of_prompts", "clamp", "printed"),
+        pytest.param("small_patch_run", "audit_of_prompts", "clamp", "printed", marks=pytest.mark.slow),
     ],
 )
 def test_correct(request, tmp_path, run, audit, way, factor):

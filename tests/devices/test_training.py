@@ -95,8 +95,9 @@ def test_every_callback_measures_as_on_the_cpu(train, train_py, given, tmp_path,
 
 def test_a_resumed_training_with_an_average_of_the_weights_and_an_audit(train, on_pretend, given):
     callbacks = "callbacks=[progress,best_checkpoint,checkpoint,alignment,latent_table,save_sae,audit,ema]"
-    folder = train(callbacks, FEW)
+    chosen = [callbacks, FEW, "callbacks.save_sae.every_validation=true"]
+    folder = train(*chosen)
     again = ["trainer.max_steps=8", f"ckpt_path={folder}/checkpoints/last.ckpt", f"hydra.run.dir={folder}"]
-    on_pretend(*given, callbacks, FEW, *again)
+    on_pretend(*given, *chosen, *again)
     assert curve(folder)["val/fvu"].notna().sum() == 2
     assert read_audit(folder).subject.images == 96
