@@ -362,8 +362,8 @@ class SparseAutoencoder(Normalised, HubMixin):
     def above(self, centred: Tensor, floor: Tensor | float, spare: Spare | None = None) -> PreActivations:
         """Pre-activations above a floor, of all latents or `[d_sae]` for each, and the largest spare ones."""
         floor = floor.detach() if isinstance(floor, Tensor) else floor
-        found = select_above(centred, self.encoder, self.b_enc, floor, self.workspace, self.kernels, spare)
-        return self.with_gradient(*found, centred)
+        arguments = self.encoder, self.b_enc, floor, self.selection, self.workspace, self.kernels, spare
+        return self.with_gradient(*select_above(centred, *arguments), centred)
 
     def with_gradient(
         self, known: Tensor, pattern: Pattern, second: Chosen | None, centred: Tensor

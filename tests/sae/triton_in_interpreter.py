@@ -13,7 +13,7 @@ from lightning_sae.sae.kernels import topk_selection, triton_products, triton_se
 from lightning_sae.sae.kernels.pattern import Pattern
 from lightning_sae.sae.kernels.products import bag, dot
 from lightning_sae.sae.kernels.topk_selection import Spare, select, select_with_spare
-from lightning_sae.sae.kernels.value_selection import select_largest
+from lightning_sae.sae.kernels.value_selection import select_above, select_largest
 
 LENGTHS = [3, 0, 40, 1, 0]  # entries of each token: none, more than a tile
 D_SAE = 37
@@ -145,6 +145,26 @@ def test_the_largest_of_a_batch(way: str, count: int) -> None:
     places = (got.pattern.rows * 90 + got.pattern.indices).sort().values
     assert torch.equal(places, pre_acts.flatten().topk(count).indices.sort().values)
     torch.testing.assert_close(got.values, pre_acts[got.pattern.rows, got.pattern.indices].float())
+
+
+@pytest.mark.parametrize("dense", [0.0, float("inf")])
+@pytest.mark.parametrize("chunk", [3, 1000])
+def test_entries_above_their_floors(dense: float, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense_products, "DENSE", dense)
+    monkeypatch.setattr(topk_selection, "CHUNK", chunk)
+    x, rows, bias = random(7, 20), random(90, 20, seed=1), random(90, seed=2)
+    floors, kept = 3 + random(90, seed=3), torch.arange(90) % 4 == 0
+    x[2] = 0.0
+    bias[5] = floors[5] + 1e-6  # above its floor by less than what bf16 can tell
+    got = select_above(x, rows, bias, floors, "screened", kernels="triton", spare=Spare(kept, 2))
+    pre_acts = x.double() @ rows.double().T + bias.double()
+    tokens, latents = (pre_acts > floors).nonzero(as_tuple=True)
+    places = (got.pattern.rows * 90 + got.pattern.indices).sort()
+    assert torch.equal(places.values, tokens * 90 + latents)
+    torch.testing.assert_close(got.values[places.indices], pre_acts[tokens, latents].float())
+    assert got.spare is not None
+    want = pre_acts.where(kept, -torch.inf).topk(2).indices.sort().values
+    assert torch.equal(got.spare.indices.sort().values, want)
 
 
 def test_of_equal_entries_of_a_batch_as_many_as_wanted() -> None:

@@ -296,10 +296,16 @@ def _highest_outside(x: Tensor, rows: Tensor, bias: Tensor, cut: Tensor) -> Tens
     Rounding `x` and `rows` moves a product by at most `2^-8 ||x|| ||row||`, the bias and the result by `2^-9`
     of themselves; what is doubled or a little more here covers the products of these errors and the sums.
     """
-    product = x.norm(dim=1) * rows.norm(dim=1).max()
     cut = cut.to(x)
-    highest: Tensor = cut + ROUNDING * (1.05 * product + bias.abs().max() + cut.abs())
+    highest: Tensor = cut + rounding(x, rows, bias) + ROUNDING * cut.abs()
     return highest
+
+
+def rounding(x: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
+    """`[n]`, by what a pre-activation that is made in bf16 can be off, but for its own rounding."""
+    product = x.norm(dim=1) * rows.norm(dim=1).max()
+    bound: Tensor = ROUNDING * (1.05 * product + bias.abs().max())
+    return bound
 
 
 def top_k(pre_acts: Tensor, k: int, groups: int = 16) -> Tensor:

@@ -149,7 +149,18 @@ def kth_largest(x: Tensor, count: int, length: Tensor | None = None) -> Tensor:
     return bits.to(torch.int32 if width == 32 else torch.int16).view(x.dtype)
 
 
-def candidates_above(x: Tensor, maxima: Tensor, group: int, threshold: Tensor, room: int) -> Candidates:
+def count_above(x: Tensor, maxima: Tensor, group: int, threshold: Tensor) -> Tensor:
+    """How many entries of each row reach a threshold, `[n]` int64; arguments as in `candidates_above`."""
+    n, n_columns = x.shape
+    counts = torch.zeros(n, dtype=torch.int64, device=x.device)
+    arguments = x, maxima, threshold, counts, counts, counts, 0, n_columns, maxima.shape[1]
+    launch(programs.collect_above, (n,), *arguments, WRITE=False, **_lanes(n_columns, group))
+    return counts
+
+
+def candidates_above(
+    x: Tensor, maxima: Tensor, group: int, threshold: Tensor, counts: Tensor, room: int
+) -> Candidates:
     """All entries of all rows that reach a threshold, row by row, the first `room` of them.
 
     Args:
@@ -157,17 +168,17 @@ def candidates_above(x: Tensor, maxima: Tensor, group: int, threshold: Tensor, r
         maxima: `[n, n_groups]`, see `group_maxima`.
         group: entries of a group.
         threshold: scalar in the type of `x`.
+        counts: `[n]`, see `count_above`.
         room: at most so many.
     """
     n, n_columns = x.shape
+    starts = counts.cumsum(0) - counts
     found = torch.zeros(room, dtype=torch.int32, device=x.device)
-    counts = torch.zeros(n, dtype=torch.int64, device=x.device)
-    starts = counts
-    constants = {"GROUP": group, "LANES": min(LANES, next_power_of_2(n_columns)), "num_warps": 4}
-    for write in (False, True):
-        arguments = x, maxima, threshold, starts, counts, found, room, n_columns, maxima.shape[1]
-        launch(programs.collect_above, (n,), *arguments, WRITE=write, **constants)
-        starts = counts.cumsum(0) - counts
+    arguments = x, maxima, threshold, starts, counts, found, room, n_columns, maxima.shape[1]
+    launch(programs.collect_above, (n,), *arguments, WRITE=True, **_lanes(n_columns, group))
     starts = starts.clamp_max(room)
-    counts = torch.minimum(counts, room - starts)
-    return Candidates(found, starts, counts, threshold.float().expand(n))
+    return Candidates(found, starts, torch.minimum(counts, room - starts), threshold.float().expand(n))
+
+
+def _lanes(n_columns: int, group: int) -> dict[str, int]:
+    return {"GROUP": group, "LANES": min(LANES, next_power_of_2(n_columns)), "num_warps": 4}

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_sae.sae.kernels import dense
 from lightning_sae.sae.kernels import distributed as ranks
 from lightning_sae.sae.kernels.backend import Kernels, uses_triton
 from lightning_sae.sae.kernels.pattern import Pattern
 from lightning_sae.sae.kernels.topk_selection import (
+    ROUNDING,
     TRITON_K,
     Chosen,
     Selection,
@@ -20,6 +22,7 @@ from lightning_sae.sae.kernels.topk_selection import (
     in_precision,
     make_finder,
     resolve,
+    rounding,
     top_k,
 )
 from lightning_sae.sae.kernels.workspace import Workspace
@@ -48,19 +51,23 @@ def select_above(
     rows: Tensor,
     bias: Tensor,
     floor: Tensor | float,
+    selection: Selection = "exact",
     workspace: Workspace | None = None,
     kernels: Kernels = "auto",
     spare: Spare | None = None,
 ) -> Entries:
     """The entries of `x @ rows.T + bias` that are above a floor, without a gradient.
 
-    Their number decides the shape of the result: a GPU is waited for once in every chunk of tokens.
+    Their number decides the shape of the result: a GPU is waited for in every chunk of tokens. Triton screens
+    them by a product in bf16, less the bound on its rounding, so that none is missed; where many are above
+    the floor, as in an autoencoder that has just been made, the product is made anew in full precision.
 
     Args:
         x: `[n, d_in]`.
         rows: `[d_sae, d_in]`.
         bias: `[d_sae]`.
         floor: of all latents, or `[d_sae]` of each.
+        selection: as in `select`; with PyTorch's kernels always `exact`.
         workspace: where the pre-activations of a chunk may take their memory from.
         kernels: see `uses_triton`.
         spare: latents among which a second selection is made.
@@ -73,6 +80,9 @@ def select_above(
         >>> values.tolist(), pattern.indices.tolist(), pattern.offsets.tolist()
         ([0.5, 1.0], [0, 1], [0, 1, 2])
     """
+    if uses_triton(x, kernels) and resolve(selection, x) != "exact":
+        floors = torch.as_tensor(floor).to(bias).expand(len(rows))
+        return _triton_above(x, rows, bias, floors, workspace or Workspace(), kernels, spare)
     places, values = [x.new_zeros(0, dtype=torch.int64)], [x.new_zeros(0)]
     finder = None if spare is None else make_finder(x, "exact", spare.k, spare, kernels, False)
     for first, pre_acts in _chunks(x, rows, bias, workspace):
@@ -157,7 +167,8 @@ def _triton_largest(
         maxima, group = triton.group_maxima(pre_acts, math.ceil(count / max(1, n)))
         wanted = min(count if how == "exact" else math.ceil(MARGIN * count), maxima.numel())
         threshold = triton.kth_largest(maxima, wanted)
-        found = triton.candidates_above(pre_acts, maxima, group, threshold, min(n * d_sae, ROOM * wanted))
+        counts, room = triton.count_above(pre_acts, maxima, group, threshold), min(n * d_sae, ROOM * wanted)
+        found = triton.candidates_above(pre_acts, maxima, group, threshold, counts, room)
         columns = found.found.long()
         if how == "exact":
             scores = pre_acts.view(-1)[
@@ -172,6 +183,51 @@ def _triton_largest(
         finder = make_finder(x, how, spare.k, spare, kernels, mixed)
         finder.look(pre_acts)
         return Entries(values, pattern, finder.chosen(x, rows, bias))
+
+
+def _triton_above(
+    x: Tensor,
+    rows: Tensor,
+    bias: Tensor,
+    floors: Tensor,
+    workspace: Workspace,
+    kernels: Kernels,
+    spare: Spare | None,
+) -> Entries:
+    """Candidates that may be above their floors by a product in bf16, and which of them are."""
+    from lightning_sae.sae.kernels import triton_selection as triton
+
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    first, over = 0, bias - floors
+    with full_precision_of(x) as mixed:
+        finder = make_finder(x, "screened", spare.k, spare, kernels, mixed) if spare else None
+        precise = rows.bfloat16() if mixed else rows
+        bound = rounding(x, rows, over).amax() if len(x) else bias.new_zeros(())
+        threshold = -(1 + 4 * ROUNDING) * bound  # and that of the result and of the threshold
+        for pre_acts in chunks_of_pre_activations(x.bfloat16(), rows.bfloat16(), over.bfloat16(), workspace):
+            some = x[first : first + len(pre_acts)]
+            maxima, group = triton.group_maxima(pre_acts, 1)
+            low = threshold.to(pre_acts)
+            counts = triton.count_above(pre_acts, maxima, group, low)
+            n_found = int(counts.sum())
+            if n_found > dense.DENSE * pre_acts.numel():
+                exact = torch.addmm(bias, some, rows.T)
+                tokens, columns = (exact > floors).nonzero(as_tuple=True)
+                values = exact[tokens, columns]
+            else:
+                found = triton.candidates_above(pre_acts, maxima, group, low, counts, n_found)
+                columns, tokens = found.found.long(), _tokens(found.starts, found.counts, n_found)
+                values = triton.rank_again(some.to(precise), precise, found, slices=1)[0] + bias[columns]
+                above = (values > floors[columns]).nonzero().squeeze(1)
+                tokens, columns, values = tokens[above], columns[above], values[above]
+            parts.append((tokens + first, columns, values))
+            if finder:
+                finder.look(pre_acts.add_(floors))
+            first += len(pre_acts)
+    tokens, columns, values = map(torch.cat, zip(*parts, strict=True))
+    offsets = torch.searchsorted(tokens, torch.arange(len(x) + 1, device=x.device))
+    pattern = Pattern(columns, offsets, len(rows), kernels)
+    return Entries(values, pattern, finder.chosen(x, rows, bias) if finder else None)
 
 
 def _product(how: Selection, x: Tensor, rows: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
