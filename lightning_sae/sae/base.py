@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from lightning_sae.sae.auxk import aux_loss
 from lightning_sae.sae.hub import HubMixin
-from lightning_sae.sae.kernels.backend import Kernels, check_kernels
+from lightning_sae.sae.kernels.backend import Kernels, check_kernels, uses_triton
 from lightning_sae.sae.kernels.pattern import Joint, Pattern
 from lightning_sae.sae.kernels.products import bag, pre_activations
 from lightning_sae.sae.kernels.reconstruction import SpareTask, smallest_active, squared_errors
@@ -322,7 +322,13 @@ class SparseAutoencoder(Normalised, HubMixin):
     @torch.no_grad()
     def normalise_decoder(self) -> None:
         """Gives the decoder rows unit norm."""
-        self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True).clamp_min(torch.finfo(self.W_dec.dtype).tiny))
+        if uses_triton(self.W_dec, self.kernels):
+            from lightning_sae.sae.kernels import triton_products
+
+            triton_products.unit_rows(self.W_dec)
+        else:
+            norms = self.W_dec.norm(dim=1, keepdim=True)
+            self.W_dec.div_(norms.clamp_min(torch.finfo(norms.dtype).tiny))
 
     @torch.no_grad()
     def count_firings(self, fired: Tensor, n_tokens: int | Tensor) -> None:

@@ -87,6 +87,7 @@ PROGRAMS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
         {},
         {"LENGTH": 256, "MANY": 4, "COLUMNS": 256, "PARALLEL": True, "num_warps": 2},
     ),
+    "unit_rows": ("*fp32", {"tiny": "fp32"}, {"WIDTH": 1024}),
     "sum_values": ("*fp32", {}, {"MANY": 128, "num_warps": 1}),
 }
 

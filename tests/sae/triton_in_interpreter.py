@@ -173,6 +173,14 @@ def test_of_equal_entries_of_a_batch_as_many_as_wanted() -> None:
     assert len(set((got.pattern.rows * 30 + got.pattern.indices).tolist())) == 17
 
 
+def test_unit_rows() -> None:
+    rows = random(5, 70)
+    rows[3] = 0.0
+    want = torch.nn.functional.normalize(rows.double(), dim=1).float()
+    triton_products.unit_rows(rows)
+    torch.testing.assert_close(rows, want)
+
+
 @pytest.mark.parametrize("width", [1, 5, 128, 200])
 def test_products_and_their_gradients_equal_the_dense_ones_in_float64(pattern: Pattern, width: int) -> None:
     values = random(len(pattern.indices)).requires_grad_()

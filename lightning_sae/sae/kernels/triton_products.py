@@ -172,6 +172,12 @@ def sum_values(values: Tensor, tokens: Tensor, order: Tensor, offsets: Tensor, n
     return sums
 
 
+def unit_rows(rows: Tensor) -> None:
+    """Gives the rows `[m, d]`, contiguous, unit norm in place; a row of zeros stays."""
+    width, tiny = rows.shape[1], torch.finfo(rows.dtype).tiny
+    launch(programs.unit_rows, (len(rows),), rows, width, tiny, WIDTH=next_power_of_2(width))
+
+
 def launch(program: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
     """Runs a program on the device of its first tensor, unless the grid is empty."""
     if 0 in grid:

@@ -261,3 +261,13 @@ def sum_values(values, order, offsets, tokens, sums, n_first, d_sae, MANY: tl.co
         rest += tl.where(early, 0.0, value)
     tl.store(sums + latent, tl.sum(mine, axis=0))
     tl.store(sums + d_sae + latent, tl.sum(rest, axis=0))
+
+
+@triton.jit
+def unit_rows(rows, width, tiny, WIDTH: tl.constexpr):
+    """Divides each row by its norm, in one pass; a row of zeros stays."""
+    row, column = tl.program_id(0).to(tl.int64), tl.arange(0, WIDTH)
+    values = tl.load(rows + row * width + column, mask=column < width, other=0.0)
+    wide = values.to(tl.float32)
+    wide = wide / tl.maximum(tl.sqrt(tl.sum(wide * wide, axis=0)), tiny)
+    tl.store(rows + row * width + column, wide.to(values.dtype), mask=column < width)
