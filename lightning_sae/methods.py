@@ -196,7 +196,7 @@ class Activation:
 
 
 class Random:
-    """Uniform noise in [0, 1), the same for an image in whatever batch it comes.
+    """Uniform noise in [0, 1), the same for an image in whatever batch it comes, on whatever device.
 
     Args:
         seed: of the noise, with the image's id.
@@ -209,10 +209,13 @@ class Random:
 
     def __call__(self, explained: Explained, score: ImageScore) -> Tensor:
         """`[nnz]`."""
+        latents = explained.latents
         ids = range(len(explained.x)) if explained.image_ids is None else explained.image_ids.tolist()
-        sizes = explained.latents.offsets[:: explained.x.shape[1]].diff().tolist()
+        sizes = latents.offsets[:: explained.x.shape[1]].diff().tolist()
         noise = [np.random.default_rng([self.seed, i]).random(m) for i, m in zip(ids, sizes, strict=True)]
-        return torch.from_numpy(np.concatenate([np.empty(0), *noise])).to(explained.latents.values)
+        drawn = torch.from_numpy(np.concatenate([np.empty(0), *noise])).to(latents.values)
+        order = (latents.rows() * latents.d_sae + latents.indices).argsort()  # devices order a row otherwise
+        return torch.empty_like(drawn).scatter_(0, order, drawn)
 
 
 @torch.no_grad()

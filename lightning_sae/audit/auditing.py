@@ -103,7 +103,8 @@ def _findings(
         (studied.c, _finding(classifier, found, studied, kind, culprits, effect))
         for (studied, kind, culprits), effect in zip(drafts, effects, strict=True)
     ]
-    made.sort(key=lambda pair: (-SEVERITIES.index(pair[1].severity), -pair[1].share))
+    # shares that only rounding sets apart keep the order of the classes: on any device it is the same
+    made.sort(key=lambda pair: (-SEVERITIES.index(pair[1].severity), -round(pair[1].share, 4)))
     return [
         (c, finding.model_copy(update={"number": n, "advice": (*finding.advice, EXPORT.format(number=n))}))
         for n, (c, finding) in enumerate(made, 1)

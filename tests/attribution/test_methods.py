@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.functional import normalize
@@ -123,6 +125,10 @@ def test_activation_and_random(explained, margin):
     assert not torch.equal(noise, Random(seed=2)(explained, margin))
     assert torch.equal(noise, Random(seed=1)(explained, margin))
     assert len(noise.unique()) == len(noise) == len(explained.latents.values)
+    latents = explained.latents
+    order = (latents.rows() * latents.d_sae - latents.indices).argsort()  # each row the other way round
+    turned = replace(latents, values=latents.values[order], indices=latents.indices[order])
+    assert torch.equal(Random(seed=1)(explained._replace(latents=turned), margin), noise[order])
 
 
 @pytest.mark.parametrize("method", [*METHODS, Random()], ids=lambda m: m.name)

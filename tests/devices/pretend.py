@@ -110,22 +110,39 @@ def _awaited(operator: Any, args: Any, kwargs: Any, ours: list[Pretend], here: b
     return (operator in ACROSS and not here) or _masks(operator, args)
 
 
-def _run(func: Any, args: Any, kwargs: Any) -> Any:
+def _check_devices(func: Any, args: Any, kwargs: Any) -> None:
+    """Refuses tensors of both devices in one operator; numbers, and indices of what is there, may mix."""
     operator = func.overloadpacket
+    if operator in INDEXING:
+        if not isinstance(args[0], Pretend):
+            raise RuntimeError(
+                "indices should be either on cpu or on the same device as the indexed tensor (cpu)"
+            )
+        args = [args[0], *args[2:]]
+    least = 0 if operator is ATEN.stack else 1
     flat, _ = tree_flatten((args, kwargs))
-    ours = [a for a in flat if isinstance(a, Pretend)]
-    others = [a for a in flat if isinstance(a, torch.Tensor) and not isinstance(a, Pretend) and a.dim() > 0]
-    across = operator in ACROSS
-    if ours and others and not across and operator not in INDEXING:
+    others = [a for a in flat if isinstance(a, torch.Tensor) and not isinstance(a, Pretend)]
+    if any(a.dim() >= least for a in others):
         raise RuntimeError(
             "Expected all tensors to be on the same device, but found at least two devices, pretend:0 and "
             f"cpu! ({func})"
         )
+
+
+def _run(func: Any, args: Any, kwargs: Any) -> Any:
+    operator = func.overloadpacket
+    flat, _ = tree_flatten((args, kwargs))
+    ours = [a for a in flat if isinstance(a, Pretend)]
+    across = operator in ACROSS
+    if ours and not across:
+        _check_devices(func, args, kwargs)
     named = [a for a in flat if isinstance(a, torch.device)]
     wanted = kwargs.get("device", named[0] if named else None)
     here = bool(ours) if wanted is None else torch.device(wanted).type == "pretend"
     if operator is ATEN.copy_:
         here = isinstance(args[0], Pretend)
+    if here and any(isinstance(a, torch.Generator) for a in flat):
+        raise RuntimeError("Expected a 'pretend' device type for generator but found 'cpu'")
     if ours and _awaited(operator, args, kwargs, ours, here):
         _note(str(func))
     inner = tree_map(_plain, kwargs)

@@ -21,8 +21,17 @@ def x() -> Tensor:
 def test_tensors_of_two_devices_do_not_mix() -> None:
     with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
         x() + torch.ones(2, 3)
+    with pytest.raises(RuntimeError, match="indices should be either on cpu"):
+        torch.ones(6)[x().long()]
+    with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
+        x()[torch.tensor([0])] = torch.ones(1, 3)
+    with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
+        torch.stack([x().sum(), torch.tensor(1.0)])
+    with pytest.raises(RuntimeError, match="device type for generator"):
+        torch.randperm(3, generator=torch.Generator(), device=DEVICE)
     with pytest.raises(TypeError, match="can't convert pretend:0"):
         x().numpy()
+    assert x()[torch.tensor([1])].cpu().tolist() == [[3, 4, 5]]
     assert (x() + torch.ones(2, 3).to(DEVICE)).cpu().tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
