@@ -8,6 +8,7 @@ import pytest
 import torch
 from pretend import DEVICE, pretend
 
+from lightning_sae.audit import words
 from lightning_sae.audit.auditing import audit_to_folder
 from lightning_sae.audit.cues import Limits
 from lightning_sae.audit.examined import Options
@@ -26,6 +27,15 @@ LOOSE = Options("logit", Limits(min_images=1, min_errors=2, detects=0.6, fades=0
 ANY = Rule(max_loss=1, max_group_loss=1, min_group=1)
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_drawn_words():
+    """Audits draw a word 6 times instead of 135 times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "STYLES", words.STYLES[:3])
+        patch.setattr(words, "GROUNDS", words.GROUNDS[:2])
+        yield
 
 
 def on_both(folder, act: Callable[[RunFolder], Any], *overrides: str) -> tuple[Any, Any]:
