@@ -21,7 +21,7 @@ from lightning_sae.clip import Clip
 from lightning_sae.data import ActivationDataModule, cached_tensor
 from lightning_sae.labels import EmbeddedVocabulary, Vocabulary, embed_labels
 from lightning_sae.last_layer import LastLayer
-from lightning_sae.significance import best_label_null, p_values_by_size, significant
+from lightning_sae.significance import best_label_null, label_z, p_values_by_size, significant
 from lightning_sae.validity import label_validity
 
 
@@ -96,17 +96,19 @@ class Alignment(WholePassCallback):
         self.vectors = concept_vectors(top_ids, data.judge_embeddings)
         self.labels = best_labels(self.vectors, words.texts, words.empty)
         self._columns = {"clarity": clarity(top_ids, data.judge_embeddings)}
-        self._columns |= self._test(trainer, top_ids, self.labels)
+        self._columns |= self._test(trainer, top_ids, self.vectors, self.labels)
         self._columns |= self._compare(trainer, pl_module, self.vectors, self.labels.index)
         known = top_ids[:, 0] >= 0
         if known.any():
             self._log(pl_module, known, self.labels)
 
-    def _test(self, trainer: Trainer, top_ids: Tensor, labels: Labels) -> dict[str, Tensor]:
+    def _test(self, trainer: Trainer, top_ids: Tensor, vectors: Tensor, labels: Labels) -> dict[str, Tensor]:
         """Chance and held-out validity of the labels."""
         data, words = data_of(trainer), self.embed(trainer)
         latents, image_ids = image_latents(trainer)
-        p = p_values_by_size(labels.score, (top_ids >= 0).sum(1), partial(self._null, data, words))
+        sizes = (top_ids >= 0).sum(1)
+        z = label_z(vectors, sizes, labels.index, words.texts, data.judge_embeddings)
+        p = p_values_by_size(z, sizes, partial(self._null, data, words))
         validity = label_validity(
             latents,
             image_ids,
@@ -118,14 +120,14 @@ class Alignment(WholePassCallback):
         )
         sure = significant(p, self.fdr)
         named = sure & (validity >= self.min_validity)
-        return {"p": p, "significant": sure, "validity": validity, "named": named}
+        return {"z": z, "p": p, "significant": sure, "validity": validity, "named": named}
 
     def _null(self, data: ActivationDataModule, words: EmbeddedVocabulary, n: int) -> Tensor:
-        """The best alignments of random sets of `n` images."""
+        """The best labels of random sets of `n` images."""
         sets = {"n": n, "draws": self.draws, "seed": self.seed}
         key = {"labels": words.labels, "templates": self.vocabulary.templates, **sets}
-        draw = partial(best_label_null, data.judge_embeddings, words.texts, words.empty, **sets)
-        return cached_tensor(data.judge_folder / "nulls", "best_label", key, draw)
+        draw = partial(best_label_null, data.judge_embeddings, words.texts, **sets)
+        return cached_tensor(data.judge_folder / "nulls", "best_label_z", key, draw)
 
     def _compare(
         self, trainer: Trainer, pl_module: LightningModule, vectors: Tensor, index: Tensor

@@ -239,11 +239,10 @@ class ProbeVsPrompt(ImagePassCallback):
         assert self._paired is not None
         reliance = find(trainer, UnexpectedReliance)
         assert reliance is not None
-        assert reliance.alignments is not None
-        assert reliance.thresholds is not None
+        assert reliance.meaning is not None
         means = contender.means.compute()
         mean, counts = means.mean.cpu(), means.counts.cpu()
-        found = unexpected_reliance(mean, counts, reliance.alignments, reliance.thresholds, self.min_images)
+        found = unexpected_reliance(mean, counts, reliance.meaning.foreign, self.min_images)
         culprits = culprit_shares(mean, self._paired, tells).where(counts >= self.min_images, torch.nan)
         predicted: Tensor = trainer.strategy.reduce(contender.predicted, reduce_op="max")
         predicted = predicted.cpu()

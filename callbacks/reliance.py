@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -16,19 +15,19 @@ from callbacks.image_pass import Images, probe_images
 from callbacks.parts import data_of, decoder_of, find, id_texts, sae_of
 from callbacks.truth import known_factors
 from callbacks.whole_pass import image_latents
-from lightning_sae.alignment import alignment_scores
-from lightning_sae.data import cached_tensor
 from lightning_sae.effects import COLUMNS, AblationEffects, Removal, effects_table, mean_effects
 from lightning_sae.labels import embed_labels
-from lightning_sae.reliance import Reliance, calibrated_threshold, culprits, unexpected_reliance
+from lightning_sae.meaning import Meaning, Tests, class_meaning, shown_classes
+from lightning_sae.metrics import ActiveRanks
+from lightning_sae.reliance import Reliance, culprits, unexpected_reliance
 from lightning_sae.scores import ClassScores
 from lightning_sae.tracking import publish_table
 from lightning_sae.zero_shot import predict
 
 ALL = "all"  # culprits of a class, removed together
 TABLE = [
-    *("class", "images", "class_share", "latent", "label", "attribution", "share", "alignment", "threshold"),
-    "draws",
+    *("class", "images", "class_share", "latent", "label", "attribution", "share"),
+    *("agreement", "p_random", "p_class", "told"),
     *("score", "score_without", "accuracy", "accuracy_without", "false_positives", "false_positives_without"),
     "examples",
 ]
@@ -53,15 +52,14 @@ class UnexpectedReliance(Callback):
 
     Attributes:
         reliance: of the last pass; `None` before the first.
-        alignments: `[d_sae, C]` of the latents with the class names, by the judge.
-        thresholds: `[d_sae, C]`, below which they do not mean the class.
+        meaning: of the latents, against the class names.
         table: what `reliance.csv` holds.
         groups: what `reliance_groups.csv` holds.
 
     Args:
         min_images: a class with fewer attributed images is not judged.
-        quantile: of the alignment of random image sets, below which a latent does not mean a class.
-        draws: random sets behind the quantile.
+        level: of the two tests by which a latent means a class or does not (`class_meaning`), in (0, 1).
+        draws: random sets behind a p-value, and sets of images of the class at most.
         seed: of the draws.
         top: culprits per class in the table.
         classes: classes whose culprits are ablated, those with the largest unexpected share; 0: none.
@@ -73,7 +71,7 @@ class UnexpectedReliance(Callback):
     def __init__(
         self,
         min_images: int = 20,
-        quantile: float = 0.999,
+        level: float = 0.01,
         draws: int = 1000,
         seed: int = 0,
         top: int = 5,
@@ -87,12 +85,11 @@ class UnexpectedReliance(Callback):
                 "top and draws must be at least 1, classes and probe_classes at least 0, "
                 f"got {top}, {draws}, {classes} and {probe_classes}"
             )
-        self.min_images, self.quantile, self.draws, self.seed = min_images, quantile, draws, seed
+        self.min_images, self.level, self.draws, self.seed = min_images, level, draws, seed
         self.top, self.min_group, self.examples = top, min_group, examples
         self.classes, self.probe_classes = classes, probe_classes
         self.reliance: Reliance | None = None
-        self.alignments: Tensor | None = None
-        self.thresholds: Tensor | None = None
+        self.meaning: Meaning | None = None
         self.table, self.groups = pd.DataFrame(), pd.DataFrame()
         self._class_names: list[str] = []
         self._names: Tensor | None = None
@@ -123,40 +120,39 @@ class UnexpectedReliance(Callback):
         assert alignment.vectors is not None
         assert attribution.means is not None
         _, top_ids = sae_of(pl_module).top_images.compute()
-        templates, means = alignment.vocabulary.templates, attribution.means
-        names = self._embed(trainer, templates)
-        scores = alignment_scores(alignment.vectors, names[:-1], names[-1]).cpu()
-        thresholds = self._thresholds(trainer, templates, (top_ids >= 0).sum(1).cpu())
-        self.alignments, self.thresholds = scores, thresholds
-        self.reliance = unexpected_reliance(means.mean, means.counts, scores, thresholds, self.min_images)
+        means = attribution.means
+        self.meaning = self._meaning(trainer, alignment.vocabulary.templates, top_ids)
+        self.reliance = unexpected_reliance(means.mean, means.counts, self.meaning.foreign, self.min_images)
         pl_module.log("attribution/unexpected_share", self.reliance.overall)
         table = culprits(self.reliance, means.mean, means.counts, self.top)
         picked = table["latent"].tolist(), table["class"].tolist()
-        table["alignment"], table["threshold"] = scores[picked].tolist(), thresholds[picked].tolist()
-        table["draws"] = self.draws
+        for name in ("agreement", "p_random", "p_class"):
+            table[name] = getattr(self.meaning, name)[picked].tolist()
+        table["told"] = self.meaning.told[table["class"].tolist()].tolist()
         labels, examples = alignment.label_names(), id_texts(top_ids[picked[0], : self.examples])
         table["label"], table["examples"] = [labels[j] for j in picked[0]], examples
         self._ablate(trainer, pl_module, attribution, table)
 
     def _embed(self, trainer: Trainer, templates: Sequence[str]) -> Tensor:
-        """The class names and the empty prompt as the judge reads them, `[C + 1, d]`, once."""
+        """The class names as the judge reads them, `[C, d]`, once."""
         if self._names is None:
             data = data_of(trainer)
             self._class_names = data.class_names
-            names = embed_labels(data.judge, [*data.class_names, ""], templates)
+            names = embed_labels(data.judge, data.class_names, templates)
             self._names = names.to(data.judge_embeddings)
         return self._names
 
-    def _thresholds(self, trainer: Trainer, templates: Sequence[str], sizes: Tensor) -> Tensor:
-        """`[d_sae, C]`, by random sets of as many images as each latent has top images."""
+    def _meaning(self, trainer: Trainer, templates: Sequence[str], top_ids: Tensor) -> Meaning:
+        """Of each latent for each class, on the CPU."""
         data, names = data_of(trainer), self._embed(trainer, templates)
-        of_size = torch.full((int(sizes.max()) + 1, len(names) - 1), torch.nan)
-        for n in torch.unique(sizes[sizes > 0]).tolist():
-            sets = {"n": n, "quantile": self.quantile, "draws": self.draws, "seed": self.seed}
-            key = {"labels": self._class_names, "templates": list(templates), **sets}
-            draw = partial(calibrated_threshold, data.judge_embeddings, names[:-1], names[-1], **sets)
-            of_size[n] = cached_tensor(data.judge_folder / "nulls", "class_threshold", key, draw)
-        return of_size[sizes]
+        shown = shown_classes(data.images("val").targets, data.judge_embeddings, names)
+        tests = Tests(self.level, self.draws, self.seed)
+        latents, ids = image_latents(trainer)
+        detects = ActiveRanks.of(latents).aurocs(shown.to(ids.device)[ids], len(names)).T
+        found = class_meaning(
+            top_ids.to(names.device), data.judge_embeddings, names, shown, detects.to(names), tests
+        )
+        return found.to("cpu")
 
     def _ablate(
         self, trainer: Trainer, pl_module: LightningModule, attribution: Attribution, table: pd.DataFrame

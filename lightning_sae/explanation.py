@@ -1,5 +1,6 @@
 """One image and some prompts: which latents drive the scores, what they mean, what happens without them."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,12 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lightning_sae.alignment import alignment_scores, concept_vectors
 from lightning_sae.attribution import token_sums
 from lightning_sae.clip import capture_context, make_tail
 from lightning_sae.effects import ablate
+from lightning_sae.meaning import class_meaning, tests_of
 from lightning_sae.methods import ActGrad, Explained
-from lightning_sae.reliance import calibrated_threshold
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.scores import ClassScores, Output
 
@@ -28,8 +28,9 @@ class PromptExplanation(NamedTuple):
         positive: sum of the positive attributions of all active latents, >= 0.
         negative: sum of the negative ones, <= 0.
         drivers: a row per latent, the largest attribution first: `latent`, `label` and `alignment` of the
-            run; `prompt_alignment`, with this prompt by the judge; `unexpected`, whether it raises the score
-            and is no better aligned with the prompt than random images; `activation`, the largest over the
+            run; `prompt_alignment`, mean cosine of its top images with this prompt by the judge; `unexpected`,
+            whether it raises the score and its top images agree with the prompt no better than random ones, and,
+            where the prompt names a class of the data, worse than images of the class; `activation`, the largest over the
             tokens; `attribution`, summed over them; `effect`, the score without the latent minus the score.
         tokens: `[1 + drivers, t]` attribution of each token: of all latents together, then of each driver.
     """
@@ -94,27 +95,40 @@ def check_request(prompts: Sequence[str], top: int) -> None:
 
 
 class _Meaning:
-    """How the latents' top images agree with a prompt, by the judge and the run's own idea of chance."""
+    """How the latents' top images agree with a prompt, by the judge and the run's own tests."""
 
     def __init__(self, run: RunFolder) -> None:
         self.run, self.embeddings = run, run.judge_embeddings()
-        reliance = run.config.callbacks.get("reliance") or {}  # a run may have left it out
-        self.chance = {name: reliance[name] for name in ("quantile", "draws", "seed") if name in reliance}
+        self.tests = tests_of(run.config)
 
     def judge(self, latents: Sequence[int], prompt: str) -> tuple[Tensor, Tensor]:
-        """Alignment of each latent with the prompt, NaN without top images; whether it is below chance."""
-        judge = self.run.data.judge
-        text, empty = judge.encode_text([prompt, ""]).to(self.embeddings)
-        scores, below = torch.full((len(latents),), torch.nan), torch.zeros(len(latents), dtype=torch.bool)
-        for row, ids in enumerate(self.run.top_images(j) for j in latents):
-            if ids:
-                vector = concept_vectors(torch.tensor([ids]), self.embeddings)
-                scores[row] = alignment_scores(vector, text[None], empty)
-                below[row] = scores[row] < self._threshold(len(ids), text, empty)
-        return scores, below
+        """Mean cosine of each latent with the prompt, NaN without top images; whether it does not mean it."""
+        text = self.run.data.judge.encode_text([prompt]).to(self.embeddings)
+        tops = [self.run.top_images(j) for j in latents]
+        most = max(1, *map(len, tops))
+        ids = torch.tensor([row + [-1] * (most - len(row)) for row in tops])
+        data = self.run.data
+        c = named_class(prompt, data.class_names)
+        shown = (
+            torch.where(data.images("val").targets == c, 0, -1)
+            if c >= 0
+            else torch.full((len(self.embeddings),), -1)
+        )
+        found = class_meaning(ids, self.embeddings, text, shown, tests=self.tests)
+        random = found.p_random[:, 0] > found.level
+        return found.agreement[:, 0], found.foreign[:, 0] if bool(found.asked) else random
 
-    def _threshold(self, n: int, text: Tensor, empty: Tensor) -> Tensor:
-        return calibrated_threshold(self.embeddings, text[None], empty, n, **self.chance)[0]
+
+def named_class(prompt: str, class_names: Sequence[str]) -> int:
+    """Return the class whose name a prompt holds, the longest of several; -1 for none.
+
+    Example:
+        >>> named_class("a photo of a sea lion", ["lion", "sea lion", "dog"])
+        1
+    """
+    said, *plain = [" ".join(re.findall(r"[^\W_]+", text.lower())) for text in (prompt, *class_names)]
+    held = [c for c, name in enumerate(plain) if name and f" {name} " in f" {said} "]
+    return max(held, key=lambda c: len(plain[c]), default=-1)
 
 
 def _explain(

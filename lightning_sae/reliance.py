@@ -6,8 +6,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lightning_sae.significance import fixed_text_null
-
 
 class Reliance(NamedTuple):
     """Unexpected reliance of every class.
@@ -24,65 +22,27 @@ class Reliance(NamedTuple):
     overall: Tensor
 
 
-def calibrated_threshold(
-    judge_embeddings: Tensor,
-    texts: Tensor,
-    empty: Tensor,
-    n: int = 20,
-    quantile: float = 0.999,
-    draws: int = 1000,
-    seed: int = 0,
-) -> Tensor:
-    """The alignment with a text that only few random image sets reach.
-
-    Quantile of `s(t)` over `draws` sets of `n` different images each. A latent below it is no better
-    aligned with `t` than images picked blindly.
-
-    Args:
-        judge_embeddings: `[n_images, d]` unit image embeddings of the judge.
-        texts: `[C, d]` unit text embeddings, such as the class names'.
-        empty: `[d]` unit embedding of the empty prompt.
-        n: images in a set, the number of top images of a latent.
-        quantile: in [0, 1], linear between draws.
-        draws: number of random sets.
-        seed: of the draws.
-
-    Returns:
-        `[C]` in [-2, 2].
-
-    Raises:
-        ValueError: `n` is not in `1..n_images`.
-
-    Example:
-        >>> calibrated_threshold(torch.eye(2), torch.tensor([[0.6, 0.8]]), torch.zeros(2), n=1, quantile=1.0)
-        tensor([0.8000])
-    """
-    return fixed_text_null(judge_embeddings, texts, empty, n, draws, seed).quantile(quantile, dim=0)
-
-
 def unexpected_reliance(
-    mean_attribution: Tensor, counts: Tensor, scores: Tensor, thresholds: Tensor, min_images: int = 20
+    mean_attribution: Tensor, counts: Tensor, foreign: Tensor, min_images: int = 20
 ) -> Reliance:
     """Splits the positive attribution to a class into expected and unexpected.
 
-    Latent `j` is unexpected for class `c` if `r_j > 0` and `s_j(c) < threshold_c`. After Dreyer et al.
-    2025, arXiv 2505.20229.
+    Latent `j` is unexpected for class `c` if `r_j > 0` and it does not mean the class. A latent of which that
+    cannot be told is not. After Dreyer et al. 2025, arXiv 2505.20229.
 
     Args:
         mean_attribution: `[C, d_sae]`, mean attribution to the score of each class (images predicted as it).
         counts: `[C]` int64, images behind each mean.
-        scores: `[d_sae, C]` alignment of the latents with the class names, under the judge.
-        thresholds: `[C]`, `calibrated_threshold` of the class names, or `[d_sae, C]` where the latents have
-            different numbers of top images; NaN, as a score of NaN, makes none unexpected.
+        foreign: `[d_sae, C]` bool, latents that do not mean the class: `Meaning.foreign`.
         min_images: a class with fewer is not judged: `u` is 0 and its share NaN.
 
     Example:
-        >>> r, scores = torch.tensor([[3.0, 1.0, -2.0]]), torch.tensor([[0.0], [0.5], [0.0]])
-        >>> unexpected_reliance(r, torch.tensor([20]), scores, torch.tensor([0.1]))
+        >>> r, foreign = torch.tensor([[3.0, 1.0, -2.0]]), torch.tensor([[True], [False], [True]])
+        >>> unexpected_reliance(r, torch.tensor([20]), foreign)
         Reliance(u=tensor([[3., 0., 0.]]), share=tensor([0.7500]), overall=tensor(0.7500))
     """
     enough = counts >= min_images
-    unexpected = (mean_attribution > 0) & (scores < thresholds).T & enough[:, None]
+    unexpected = (mean_attribution > 0) & foreign.T & enough[:, None]
     u = torch.where(unexpected, mean_attribution, 0.0)
     share = torch.where(enough, u.sum(1) / mean_attribution.clamp(min=0).sum(1), torch.nan)
     return Reliance(u, share, share.nanmean())
@@ -103,7 +63,7 @@ def culprits(reliance: Reliance, mean_attribution: Tensor, counts: Tensor, top: 
 
     Example:
         >>> r = torch.tensor([[3.0, 1.0, -2.0]])
-        >>> found = unexpected_reliance(r, torch.tensor([20]), torch.zeros(3, 1), torch.tensor([0.1]))
+        >>> found = unexpected_reliance(r, torch.tensor([20]), torch.ones(3, 1, dtype=torch.bool))
         >>> culprits(found, r, torch.tensor([20]), top=1)[["class", "latent", "share"]].values.tolist()
         [[0.0, 0.0, 0.75]]
     """

@@ -1,12 +1,13 @@
 """Could it be chance? What random sets of images reach, p-values, and Benjamini-Hochberg."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from scipy.stats import false_discovery_control
 from torch import Tensor
 
-from lightning_sae.alignment import alignment_scores, best_labels, concept_vectors
+from lightning_sae.alignment import concept_vectors
 
 
 def random_image_sets(n_images: int, n: int, draws: int, seed: int = 0) -> Tensor:
@@ -43,55 +44,113 @@ def random_image_sets(n_images: int, n: int, draws: int, seed: int = 0) -> Tenso
     return sets
 
 
+class Chance(NamedTuple):
+    """The cosine with each of some texts over all images: what random images have.
+
+    Attributes:
+        mean: `[V]`, of the cosine.
+        variance: `[V]`, of the cosine.
+        images: how many.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    images: int
+
+    def standardise(self, agreement: Tensor, n: int | Tensor) -> Tensor:
+        """Return how many standard deviations an agreement lies above that of random sets.
+
+        `z = (m - mean) / sqrt(variance / n * (N - n) / (N - 1))`, the exact mean and variance of the mean of `n`
+        of `N` images, drawn without replacement (Cochran 1977, Sampling Techniques, theorem 2.2).
+
+        Args:
+            agreement: `[..., V]`, mean cosines of sets of images with the texts.
+            n: images in a set; a tensor `[..., 1]` where the sets differ.
+
+        Returns:
+            As `agreement`; NaN where all sets have the same.
+
+        Example:
+            >>> Chance(torch.tensor([0.5]), torch.tensor([0.25]), images=5).standardise(torch.tensor([1.0]), 4)
+            tensor([4.])
+        """
+        n = torch.as_tensor(n, dtype=agreement.dtype, device=agreement.device)
+        variance = self.variance * (self.images - n) / (n * max(self.images - 1, 1))
+        return (agreement - self.mean) / variance.where(variance > 0, torch.nan).sqrt()
+
+
+def chance_of(embeddings: Tensor, texts: Tensor) -> Chance:
+    """Return mean and variance of `<e_i, t>` over the images, without ever holding `[n_images, V]`.
+
+    Args:
+        embeddings: `[n_images, d]` unit image embeddings of the judge.
+        texts: `[V, d]` unit text embeddings.
+
+    Example:
+        >>> chance_of(torch.eye(2), torch.tensor([[0.6, 0.8]])).variance
+        tensor([0.0100])
+    """
+    mean = embeddings.mean(0)
+    centred = (embeddings - mean).double()
+    covariance = (centred.T @ centred / len(embeddings)).to(texts)
+    return Chance(texts @ mean, ((texts @ covariance) * texts).sum(1).clamp(min=0), len(embeddings))
+
+
+def label_z(vectors: Tensor, sizes: Tensor, index: Tensor, texts: Tensor, embeddings: Tensor) -> Tensor:
+    """Return how far the agreement of latents with their labels lies above that of random images.
+
+    The agreement is linear in the images: the mean of `<e_i, t>` over the top images.
+
+    Args:
+        vectors: `[d_sae, d]`, mean embedding of each latent's top images.
+        sizes: `[d_sae]` int64, how many they are.
+        index: `[d_sae]` int64 into `texts`, the label; -1 for none.
+        texts: `[V, d]` unit text embeddings.
+        embeddings: `[n_images, d]` unit image embeddings of the judge.
+
+    Returns:
+        `[d_sae]`, in standard deviations, as in `Chance.standardise`; NaN without a label.
+
+    Example:
+        >>> e = torch.eye(2)
+        >>> label_z(e[:1], torch.tensor([1]), torch.tensor([0]), e, e)
+        tensor([1.])
+    """
+    chosen = index.clamp(min=0)
+    used, place = torch.unique(chosen, return_inverse=True)
+    chance = chance_of(embeddings, texts[used])
+    own = Chance(chance.mean[place], chance.variance[place], chance.images)
+    z = own.standardise((vectors * texts[chosen]).sum(1), sizes.clamp(min=1))
+    return z.masked_fill(index < 0, torch.nan)
+
+
 def best_label_null(
-    embeddings: Tensor, texts: Tensor, empty: Tensor, n: int, draws: int = 1000, seed: int = 0
+    embeddings: Tensor, texts: Tensor, n: int, draws: int = 1000, seed: int = 0, chunk_size: int = 1024
 ) -> Tensor:
-    """The best alignment over a vocabulary that each of some random image sets has: chance for a label.
+    """The best standardised agreement over a vocabulary that each of some random image sets has.
 
     Args:
         embeddings: `[n_images, d]` unit image embeddings of the judge.
         texts: `[V, d]` unit text embeddings of the vocabulary.
-        empty: `[d]` unit embedding of the empty prompt.
         n: images in a set, as many as the latent has top images.
         draws: number of random sets.
         seed: of the draws.
+        chunk_size: sets at a time; memory grows with `chunk_size * V`.
 
     Returns:
-        `[draws]` in [-2, 2].
+        `[draws]`, the largest z; `-inf` where no z is defined.
 
     Example:
-        >>> best_label_null(torch.eye(2), torch.eye(2), torch.zeros(2), n=1, draws=3)
+        >>> best_label_null(torch.eye(2), torch.eye(2), n=1, draws=3)
         tensor([1., 1., 1.])
     """
-    return best_labels(_random_vectors(embeddings, n, draws, seed), texts, empty).score
-
-
-def fixed_text_null(
-    embeddings: Tensor, texts: Tensor, empty: Tensor, n: int, draws: int = 1000, seed: int = 0
-) -> Tensor:
-    """The alignment with each of some fixed texts that random image sets have: chance for a given meaning.
-
-    Args:
-        embeddings: `[n_images, d]` unit image embeddings of the judge.
-        texts: `[C, d]` unit text embeddings, such as the class names'.
-        empty: `[d]` unit embedding of the empty prompt.
-        n: images in a set.
-        draws: number of random sets.
-        seed: of the draws.
-
-    Returns:
-        `[draws, C]` in [-2, 2].
-
-    Example:
-        >>> fixed_text_null(torch.eye(2), torch.tensor([[0.6, 0.8]]), torch.zeros(2), n=2, draws=1)
-        tensor([[0.9899]])
-    """
-    return alignment_scores(_random_vectors(embeddings, n, draws, seed), texts, empty)
-
-
-def _random_vectors(embeddings: Tensor, n: int, draws: int, seed: int) -> Tensor:
-    sets = random_image_sets(len(embeddings), n, draws, seed)
-    return concept_vectors(sets.to(embeddings.device), embeddings)
+    sets, chance = random_image_sets(len(embeddings), n, draws, seed), chance_of(embeddings, texts)
+    vectors = concept_vectors(sets.to(embeddings.device), embeddings)
+    best = [
+        chance.standardise(some @ texts.T, n).nan_to_num(nan=-torch.inf).amax(1)
+        for some in torch.split(vectors, chunk_size)
+    ]
+    return torch.cat(best)
 
 
 def p_values(scores: Tensor, null: Tensor) -> Tensor:

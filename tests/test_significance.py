@@ -8,12 +8,12 @@ import torch
 from scipy.stats import binom, chisquare, false_discovery_control
 from torch.nn.functional import normalize
 
-from lightning_sae.alignment import alignment_scores, best_labels, concept_vectors
+from lightning_sae.alignment import best_labels, concept_vectors
 from lightning_sae.metrics import top_images
-from lightning_sae.reliance import calibrated_threshold
 from lightning_sae.significance import (
     best_label_null,
-    fixed_text_null,
+    chance_of,
+    label_z,
     p_values,
     p_values_by_size,
     random_image_sets,
@@ -51,20 +51,48 @@ def test_sets_that_cannot_be_drawn(arguments):
         random_image_sets(*arguments)
 
 
-def test_nulls_are_the_scores_of_the_random_sets(judge):
-    embeddings, texts, empty = judge
+def brute_z(embeddings, texts, sets):
+    """Each set's mean cosine with each text, in standard deviations of a mean of as many images."""
+    cosines, (n_images, n) = embeddings @ texts.T, (len(embeddings), sets.shape[1])
+    spread = np.sqrt(cosines.var(0) / n * (n_images - n) / (n_images - 1))
+    return (cosines[sets].mean(1) - cosines.mean(0)) / spread
+
+
+def test_mean_and_variance_of_a_random_set_are_those_of_all_sets():
+    """Five images: their ten pairs can be written down."""
+    embeddings, texts = unit(5, 4), unit(3, 4, seed=1)
+    pairs = torch.tensor(list(combinations(range(5), 2)))
+    means = concept_vectors(pairs, embeddings) @ texts.T
+    z = chance_of(embeddings, texts).standardise(means, 2)
+    torch.testing.assert_close(z.mean(0), torch.zeros(3, dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(z.square().mean(0), torch.ones(3, dtype=torch.float64))
+
+
+def test_the_null_is_the_best_z_of_the_random_sets(judge):
+    embeddings, texts, _ = judge
     sets = random_image_sets(300, 4, draws=25, seed=5).numpy()
-    v = embeddings.numpy()[sets].mean(1)
-    v /= np.linalg.norm(v, axis=1, keepdims=True)
-    scores = v @ texts.numpy().T - (v @ empty.numpy())[:, None]
-    np.testing.assert_allclose(fixed_text_null(*judge, n=4, draws=25, seed=5), scores)
-    np.testing.assert_allclose(best_label_null(*judge, n=4, draws=25, seed=5), scores.max(1))
+    expected = brute_z(embeddings.numpy(), texts.numpy(), sets).max(1)
+    np.testing.assert_allclose(best_label_null(embeddings, texts, n=4, draws=25, seed=5), expected)
+    chunked = best_label_null(embeddings, texts, n=4, draws=25, seed=5, chunk_size=7)
+    np.testing.assert_allclose(chunked, expected)
 
 
-def test_the_threshold_of_unexpected_is_a_quantile_of_the_fixed_texts_null(judge):
-    null = fixed_text_null(*judge, n=4, draws=200, seed=1)
-    threshold = calibrated_threshold(*judge, n=4, quantile=0.95, draws=200, seed=1)
-    np.testing.assert_allclose(threshold, np.quantile(null, 0.95, axis=0))
+def test_a_label_is_held_against_random_sets_of_its_size(judge):
+    embeddings, texts, _ = judge
+    tops = torch.tensor([[1, 2, 3, 4], [7, 9, -1, -1], [-1, -1, -1, -1]])
+    index = torch.tensor([3, 0, -1])
+    z = label_z(concept_vectors(tops, embeddings), (tops >= 0).sum(1), index, texts, embeddings)
+    for row, ids in enumerate(([1, 2, 3, 4], [7, 9])):
+        brute = brute_z(embeddings.numpy(), texts.numpy(), np.array([ids]))
+        assert z[row].item() == pytest.approx(brute[0, index[row]])
+    assert z[2].isnan()
+
+
+def test_a_text_that_all_images_agree_with_has_no_z():
+    same = torch.eye(2)[:1].expand(6, 2)
+    chance = chance_of(same, torch.eye(2))
+    assert chance.standardise(torch.ones(2), 3).isnan().all()
+    assert (best_label_null(same, torch.eye(2), n=3, draws=2) == -torch.inf).all()
 
 
 def test_p_values_equal_the_definition():
@@ -93,13 +121,15 @@ def test_latents_with_fewer_images_have_their_own_null():
 @pytest.mark.parametrize("n", [1, 5])
 def test_labels_of_shuffled_data_have_uniform_p_values(judge, n):
     """Latents that fire at random: a share alpha of their labels has p <= alpha, no more and no less."""
-    embeddings, texts, empty = judge
+    embeddings, texts, _ = judge
     draws, d_sae = 4000, 1500
     generator = torch.Generator().manual_seed(7)
     noise = torch.rand(300, d_sae, generator=generator)
     _, top = top_images(SparseLatents.from_dense(noise), torch.arange(300), n)
-    labels = best_labels(concept_vectors(top, embeddings), texts, empty)
-    p = p_values_by_size(labels.score, (top >= 0).sum(1), lambda m: best_label_null(*judge, m, draws))
+    vectors, sizes = concept_vectors(top, embeddings), (top >= 0).sum(1)
+    chance = chance_of(embeddings, texts)
+    best = chance.standardise(vectors @ texts.T, sizes[:, None]).amax(1)
+    p = p_values_by_size(best, sizes, lambda m: best_label_null(embeddings, texts, m, draws))
     for alpha in (0.01, 0.05, 0.2, 0.5):
         # the null is an estimate too: its own error widens the interval
         effective = d_sae * draws / (d_sae + draws)
@@ -108,26 +138,12 @@ def test_labels_of_shuffled_data_have_uniform_p_values(judge, n):
     assert not significant(p).any()
 
 
-@pytest.mark.parametrize("n", [1, 5])
-def test_as_many_shuffled_latents_reach_the_threshold_of_unexpected_as_it_claims(judge, n):
-    """Latents that fire at random: one in a hundred means a text by chance, above its 99 % quantile."""
-    embeddings, texts, empty = judge
-    draws, d_sae = 4000, 1500
-    noise = torch.rand(300, d_sae, generator=torch.Generator().manual_seed(8))
-    _, top = top_images(SparseLatents.from_dense(noise), torch.arange(300), n)
-    scores = alignment_scores(concept_vectors(top, embeddings), texts, empty)
-    for quantile in (0.99, 0.95, 0.5):
-        reached = (scores > calibrated_threshold(*judge, n, quantile, draws)).double().mean(0)
-        effective = d_sae * draws // (d_sae + draws)
-        low, high = binom.interval(1 - 1e-3 / len(texts), effective, 1 - quantile)
-        assert low / effective <= float(reached.min()) <= float(reached.max()) <= high / effective
-
-
 def test_a_planted_concept_is_significant():
     embeddings, texts, empty = unit(300, 40), unit(40, 40, seed=1), torch.zeros(40, dtype=torch.float64)
     nearest = (embeddings @ texts[3]).topk(5).indices[None]
-    score = best_labels(concept_vectors(nearest, embeddings), texts, empty).score
-    assert p_values(score, best_label_null(embeddings, texts, empty, n=5)).item() == pytest.approx(1 / 1001)
+    vectors, sizes = concept_vectors(nearest, embeddings), torch.tensor([5])
+    z = label_z(vectors, sizes, best_labels(vectors, texts, empty).index, texts, embeddings)
+    assert p_values(z, best_label_null(embeddings, texts, n=5)).item() == pytest.approx(1 / 1001)
 
 
 def test_benjamini_hochberg_on_its_own_example():

@@ -3,32 +3,40 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
+from torch import Tensor
 
 from lightning_sae import __version__
+from lightning_sae.audit import findings
 from lightning_sae.audit.advice import EXPORT, advise, summarise
-from lightning_sae.audit.cases import OF_THINGS, CulpritLatent, driven_images
+from lightning_sae.audit.cases import OF_THINGS, Suspect, driven_images
 from lightning_sae.audit.choice import check_choice, chosen_classifier, prompt_classifier
 from lightning_sae.audit.classifier import Classifier
-from lightning_sae.audit.effect import finding_effects, severity
+from lightning_sae.audit.cues import Cues
+from lightning_sae.audit.effect import Measured, measure
 from lightning_sae.audit.examined import Examined, Options, Studied, examine
 from lightning_sae.audit.findings import (
     SEVERITIES,
     Audit,
     ClassResult,
     Culprit,
-    Effect,
     Finding,
+    GroupGap,
     Kind,
     Subject,
     Verdict,
+    severity_of,
     write_audit,
 )
+from lightning_sae.audit.gaps import Gap
+from lightning_sae.audit.ranking import Ranking
+from lightning_sae.audit.removal import Estimate
 from lightning_sae.audit.report import write_report
-from lightning_sae.audit.seen import ready
-from lightning_sae.effects import Removal
+from lightning_sae.audit.seen import class_means, ready
+from lightning_sae.audit.untold import suspects_left, untold
+from lightning_sae.reliance import unexpected_reliance
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.zero_shot import accuracy
 
@@ -78,123 +86,180 @@ def audit_run(run: RunFolder, classifier: Classifier | None = None, options: Opt
     """
     options, classifier = options or Options(), classifier or prompt_classifier(run)
     found = examine(run, classifier, options)
-    findings = _findings(run, classifier, options, found)
+    made = _findings(run, classifier, options, found)
     return Audit(
         library_version=__version__,
         subject=_subject(run, classifier, options, found),
-        classes=_classes(classifier, options, found, findings),
-        findings=tuple(finding for _, finding in findings),
+        classes=_classes(classifier, options, found, made),
+        findings=tuple(finding for _, finding in made),
     )
+
+
+class _Latent(NamedTuple):
+    """A culprit with its score and the cause that it carries."""
+
+    number: int
+    score: float
+    suspect: Suspect
+    net: Estimate
+
+
+class _Draft(NamedTuple):
+    """A class and a kind with the culprits, the worst first."""
+
+    studied: Studied
+    kind: Kind
+    culprits: list[_Latent]
+
+    @property
+    def culprit(self) -> Suspect:
+        """All culprits, with the cue of the worst."""
+        latents, scores = zip(*((latent.number, latent.score) for latent in self.culprits), strict=True)
+        return self.culprits[0].suspect._replace(latents=latents, scores=scores)
+
+
+def _drafts(studied: Studied, most: int) -> list[_Draft]:
+    """Of the kinds that any culprits of the class have."""
+    drafts = []
+    for kind in KINDS:
+        latents = [
+            _Latent(j, score, one.suspect, net)
+            for one in studied.convicted(kind)
+            for j, score, net in zip(one.suspect.latents, one.suspect.scores, one.each, strict=True)
+            if j in one.culprits.latents
+        ]
+        if latents:
+            drafts.append(_Draft(studied, kind, sorted(latents, key=lambda latent: -latent.score)[:most]))
+    return drafts
 
 
 def _findings(
     run: RunFolder, classifier: Classifier, options: Options, found: Examined
 ) -> list[tuple[int, Finding]]:
     """With the number of the class, as two classes can have one name."""
-    drafts = [
-        (studied, kind, culprits[: options.limits.culprits])
-        for studied in found.studied
-        for kind in KINDS
-        if (culprits := studied.of_kind(kind))
-    ]
-    removals = [Removal(studied.c, tuple(c.latent for c in culprits)) for studied, _, culprits in drafts]
-    effects = finding_effects(run, classifier.scores(options.output), found, removals, options.min_group)
+    drafts = [draft for studied in found.studied for draft in _drafts(studied, options.limits.culprits)]
+    scores = classifier.scores(options.output)
+    culprits = [draft.culprit for draft in drafts]
+    measured = measure(run, scores, found.seen, found.subjects, culprits, options.min_group)
     made = [
-        (studied.c, _finding(classifier, found, studied, kind, culprits, effect))
-        for (studied, kind, culprits), effect in zip(drafts, effects, strict=True)
+        (draft.studied.c, _finding(classifier, found, draft, one))
+        for draft, one in zip(drafts, measured, strict=True)
     ]
     # shares that only rounding sets apart keep the order of the classes: on any device it is the same
-    made.sort(key=lambda pair: (-SEVERITIES.index(pair[1].severity), -round(pair[1].share, 4)))
+    made.sort(key=lambda pair: (-SEVERITIES.index(pair[1].severity), -round(pair[1].harm.value, 4)))
     return [
         (c, finding.model_copy(update={"number": n, "advice": (*finding.advice, EXPORT.format(number=n))}))
         for n, (c, finding) in enumerate(made, 1)
     ]
 
 
-def _finding(
-    classifier: Classifier,
-    found: Examined,
-    studied: Studied,
-    kind: Kind,
-    latents: Sequence[CulpritLatent],
-    effect: Effect,
-) -> Finding:
-    name, worst = classifier.class_names[studied.c], latents[0]
-    culprits = tuple(_culprit(found, studied, latent) for latent in latents)
-    share = min(1.0, sum(culprit.share for culprit in culprits))
-    things = [found.subjects.names[studied.cues.thing]] if kind in OF_THINGS else []
+def _finding(classifier: Classifier, found: Examined, draft: _Draft, measured: Measured) -> Finding:
+    studied, kind, worst = draft.studied, draft.kind, draft.culprits[0]
+    cue, decided = worst.suspect.cue, worst.suspect.decided
+    ranking = studied.rankings[studied.cues.index(cue)]
+    name = classifier.class_names[studied.c]
+    culprits = tuple(_culprit(found, studied.c, latent, cue, ranking) for latent in draft.culprits)
+    things = [found.subjects.names[cue.thing]] if kind in OF_THINGS else []
     return Finding(
         number=0,
         class_name=name,
         kind=kind,
-        severity=severity(effect, share),
-        confidence=worst.decided.confidence,
-        share=share,
-        **_over(found, studied, things),
+        severity=severity_of(measured.harm.share.value),
+        harm=findings.Estimate.of(measured.harm.share),
+        harm_of=measured.harm.of,
+        confidence=decided.confidence,
+        share=min(1.0, sum(culprit.share for culprit in culprits)),
+        **_over(found, cue, things),
         culprits=culprits,
-        evidence=worst.decided.evidence,
-        effect=effect,
+        evidence=decided.evidence,
+        effect=measured.effect,
         summary=summarise(name, kind, studied.phrase, culprits, things),
         advice=advise(name, kind, studied.phrase, things, classifier.kind),
     )
 
 
-def _over(found: Examined, studied: Studied, things: Sequence[str]) -> dict[str, Any]:
+def _over(found: Examined, cue: Cues, things: Sequence[str]) -> dict[str, Any]:
     """How many images the attribution of the culprits is the mean over, and which."""
-    cue, attributed = studied.cues, found.seen.attributed
+    attributed = found.seen.attributed
     if things:
         shown = (found.subjects.subject == cue.thing).to(attributed.device)[attributed]
         return {"images": int(shown.sum()), "over": f'images of "{things[0]}"'}
     if cue.by_errors:
-        return {"images": int(cue.errors[attributed].sum()), "over": "wrong predictions"}
+        where = f" with {cue.group.name}" if cue.group else ""
+        return {"images": int(cue.errors[attributed].sum()), "over": f"wrong predictions{where}"}
     return {"images": cue.images, "over": "images predicted as it"}
 
 
-def _culprit(found: Examined, studied: Studied, culprit: CulpritLatent) -> Culprit:
-    judged, j = found.judged, culprit.latent
-    p, alignment = float(judged.p[j]), float(judged.label_alignment[j])
+def _culprit(found: Examined, c: int, latent: _Latent, cue: Cues, ranking: Ranking) -> Culprit:
+    judged, j = found.judged, latent.number
+    meaning = judged.meaning
     return Culprit(
         latent=j,
         label=judged.labels[j],
-        alignment=0.0 if math.isnan(alignment) else alignment,
-        p_value=None if math.isnan(p) else p,
-        class_alignment=float(judged.alignment[j, studied.c]),
-        class_threshold=float(judged.threshold[j, studied.c]),
-        attribution=float(studied.ranking.attribution[j]),
-        share=float(studied.ranking.share[j]),
-        score=culprit.score,
-        examples=tuple(driven_images(found.seen, studied.cues, j, EXAMPLES)),
+        alignment=_known(judged.label_alignment[j]) or 0.0,
+        p_value=_known(judged.p[j]),
+        agreement=_known(meaning.agreement[j, c]) or 0.0,
+        p_random=_known(meaning.p_random[j, c]),
+        p_class=_known(meaning.p_class[j, c]),
+        net=None if math.isnan(latent.net.value) else findings.Estimate.of(latent.net),
+        attribution=float(ranking.attribution[j]),
+        share=float(ranking.share[j]),
+        score=latent.score,
+        examples=tuple(driven_images(found.seen, cue, j, EXAMPLES)),
+        top_images=tuple(i for i in judged.top_ids[j, :EXAMPLES].tolist() if i >= 0),
     )
 
 
+def _known(value: Tensor) -> float | None:
+    return None if bool(value.isnan()) else float(value)
+
+
 def _classes(
-    classifier: Classifier, options: Options, found: Examined, findings: Sequence[tuple[int, Finding]]
+    classifier: Classifier, options: Options, found: Examined, made: Sequence[tuple[int, Finding]]
 ) -> tuple[ClassResult, ...]:
     prompts = classifier.prompts or [()] * len(classifier.class_names)
+    meaning, limits = found.judged.meaning, options.limits
+    means = class_means(
+        found.seen.attributions, found.seen.predicted[found.seen.attributed], len(classifier.class_names)
+    ).cpu()
+    counts = torch.tensor([studied.cues[0].images for studied in found.studied])
+    shares = unexpected_reliance(means.nan_to_num(), counts, meaning.foreign, limits.min_images).share
     results = []
     for studied, name, group in zip(found.studied, classifier.class_names, prompts, strict=True):
-        mine = tuple(finding.number for c, finding in findings if c == studied.c)
-        enough = studied.cues.images >= options.limits.min_images
+        c, mine = studied.c, tuple(finding.number for c, finding in made if c == studied.c)
+        enough = studied.cues[0].images >= limits.min_images
+        reason = untold(found, studied, means[c].nan_to_num(), options) if enough and not mine else ""
         verdict: Verdict = "findings" if mine else "no findings" if enough else "not enough evidence"
-        shown = found.subjects.show(studied.c) & found.subjects.known
-        right = (found.seen.predicted.cpu() == studied.c)[shown]
+        shown = found.subjects.show(c) & found.subjects.known
+        right = (found.seen.predicted.cpu() == c)[shown]
         results.append(
             ClassResult(
                 name=name,
                 prompts=tuple(group),
-                verdict=verdict,
-                images=studied.cues.images,
+                verdict="cannot be told" if reason else verdict,
+                reason=reason,
+                images=studied.cues[0].images,
                 accuracy=float(right.float().mean()) if len(right) else None,
-                unexpected_share=_share(studied) if enough else None,
+                told=_known(meaning.told[c]),
+                unexpected_share=_known(shares[c]),
                 findings=mine,
+                suspects=suspects_left(studied, means[c].nan_to_num(), meaning.foreign[:, c], limits),
+                gaps=tuple(_gap(gap) for gap in studied.gaps),
             )
         )
     return tuple(results)
 
 
-def _share(studied: Studied) -> float:
-    """Share of the positive attribution that is on culprits."""
-    return min(1.0, sum(float(studied.ranking.share[culprit.latent]) for culprit in studied.culprits))
+def _gap(gap: Gap) -> GroupGap:
+    return GroupGap(
+        group=gap.name,
+        measure=gap.measure,
+        images=gap.images,
+        share=gap.share,
+        elsewhere=gap.elsewhere,
+        gap=findings.Estimate.of(gap.gap),
+        p_value=gap.p,
+    )
 
 
 def _subject(run: RunFolder, classifier: Classifier, options: Options, found: Examined) -> Subject:

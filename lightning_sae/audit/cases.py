@@ -1,4 +1,4 @@
-"""The classes one by one: their cues, and of which kind each culprit is."""
+"""The classes one by one: what could lead them astray, and of which kind it is."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lightning_sae.audit.cues import Cues, Limits
-from lightning_sae.audit.kinds import Case, Decided, decide
+from lightning_sae.audit.gaps import Gap
+from lightning_sae.audit.kinds import Case, Decided, Looks, decide
 from lightning_sae.audit.meaning import Judged
 from lightning_sae.audit.ranking import Ranking
 from lightning_sae.audit.seen import Seen
@@ -19,29 +20,43 @@ OF_THINGS = ("compound", "polysemous")  # kinds whose culprits stand for one oth
 SAME = 0.5  # of a latent's attribution on the images of another, from which both are one cause
 
 
-class CulpritLatent(NamedTuple):
-    """A latent that drives a class for a wrong reason.
+class Suspect(NamedTuple):
+    """Latents that drive a class on the same images, for what may be a wrong reason.
 
     Attributes:
-        latent: its number.
-        score: how strongly it is a culprit, > 0.
-        decided: kind and tests of its cause.
+        cue: of the class, where they do.
+        latents: their numbers, the largest score first.
+        scores: how strongly each is suspected, > 0.
+        decided: kind and tests.
     """
 
-    latent: int
-    score: float
+    cue: Cues
+    latents: tuple[int, ...]
+    scores: tuple[float, ...]
     decided: Decided
+
+    @property
+    def thing(self) -> int:
+        """The other subject that they stand for, -1 for none."""
+        return self.cue.thing if self.decided.kind in OF_THINGS else -1
+
+    def only(self, places: Sequence[int]) -> "Suspect":
+        """Return the same with some of its latents alone."""
+        latents, scores = tuple(self.latents[i] for i in places), tuple(self.scores[i] for i in places)
+        return self._replace(latents=latents, scores=scores)
 
 
 def make_case(
     phrase: str,
     cue: Cues,
+    gap: Gap | None,
     subjects: Subjects,
     judged: Judged,
     detects: Tensor,
     reading: Reading,
     word: int,
     limits: Limits,
+    looks: dict[int, Looks],
 ) -> Case:
     """What the tests of a class look at; `word` is the place of its word in the reading."""
     return Case(
@@ -49,38 +64,80 @@ def make_case(
         subjects=subjects,
         thing=cue.thing,
         thing_share=cue.thing_share,
+        thing_taken=cue.thing_taken,
         detects=detects,
         reading=reading,
         word=word,
         by_errors=cue.by_errors,
-        alignment=judged.alignment[:, cue.c],
-        threshold=judged.threshold[:, cue.c],
-        otherwise=judged.otherwise(cue.c, phrase),
-        errors_called=judged.called(cue.errors, cue.c),
+        gap=gap,
+        marks=cue.marks,
+        marked=cue.marked,
+        looks=looks,
+        errors_called=judged.called(cue.errors.cpu().nonzero().flatten(), cue.c),
         limits=limits,
     )
 
 
-def culprits_of(case: Case, cue: Cues, ranking: Ranking, seen: Seen) -> list[CulpritLatent]:
-    """The culprits of a class, the largest score first.
+def look_at(judged: Judged, seen: Seen, cue: Cues, latents: Sequence[int]) -> dict[int, Looks]:
+    """Ask the judge about the top images of latents, and the wrong predictions that they drive most.
 
-    Latents that drive the class on the same images are one cause. Of those that mark wrong predictions well
-    each is tested; the cause is of the first kind that any of them passes, in the order of `decide`. Where it
+    Args:
+        judged: what it says.
+        seen: the images.
+        cue: of the class.
+        latents: to ask about.
+    """
+    c, meaning = cue.c, judged.meaning
+    most = judged.top_ids.shape[1]
+    driven = [driven_images(seen, cue, j, most) if cue.by_errors else [] for j in latents]
+    ids = torch.tensor([row + [-1] * (most - len(row)) for row in driven], dtype=torch.int64).view(-1, most)
+    errors = judged.of_images(ids, c)
+    return {
+        j: Looks(
+            agreement=float(meaning.agreement[j, c]),
+            p_random=float(meaning.p_random[j, c]),
+            p_class=float(meaning.p_class[j, c]),
+            foreign=bool(meaning.foreign[j, c]),
+            errors_p_class=float(errors.p_class[row, 0]),
+            errors_below=bool(errors.below_class[row, 0]),
+            errors_called=judged.called(torch.tensor(driven[row], dtype=torch.int64), c),
+            asked=bool(meaning.asked[c]),
+        )
+        for row, j in enumerate(latents)
+    }
+
+
+def leads(cue: Cues, ranking: Ranking, limits: Limits) -> list[int]:
+    """Return the latents that may lead a cause, the largest score first: those that mark what goes wrong."""
+    return [j for j in able(ranking, limits) if not cue.by_errors or cue.marked[j]]
+
+
+def able(ranking: Ranking, limits: Limits) -> list[int]:
+    """Return the latents with the largest scores, as many as are tried."""
+    order = ranking.score.argsort(descending=True, stable=True)[: limits.suspects]
+    return [j for j in order.tolist() if ranking.score[j] > 0]
+
+
+def suspects_of(case: Case, cue: Cues, ranking: Ranking, seen: Seen) -> list[Suspect]:
+    """The suspects of a class, the largest score first.
+
+    Latents that drive the class on the same images are one cause. Each one that marks what goes wrong is tested; the cause is of the first kind that any of them passes, in the order of `decide`. Where it
     stands for one other thing, the score of a latent fades with its AUROC for the thing.
     """
     score, limits = ranking.score, case.limits
-    able = score.argsort(descending=True, stable=True)[: int((score > 0).sum())].tolist()
     found = []
-    for cause in same_cause(seen, cue, able):
-        leads = [j for j in cause if not cue.by_errors or cue.marks[j] >= limits.detects]
-        decided = [kind for j in leads if (kind := decide(case, j)).kind is not None]
+    for cause in same_cause(seen, cue, able(ranking, limits)):
+        decided = [kind for j in cause if j in case.looks and (kind := decide(case, j)).kind is not None]
         if decided:
             kind = min(decided, key=lambda one: PRIORITY.index(one.kind))  # of equals the strongest latent's
             of_thing = kind.kind in OF_THINGS
             weights = limits.faded(case.detects[cue.thing, cause]) if of_thing else torch.ones(len(cause))
             scores = (score[cause] * weights).tolist()
-            found += [CulpritLatent(j, s, kind) for j, s in zip(cause, scores, strict=True) if s > 0]
-    return sorted(found, key=lambda culprit: -culprit.score)
+            kept = sorted(
+                (pair for pair in zip(scores, cause, strict=True) if pair[0] > 0), key=lambda p: -p[0]
+            )
+            found.append(Suspect(cue, tuple(j for _, j in kept), tuple(s for s, _ in kept), kind))
+    return sorted(found, key=lambda suspect: -suspect.scores[0])
 
 
 def same_cause(seen: Seen, cue: Cues, latents: Sequence[int]) -> list[list[int]]:

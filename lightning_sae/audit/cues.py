@@ -1,8 +1,10 @@
 """Cues of a class: the latents that drive it where it is wrong, or without meaning it."""
 
+import math
 from typing import NamedTuple
 
 import torch
+from scipy.stats import norm
 from torch import Tensor
 
 from lightning_sae.audit.seen import Seen, class_means
@@ -18,12 +20,12 @@ class Limits(NamedTuple):
     Attributes:
         min_images: a class with fewer attributed images gets no verdict.
         min_errors: wrong predictions of a class that are enough to see what they share.
-        detects: AUROC from which a latent is a detector: of the wrong predictions, of another thing, of a
-            word.
+        detects: AUROC from which a latent is a detector: of another thing, of a word.
         fades: AUROC below which it plays no part beside one that is.
         share: of the positive attribution that a culprit has at least, where there are errors to look at.
         unexpected_share: the same where there are none, and the latent only does not mean the class.
         culprits: of a finding at most.
+        suspects: latents of a class that are tried at most, those that drive it most.
     """
 
     min_images: int = 20
@@ -33,6 +35,7 @@ class Limits(NamedTuple):
     share: float = 0.005
     unexpected_share: float = 0.25
     culprits: int = 5
+    suspects: int = 16
 
     def faded(self, auroc: Tensor) -> Tensor:
         """1 for a detector, falling to 0 at `fades`; 0 for NaN.
@@ -60,36 +63,56 @@ def ramp(values: Tensor, low: float, high: float) -> Tensor:
     return ((values - low) / (high - low)).clamp(0, 1).nan_to_num(nan=0.0)
 
 
+class Group(NamedTuple):
+    """Images with one value of a known factor.
+
+    Attributes:
+        name: as `mark=yes`.
+        images: `[n]` bool.
+    """
+
+    name: str
+    images: Tensor
+
+
 class Cues(NamedTuple):
     """What drives one class.
 
     Attributes:
         c: the class.
+        group: in which it is wrong too often; `None` for all errors.
         images: attributed images that are predicted as the class.
         errors: `[n]` bool, images that are predicted as the class and show something else.
         by_errors: whether there are enough of them.
         thing: the other subject that at least half of the errors show, -1 for none.
         thing_share: of the errors that show it; 0 for none.
+        thing_taken: share of its images that are predicted as the class; 0 for none.
         attribution: `[d_sae]`, mean attribution to the class over the errors, or over all `images` where
             there are too few errors.
-        marks: `[d_sae]` in [0, 1], AUROC of the latent for errors against the other images without the class;
-            NaN where there are too few, and for a latent that can be no culprit.
+        marks: `[d_sae]` in [0, 1], AUROC of the latent for errors against the other images without the class,
+            for images of the group against them where there is one; NaN where there are too few, and for a latent that can be no culprit.
+        marked: `[d_sae]` bool, whether that is more than chance (Mann-Whitney, one in a hundred).
         foreign: `[d_sae]` in [0, 1], its AUROC for errors against images of the class; NaN where there are
             too few of either.
     """
 
     c: int
+    group: Group | None
     images: int
     errors: Tensor
     by_errors: bool
     thing: int
     thing_share: float
+    thing_taken: float
     attribution: Tensor
     marks: Tensor
+    marked: Tensor
     foreign: Tensor
 
 
-def find_cues(seen: Seen, c: int, subjects: Subjects, detects: Tensor, limits: Limits) -> Cues:
+def find_cues(
+    seen: Seen, c: int, subjects: Subjects, detects: Tensor, limits: Limits, group: Group | None = None
+) -> Cues:
     """Looks at the wrong predictions of a class; at all images predicted as it where they are too few.
 
     Args:
@@ -98,27 +121,58 @@ def find_cues(seen: Seen, c: int, subjects: Subjects, detects: Tensor, limits: L
         subjects: what the images show.
         detects: `[S, d_sae]`, AUROC of each latent for the images of each subject.
         limits: from which size on something counts.
+        group: only the wrong predictions in it, however few.
     """
     device = seen.predicted.device
     shows, subject = subjects.show(c).to(device), subjects.subject.to(device)
     errors = (seen.predicted == c) & ~shows
+    marked_others = errors
+    if group is not None:
+        marked_others = group.images.to(device) & ~shows
+        errors = errors & marked_others
     of_image = torch.where(errors, 1, torch.where(seen.predicted == c, 0, -1))[seen.attributed]
     n_errors, n = int((of_image == 1).sum()), int((of_image >= 0).sum())
-    by_errors = n_errors >= limits.min_errors
-    group = (of_image == 1) if by_errors else (of_image >= 0)
-    attribution = class_means(seen.attributions, torch.where(group, 0, -1), 1)[0].nan_to_num().cpu()
+    by_errors = n_errors >= (limits.min_errors if group is None else 1)
+    chosen = (of_image == 1) if by_errors else (of_image >= 0)
+    attribution = class_means(seen.attributions, torch.where(chosen, 0, -1), 1)[0].nan_to_num().cpu()
     marks, foreign = torch.full((2, len(attribution)), torch.nan).unbind()
-    thing, share = -1, 0.0
+    thing, share, taken = -1, 0.0, 0.0
     if by_errors:
         thing, share = _thing(subject[errors], len(subjects.names))
+        taken = float((seen.predicted == c)[subject == thing].float().mean()) if thing >= 0 else 0.0
         able = positive_shares(attribution) >= limits.share  # few: to rank all for every class takes hours
         if thing >= 0:
             able |= detects[thing] > limits.fades
         some = able.nonzero().flatten()
         latents, either = seen.latents.columns(some.to(device)), shows | errors
-        marks[some] = sparse_auroc(latents.keep(~shows), errors[~shows]).float().cpu()
+        marks[some] = sparse_auroc(latents.keep(~shows), marked_others[~shows]).float().cpu()
         foreign[some] = sparse_auroc(latents.keep(either), errors[either]).float().cpu()
-    return Cues(c, n, errors, by_errors, thing, share, attribution, marks, foreign)
+    marked = marks > least_auroc(int(marked_others.sum()), int((~shows & ~marked_others).sum()))
+    return Cues(c, group, n, errors, by_errors, thing, share, taken, attribution, marks, marked, foreign)
+
+
+def least_auroc(positives: int, negatives: int, level: float = 0.01) -> float:
+    """Return the AUROC that a column which knows nothing exceeds with a probability of `level`.
+
+    `1/2 + z sqrt((m + n + 1) / (12 m n))`, by the normal approximation (Mann and Whitney 1947, Annals of
+    Mathematical Statistics 18).
+
+    Args:
+        positives: `m`.
+        negatives: `n`.
+        level: in (0, 1).
+
+    Returns:
+        In (0, 1]; 1 where either is missing.
+
+    Example:
+        >>> round(least_auroc(50, 1000), 3)
+        0.597
+    """
+    if min(positives, negatives) == 0:
+        return 1.0
+    spread = math.sqrt((positives + negatives + 1) / (12 * positives * negatives))
+    return min(1.0, 0.5 + float(norm.isf(level)) * spread)
 
 
 def _thing(shown: Tensor, n_subjects: int) -> tuple[int, float]:

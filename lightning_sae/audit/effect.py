@@ -1,77 +1,137 @@
-"""What ablating the culprits of a finding does, and how severe that is."""
+"""What ablating the culprits of a finding does, and the harm that they do: wrong predictions."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
-import pandas as pd
-import torch
+from torch import Tensor
 
-from lightning_sae.audit.examined import Examined
-from lightning_sae.audit.findings import Change, Effect, Severity
-from lightning_sae.audit.seen import explained_images
-from lightning_sae.effects import AblationEffects, Removal, effects_table
+from lightning_sae.audit import findings
+from lightning_sae.audit.cases import Suspect
+from lightning_sae.audit.findings import Change, Effect
+from lightning_sae.audit.gaps import Factors
+from lightning_sae.audit.margins import Margins, margins_without
+from lightning_sae.audit.removal import Estimate, best_threshold, share_change
+from lightning_sae.audit.seen import Seen
+from lightning_sae.audit.subjects import Subjects
+from lightning_sae.audit.verdicts import Sample, net_of, sample_of
+from lightning_sae.effects import Removal
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.scores import ClassScores
 
-HIGH, MEDIUM = 0.1, 0.02  # change of a share of images
-HIGH_SHARE, MEDIUM_SHARE = 0.5, 0.2  # of the class's positive attribution
+
+class Harm(NamedTuple):
+    """Wrong predictions that a cue causes, as a share of the images that they can happen to.
+
+    Attributes:
+        of: which, in words.
+        share: how many more they are because of it.
+    """
+
+    of: str
+    share: Estimate
 
 
-def finding_effects(
-    run: RunFolder, scores: ClassScores, found: Examined, removals: Sequence[Removal], min_group: int
-) -> list[Effect]:
-    """Removes each set of culprits, on all images that the tail can be run on.
+class Measured(NamedTuple):
+    """What a removal does.
+
+    Attributes:
+        effect: before and after.
+        harm: the largest that is certain, else the largest.
+    """
+
+    effect: Effect
+    harm: Harm
+
+
+def measure(
+    run: RunFolder,
+    scores: ClassScores,
+    seen: Seen,
+    subjects: Subjects,
+    culprits: Sequence[Suspect],
+    min_group: int = 10,
+) -> list[Measured]:
+    """Remove each set of culprits from all images that the tail can be run on.
 
     Args:
         run: with its data set up.
         scores: of the classes.
-        found: the images and what they show.
-        removals: class and latents of each finding.
+        seen: the images.
+        subjects: what they show.
+        culprits: of each finding, with their class, and the group or other thing that is their cue.
         min_group: images; smaller groups cannot be the worst.
     """
-    if not removals:
-        return []
-    metric = AblationEffects(removals, scores, len(found.seen.predicted)).to(found.seen.predicted.device)
-    with torch.no_grad():
-        for explained in explained_images(run):
-            metric.update(explained, found.seen.predicted[explained.image_ids])
     factors = dict(run.data.images("val").factors)
-    table = effects_table(metric.effects(), removals, found.subjects.targets, factors, min_group)
-    return [_effect(table[table["removal"] == number]) for number in range(len(removals))]
+    found = []
+    removals = [Removal(some.cue.c, some.latents) for some in culprits]
+    for some, margins in zip(culprits, margins_without(run, scores, removals), strict=True):
+        sample = sample_of(seen, subjects, factors, some, some.latents, min_group)
+        here = {name: (values, truth[seen.attributed.cpu()]) for name, (values, truth) in factors.items()}
+        found.append(Measured(_effect(margins, sample, here, min_group), harm_of(margins, sample, min_group)))
+    return found
 
 
-def _effect(rows: pd.DataFrame) -> Effect:
-    whole = rows[rows["factor"] == ""]
-    measures = {name: whole[whole["measure"] == name] for name in ("score", "accuracy", "false_positives")}
-    changes = {name: _change(part.iloc[0]) for name, part in measures.items() if len(part)}
-    groups = rows[(rows["factor"] != "") & (rows["measure"] == "accuracy")]
-    if len(groups):
-        changes["worst_group"] = _change(groups.sort_values("as_it_is", kind="stable").iloc[0])
-    return Effect(**{name: change for name, change in changes.items() if change is not None})
+def harm_of(margins: Margins, sample: Sample, min_group: int = 10) -> Harm:
+    """Return the wrong predictions that a cue causes.
 
+    Other images with the cue that are taken for the class, and are not without the latents. Where the data know
+    the cue, also images of the class without it that are missed, because the class is expected to have it, and
+    are found without the latents, each time at the best threshold. What ablation costs on images of the class is no harm
+    of the cue.
 
-def _change(row: "pd.Series[Any]") -> Change | None:
-    before, after = float(row["as_it_is"]), float(row["without"])
-    if math.isnan(before) or math.isnan(after):
-        return None
-    group = f"{row['factor']}={row['value']}" if row["factor"] else ""
-    return Change(images=int(row["images"]), group=group, as_it_is=before, without=after)
-
-
-def severity(effect: Effect, share: float) -> Severity:
-    """How bad a finding is: by the largest change of a share of images, or by the share of the attribution.
-
-    High where ablation changes false positives, accuracy or the worst group's accuracy by at least 10 points,
-    or where the culprits have half of what drives the class; medium from 2 points or a fifth on.
-
-    Example:
-        >>> fewer = Change(images=100, as_it_is=0.05, without=0.02)
-        >>> severity(Effect(false_positives=fewer), share=0.1)
-        'medium'
+    Args:
+        margins: of the class, with the latents and without.
+        sample: the images.
+        min_group: images of the class without the cue from which they are looked at.
     """
-    changes = [c for c in (effect.accuracy, effect.false_positives, effect.worst_group) if c is not None]
-    largest = round(max((abs(c.without - c.as_it_is) for c in changes), default=0.0), 6)  # 0.5 - 0.4 < 0.1
-    if largest >= HIGH or share >= HIGH_SHARE:
-        return "high"
-    return "medium" if largest >= MEDIUM or share >= MEDIUM_SHARE else "low"
+    before, after = margins.before > 0, margins.after > 0
+    name, taken = sample.sides.name or "the culprits active", ~sample.own & sample.sides.cue
+    found = [
+        Harm(f"other images with {name} that are taken for it", share_change(before[taken], after[taken]))
+    ]
+    plain, cells = sample.own & ~sample.sides.cue, sample.cells(min_group)
+    if len(cells.own) > 1:
+        before, after = (part > best_threshold(part, cells) for part in margins)
+        missed = share_change(~before[plain], ~after[plain])
+        found.append(Harm(f"its images without {name} that are missed", missed))
+    return max(found, key=lambda harm: (max(harm.share.low, 0.0), harm.share.value))
+
+
+def _effect(margins: Margins, sample: Sample, factors: Factors, min_group: int) -> Effect:
+    own, others, cue = sample.own, ~sample.own, sample.sides.cue
+    name = sample.sides.name
+    net = net_of(margins, sample, min_group)
+    return Effect(
+        net=None if math.isnan(net.value) else findings.Estimate.of(net),
+        cue=name,
+        balanced=len(sample.cells(min_group).own) > 1,
+        accuracy=_change(margins, own & sample.known),
+        false_positives=_change(margins, others),
+        cue_false_positives=_change(margins, others & cue, name),
+        cue_accuracy=_change(margins, own & cue, name),
+        plain_accuracy=_change(margins, own & ~cue, f"not {name}" if name else ""),
+        worst_group=_worst_group(margins, own & sample.known, factors, min_group),
+    )
+
+
+def _change(margins: Margins, images: Tensor, group: str = "") -> Change | None:
+    """Shares of some images that are predicted as the class."""
+    n = int(images.sum())
+    if n == 0:
+        return None
+    before, after = (float((part[images] > 0).double().mean()) for part in margins)
+    return Change(images=n, group=group, as_it_is=before, without=after)
+
+
+def _worst_group(margins: Margins, own: Tensor, factors: Factors, min_group: int) -> Change | None:
+    """Of the groups of the class, the one with the lowest accuracy as it is."""
+    groups = [
+        (f"{factor}={value}", own & (truth == v))
+        for factor, (values, truth) in factors.items()
+        if factor != "class"
+        for v, value in enumerate(values)
+    ]
+    changes = [_change(margins, mine, name) for name, mine in groups if int(mine.sum()) >= min_group]
+    known = [change for change in changes if change is not None]
+    return min(known, key=lambda change: change.as_it_is) if known else None

@@ -7,15 +7,17 @@ from typing import NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.cases import CulpritLatent, culprits_of, make_case
+from lightning_sae.audit.cases import Suspect, able, leads, look_at, make_case, suspects_of
 from lightning_sae.audit.classifier import Classifier
-from lightning_sae.audit.cues import Cues, Limits, find_cues
+from lightning_sae.audit.cues import Cues, Group, Limits, find_cues
 from lightning_sae.audit.findings import Kind
+from lightning_sae.audit.gaps import Gap, find_gaps, raises
 from lightning_sae.audit.meaning import Judged, judge_run
 from lightning_sae.audit.phrases import class_phrases
-from lightning_sae.audit.ranking import Ranking, attribution_on_things, rank
+from lightning_sae.audit.ranking import SHARED, Ranking, attribution_on_things, rank
 from lightning_sae.audit.seen import Seen, see
 from lightning_sae.audit.subjects import Subjects, find_subjects
+from lightning_sae.audit.verdicts import Tried, each_once, try_suspects
 from lightning_sae.audit.words import Reading, read_words
 from lightning_sae.metrics import ActiveRanks
 from lightning_sae.run_folder import RunFolder
@@ -52,20 +54,22 @@ class Studied(NamedTuple):
     Attributes:
         c: its number.
         phrase: what it is called.
-        cues: its cues.
-        ranking: of its latents.
-        culprits: the worst first.
+        cues: where it goes wrong: all errors first, then by group.
+        rankings: of its latents, for each of the cues.
+        gaps: groups in which it goes wrong more often.
+        tried: its suspects, removed.
     """
 
     c: int
     phrase: str
-    cues: Cues
-    ranking: Ranking
-    culprits: list[CulpritLatent]
+    cues: list[Cues]
+    rankings: list[Ranking]
+    gaps: list[Gap]
+    tried: list[Tried]
 
-    def of_kind(self, kind: Kind) -> list[CulpritLatent]:
-        """Its culprits of a kind, the worst first."""
-        return [culprit for culprit in self.culprits if culprit.decided.kind == kind]
+    def convicted(self, kind: Kind) -> list[Tried]:
+        """Its causes of a kind that are culprits."""
+        return [one for one in self.tried if one.verdict == "culprit" and one.suspect.decided.kind == kind]
 
 
 @dataclass(frozen=True)
@@ -85,15 +89,20 @@ class Examined:
     studied: list[Studied]
 
     def ranking(self, c: int, kind: Kind) -> Tensor:
-        """`[d_sae]` >= 0: how strongly each latent is a culprit of class `c` of a kind."""
+        """`[d_sae]` >= 0: how strongly each latent is a culprit of class `c` of a kind.
+
+        A latent of a cause that is a part of the class, too, comes after the others.
+        """
         score = torch.zeros(self.seen.latents.d_sae)
-        for culprit in self.studied[c].of_kind(kind):
-            score[culprit.latent] = culprit.score
+        for one in self.studied[c].convicted(kind):
+            for latent, value in zip(one.suspect.latents, one.suspect.scores, strict=True):
+                weight = 1.0 if latent in one.culprits.latents else SHARED
+                score[latent] = max(float(score[latent]), weight * value)
         return score
 
 
 def examine(run: RunFolder, classifier: Classifier, options: Options) -> Examined:
-    """All of the audit but effects and words.
+    """All of the audit but words.
 
     Args:
         run: `ready`.
@@ -103,37 +112,89 @@ def examine(run: RunFolder, classifier: Classifier, options: Options) -> Examine
     Raises:
         ValueError: the classifier has none of the classes of the data.
     """
-    scores, limits = classifier.scores(options.output), options.limits
+    scores = classifier.scores(options.output)
     subjects = find_subjects(run.data, classifier.class_names)
     seen = see(run, classifier, scores)
-    judged = judge_run(run, seen.latents, classifier.class_names)
     subject = subjects.subject.to(seen.predicted.device)
     detects = ActiveRanks.of(seen.latents).aurocs(subject, len(subjects.names)).cpu().float()
-    cues = [find_cues(seen, c, subjects, detects, limits) for c in range(len(classifier.class_names))]
-    unexpected = judged.unexpected
-    on_things = attribution_on_things(run, scores, subjects, cues)
-    rankings = [rank(cue, detects, on_things.get(cue.c), unexpected[:, cue.c], limits) for cue in cues]
-    phrases = class_phrases(classifier.class_names, classifier.prompts)
-    suspects = {
-        cue.c: ranking.score > 0
-        for cue, ranking in zip(cues, rankings, strict=True)
-        if cue.images >= limits.min_images and bool((ranking.score > 0).any())
-    }
-    studied = [Studied(*parts, []) for parts in zip(range(len(cues)), phrases, cues, rankings, strict=True)]
-    for c, (reading, word) in _read(run, phrases, suspects, scores).items():
-        case = make_case(phrases[c], cues[c], subjects, judged, detects, reading, word, limits)
-        found = culprits_of(case, cues[c], rankings[c], seen)
-        studied[c] = studied[c]._replace(culprits=found)
+    judged = judge_run(
+        run, seen.latents, classifier.class_names, subjects.shown, subjects.of_classes(detects).T
+    )
+    view = _View(run, classifier, options, scores, seen, subjects, judged, detects)
+    studied = _study(view)
+    suspects = _suspects(view, studied)
+    for one in each_once(try_suspects(run, scores, seen, subjects, suspects, options.min_group)):
+        studied[one.suspect.cue.c].tried.append(one)
     return Examined(seen, subjects, judged, studied)
 
 
+class _View(NamedTuple):
+    """All that the classes are looked at with."""
+
+    run: RunFolder
+    classifier: Classifier
+    options: Options
+    scores: ClassScores
+    seen: Seen
+    subjects: Subjects
+    judged: Judged
+    detects: Tensor
+
+
+def _study(view: _View) -> list[Studied]:
+    """The classes with their cues, ranked, before any suspect."""
+    seen, subjects, limits = view.seen, view.subjects, view.options.limits
+    names = view.classifier.class_names
+    factors = dict(view.run.data.images("val").factors)
+    predicted, targets = seen.predicted.cpu(), subjects.targets.cpu()
+    gaps = find_gaps(predicted, targets, len(names), factors, view.options.min_group)
+    cues = [[find_cues(seen, c, subjects, view.detects, limits)] for c in range(len(names))]
+    logits = view.scores.logits(seen.embeddings).cpu()
+    for gap in gaps:
+        group = Group(gap.name, factors[gap.factor][1] == gap.value)
+        if gap.measure == "false_positives" and raises(group.images, gap.c, logits, targets):
+            cues[gap.c].append(find_cues(seen, gap.c, subjects, view.detects, limits, group))
+    on_things = attribution_on_things(view.run, view.scores, subjects, [own[0] for own in cues])
+    foreign = view.judged.meaning.foreign
+    rankings = [
+        [
+            rank(cue, view.detects, None if cue.group else on_things.get(cue.c), foreign[:, cue.c], limits)
+            for cue in own
+        ]
+        for own in cues
+    ]
+    phrases = class_phrases(names, view.classifier.prompts)
+    return [
+        Studied(c, phrases[c], cues[c], rankings[c], [gap for gap in gaps if gap.c == c], [])
+        for c in range(len(names))
+    ]
+
+
+def _suspects(view: _View, studied: Sequence[Studied]) -> list[Suspect]:
+    """The suspects of all classes."""
+    limits = view.options.limits
+    tested = {one.c: sorted({j for r in one.rankings for j in able(r, limits)}) for one in studied}
+    wanted = {c: js for c, js in tested.items() if js and studied[c].cues[0].images >= limits.min_images}
+    phrases, found = [one.phrase for one in studied], []
+    for c, (reading, word) in _read(view.run, phrases, wanted, view.scores).items():
+        one = studied[c]
+        for cue, ranking in zip(one.cues, one.rankings, strict=True):
+            looks = look_at(view.judged, view.seen, cue, leads(cue, ranking, limits))
+            gap = next((gap for gap in one.gaps if cue.group and gap.name == cue.group.name), None)
+            case = make_case(
+                one.phrase, cue, gap, view.subjects, view.judged, view.detects, reading, word, limits, looks
+            )
+            found += suspects_of(case, cue, ranking, view.seen)
+    return found
+
+
 def _read(
-    run: RunFolder, phrases: Sequence[str], suspects: Mapping[int, Tensor], scores: ClassScores
+    run: RunFolder, phrases: Sequence[str], suspects: Mapping[int, Sequence[int]], scores: ClassScores
 ) -> dict[int, tuple[Reading, int]]:
     """Draws the words of the suspect classes, and others beside; the reading and the place of each word."""
     if not suspects:
         return {}
-    asked = torch.stack(list(suspects.values())).any(0).nonzero().flatten()
+    asked = torch.tensor(sorted({j for latents in suspects.values() for j in latents}))
     others = [c for c in range(len(phrases)) if c not in suspects]
     chosen = [*suspects, *others[: max(0, CONTROL_WORDS - len(suspects))]]
     classes = {phrases[c]: c for c in reversed(chosen)}  # of equal phrases the first class

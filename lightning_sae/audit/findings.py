@@ -1,22 +1,53 @@
-"""What an audit says: findings with evidence, effect and a way out; `audit.json`, schema version 1."""
+"""What an audit says: findings with evidence, effect and a way out; `audit.json`, schema version 2."""
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-SCHEMA_VERSION = 1  # as in Audit
+SCHEMA_VERSION = 2  # as in Audit
 FILE = "audit.json"
 
 Kind = Literal["spurious", "typographic", "polysemous", "compound"]
 Severity = Literal["low", "medium", "high"]
-Verdict = Literal["findings", "no findings", "not enough evidence"]
+Verdict = Literal["findings", "no findings", "cannot be told", "not enough evidence"]
 SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high")
+LIMITS: dict[Severity, float] = {"high": 0.1, "medium": 0.02}  # harm, from which a finding is so severe
+
+
+class Measured(Protocol):
+    """Anything with a value and an interval."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)  # JSON has no NaN
+
+
+class Estimate(_Record):
+    """A value and its 95 % bootstrap interval over images.
+
+    Attributes:
+        value: as measured.
+        low: lower end.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, measured: Measured) -> Self:
+        """Return the record of what was measured."""
+        return cls(value=measured.value, low=measured.low, high=measured.high)
 
 
 class Evidence(_Record):
@@ -47,25 +78,31 @@ class Culprit(_Record):
         label: what the judge calls it; "" without a label.
         alignment: with that label.
         p_value: chance of an alignment as good as that, in (0, 1]; `None` if unknown.
-        class_alignment: with the name of the class.
-        class_threshold: the alignment that few random image sets reach; below it the class is not meant.
+        agreement: mean cosine of its top images with the name of the class, by the judge.
+        p_random: chance that as many random images agree as well; `None` if unknown.
+        p_class: chance that as many alike images of the class agree as badly; `None` if unknown.
+        net: by how much removing it alone lowers the balanced error of the class; `None` if unknown.
         attribution: mean attribution to the class's score over the attributed images, > 0.
         share: of the class's positive attribution, in (0, 1].
         score: by which the latents of a class are ranked for this kind, larger is worse.
         examples: ids of validation images on which it drives the class most: wrong predictions, where there
             are enough.
+        top_images: ids of its top validation images.
     """
 
     latent: int
     label: str
     alignment: float
     p_value: float | None
-    class_alignment: float
-    class_threshold: float
+    agreement: float
+    p_random: float | None
+    p_class: float | None
+    net: Estimate | None
     attribution: float
     share: float
     score: float
     examples: tuple[int, ...]
+    top_images: tuple[int, ...] = ()
 
 
 class Change(_Record):
@@ -88,15 +125,27 @@ class Effect(_Record):
     """What ablating all culprits of the finding at once does; `None` where no images are there for it.
 
     Attributes:
-        score: mean score of the class over the attributed images.
+        net: by how much the balanced error of the class falls, each time at its best threshold; above 0 they do
+            harm that no shift of the threshold mends.
+        cue: value of a known factor that the culprits stand for, as `background=brown`; "" where their own
+            activity tells the images with the cue.
+        balanced: whether images with and without the cue count alike in `net`.
         accuracy: share of the class's images that are predicted as it.
         false_positives: share of the other images that are predicted as it.
+        cue_false_positives: of those with the cue alone.
+        cue_accuracy: share of the class's images with the cue that are predicted as it.
+        plain_accuracy: of those without it.
         worst_group: the lowest accuracy of any group of the class; the group is the worst one as it is.
     """
 
-    score: Change | None = None
+    net: Estimate | None = None
+    cue: str = ""
+    balanced: bool = False
     accuracy: Change | None = None
     false_positives: Change | None = None
+    cue_false_positives: Change | None = None
+    cue_accuracy: Change | None = None
+    plain_accuracy: Change | None = None
     worst_group: Change | None = None
 
 
@@ -107,7 +156,9 @@ class Finding(_Record):
         number: 1, 2, ... in order of severity.
         class_name: the class that is led astray.
         kind: of reliance.
-        severity: by effect and share.
+        severity: by the harm as measured.
+        harm: wrong predictions that the culprits cause, a share of the images that `harm_of` names.
+        harm_of: which images these are.
         confidence: of the kind, in [0, 1].
         share: of the class's positive attribution that the culprits have, in (0, 1].
         images: attributed images behind the means of its culprits.
@@ -123,6 +174,8 @@ class Finding(_Record):
     class_name: str
     kind: Kind
     severity: Severity
+    harm: Estimate
+    harm_of: str
     confidence: float
     share: float
     images: int
@@ -134,26 +187,57 @@ class Finding(_Record):
     advice: tuple[str, ...]
 
 
+class GroupGap(_Record):
+    """A group that the data know, in which a class goes wrong more often than elsewhere.
+
+    Attributes:
+        group: as `mark=yes`.
+        measure: `false_positives`, of images of other classes; `misses`, of images of the class.
+        images: of the group.
+        share: in the group.
+        elsewhere: in the other images.
+        gap: of the two.
+        p_value: Fisher's exact, one-sided.
+    """
+
+    group: str
+    measure: Literal["false_positives", "misses"]
+    images: int
+    share: float
+    elsewhere: float
+    gap: Estimate
+    p_value: float
+
+
 class ClassResult(_Record):
     """What is known of a class.
 
     Attributes:
         name: of the class.
         prompts: its prompts; none for a probe.
-        verdict: `not enough evidence` where fewer images than needed are predicted as it.
+        verdict: `not enough evidence` where fewer images than needed are predicted as it; `cannot be told`
+            where `reason` says why.
+        reason: for `cannot be told`, and what to collect; else "".
         images: attributed images.
         accuracy: share of its validation images that are predicted as it; `None` without any.
+        told: AUROC by which the judge tells its images from others; `None` where no image shows it.
         unexpected_share: of its positive attribution; `None` without enough images.
         findings: their numbers.
+        suspects: latents that drive it and do not mean it, and of which nothing more can be told.
+        gaps: groups in which it goes wrong more often, the largest gap first.
     """
 
     name: str
     prompts: tuple[str, ...]
     verdict: Verdict
+    reason: str = ""
     images: int
     accuracy: float | None
+    told: float | None = None
     unexpected_share: float | None
     findings: tuple[int, ...]
+    suspects: tuple[int, ...] = ()
+    gaps: tuple[GroupGap, ...] = ()
 
 
 class Subject(_Record):
@@ -199,16 +283,18 @@ class Audit(_Record):
         findings: the most severe first.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     library_version: str
     subject: Subject
     classes: tuple[ClassResult, ...]
     findings: tuple[Finding, ...]
 
     def at_least(self, severity: Severity) -> tuple[Finding, ...]:
-        """Findings of a severity or a worse one."""
+        """Findings whose harm is of a severity or a worse one at the lower end of its interval."""
         least = SEVERITIES.index(severity)
-        return tuple(finding for finding in self.findings if SEVERITIES.index(finding.severity) >= least)
+        return tuple(
+            finding for finding in self.findings if SEVERITIES.index(severity_of(finding.harm.low)) >= least
+        )
 
     def finding(self, number: int) -> Finding:
         """The finding of a number.
@@ -220,6 +306,19 @@ class Audit(_Record):
             if finding.number == number:
                 return finding
         raise ValueError(f"there is no finding {number}: the audit has {len(self.findings)}, from 1 on")
+
+
+def severity_of(harm: float) -> Severity:
+    """Return how bad a finding is: high from 10 points of wrong predictions on, medium from 2, else low.
+
+    Example:
+        >>> severity_of(0.1), severity_of(0.05), severity_of(0.01)
+        ('high', 'medium', 'low')
+    """
+    for name, limit in LIMITS.items():
+        if round(harm, 6) >= limit:  # 0.5 - 0.4 < 0.1
+            return name
+    return "low"
 
 
 def write_audit(audit: Audit, folder: Path) -> Path:

@@ -1,16 +1,43 @@
 """Which kind of reliance a culprit is; the tests with their formulas are written down in `docs/audit.md`."""
 
+import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
 
 from lightning_sae.audit.cues import HALF, Limits
 from lightning_sae.audit.findings import Evidence, Kind
+from lightning_sae.audit.gaps import Gap
 from lightning_sae.audit.phrases import is_part
 from lightning_sae.audit.subjects import Subjects
 from lightning_sae.audit.words import Reading
 
 READ = 0.1  # by how much more often the word must be predicted as the class than other words are
+
+
+class Looks(NamedTuple):
+    """What the judge says of the images of a latent, for a class.
+
+    Attributes:
+        agreement: mean cosine of its top images with the class's name.
+        p_random: chance that as many random images agree as well.
+        p_class: chance that as many alike images of the class agree as badly.
+        foreign: whether they do not mean the class, by both.
+        errors_p_class: as `p_class`, of the wrong predictions that the latent drives most; NaN without any.
+        errors_below: whether these are worse than images of the class.
+        errors_called: share of these that the judge calls the class.
+        asked: whether the judge can tell the class at all.
+    """
+
+    agreement: float
+    p_random: float
+    p_class: float
+    foreign: bool
+    errors_p_class: float
+    errors_below: bool
+    errors_called: float
+    asked: bool
 
 
 class Case(NamedTuple):
@@ -21,13 +48,16 @@ class Case(NamedTuple):
         subjects: what the images show.
         thing: the other subject that at least half of the wrong predictions show, -1 for none.
         thing_share: of the wrong predictions that show it.
+        thing_taken: share of its images that are predicted as the class.
         detects: `[S, d_sae]`, AUROC of each latent for the images of each subject against all others.
         reading: of the drawn words, where the class's is one of them.
         word: its place there.
         by_errors: whether there are enough wrong predictions to look at.
-        alignment: `[d_sae]`, of each latent's top images with the class, under the judge.
-        threshold: `[d_sae]`, what few random image sets reach.
-        otherwise: `[d_sae]`, alignment with the latent's label where that is not the class, else NaN.
+        gap: by how much more often the class is taken for wrongly in a group that the data know; `None` where
+            the wrong predictions were not picked by one.
+        marks: `[d_sae]`, AUROC of each latent for the group, or for the wrong predictions.
+        marked: `[d_sae]` bool, whether that is more than chance.
+        looks: by latent, of those that may lead a cause.
         errors_called: share of the wrong predictions that the judge calls the class, too.
         limits: from which AUROC on a latent is a detector.
     """
@@ -36,13 +66,15 @@ class Case(NamedTuple):
     subjects: Subjects
     thing: int
     thing_share: float
+    thing_taken: float
     detects: Tensor
     reading: Reading
     word: int
     by_errors: bool
-    alignment: Tensor
-    threshold: Tensor
-    otherwise: Tensor
+    gap: Gap | None
+    marks: Tensor
+    marked: Tensor
+    looks: Mapping[int, Looks]
     errors_called: float
     limits: Limits = Limits()
 
@@ -64,25 +96,26 @@ def decide(case: Case, latent: int) -> Decided:
     """The kind of one culprit: the first whose tests are passed.
 
     1. *compound*, *polysemous*: it is another thing. At least half of the wrong predictions show one other
-       subject, it detects that subject, and the judge calls at most half of the wrong predictions the class.
-       Compound if the subject's name is a part of the class's, else polysemous.
-    2. *typographic*: it reads. It detects the class's word among drawn words, it raises the class's score
-       there, and the word is predicted as the class more often than others are, by at least 0.1.
-    3. *spurious*: its top images do not look like the class under the judge. They agree with it no better
-       than random ones can; or, where it marks wrong predictions, they agree better with another word, and
-       the judge calls less than half of the wrong predictions the class.
+       subject, it detects that subject, and the judge, if it can tell the class, calls at most half of the
+       wrong predictions the class. Compound if the subject's name is a part of the class's, else polysemous.
+    2. *typographic*: it reads. The tests of the drawn words are passed.
+    3. *spurious*: it does not look like the class. Either the class is taken for wrongly more often in a group
+       that the data know, and the latent detects this group. Or its top images do not mean the class, by the
+       judge. Or the wrong predictions that it drives most are worse than images of the class, and the judge
+       calls less than half of them the class.
 
-    A detector has an AUROC of at least `limits.detects`.
+    A detector has an AUROC of at least `limits.detects`. Where the judge cannot tell the class, nothing rests
+    on it.
     """
     other, reads, foreign = _thing(case, latent), _reads(case, latent), _foreign(case, latent)
-    if other and all(e.passed for e in other):
+    if other and all(e.passed is not False for e in other):
         kind: Kind = "compound" if is_part(case.thing_name, case.phrase) else "polysemous"
-        return Decided(kind, other[0].value, (*other, *reads, foreign))
+        return Decided(kind, other[0].value, (*other, *reads, *foreign))
     if all(e.passed for e in reads):
-        return Decided("typographic", reads[0].value, (*reads, *other, foreign))
-    if foreign.passed:
+        return Decided("typographic", reads[0].value, (*reads, *other, *foreign))
+    if any(e.passed for e in foreign):
         best = max(tests[0].value for tests in (other, reads) if tests)  # AUROC that speaks for another kind
-        return Decided("spurious", 1 - best / 2, (foreign, *other, *reads))
+        return Decided("spurious", 1 - best / 2, (*foreign, *other, *reads))
     return Decided(None, 0.0, ())
 
 
@@ -119,7 +152,7 @@ def _thing(case: Case, latent: int) -> tuple[Evidence, ...]:
     if case.thing < 0:
         return ()
     auroc = float(case.detects[case.thing, latent].nan_to_num(nan=0.5))
-    named = f'one other thing, "{case.thing_name}"'
+    named, asked = f'one other thing, "{case.thing_name}"', case.looks[latent].asked
     return (
         Evidence(
             name="thing_auroc",
@@ -139,25 +172,54 @@ def _thing(case: Case, latent: int) -> tuple[Evidence, ...]:
             name="judge_disagrees",
             value=1 - case.errors_called,
             threshold=HALF,
-            passed=1 - case.errors_called >= HALF,
+            passed=asked and 1 - case.errors_called >= HALF,
             meaning="share of the wrong predictions that the judge does not call the class",
+        ),
+        Evidence(
+            name="thing_taken",
+            value=case.thing_taken,
+            meaning=f'share of all images of "{case.thing_name}" that are predicted as the class',
         ),
     )
 
 
-def _foreign(case: Case, latent: int) -> Evidence:
-    alignment, threshold = float(case.alignment[latent]), float(case.threshold[latent])
-    meaning = "alignment of its top images with the class, by the judge; random images reach the threshold"
-    otherwise = float(case.otherwise[latent])
-    if case.by_errors and otherwise > threshold and case.errors_called < 1 - HALF:
-        threshold = otherwise
-        meaning = (
-            "alignment of its top images with the class, by the judge; its own label reaches the threshold"
+def _foreign(case: Case, latent: int) -> tuple[Evidence, ...]:
+    looks, found = case.looks[latent], []
+    if case.gap is not None:
+        gap = case.gap
+        found.append(
+            Evidence(
+                name="group_gap",
+                value=gap.gap.value,
+                threshold=0.0,
+                passed=bool(case.marked[latent]) and gap.gap.low > 0,
+                p_value=gap.p,
+                meaning=f"by how much more often images of other classes with {gap.name} are taken for the class "
+                f"({gap.share:.1%}) than those without ({gap.elsewhere:.1%}); the latent tells them with an AUROC "
+                f"of {float(case.marks[latent]):.2f}",
+            )
         )
-    return Evidence(
-        name="class_alignment",
-        value=alignment,
-        threshold=threshold,
-        passed=alignment < threshold,
-        meaning=meaning,
-    )
+    if not math.isnan(looks.agreement):
+        found.append(
+            Evidence(
+                name="top_images",
+                value=looks.agreement,
+                p_value=looks.p_class if not math.isnan(looks.p_class) else None,
+                passed=looks.foreign,
+                meaning="mean cosine of its top images with the name of the class, by the judge; passed if it is "
+                f"no more than random images have (p {looks.p_random:.2g}) and less than alike images of the class",
+            )
+        )
+    if not math.isnan(looks.errors_p_class):
+        found.append(
+            Evidence(
+                name="driven_errors",
+                value=1 - looks.errors_called,
+                threshold=HALF,
+                p_value=looks.errors_p_class,
+                passed=looks.asked and looks.errors_below and looks.errors_called < HALF,
+                meaning="share of the wrong predictions it drives most that the judge does not call the class; "
+                "the p-value is that of alike images of the class",
+            )
+        )
+    return tuple(found)

@@ -8,95 +8,80 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor
 
-from lightning_sae.alignment import alignment_scores, concept_vectors
-from lightning_sae.audit.phrases import words_of
 from lightning_sae.labels import embed_labels
+from lightning_sae.meaning import Meaning, Tests, class_meaning, tests_of
 from lightning_sae.metrics import top_images
-from lightning_sae.reliance import calibrated_threshold
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.types import SparseLatents
 from lightning_sae.zero_shot import predict
 
 
 class Judged(NamedTuple):
-    """Alignments under the judge, and what chance reaches.
+    """What the judge makes of the images.
 
     Attributes:
-        class_names: of the classifier.
         embeddings: `[n, d]` unit, images as the judge sees them.
         texts: `[C, d]` unit, class names.
+        shown: `[n]` int64, the class of each image, -1 for none of them.
         labels: of each latent; "" without one.
         label_alignment: `[d_sae]`, of the latent with its label; NaN without one.
         p: `[d_sae]`, chance of a label as good as that; NaN if unknown.
         top_ids: `[d_sae, top]` int64, images, the largest activation first, -1 for none.
-        alignment: `[d_sae, C]`, of the top images with the class names.
-        threshold: `[d_sae, C]`, that few sets of as many random images reach.
+        meaning: of the top images, against the class names.
+        tests: level, draws and seed, as the run has them.
     """
 
-    class_names: Sequence[str]
     embeddings: Tensor
     texts: Tensor
+    shown: Tensor
     labels: list[str]
     label_alignment: Tensor
     p: Tensor
     top_ids: Tensor
-    alignment: Tensor
-    threshold: Tensor
+    meaning: Meaning
+    tests: Tests
 
-    @property
-    def unexpected(self) -> Tensor:
-        """`[d_sae, C]` bool: the top images agree no better with the class than random ones can."""
-        return self.alignment < self.threshold
-
-    def otherwise(self, c: int, phrase: str) -> Tensor:
-        """`[d_sae]`: alignment with the label; NaN where that is the class's own name, or there is none."""
-        own = {_plain(self.class_names[c]), _plain(phrase), ""}
-        another = torch.tensor([_plain(label) not in own for label in self.labels])
-        return torch.where(another, self.label_alignment, torch.nan)
-
-    def called(self, images: Tensor, c: int) -> float:
-        """Share of some images, `[n]` bool, that the judge calls class `c` among all; 0 without any."""
-        chosen = self.embeddings[images.cpu()]
+    def called(self, ids: Tensor, c: int) -> float:
+        """Share of some images, `[m]` int64, that the judge calls class `c` among all; 0 without any."""
+        chosen = self.embeddings[ids.cpu()]
         return float((predict(chosen, self.texts) == c).float().mean()) if len(chosen) else 0.0
 
+    def of_images(self, ids: Tensor, c: int) -> Meaning:
+        """Return what sets of images, `[m, n]` int64, -1 for none, mean for class `c`."""
+        of_class = torch.where(self.shown == c, 0, -1)
+        return class_meaning(ids, self.embeddings, self.texts[c : c + 1], of_class, tests=self.tests)
 
-def judge_run(run: RunFolder, latents: SparseLatents, class_names: Sequence[str]) -> Judged:
-    """What the run's judge says, by the run's own idea of chance.
+
+def judge_run(
+    run: RunFolder, latents: SparseLatents, class_names: Sequence[str], shown: Tensor, detects: Tensor
+) -> Judged:
+    """What the run's judge says, by the run's own tests.
 
     Args:
         run: with its data set up.
         latents: of the validation images. Their top images can be others than those in `latents.csv`, where
             the training went on after its last validation pass.
         class_names: of the classifier.
+        shown: `[n]` int64, the class of each image, -1 for none of them.
+        detects: `[d_sae, C]`, AUROC of each latent for images of each class; NaN if unknown.
     """
     embeddings = run.data.judge_embeddings.cpu()
     templates = instantiate(run.config.labels, _convert_="all").templates
-    texts = embed_labels(run.data.judge, [*class_names, ""], templates).to(embeddings)
-    reliance = run.config.callbacks.get("reliance") or {}  # a run may have left it out
-    chance = {name: reliance[name] for name in ("quantile", "draws", "seed") if name in reliance}
-    top_ids = _top_ids(run, latents)
-    alignment = alignment_scores(concept_vectors(top_ids, embeddings), texts[:-1], texts[-1])
-    sizes = (top_ids >= 0).sum(1)
-    threshold = torch.full((int(sizes.max()) + 1, len(class_names)), torch.nan)
-    for n in torch.unique(sizes[sizes > 0]).tolist():
-        threshold[n] = calibrated_threshold(embeddings, texts[:-1], texts[-1], n, **chance)
+    texts = embed_labels(run.data.judge, class_names, templates).to(embeddings)
+    top_ids, tests = _top_ids(run, latents), tests_of(run.config)
     column = run.latents.reindex(range(latents.d_sae))
     label = column.get("label")
     return Judged(
-        class_names,
         embeddings,
-        texts[:-1],
+        texts,
+        shown.cpu(),
         [""] * latents.d_sae if label is None else label.fillna("").tolist(),
         _numbers(column, "alignment"),
         _numbers(column, "p"),
         top_ids,
-        alignment,
-        threshold[sizes],
+        class_meaning(top_ids, embeddings, texts, shown.cpu(), detects, tests),
+        tests,
     )
-
-
-def _plain(name: str) -> str:
-    return " ".join(words_of(name))
 
 
 def _numbers(table: pd.DataFrame, name: str) -> Tensor:

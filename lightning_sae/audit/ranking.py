@@ -13,7 +13,7 @@ from lightning_sae.run_folder import RunFolder
 from lightning_sae.scores import ClassScores
 
 SHARED = 0.1  # what is left of the score of a latent that is as active on images of the class itself
-OWN, FOREIGN = 0.5, 0.9  # AUROC, errors against images of the class: shared with it, foreign to it
+CHANCE, DETECTS = 0.5, 0.9  # AUROC, from which a latent counts a little, and in full
 
 
 class Ranking(NamedTuple):
@@ -33,10 +33,10 @@ class Ranking(NamedTuple):
 def rank(cue: Cues, detects: Tensor, on_thing: Tensor | None, unexpected: Tensor, limits: Limits) -> Ranking:
     """How strongly each latent is a culprit of a class.
 
-    With errors, `score_j = max(0, R_j) * faded(marks_j) * (0.1 + 0.9 * foreign_j)`: `R_j` is the mean
-    attribution over the errors, or, for a detector of the one other thing that they show, over all images of
-    the thing; `foreign_j` rises from 0 to 1 as the AUROC of the latent for errors against images of the class
-    goes from 0.5 to 0.9. Without, a latent that does not mean the class and has a large share of what drives
+    With errors, `score_j = max(0, R_j) * marks_j * (0.1 + 0.9 * foreign_j)`: `R_j` is the mean attribution over
+    the errors, or, for a detector of the one other thing that they show, over all images of the thing;
+    `marks_j` and `foreign_j` rise from 0 to 1 as the AUROC of the latent for errors, against other images
+    without the class and against images of the class, goes from 0.5 to 0.9. Without, a latent that does not mean the class and has a large share of what drives
     it scores `R_j`.
 
     Args:
@@ -54,8 +54,8 @@ def rank(cue: Cues, detects: Tensor, on_thing: Tensor | None, unexpected: Tensor
         of_thing = limits.faded(detects[cue.thing]) > 0
         attribution = torch.where(of_thing, on_thing.nan_to_num(), attribution)
         share = torch.where(of_thing, positive_shares(on_thing.nan_to_num()), share)
-    foreign = SHARED + (1 - SHARED) * ramp(cue.foreign.nan_to_num(nan=1.0), OWN, FOREIGN)
-    score = attribution.clamp(min=0) * limits.faded(cue.marks) * foreign
+    foreign = SHARED + (1 - SHARED) * ramp(cue.foreign.nan_to_num(nan=1.0), CHANCE, DETECTS)
+    score = attribution.clamp(min=0) * ramp(cue.marks, CHANCE, DETECTS) * foreign
     return Ranking(attribution, share, torch.where(share >= limits.share, score, 0.0))
 
 

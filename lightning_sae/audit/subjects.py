@@ -31,6 +31,20 @@ class Subjects(NamedTuple):
         return self.subject == self.of_class[c] if self.of_class[c] >= 0 else torch.zeros_like(self.known)
 
     @property
+    def shown(self) -> Tensor:
+        """`[n]` int64, class of each image as far as anyone knows, -1 where the classifier has none for it."""
+        shown = torch.full_like(self.subject, -1)
+        for c, place in enumerate(self.of_class):
+            if place >= 0:
+                shown[self.subject == place] = c
+        return shown
+
+    def of_classes(self, values: Tensor) -> Tensor:
+        """Return rows of the subjects, `[S, ...]`, as rows of the classes, `[C, ...]`; NaN for one without."""
+        rows = torch.tensor(self.of_class, device=values.device)
+        return torch.where((rows >= 0)[:, None], values[rows.clamp(min=0)], torch.nan)
+
+    @property
     def targets(self) -> Tensor:
         """`[n]` int64, class of each image; `C + subject` where the classifier has none, -1 if not known."""
         targets = len(self.of_class) + self.subject

@@ -1,0 +1,97 @@
+"""With the cue and without it: the sides on which removing latents is looked at."""
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+from lightning_sae.audit.gaps import Factors
+from lightning_sae.metrics import auroc
+
+TELLS = 0.9  # AUROC of latents from which they stand for a value of a known factor
+MOST = 0.25  # quantile of an activity that three of four images reach
+
+
+class Sides(NamedTuple):
+    """Where a cue is.
+
+    Attributes:
+        name: of the value of a factor that the cue is, as `background=brown`; "" where the latents' own
+            activity has to do.
+        cue: `[n]` bool, images with the cue; of the latents' own activity, as much as on three of four wrong
+            predictions.
+        divides: `[n]` bool, by what the images are divided where removal is weighed: the cue, or all images on
+            which the latents are active. Errors must not choose what they are weighed by.
+    """
+
+    name: str
+    cue: Tensor
+    divides: Tensor
+
+    @property
+    def known(self) -> bool:
+        """Whether the data say so, and not the latents alone."""
+        return self.name != ""
+
+
+def find_sides(activity: Tensor, others: Tensor, errors: Tensor, factors: Factors, min_group: int) -> Sides:
+    """Return the value of a known factor that latents tell best, else where they are active.
+
+    Args:
+        activity: `[n]` >= 0, summed over the latents.
+        others: `[n]` bool, images that are known not to show the class.
+        errors: `[n]` bool, those of them that are predicted as the class.
+        factors: factor -> (its values, `[n]` int64, -1 for none).
+        min_group: images of the others that a value has, and lacks, at least.
+
+    Example:
+        >>> colour = {"colour": (["red", "blue"], torch.tensor([0, 0, 1, 1]))}
+        >>> others = torch.ones(4, dtype=torch.bool)
+        >>> find_sides(torch.tensor([2.0, 1.0, 0.0, 0.5]), others, ~others, colour, 1)
+        Sides(name='colour=red', cue=tensor([ True,  True, False, False]), divides=tensor([ True,  True, False, False]))
+    """
+    best = (TELLS, "", reached(activity, errors), activity > 0)
+    for factor, (values, truth) in factors.items():
+        for v, value in enumerate(values) if factor != "class" else ():
+            has = truth.to(activity.device) == v
+            mine = has[others]
+            if min(int(mine.sum()), int((~mine).sum())) >= min_group:
+                told = float(auroc(activity[others], mine))
+                if told > best[0] or (told == best[0] and not best[1]):
+                    best = (told, f"{factor}={value}", has, has)
+    return Sides(*best[1:])
+
+
+def as_on_the_class(activity: Tensor, own: Tensor, others: Tensor) -> int:
+    """Return how many other images latents are as active on as on three of four images of the class.
+
+    Where there are none, the class and what drives it never come apart: nobody can say which of both it is.
+
+    Args:
+        activity: `[n]` >= 0, summed over the latents.
+        own: `[n]` bool, images of the class.
+        others: `[n]` bool, images that are known not to show it.
+
+    Example:
+        >>> own = torch.tensor([True, True, True, True, False, False])
+        >>> as_on_the_class(torch.tensor([5.0, 3.0, 2.0, 0.0, 4.0, 1.0]), own, ~own)
+        1
+    """
+    return int((reached(activity, own) & others).sum()) if own.any() else 0
+
+
+def reached(activity: Tensor, images: Tensor) -> Tensor:
+    """Return which images have the activity that three of four of some images have.
+
+    Args:
+        activity: `[n]` >= 0.
+        images: `[n]` bool; without any, or where these are silent, every activity above 0 counts.
+
+    Example:
+        >>> reached(torch.tensor([1.0, 2.0, 3.0, 4.0, 0.0]), torch.tensor([True, True, True, True, False]))
+        tensor([False,  True,  True,  True, False])
+    """
+    if not images.any():
+        return activity > 0
+    mine = activity[images].sort().values
+    return (activity > 0) & (activity >= mine[math.ceil(MOST * (len(mine) - 1))])

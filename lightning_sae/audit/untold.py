@@ -1,0 +1,66 @@
+"""Where the data cannot tell whether a class or a cue is what drives it."""
+
+from torch import Tensor
+
+from lightning_sae.audit.cues import Limits, positive_shares
+from lightning_sae.audit.examined import Examined, Options, Studied
+from lightning_sae.audit.sides import as_on_the_class
+
+HALF = 0.5  # of the positive attribution, from which latents are what drives a class
+
+
+def untold(found: Examined, studied: Studied, attribution: Tensor, options: Options) -> str:
+    """Return why nothing can be said of a class without findings; "" where something can.
+
+    Args:
+        found: all that was found.
+        studied: the class.
+        attribution: `[d_sae]`, mean attribution over the images predicted as it.
+        options: how the audit is done.
+    """
+    suspects = suspects_left(studied, attribution, found.judged.meaning.foreign[:, studied.c], options.limits)
+    if suspects:
+        numbers = ", ".join(map(str, suspects[:5]))
+        return (
+            f"latent{'s' * (len(suspects) > 1)} {numbers} may drive it for a wrong reason, but these images do not "
+            "show whether it does harm: collect images of it without what they stand for, and of others with it"
+        )
+    seen = found.seen
+    drivers = main_drivers(attribution)
+    if not len(drivers):
+        return ""
+    activity = seen.latents.columns(drivers.to(seen.latents.indices.device)).to_dense().sum(1).cpu()
+    own = found.subjects.show(studied.c).cpu()
+    if as_on_the_class(activity, own, ~own) >= options.min_group:
+        return ""
+    return (
+        "what drives it is on its own images alone, so that a cue on all of them would look the same: collect "
+        "images of it in other surroundings, and other things in its"
+    )
+
+
+def suspects_left(studied: Studied, attribution: Tensor, foreign: Tensor, limits: Limits) -> tuple[int, ...]:
+    """Return the latents that drive a class much, do not mean it, and whose removal tells nothing.
+
+    Args:
+        studied: the class.
+        attribution: `[d_sae]`, mean attribution over the images predicted as it.
+        foreign: `[d_sae]` bool, latents that do not mean it.
+        limits: `unexpected_share` is how much.
+    """
+    much = foreign & (positive_shares(attribution) >= limits.unexpected_share)
+    left = [one.suspect.latents for one in studied.tried if one.verdict == "cannot be told"]
+    return tuple(dict.fromkeys(j for latents in left for j in latents if much[j]))
+
+
+def main_drivers(attribution: Tensor) -> Tensor:
+    """Return the fewest latents that have half of the positive attribution, the largest first.
+
+    Example:
+        >>> main_drivers(torch.tensor([1.0, 5.0, -9.0, 3.0]))
+        tensor([1, 3])
+    """
+    positive = attribution.clamp(min=0)
+    order = positive.argsort(descending=True, stable=True)
+    before = positive[order].cumsum(0) - positive[order]
+    return order[(before <= HALF * positive.sum()) & (positive[order] > 0)]

@@ -1,0 +1,241 @@
+"""Culprit, part of the class, or not to be told: what removing suspects does decides."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_sae.audit.cases import Suspect
+from lightning_sae.audit.cues import HALF
+from lightning_sae.audit.gaps import Factors
+from lightning_sae.audit.margins import Margins, margins_without
+from lightning_sae.audit.removal import UNKNOWN, Cells, Estimate, net_effect, share_change
+from lightning_sae.audit.seen import Seen
+from lightning_sae.audit.sides import Sides, find_sides
+from lightning_sae.audit.subjects import Subjects
+from lightning_sae.effects import Removal
+from lightning_sae.run_folder import RunFolder
+from lightning_sae.scores import ClassScores
+from lightning_sae.significance import significant
+
+FDR = 0.05  # of the culprits among all suspects of an audit
+
+
+class Sample(NamedTuple):
+    """The attributed images, for one class and some latents.
+
+    Attributes:
+        own: `[m]` bool, images that show the class; the others do not.
+        sides: with the cue and without it, `[m]`.
+        known: `[m]` bool, images of which the data know the class.
+    """
+
+    own: Tensor
+    sides: Sides
+    known: Tensor
+
+    def others_with_cue(self) -> int:
+        """Return how many images of other classes have the cue: on them a false positive can be seen."""
+        return int((~self.own & self.sides.cue).sum())
+
+    def cells(self, min_group: int) -> Cells:
+        """Return class and others, each divided by the cue, so that it is worth nothing to come with the class.
+
+        Others with the cue count as much as those without: on them it does harm, however few they are. Images
+        of the class are divided only where the data know the cue; where the latents' own activity has to do,
+        those on which they are silent may be missed for another reason.
+        """
+        divides = self.sides.divides
+        own = _parts(self.own, divides, min_group) if self.sides.known else (self.own,)
+        return Cells(own, _parts(~self.own, divides, min_group))
+
+
+def _parts(images: Tensor, cue: Tensor, min_group: int) -> tuple[Tensor, ...]:
+    """Those with the cue and those without, if both are enough."""
+    parts = (images & cue, images & ~cue)
+    return parts if min(int(part.sum()) for part in parts) >= min_group else (images,)
+
+
+class Tried(NamedTuple):
+    """A suspect whose removal was tried.
+
+    Attributes:
+        suspect: all its latents.
+        helpful: those that are no part of the class by themselves.
+        sample: the images.
+        net: what removing the helpful ones together gains.
+        each: what removing each latent of the suspect alone gains.
+        taken: by how much the false positives with the cue fall when all of the suspect is removed.
+        taken_by_helpful: the same for the helpful ones alone.
+        apart: whether enough images of other classes have the cue.
+        sure: whether the gain is more than chance among all suspects.
+    """
+
+    suspect: Suspect
+    helpful: Suspect
+    sample: Sample
+    net: Estimate
+    each: tuple[Estimate, ...]
+    taken: Estimate
+    taken_by_helpful: Estimate
+    apart: bool
+    sure: bool
+
+    @property
+    def verdict(self) -> Literal["culprit", "part of the class", "cannot be told"]:
+        """By the interval of the net effect; by the data themselves, where they show what goes wrong."""
+        if self.shown or (self.apart and self.sure):
+            return "culprit"
+        parts = not self.helpful.latents or self.net.high < 0
+        return "part of the class" if self.apart and parts else "cannot be told"
+
+    def only(self, latents: Sequence[int]) -> "Tried":
+        """Return the same about some of its latents alone."""
+        places = [i for i, j in enumerate(self.suspect.latents) if j in latents]
+        helpful = [i for i, j in enumerate(self.helpful.latents) if j in latents]
+        return self._replace(
+            suspect=self.suspect.only(places),
+            helpful=self.helpful.only(helpful),
+            each=tuple(self.each[i] for i in places),
+        )
+
+    @property
+    def shown(self) -> bool:
+        """Whether the data show that the suspect leads the class astray, though removing it may not help.
+
+        The class is predicted on most images of the one other thing that the suspect stands for; or more often
+        in a group that the data know, and less often there without the suspect. Where the same latents stand
+        for both, none of them can go, and the prompt or the class vector is what has to change.
+        """
+        if self.suspect.cue.group is not None:
+            return self.taken.low > 0
+        return self.suspect.thing >= 0 and self.suspect.cue.thing_taken >= HALF
+
+    @property
+    def culprits(self) -> Suspect:
+        """The latents that the finding is about: those that help, if they do, else all of them."""
+        if self.suspect.thing >= 0:
+            return self.suspect
+        return self.helpful if self.sure or self.taken_by_helpful.low > 0 else self.suspect
+
+
+def each_once(tried: Sequence[Tried]) -> list[Tried]:
+    """Return culprits first, and every latent of a class only where it comes first.
+
+    The more false positives of images with its cue a suspect makes, the earlier it comes.
+    """
+    first = sorted(tried, key=lambda one: (one.verdict != "culprit", -one.taken.value))
+    seen: set[tuple[int, int]] = set()
+    kept = []
+    for one in first:
+        c = one.suspect.cue.c
+        new = [j for j in one.suspect.latents if (c, j) not in seen]
+        seen |= {(c, j) for j in (one.culprits.latents if one.verdict == "culprit" else new)}
+        left = one.only(new)
+        if left.culprits.latents if one.verdict == "culprit" else new:
+            kept.append(left)
+    return kept
+
+
+def sample_of(
+    seen: Seen, subjects: Subjects, factors: Factors, suspect: Suspect, latents: Sequence[int], min_group: int
+) -> Sample:
+    """Return the attributed images as a class and some latents divide them.
+
+    Args:
+        seen: the images.
+        subjects: what they show.
+        factors: of all images: factor -> (its values, `[n]` int64, -1 for none).
+        suspect: with its class, and the group or the other thing that is its cue.
+        latents: those of them whose activity tells the cue, where it has neither.
+        min_group: images of the others that a value has, and lacks, at least.
+    """
+    rows, c, group = seen.attributed.cpu(), suspect.cue.c, suspect.cue.group
+    own, known = subjects.show(c).cpu()[rows], subjects.known.cpu()[rows]
+    if suspect.thing >= 0:
+        shown = subjects.subject.cpu()[rows] == suspect.thing
+        return Sample(own, Sides(f'"{subjects.names[suspect.thing]}"', shown, shown), known)
+    if group is not None:
+        return Sample(own, Sides(group.name, group.images.cpu()[rows], group.images.cpu()[rows]), known)
+    some = torch.tensor(list(latents), device=seen.latents.indices.device)
+    activity = seen.latents.columns(some).to_dense().sum(1).cpu()[rows]
+    here = {name: (values, truth.cpu()[rows]) for name, (values, truth) in factors.items()}
+    errors = ~own & (seen.predicted.cpu()[rows] == c)
+    return Sample(own, find_sides(activity, ~own, errors, here, min_group), known)
+
+
+def try_suspects(
+    run: RunFolder,
+    scores: ClassScores,
+    seen: Seen,
+    subjects: Subjects,
+    suspects: Sequence[Suspect],
+    min_group: int = 10,
+) -> list[Tried]:
+    """Remove each latent of the suspects alone, and then together those that are no part of the class.
+
+    Args:
+        run: `ready`.
+        scores: of the classes.
+        seen: the images.
+        subjects: what they show.
+        suspects: of any classes.
+        min_group: images that a side must have.
+    """
+    factors = dict(run.data.images("val").factors)
+    samples = [sample_of(seen, subjects, factors, one, one.latents, min_group) for one in suspects]
+    each = _alone(run, scores, suspects, samples, min_group)
+    helpful = [
+        suspect.only([i for i, net in enumerate(nets) if not net.high < 0])
+        for suspect, nets in zip(suspects, each, strict=True)
+    ]
+    taken = [taken_of(*both) for both in zip(_together(run, scores, suspects), samples, strict=True)]
+    samples = [
+        sample_of(seen, subjects, factors, some, some.latents, min_group) if some.latents else sample
+        for some, sample in zip(helpful, samples, strict=True)
+    ]
+    without = _together(run, scores, helpful)
+    by_helpful = [taken_of(*both) for both in zip(without, samples, strict=True)]
+    nets = [
+        net_of(margins, sample, min_group) if some.latents else UNKNOWN
+        for margins, some, sample in zip(without, helpful, samples, strict=True)
+    ]
+    sure = significant(torch.tensor([net.p for net in nets], dtype=torch.float64), FDR).tolist()
+    apart = [sample.others_with_cue() >= min_group for sample in samples]
+    return [
+        Tried(*parts)
+        for parts in zip(suspects, helpful, samples, nets, each, taken, by_helpful, apart, sure, strict=True)
+    ]
+
+
+def _alone(
+    run: RunFolder,
+    scores: ClassScores,
+    suspects: Sequence[Suspect],
+    samples: Sequence[Sample],
+    min_group: int,
+) -> list[tuple[Estimate, ...]]:
+    """The net effect of each latent of each suspect."""
+    removals = [Removal(suspect.cue.c, (j,)) for suspect in suspects for j in suspect.latents]
+    margins = iter(margins_without(run, scores, removals))
+    return [
+        tuple(net_of(next(margins), sample, min_group) for _ in suspect.latents)
+        for suspect, sample in zip(suspects, samples, strict=True)
+    ]
+
+
+def _together(run: RunFolder, scores: ClassScores, suspects: Sequence[Suspect]) -> list[Margins]:
+    """Margins without all latents of each suspect; it may have none."""
+    return margins_without(run, scores, [Removal(suspect.cue.c, suspect.latents) for suspect in suspects])
+
+
+def taken_of(margins: Margins, sample: Sample) -> Estimate:
+    """Return by how much the false positives with the cue fall."""
+    others = ~sample.own & sample.sides.cue
+    return share_change(margins.before[others] > 0, margins.after[others] > 0)
+
+
+def net_of(margins: Margins, sample: Sample, min_group: int) -> Estimate:
+    """Return the net effect of a removal on a sample."""
+    return net_effect(margins.before, margins.after, sample.cells(min_group))
