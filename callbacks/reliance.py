@@ -20,6 +20,7 @@ from lightning_sae.alignment import alignment_scores
 from lightning_sae.data import cached_tensor
 from lightning_sae.effects import COLUMNS, AblationEffects, Removal, effects_table, mean_effects
 from lightning_sae.labels import embed_labels
+from lightning_sae.naming import name_columns
 from lightning_sae.reliance import Reliance, calibrated_threshold, culprits, unexpected_reliance
 from lightning_sae.scores import ClassScores
 from lightning_sae.tracking import publish_table
@@ -27,8 +28,8 @@ from lightning_sae.zero_shot import predict
 
 ALL = "all"  # culprits of a class, removed together
 TABLE = [
-    *("class", "images", "class_share", "latent", "label", "attribution", "share", "alignment", "threshold"),
-    "draws",
+    *("class", "images", "class_share", "latent", "label", "named"),
+    *("attribution", "share", "alignment", "threshold", "draws"),
     *("score", "score_without", "accuracy", "accuracy_without", "false_positives", "false_positives_without"),
     "examples",
 ]
@@ -134,8 +135,9 @@ class UnexpectedReliance(Callback):
         picked = table["latent"].tolist(), table["class"].tolist()
         table["alignment"], table["threshold"] = scores[picked].tolist(), thresholds[picked].tolist()
         table["draws"] = self.draws
-        labels, examples = alignment.label_names(), id_texts(top_ids[picked[0], : self.examples])
-        table["label"], table["examples"] = [labels[j] for j in picked[0]], examples
+        called = alignment.latent_names()
+        table = table.assign(**name_columns([called[j] for j in picked[0]]))
+        table["examples"] = id_texts(top_ids[picked[0], : self.examples])
         self._ablate(trainer, pl_module, attribution, table)
 
     def _embed(self, trainer: Trainer, templates: Sequence[str]) -> Tensor:

@@ -17,6 +17,7 @@ from rich.table import Table
 from lightning_sae.device import add_device_option, use_device
 from lightning_sae.explain_picture import draw_explanation, save_picture
 from lightning_sae.explanation import PromptExplanation, check_request, explain
+from lightning_sae.naming import LatentName
 from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Output
@@ -46,14 +47,14 @@ def driver_table(explanation: PromptExplanation, output: str) -> Table:
     caption = f"all active latents: {explanation.positive:+.3g} and {explanation.negative:+.3g}"
     narrow = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "show_edge": False}  # 80 columns are enough
     table = Table("latent", title=title, caption=caption, **narrow)  # type: ignore[arg-type]
-    table.add_column("label", no_wrap=True)
+    table.add_column("name", no_wrap=True)
     for name in ("alignment", "to\nprompt", "activation", "attribution", "effect"):
         table.add_column(name, justify="right")
     for row in explanation.drivers.to_dict("records"):
         numbers = [f"{row[key]:.2f}" for key in ("alignment", "prompt_alignment", "activation")]
         numbers += [f"{row[key]:+.3g}" for key in ("attribution", "effect")]
         style = "red" if row["unexpected"] else None
-        table.add_row(str(row["latent"]), escape(str(row["label"])), *numbers, style=style)
+        table.add_row(str(row["latent"]), LatentName.of(row).markup(), *numbers, style=style)
     return table
 
 

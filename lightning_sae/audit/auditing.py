@@ -156,6 +156,7 @@ def _culprit(found: Examined, studied: Studied, culprit: CulpritLatent) -> Culpr
     return Culprit(
         latent=j,
         label=judged.labels[j],
+        named=judged.named[j],
         alignment=0.0 if math.isnan(alignment) else alignment,
         p_value=None if math.isnan(p) else p,
         class_alignment=float(judged.alignment[j, studied.c]),

@@ -45,6 +45,7 @@ class Culprit(_Record):
     Attributes:
         latent: its number.
         label: what the judge calls it; "" without a label.
+        named: whether the label is to be relied on (`lightning_sae.naming`).
         alignment: with that label.
         p_value: chance of an alignment as good as that, in (0, 1]; `None` if unknown.
         class_alignment: with the name of the class.
@@ -58,6 +59,7 @@ class Culprit(_Record):
 
     latent: int
     label: str
+    named: bool
     alignment: float
     p_value: float | None
     class_alignment: float

@@ -12,6 +12,7 @@ from lightning_sae.alignment import alignment_scores, concept_vectors
 from lightning_sae.audit.phrases import words_of
 from lightning_sae.labels import embed_labels
 from lightning_sae.metrics import top_images
+from lightning_sae.naming import names_of
 from lightning_sae.reliance import calibrated_threshold
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.types import SparseLatents
@@ -26,6 +27,7 @@ class Judged(NamedTuple):
         embeddings: `[n, d]` unit, images as the judge sees them.
         texts: `[C, d]` unit, class names.
         labels: of each latent; "" without one.
+        named: of each latent, whether its label is to be relied on.
         label_alignment: `[d_sae]`, of the latent with its label; NaN without one.
         p: `[d_sae]`, chance of a label as good as that; NaN if unknown.
         top_ids: `[d_sae, top]` int64, images, the largest activation first, -1 for none.
@@ -37,6 +39,7 @@ class Judged(NamedTuple):
     embeddings: Tensor
     texts: Tensor
     labels: list[str]
+    named: list[bool]
     label_alignment: Tensor
     p: Tensor
     top_ids: Tensor
@@ -81,12 +84,13 @@ def judge_run(run: RunFolder, latents: SparseLatents, class_names: Sequence[str]
     for n in torch.unique(sizes[sizes > 0]).tolist():
         threshold[n] = calibrated_threshold(embeddings, texts[:-1], texts[-1], n, **chance)
     column = run.latents.reindex(range(latents.d_sae))
-    label = column.get("label")
+    names = names_of(column)
     return Judged(
         class_names,
         embeddings,
         texts[:-1],
-        [""] * latents.d_sae if label is None else label.fillna("").tolist(),
+        [name.label for name in names],
+        [name.named for name in names],
         _numbers(column, "alignment"),
         _numbers(column, "p"),
         top_ids,

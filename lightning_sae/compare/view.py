@@ -8,7 +8,8 @@ import pandas as pd
 
 from lightning_sae.compare.shared import Concepts, Pair
 from lightning_sae.compare.table import shown_value
-from lightning_sae.compare.variants import Cell, Variant, contrasts
+from lightning_sae.compare.variants import Cell, Culprit, Variant, contrasts
+from lightning_sae.naming import LatentName, names_of
 from lightning_sae.pages import percent
 
 ROWS = 12  # of a list of latents
@@ -42,14 +43,14 @@ def variant_card(variant: Variant) -> dict[str, Any]:
 
 def contrast_lines(
     matrix: dict[str, list[Cell]], names: Sequence[str], most: int = 8
-) -> list[dict[str, str]]:
+) -> list[dict[str, Any]]:
     """Where the variants differ most, a line each."""
     return [
         {
             "class": name,
             "share": percent(matrix[name][high].share),
             "in": names[high],
-            "culprit": ", ".join(f"{c.label} ({percent(c.share)})" for c in matrix[name][high].culprits[:1]),
+            "culprits": _said(matrix[name][high].culprits[:1]),
             "other_share": percent(matrix[name][low].share),
             "other": names[low],
         }
@@ -68,13 +69,17 @@ def matrix_rows(matrix: dict[str, list[Cell]], least: float = 0.01) -> list[dict
                     "text": percent(cell.share) or "not judged",
                     "known": not math.isnan(cell.share),
                     "images": cell.images,
-                    "culprits": [(c.label, percent(c.share)) for c in cell.culprits if c.share >= least],
+                    "culprits": _said([c for c in cell.culprits if c.share >= least]),
                 }
                 for cell in cells
             ],
         }
         for name, cells in matrix.items()
     ]
+
+
+def _said(culprits: Sequence[Culprit]) -> list[tuple[LatentName, str]]:
+    return [(culprit.name, percent(culprit.share)) for culprit in culprits]
 
 
 def faithfulness_rows(variants: Sequence[Variant]) -> list[dict[str, Any]]:
@@ -127,24 +132,21 @@ def _block(pair: Pair, variants: Sequence[Variant]) -> dict[str, Any]:
 
 
 def _named(latents: pd.DataFrame) -> set[str]:
-    """The labels of the named latents."""
-    return set() if "named" not in latents else set(latents.loc[latents["named"] == True, "label"])  # noqa: E712
+    """The names that latents have."""
+    return {name.label for name in names_of(latents) if name.named}
 
 
 def _first(latents: pd.DataFrame, chosen: Sequence[int]) -> list[dict[Hashable, Any]]:
     """Of the chosen the named ones first, in the order of the table."""
-    rows = latents.loc[latents.index.isin(chosen)]
-    if "named" in rows:
-        rows = rows.sort_values("named", ascending=False, kind="stable")
-    return rows.head(ROWS).to_dict("records")
+    rows = latents.loc[latents.index.isin(chosen)].to_dict("records")
+    return sorted(rows, key=lambda row: not LatentName.of(row).named)[:ROWS]
 
 
 def _match(row: dict[Hashable, Any], latents: Sequence[pd.DataFrame]) -> dict[str, Any]:
     pair = [
         _latent(t.loc[int(row[key])].to_dict()) for t, key in zip(latents, ("first", "second"), strict=True)
     ]
-    same = pair[0]["label"] == pair[1]["label"]
-    return {"latents": pair, "correlation": f"{row['correlation']:.2f}", "same": same}
+    return {"latents": pair, "correlation": f"{row['correlation']:.2f}"}
 
 
 def _latent(row: dict[Hashable, Any]) -> dict[str, Any]:
@@ -153,8 +155,7 @@ def _latent(row: dict[Hashable, Any]) -> dict[str, Any]:
     unexpected = bool(row.get("unexpected", 0) > 0 and row["unexpected_class"] == drives)
     return {
         "latent": int(row["latent"]),
-        "label": str(row.get("label") or f"latent {row['latent']}"),
-        "named": bool(row.get("named", False)),
+        "name": LatentName.of(row).or_number(int(row["latent"])),
         "drives": drives,
         "unexpected": unexpected,
     }

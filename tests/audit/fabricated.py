@@ -52,6 +52,7 @@ def subject(**changes: Any) -> Subject:
 def culprit(latent: int, label: str, examples: tuple[int, ...] = (0, 1, 2), **changes: Any) -> Culprit:
     """One that drives its class and does not mean it."""
     values = {
+        "named": label != "",
         "alignment": 0.19,
         "p_value": 0.001,
         "class_alignment": -0.783,

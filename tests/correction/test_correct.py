@@ -76,7 +76,7 @@ def audit_of(folder, classifier="prompts", without=()):
         confidence=1.0,
         share=0.8,
         images=50,
-        culprits=tuple(Culprit(latent=j, label="a|b", **known) for j in best),
+        culprits=tuple(Culprit(latent=j, label="a|b", named=True, **known) for j in best),
         evidence=(),
         effect=Effect(),
         summary="star: <brown> background",

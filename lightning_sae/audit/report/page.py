@@ -116,7 +116,7 @@ def _drivers(audit: Audit, run: RunFolder) -> tuple[pd.DataFrame, bool]:
     own = {name: tuple(prompts) for name, prompts in zip(run.data.class_names, run.data.prompts, strict=True)}
     same = all(own.get(result.name) == result.prompts for result in audit.classes)
     if not len(table) or not same:
-        return pd.DataFrame(columns=["class", "latent", "label", "attribution", "share"]), same
+        return pd.DataFrame(columns=["class", "latent", "attribution", "share"]), same
     for column in ("attribution", "share"):
         table[column] = pd.to_numeric(table[column], errors="coerce")
     return table, same
