@@ -28,6 +28,7 @@ from lightning_sae.audit.findings import (
 )
 from lightning_sae.audit.report import write_report
 from lightning_sae.audit.seen import ready
+from lightning_sae.clip import clip_titles
 from lightning_sae.effects import Removal
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.zero_shot import accuracy
@@ -203,14 +204,15 @@ def _subject(run: RunFolder, classifier: Classifier, options: Options, found: Ex
     targets = found.subjects.targets
     own = torch.where(targets < len(classifier.class_names), targets, -1)
     right = accuracy(found.seen.predicted.cpu(), own)
+    clip, judge = clip_titles(data.clip, data.judge)
     return Subject(
         run=run.folder.resolve().name,
-        clip=data.clip.name,
+        clip=clip,
         hook_point=data.hook.module,
         tokens=data.hook.tokens,
         classifier=classifier.kind,
         output=options.output,
-        judge=data.judge.name,
+        judge=judge,
         judge_independent=data.judge_independent,
         data=_data_name(data.images("val").identity()),
         images=len(found.seen.predicted),

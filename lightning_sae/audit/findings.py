@@ -163,12 +163,12 @@ class Subject(_Record):
 
     Attributes:
         run: name of the run folder.
-        clip: open_clip's name of the model, and its weights.
+        clip: the model's name and its weights', told apart from those of the judge.
         hook_point: module path.
         tokens: token rule.
         classifier: `prompts` or `probe`.
         output: the score: cosine, logit, margin or probability.
-        judge: open_clip's name of the CLIP that named the latents, and its weights.
+        judge: of the CLIP that named the latents, the same.
         judge_independent: whether it has other weights than the audited one.
         data: what the images are.
         images: validation images.

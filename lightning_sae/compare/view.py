@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from lightning_sae.clip import identity_titles
 from lightning_sae.compare.shared import Concepts, Pair
 from lightning_sae.compare.table import shown_value
 from lightning_sae.compare.variants import Cell, Culprit, Variant, contrasts
@@ -24,19 +25,26 @@ _CARD = {
 }
 
 
-def variant_card(variant: Variant) -> dict[str, Any]:
-    """Name and values of a variant; two values are original and with the SAE spliced in."""
+def variant_cards(variants: Sequence[Variant]) -> list[dict[str, Any]]:
+    """Name, CLIP and values of each variant; two values are original and with the SAE spliced in."""
+    clips = [variant.run.card.get("provenance", {}).get("clip", {}) for variant in variants]
+    titles = iter(identity_titles([clip for clip in clips if clip]))
+    return [
+        _card(variant, next(titles) if clip else "") for variant, clip in zip(variants, clips, strict=True)
+    ]
+
+
+def _card(variant: Variant, clip: str) -> dict[str, Any]:
     metrics = variant.run.metrics
     values = {
         name: " → ".join(shown_value(key, metrics[key]) for key in keys if key in metrics)
         for name, keys in _CARD.items()
     }
-    clip = variant.run.card.get("provenance", {}).get("clip", {})
     return {
         "name": variant.name,
         "run": variant.run.name,
         "runs": variant.runs,
-        "clip": " ".join(str(clip[key]) for key in ("model", "pretrained") if key in clip),
+        "clip": clip,
         "values": {name: value for name, value in values.items() if value},
     }
 

@@ -51,7 +51,7 @@ function chosenRows(asked) {
 
 const keys = {
   latent: (row) => data.latent[row],
-  label: (row) => (data.label[row] < 0 ? null : labelOrder[data.label[row]]),
+  label: (row) => (data.label[row] < 0 ? null : labelOrder[data.label[row]] + (data.named[row] ? 0 : data.labels.length)), // names, then guesses
   driven: (row) => (data.driven[row] < 0 ? null : data.driven[row]),
 };
 
