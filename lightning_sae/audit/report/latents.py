@@ -24,6 +24,7 @@ NUMBERS = (
     "clarity",
     "monosemanticity",
     "polysemanticity",
+    "polysemanticity_semantic_lens",
     "redundancy",
     "density",
     "attribution",

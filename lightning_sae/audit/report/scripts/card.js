@@ -2,7 +2,7 @@
 
 const FACTS = {
   alignment: "alignment", margin: "margin", p: "p", validity: "validity", clarity: "clarity", monosemanticity: "monosemantic",
-  polysemanticity: "polysemantic", redundancy: "redundancy", density: "fires on", attribution: "attribution", unexpected: "unexpected",
+  polysemanticity: "polysemantic", polysemanticity_semantic_lens: "by SemanticLens", redundancy: "redundancy", density: "fires on", attribution: "attribution", unexpected: "unexpected",
 };
 
 function drawCard(row) {
