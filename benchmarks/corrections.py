@@ -91,6 +91,7 @@ def _from_reliance(table: pd.DataFrame) -> Iterator[Finding]:
             Culprit(
                 latent=int(row.latent),
                 label=str(row.label),
+                named=bool(row.named),
                 alignment=0.0,
                 p_value=None,
                 class_alignment=float(row.alignment),

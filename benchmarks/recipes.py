@@ -27,6 +27,7 @@ from lightning_sae.audit.auditing import audit_to_folder
 from lightning_sae.audit.findings import Finding
 from lightning_sae.fit_probe import main as fit_probe
 from lightning_sae.metrics import sparse_auroc
+from lightning_sae.naming import LatentName
 from lightning_sae.probe_file import SavedProbe, load_probe
 from lightning_sae.run_folder import RunFolder, open_run
 from lightning_sae.scores import ClassScores
@@ -161,10 +162,11 @@ def report(recipe: Recipe, run: RunFolder, probe: Path) -> None:
         table.add_row(name, f"{rate:.1%}", f"{after[name]:.1%}")
     console.print(table)
     auroc = sparse_auroc(seen.latents, seen.cue)
-    table = Table("latent", "label", "share", f"AUROC of {recipe.value} {recipe.factor}")
+    table = Table("latent", "name", "share", f"AUROC of {recipe.value} {recipe.factor}")
     for culprit in culprits:
         share, tells = f"{culprit.share:.1%}", f"{auroc[culprit.latent]:.3f}"
-        table.add_row(str(culprit.latent), culprit.label, share, tells)
+        name = LatentName(culprit.label, culprit.named)
+        table.add_row(str(culprit.latent), name.markup(), share, tells)
     console.print(table)
 
 

@@ -21,6 +21,7 @@ from lightning_sae.clip import Clip
 from lightning_sae.data import ActivationDataModule, cached_tensor
 from lightning_sae.labels import EmbeddedVocabulary, Vocabulary, embed_labels
 from lightning_sae.last_layer import LastLayer
+from lightning_sae.naming import LatentName
 from lightning_sae.significance import best_label_null, label_z, p_values_by_size, significant
 from lightning_sae.validity import label_validity
 
@@ -159,6 +160,11 @@ class Alignment(WholePassCallback):
     def label_names(self) -> list[str]:
         """The label of each latent; "" before the first validation pass."""
         return [] if self.labels is None else self._names(self.labels.index)
+
+    def latent_names(self) -> list[LatentName]:
+        """What each latent is called; none before the first validation pass."""
+        named = self._columns["named"].tolist() if self._columns else []
+        return [LatentName(*name) for name in zip(self.label_names(), named, strict=True)]
 
     def _names(self, index: Tensor) -> list[str]:
         labels = [] if self.embedded is None else self.embedded.labels

@@ -17,6 +17,7 @@ from lightning_sae.data.locations import store_folder
 from lightning_sae.data.shards import read_tensor
 from lightning_sae.mean_attribution import AttributionMeans, MeanAttribution, agreement
 from lightning_sae.methods import Explained
+from lightning_sae.naming import LatentName, name_columns
 from lightning_sae.scores import ClassScores, Output, Probe, fit_probe
 from lightning_sae.tracking import publish_table
 from lightning_sae.types import SparseLatents
@@ -163,18 +164,18 @@ class Attribution(ImagePassCallback):
         """Writes the tables."""
         if trainer.sanity_checking or not trainer.is_global_zero or self.means is None:
             return
-        labels = _labels(trainer)
-        publish_table(trainer, "attribution", self._table(self.means, labels))
+        names = _names(trainer)
+        publish_table(trainer, "attribution", self._table(self.means, names))
         if self.prompt_means is not None:
-            names = pd.DataFrame({"prompt": self.prompts})
-            publish_table(trainer, "prompts", _top(names, self.prompt_means, self.top, labels))
+            prompts = pd.DataFrame({"prompt": self.prompts})
+            publish_table(trainer, "prompts", _top(prompts, self.prompt_means, self.top, names))
 
-    def _table(self, means: AttributionMeans, labels: Sequence[str] | None) -> pd.DataFrame:
+    def _table(self, means: AttributionMeans, names: Sequence[LatentName]) -> pd.DataFrame:
         known = means.counts.nonzero().flatten()
         classes = pd.DataFrame({"class": self._class_names, "images": means.counts}).iloc[known.tolist()]
         for key in ("positive", "negative", "bias_share", "error_share"):
             classes[key if key.endswith("share") else f"{key}_mass"] = getattr(means, key)[known].tolist()
-        table = _top(classes, means.mean[known], self.top, labels)
+        table = _top(classes, means.mean[known], self.top, names)
         if self.probe_means is not None:
             index = {name: c for c, name in enumerate(self._class_names)}
             of_class = [index[name] for name in table["class"]]
@@ -207,14 +208,14 @@ def _add_own(judged: _Judged, explained: Explained, classes: Tensor, b_dec: Tens
     return values
 
 
-def _top(names: pd.DataFrame, means: Tensor, top: int, labels: Sequence[str] | None) -> pd.DataFrame:
-    """The latents with the largest of the means `[m, d_sae]`, `top` rows for each row of names."""
+def _top(scored: pd.DataFrame, means: Tensor, top: int, names: Sequence[LatentName]) -> pd.DataFrame:
+    """The latents with the largest of the means `[m, d_sae]`, `top` rows for each row of what is scored."""
     best = means.topk(min(top, means.shape[1]), dim=1)
     shares = best.values / means.clamp(min=0).sum(1, keepdim=True)
-    table = names.loc[names.index.repeat(best.indices.shape[1])].reset_index(drop=True)
+    table = scored.loc[scored.index.repeat(best.indices.shape[1])].reset_index(drop=True)
     table["latent"] = best.indices.flatten().tolist()
-    if labels is not None:
-        table["label"] = [labels[j] for j in table["latent"]]
+    if names:
+        table = table.assign(**name_columns([names[j] for j in table["latent"]]))
     table["attribution"], table["share"] = best.values.flatten().tolist(), shares.flatten().tolist()
     return table
 
@@ -226,10 +227,7 @@ def _fit(data: ActivationDataModule) -> Probe:
     return fit_probe(embeddings, images.targets, len(data.class_names))
 
 
-def _labels(trainer: Trainer) -> Sequence[str] | None:
-    """The labels of the latents, where a callback offers them."""
-    for callback in callbacks_of(trainer):
-        if hasattr(callback, "latent_columns") and "label" in (columns := callback.latent_columns()):
-            labels: Sequence[str] = columns["label"]
-            return labels
-    return None
+def _names(trainer: Trainer) -> list[LatentName]:
+    """What the latents are called; none where no callback knows it."""
+    found = [c.latent_names() for c in callbacks_of(trainer) if hasattr(c, "latent_names")]
+    return found[0] if found else []

@@ -1,4 +1,4 @@
-"""A picture of the latents that matter: their top images, labels and what they drive."""
+"""A picture of the latents that matter: their top images, what they are called and what they drive."""
 
 import os
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from torch import Tensor
 from callbacks.latent_table import latent_table
 from callbacks.parts import data_of, sae_of
 from lightning_sae.data import ImageSet
+from lightning_sae.naming import LatentName
 from lightning_sae.thumbnails import thumbnail
 from lightning_sae.tracking import publish_picture, run_dir
 
@@ -23,7 +24,7 @@ INK, GREY, RED = "#1f2328", "#6e7781", "#c0392b"
 
 
 class Gallery(Callback):
-    """Draws `pictures/gallery.png`: a row per latent, with its label and top validation images (or texts).
+    """Draws `pictures/gallery.png`: a row per latent, with its name and top validation images (or texts).
 
     The left panel has the latents with the largest attribution (without the Attribution callback: the most
     frequent ones), the right one those that drive a class unexpectedly, where any are known.
@@ -113,11 +114,9 @@ def draw_gallery(panels: dict[str, pd.DataFrame], image_ids: Tensor, images: Ima
 
 def _draw_row(axes: Axes, top: float, row: pd.Series, ids: Sequence[int], images: ImageSet) -> None:
     unexpected = row.get("unexpected", 0) > 0 and row["unexpected_class"] == row["drives"]
-    title, details = _words(row)
-    axes.text(
-        12, top + 26, title, fontsize=11, weight="bold", color=RED if unexpected else INK, parse_math=False
-    )
-    axes.text(12, top + 47, details, fontsize=8, color=GREY)
+    drives = f"→  {row['drives']}" if row.get("drives") else ""
+    LatentName.of(row).draw(axes, 12, top + 26, RED if unexpected else INK, after=drives)
+    axes.text(12, top + 47, _details(row), fontsize=8, color=GREY)
     for i, image_id in enumerate(ids):
         if image_id >= 0:
             left = TEXT_WIDTH + i * (CELL + GAP)
@@ -126,15 +125,12 @@ def _draw_row(axes: Axes, top: float, row: pd.Series, ids: Sequence[int], images
             )
 
 
-def _words(row: pd.Series) -> tuple[str, str]:
-    """What stands beside the images of a latent: its name, and what is known about it."""
-    title = str(row.get("label") or f"latent {row['latent']}")
-    if row.get("drives"):
-        title += f"  →  {row['drives']}"
+def _details(row: pd.Series) -> str:
+    """What is known about a latent, below its name."""
     details = [f"latent {row['latent']}", f"fires on {row['density']:.1%}"]
     if "alignment" in row:
         details.append(f"alignment {row['alignment']:.2f}")
-    return title, "  ·  ".join(details)
+    return "  ·  ".join(details)
 
 
 def _save(figure: Figure, path: Path) -> None:

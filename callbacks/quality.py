@@ -11,7 +11,13 @@ from callbacks.alignment import Alignment
 from callbacks.parts import data_of, find, sae_of
 from lightning_sae.alignment import concept_vectors
 from lightning_sae.metrics import MonoSemanticity
-from lightning_sae.quality import image_overlap, label_churn, polysemanticity, redundancy
+from lightning_sae.quality import (
+    image_overlap,
+    label_churn,
+    polysemanticity,
+    redundancy,
+    semantic_lens_polysemanticity,
+)
 from lightning_sae.types import ValidationOutput
 
 
@@ -19,7 +25,9 @@ class Quality(Callback):
     """Scores every latent by the judge's embeddings of its images, and compares it with one pass earlier.
 
     Logged (means over the latents with a top image where the score is defined):
-        alignment/polysemanticity: distance of two clusters of the top images, in [0, 2].
+        alignment/polysemanticity: distance of two clusters of the top images, in [0, 2]; SemanticLens has
+            other clusters.
+        alignment/polysemanticity_semantic_lens: as SemanticLens computes it, with `semantic_lens`.
         alignment/monosemanticity: MonoSemanticity score over all images, in [-1, 1].
         alignment/redundancy, alignment/redundancy_decoder: largest cosine of the concept vector, and of the
             decoder row, to another latent's.
@@ -30,9 +38,14 @@ class Quality(Callback):
         alignment/identity_images: mean Jaccard index of the top images and those one pass earlier.
 
     A pass outside of a training repeats the last three as the training had them.
+
+    Args:
+        semantic_lens: whether to compute polysemanticity as SemanticLens does as well, some milliseconds a
+            latent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, semantic_lens: bool = False) -> None:
+        self.semantic_lens = semantic_lens
         self._scores: dict[str, Tensor] = {}
         self._monosemanticity: MonoSemanticity | None = None
         self._before: dict[str, Any] = {}
@@ -75,8 +88,12 @@ class Quality(Callback):
             "most_alike": concepts.other,
         }
         self._monosemanticity = None  # [d_sae, d] in float64 would stay through the training
-        for key in ("polysemanticity", "monosemanticity", "redundancy", "redundancy_decoder"):
-            pl_module.log(f"alignment/{key}", self._scores[key].nanmean().float())
+        if self.semantic_lens:
+            theirs = semantic_lens_polysemanticity(image_ids, embeddings)
+            self._scores["polysemanticity_semantic_lens"] = theirs
+        for key, score in self._scores.items():
+            if key != "most_alike":
+                pl_module.log(f"alignment/{key}", score.nanmean().float())
         if trainer.state.fn == "fit":
             alignment = find(trainer, Alignment)
             self._compare(decoder, image_ids, alignment.label_names() if alignment else [])

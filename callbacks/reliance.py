@@ -19,6 +19,7 @@ from lightning_sae.effects import COLUMNS, AblationEffects, Removal, effects_tab
 from lightning_sae.labels import embed_labels
 from lightning_sae.meaning import Meaning, Tests, class_meaning, shown_classes
 from lightning_sae.metrics import ActiveRanks
+from lightning_sae.naming import name_columns
 from lightning_sae.reliance import Reliance, culprits, unexpected_reliance
 from lightning_sae.scores import ClassScores
 from lightning_sae.tracking import publish_table
@@ -26,7 +27,7 @@ from lightning_sae.zero_shot import predict
 
 ALL = "all"  # culprits of a class, removed together
 TABLE = [
-    *("class", "images", "class_share", "latent", "label", "attribution", "share"),
+    *("class", "images", "class_share", "latent", "label", "named", "attribution", "share"),
     *("agreement", "p_random", "p_class", "told"),
     *("score", "score_without", "accuracy", "accuracy_without", "false_positives", "false_positives_without"),
     "examples",
@@ -129,8 +130,9 @@ class UnexpectedReliance(Callback):
         for name in ("agreement", "p_random", "p_class"):
             table[name] = getattr(self.meaning, name)[picked].tolist()
         table["told"] = self.meaning.told[table["class"].tolist()].tolist()
-        labels, examples = alignment.label_names(), id_texts(top_ids[picked[0], : self.examples])
-        table["label"], table["examples"] = [labels[j] for j in picked[0]], examples
+        called = alignment.latent_names()
+        table = table.assign(**name_columns([called[j] for j in picked[0]]))
+        table["examples"] = id_texts(top_ids[picked[0], : self.examples])
         self._ablate(trainer, pl_module, attribution, table)
 
     def _embed(self, trainer: Trainer, templates: Sequence[str]) -> Tensor:

@@ -11,6 +11,7 @@ from rich.table import Table
 from callbacks.parts import find, sae_of
 from callbacks.probe_vs_prompt import ProbeVsPrompt
 from callbacks.reliance import UnexpectedReliance
+from lightning_sae.naming import names_of
 from lightning_sae.tracking import run_dir
 
 
@@ -92,9 +93,10 @@ def _filled(form: str, metrics: dict[str, float]) -> str:
 
 
 def culprit_table(culprits: pd.DataFrame, classes: int) -> Table:
-    """The classes with the largest unexpected share, a row each, with the labels of their culprits."""
+    """The classes with the largest unexpected share, a row each, with what their culprits are called."""
     table = Table("class", "unexpected", "driven by, without meaning the class", title="Unexpected reliance")
     for name, rows in list(culprits.groupby("class", sort=False))[:classes]:
-        words = [f"{label} ({share:.0%})" for label, share in zip(rows["label"], rows["share"], strict=True)]
-        table.add_row(escape(str(name)), f"{rows['class_share'].iloc[0]:.0%}", escape(", ".join(words)))
+        called = zip(names_of(rows), rows["share"], strict=True)
+        words = [f"{latent.markup()} ({share:.0%})" for latent, share in called]
+        table.add_row(escape(str(name)), f"{rows['class_share'].iloc[0]:.0%}", ", ".join(words))
     return table

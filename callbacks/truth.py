@@ -13,6 +13,7 @@ from callbacks.alignment import Alignment
 from callbacks.parts import data_of, find, sae_of
 from callbacks.whole_pass import WholePassCallback, image_latents
 from lightning_sae.metrics import ActiveRanks
+from lightning_sae.naming import name_columns
 from lightning_sae.tracking import publish_table
 from lightning_sae.truth import best_detectors, purity, sparse_probes
 from lightning_sae.types import SparseLatents
@@ -67,13 +68,13 @@ class Truth(WholePassCallback):
             self._is_time_to_probe(trainer),
             find(trainer, Alignment),
         )
-        labels = alignment.label_names() if alignment else []
+        names = alignment.latent_names() if alignment else []
         tables = []
         for factor, (values, truth) in known_factors(trainer).items():
             truth = truth.to(ids.device)
             found = self._detect(ranks, truth, truth[ids], top_ids, values)
-            if labels:
-                found["label"] = [labels[j] for j in found["latent"]]
+            if names:
+                found = found.assign(**name_columns([names[j] for j in found["latent"]]))
             found.insert(0, "factor", factor)
             tables.append(found)
             self._log(pl_module, factor, found)

@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lightning_sae.clip import clip_titles
 from lightning_sae.device import add_device_option, use_device
 from lightning_sae.explain_picture import draw_explanation, save_picture
 from lightning_sae.explanation import PromptExplanation, check_request, explain
+from lightning_sae.naming import LatentName
 from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Output
@@ -46,14 +48,14 @@ def driver_table(explanation: PromptExplanation, output: str) -> Table:
     caption = f"all active latents: {explanation.positive:+.3g} and {explanation.negative:+.3g}"
     narrow = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "show_edge": False}  # 80 columns are enough
     table = Table("latent", title=title, caption=caption, **narrow)  # type: ignore[arg-type]
-    table.add_column("label", no_wrap=True)
+    table.add_column("name", overflow="fold")
     for name in ("alignment", "to\nprompt", "activation", "attribution", "effect"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row in explanation.drivers.to_dict("records"):
         numbers = [f"{row[key]:.2f}" for key in ("alignment", "prompt_alignment", "activation")]
         numbers += [f"{row[key]:+.3g}" for key in ("attribution", "effect")]
         style = "red" if row["unexpected"] else None
-        table.add_row(str(row["latent"]), escape(str(row["label"])), *numbers, style=style)
+        table.add_row(str(row["latent"]), LatentName.of(row).markup(), *numbers, style=style)
     return table
 
 
@@ -87,9 +89,12 @@ def _run(options: argparse.Namespace) -> None:
         console.print(
             "[red]red[/red]: raises the score, and means the prompt no better than random images do"
         )
-    if not run.data.judge_independent:
+    clip, judge = (escape(title) for title in clip_titles(run.data.clip, run.data.judge))
+    if run.data.judge_independent:
+        console.print(f"scores: {clip}; labels: {judge}", highlight=False)
+    else:
         console.print(
-            "the audited CLIP judges its own latents here: what it confuses, the labels confuse too"
+            f"{clip} judges its own latents here: what it confuses, the labels confuse too", highlight=False
         )
     path = options.out or run.folder / "pictures" / f"explain_{options.image.stem}.png"
     save_picture(draw_explanation(run, image, explanations, options.output), path)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lightning_sae.clip import Clip
 from lightning_sae.explanation import PromptExplanation
+from lightning_sae.naming import LatentName
 from lightning_sae.run_folder import RunFolder
 
 CELL, GAP, BIG = 64, 6, 200  # pixels: a thumbnail, the space between two, the image itself
@@ -114,12 +115,11 @@ def _draw_block(
 
 def _draw_latent(axes: Axes, x: float, y: float, row: Mapping[Hashable, Any], longest: float) -> None:
     """Words and bar of a latent."""
-    title = row["label"] or f"latent {row['latent']}"
     details = (
         f"latent {row['latent']}  ·  alignment {row['alignment']:.2f}, "
         f"with the prompt {row['prompt_alignment']:.2f}"
     )
-    axes.text(x, y + 24, title, fontsize=11, weight="bold", color=RED if row["unexpected"] else INK)
+    LatentName.of(row).draw(axes, x, y + 24, RED if row["unexpected"] else INK)
     axes.text(x, y + 44, details, fontsize=8, color=GREY)
     middle, length = x + TEXT + BAR / 2 - GAP, (BAR / 2 - 2 * GAP) * row["attribution"] / longest
     axes.barh(y + 24, length, height=12, left=middle, color=RAISES if length > 0 else LOWERS)

@@ -15,6 +15,7 @@ from lightning_sae.clip import capture_context, make_tail
 from lightning_sae.effects import ablate
 from lightning_sae.meaning import class_meaning, tests_of
 from lightning_sae.methods import ActGrad, Explained
+from lightning_sae.naming import name_columns, names_of
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.scores import ClassScores, Output
 
@@ -27,11 +28,12 @@ class PromptExplanation(NamedTuple):
         score: of image and prompt.
         positive: sum of the positive attributions of all active latents, >= 0.
         negative: sum of the negative ones, <= 0.
-        drivers: a row per latent, the largest attribution first: `latent`, `label` and `alignment` of the
-            run; `prompt_alignment`, mean cosine of its top images with this prompt by the judge; `unexpected`,
-            whether it raises the score and its top images agree with the prompt no better than random ones, and,
-            where the prompt names a class of the data, worse than images of the class; `activation`, the largest over the
-            tokens; `attribution`, summed over them; `effect`, the score without the latent minus the score.
+        drivers: a row per latent, the largest attribution first: `latent`; `label`, `named` and `alignment`
+            of the run; `prompt_alignment`, mean cosine of its top images with this prompt by the judge;
+            `unexpected`, whether it raises the score and its top images agree with the prompt no better than
+            random ones, and, where the prompt names a class of the data, worse than images of the class;
+            `activation`, the largest over the tokens; `attribution`, summed over them; `effect`, the score
+            without the latent minus the score.
         tokens: `[1 + drivers, t]` attribution of each token: of all latents together, then of each driver.
     """
 
@@ -142,8 +144,8 @@ def _explain(
     chosen = chosen[total[chosen].argsort(descending=True)]
     latents = active[chosen].tolist()
     whole = float(score(seen.tail(seen.x, seen.context), slice(0, 1)))
-    drivers = run.latents.reindex(latents).reindex(columns=["label", "alignment"])
-    drivers["label"] = drivers["label"].fillna("")
+    drivers = run.latents.reindex(latents).reindex(columns=["label", "named", "alignment"])
+    drivers = drivers.assign(**name_columns(names_of(drivers)))
     drivers["alignment"] = pd.to_numeric(drivers["alignment"])
     aligned, below = meaning.judge(latents, prompt)
     attribution = total[chosen].cpu()

@@ -13,6 +13,7 @@ _BETTER: dict[str, Direction] = {
     "val/cosine": "max",
     "*dead_fraction": "min",
     "alignment/polysemanticity": "min",
+    "alignment/polysemanticity_semantic_lens": "min",
     "alignment/redundancy*": "min",
     "alignment/churn": "min",
     "alignment/*": "max",

@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from sklearn import config_context
+from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.nn.functional import normalize
 
 _TOLERANCE = 1e-6  # a move that improves the clusters by less is rounding
+_REPLACED = 10  # images in the mean that SemanticLens takes where a cluster is tiny
 
 
 class Nearest(NamedTuple):
@@ -25,9 +30,10 @@ class Nearest(NamedTuple):
 def polysemanticity(image_ids: Tensor, embeddings: Tensor, chunk_size: int = 512) -> Tensor:
     """How far apart the two meanings of a latent are, if it had two: `1 - cos(m_1, m_2)`.
 
-    `m_1`, `m_2` are the means of the two clusters of its top images that `two_clusters` finds. It is one
-    minus the clarity of the two means: polysemanticity of Dreyer et al. 2025, SemanticLens, arXiv 2501.05398.
-    A single outlier may be a cluster. Images that scatter about one meaning also fall in two halves: compare
+    `m_1`, `m_2` are the means of the two clusters of its top images that `two_clusters` finds. The formula is
+    that of SemanticLens, one minus the clarity of the two means (Dreyer et al. 2025, arXiv 2501.05398); the
+    number is not: the clusters are others, and a single outlier stays a cluster. Theirs is
+    `semantic_lens_polysemanticity`. Images that scatter about one meaning also fall in two halves: compare
     latents, don't read it as a share.
 
     Args:
@@ -56,6 +62,51 @@ def _polysemanticity(image_ids: Tensor, embeddings: Tensor) -> Tensor:
     lengths = products.diagonal(dim1=1, dim2=2).clamp(min=1e-12).sqrt().prod(1)
     apart = (1 - products[:, 0, 1] / lengths).clamp(0, 2).where(clusters[:, 1].any(1), 0)
     return apart.where(present.sum(1) > 1, torch.nan)
+
+
+def semantic_lens_polysemanticity(image_ids: Tensor, embeddings: Tensor, seed: int = 123) -> Tensor:
+    """Polysemanticity as the package semanticlens computes it: `1 - cos(m_1, m_2)`, outliers left aside.
+
+    `m_1`, `m_2` are the means of the two clusters of scikit-learn's k-means, the best of ten random starts.
+    Where the smaller one has a single image, or all are equal, the score is instead the mean over the first
+    ten images of `1 - cos(v, e_i)`, with `v` the mean of all. Dreyer et al. 2025, SemanticLens, arXiv
+    2501.05398, `polysemanticity_score` of their code. It takes some milliseconds a latent, and depends on the
+    seed where the ten starts miss the best clusters.
+
+    Args:
+        image_ids: `[d_sae, n]` int64, rows of `embeddings`, the largest activation first; -1 where a latent
+            has fewer images.
+        embeddings: `[n_images, d]` unit image embeddings of the judge.
+        seed: of the starts; theirs by default.
+
+    Returns:
+        `[d_sae]` in [0, 2], 0 for equal images; NaN below two images.
+
+    Example:
+        >>> embeddings = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> semantic_lens_polysemanticity(torch.tensor([[0, 0, 1, 1], [0, 0, 0, 1]]), embeddings)
+        tensor([1.0000, 0.2094])
+    """
+    rows = embeddings.cpu().numpy()
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        scores = [_semantic_lens(rows[ids[ids >= 0]], seed) for ids in image_ids.cpu().numpy()]
+    return torch.tensor(scores, dtype=embeddings.dtype, device=embeddings.device).clamp(0, 2)
+
+
+def _semantic_lens(rows: NDArray[np.floating], seed: int) -> float:
+    if len(rows) < 2:
+        return float("nan")
+    if (rows != rows[0]).any():
+        found = KMeans(2, n_init=10, random_state=seed).fit(rows)
+        if np.bincount(found.labels_, minlength=2).min() > 1:
+            return 1 - float(_cosines(found.cluster_centers_[:1], found.cluster_centers_[1])[0])
+    return 1 - float(_cosines(rows[:_REPLACED], rows.mean(0)).mean())
+
+
+def _cosines(rows: NDArray[np.floating], other: NDArray[np.floating]) -> NDArray[np.floating]:
+    """With another vector, `[n]`."""
+    cosines: NDArray[np.floating] = rows @ other / np.linalg.norm(rows, axis=1) / np.linalg.norm(other)
+    return cosines
 
 
 def two_clusters(gram: Tensor, present: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
+from lightning_sae.naming import with_names
 from lightning_sae.tracker_run import this_job, tracker_config
 
 MAX_TRACKER_ROWS = 100
@@ -142,6 +143,8 @@ def run_dir(trainer: Trainer) -> Path:
 def publish_table(trainer: Trainer, key: str, table: pd.DataFrame) -> None:
     """Writes a table to `<key>.csv` in the run folder and shows its first `MAX_TRACKER_ROWS` rows to W&B.
 
+    Labels are shown as names (`lightning_sae.naming`); the file has them as they are.
+
     Args:
         trainer: its `default_root_dir` is the run folder.
         key: name of the file, and of the table in the tracker.
@@ -153,7 +156,7 @@ def publish_table(trainer: Trainer, key: str, table: pd.DataFrame) -> None:
     table.to_csv(part, index=False, float_format="%.6g")
     os.replace(part, path)
     for logger in _wandb_loggers(trainer):
-        logger.log_table(f"tables/{key}", dataframe=table.head(MAX_TRACKER_ROWS))
+        logger.log_table(f"tables/{key}", dataframe=with_names(table.head(MAX_TRACKER_ROWS)))
 
 
 @rank_zero_only
@@ -174,7 +177,7 @@ def publish_illustrated(
         rows = table.head(MAX_TRACKER_ROWS)
         pictures = [wandb.Image(picture(row)) for _, row in rows.iterrows()]
         images = pd.Series(pictures, index=rows.index, dtype=object)
-        logger.log_table(f"tables/{key}", dataframe=rows.assign(images=images))
+        logger.log_table(f"tables/{key}", dataframe=with_names(rows).assign(images=images))
 
 
 @rank_zero_only

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from lightning_sae.clip import splice
 from lightning_sae.explain import driver_table, main, read_image
-from lightning_sae.explain_picture import as_clip_sees, token_grid
+from lightning_sae.explain_picture import as_clip_sees, draw_explanation, token_grid
 from lightning_sae.explanation import PromptExplanation, explain
 from lightning_sae.run_folder import open_run
 from lightning_sae.significance import random_image_sets
@@ -124,7 +124,7 @@ def test_what_is_unexpected_is_below_random_images(folder, image, own, quantile,
             ids = run.top_images(row.latent)
             if not ids:
                 assert not row.unexpected
-                assert row.label == ""
+                assert (row.label, row.named) == ("", False)
                 continue
             v = normalize(e[ids].mean(0), dim=0)
             sets = normalize(e[random_image_sets(len(e), len(ids), draws)].mean(1), dim=1)
@@ -133,6 +133,7 @@ def test_what_is_unexpected_is_below_random_images(folder, image, own, quantile,
             assert row.prompt_alignment == pytest.approx(aligned, abs=1e-5)
             assert row.unexpected == (row.attribution > 0 and aligned < threshold)
             assert row.label == run.latents.loc[row.latent, "label"]
+            assert row.named == run.latents.loc[row.latent, "named"]
 
 
 def test_the_command_prints_tables_and_writes_a_picture(folder, image, capsys):
@@ -149,12 +150,26 @@ def test_the_command_prints_tables_and_writes_a_picture(folder, image, capsys):
 def test_the_table_fits_a_terminal_of_80_columns():
     row = {"latent": 12345, "label": "the word umbrella", "alignment": -0.1, "prompt_alignment": -0.1}
     row |= {"activation": 15.2, "attribution": -0.0123, "effect": -0.0123, "unexpected": False}
-    found = PromptExplanation("star", 0.9, 0.1, -0.1, pd.DataFrame([row]), torch.zeros(2, 1))
+    drivers = pd.DataFrame([row | {"named": named} for named in (True, False)])
+    found = PromptExplanation("star", 0.9, 0.1, -0.1, drivers, torch.zeros(2, 1))
     console = Console(width=80, record=True, file=StringIO())
     console.print(driver_table(found, "logit"))
     said = console.export_text()
     assert "…" not in said
+    assert "12345 the word umbrella -0.10 " in " ".join(said.split())
+    assert "12345 ? the word " in " ".join(said.split())
     assert {"alignment", "activation", "attribution", "effect"} <= set(said.split())
+
+
+def test_the_picture_calls_latents_by_their_names(folder, image):
+    run = open_run(folder)
+    run.latents["named"] = run.latents.index % 2 == 0
+    found = explain(run, read_image(image), PROMPTS[:1], top=6)
+    (axes,) = draw_explanation(run, read_image(image), found, "logit").axes
+    bold = [text.get_text() for text in axes.texts if text.get_weight() == "bold"]
+    drivers = found[0].drivers
+    assert set(drivers["named"]) == {True, False}
+    assert bold[1:] == [row.label if row.named else "?" for row in drivers.itertuples()]
 
 
 def test_heatmaps_where_tokens_are_places(patches, image, tmp_path):

@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from lightning_sae.quality import image_overlap, label_churn, polysemanticity, redundancy, two_clusters
+from lightning_sae.quality import (
+    image_overlap,
+    label_churn,
+    polysemanticity,
+    redundancy,
+    semantic_lens_polysemanticity,
+    two_clusters,
+)
 
 
 def unit(*shape, seed=0):
@@ -79,6 +86,42 @@ def test_polysemanticity_does_not_depend_on_the_order(image_ids):
         polysemanticity(image_ids[:, order], embeddings),
         equal_nan=True,
     )
+
+
+def about(meanings, sizes, seed):
+    """Images that scatter about meanings."""
+    rows = meanings.repeat_interleave(torch.tensor(sizes), 0)
+    return normalize(rows + 0.3 * unit(*rows.shape, seed=seed), dim=-1)
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (2, 7), (5, 3)])
+def test_semantic_lens_parts_the_images_in_two(sizes):
+    rows = about(unit(2, 16), sizes, seed=3)
+    ids = torch.cat([torch.randperm(len(rows)), torch.full((2,), -1)])[None]
+    expected = best_partition(rows.numpy())[1]
+    assert semantic_lens_polysemanticity(ids, rows).item() == pytest.approx(expected, abs=1e-9)
+    assert polysemanticity(ids, rows).item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_semantic_lens_replaces_the_cluster_of_an_outlier():
+    """One image of another meaning is no second meaning, for them; here it is."""
+    rows = about(unit(2, 16), (13, 1), seed=4)
+    ids = torch.tensor([13, *range(13)])[None]  # the outlier leads, and is one of the ten
+    v = rows.mean(0)
+    cosines = [float(torch.cosine_similarity(v, rows[i], dim=0)) for i in ids[0, :10]]
+    theirs = semantic_lens_polysemanticity(ids, rows).item()
+    assert theirs == pytest.approx(1 - sum(cosines) / 10, abs=1e-9)
+    assert polysemanticity(ids, rows).item() == pytest.approx(best_partition(rows.numpy())[1], abs=1e-9)
+    assert polysemanticity(ids, rows).item() > 2 * theirs
+
+
+def test_semantic_lens_of_few_and_of_equal_images():
+    embeddings = torch.tensor([[0.6, 0.8], [0.8, 0.6], [-0.6, -0.8]])
+    ids = torch.tensor([[0, 0, 0], [0, -1, -1], [-1, -1, -1], [0, 1, -1]])
+    apart = 1 - math.cos(math.atan2(0.8, 0.6) - math.pi / 4)  # of each of two images from their mean
+    expected = [0, math.nan, math.nan, apart]
+    found = semantic_lens_polysemanticity(ids, embeddings).tolist()
+    assert found == pytest.approx(expected, nan_ok=True, abs=1e-6)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 4, 100])

@@ -90,6 +90,21 @@ def test_a_table_lies_in_the_folder_and_its_head_in_the_tracker(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["latents.csv"]
 
 
+def test_the_tracker_shows_names_first_and_no_label_as_a_name(tmp_path):
+    recorder = Recorder()
+    trainer = SimpleNamespace(default_root_dir=str(tmp_path), loggers=[recorder])
+    known = pd.DataFrame({"latent": [1, 2], "label": ["star", "ferret"], "named": [True, False]})
+    publish_table(trainer, "latents", known)
+    publish_table(trainer, "attribution", known.drop(columns="named"))
+    publish_illustrated(trainer, "labels", known, lambda row: Image.new("RGB", (1, 1)))
+    for key, star in (("latents", "star"), ("attribution", "? (star)"), ("labels", "star")):
+        shown = recorder.tables[f"tables/{key}"]
+        assert shown.columns[0] == "name"
+        assert "label" not in shown
+        assert shown["name"].tolist() == [star, "? (ferret)"]
+    assert pd.read_csv(tmp_path / "latents.csv")["label"].tolist() == ["star", "ferret"]
+
+
 def test_an_illustrated_table_is_drawn_only_for_who_can_show_it(tmp_path):
     recorder, drawn = Recorder(), []
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from lightning_sae.audit.findings import Culprit, Kind
+from lightning_sae.naming import LatentName
 
 NAMED = 3  # culprits in a sentence
-CHANCE = 0.05  # p-value of a label above which a sentence leaves it out
 EXPORT = "Export a corrected classifier: python -m lightning_sae.correct RUN --finding {number} --out DIR"
 
 
@@ -39,9 +39,7 @@ def summarise(
 
 
 def _called(culprit: Culprit) -> str:
-    """By its label, where that is no chance."""
-    believed = culprit.label and (culprit.p_value is None or culprit.p_value <= CHANCE)
-    return f'"{culprit.label}" (latent {culprit.latent})' if believed else f"latent {culprit.latent}"
+    return LatentName(culprit.label, culprit.named).in_sentence(culprit.latent)
 
 
 def _listed(words: Sequence[str]) -> str:

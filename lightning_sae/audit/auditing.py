@@ -36,6 +36,7 @@ from lightning_sae.audit.removal import Estimate
 from lightning_sae.audit.report import write_report
 from lightning_sae.audit.seen import class_means, ready
 from lightning_sae.audit.untold import suspects_left, untold
+from lightning_sae.clip import clip_titles
 from lightning_sae.reliance import unexpected_reliance
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.zero_shot import accuracy
@@ -196,6 +197,7 @@ def _culprit(found: Examined, c: int, latent: _Latent, cue: Cues, ranking: Ranki
     return Culprit(
         latent=j,
         label=judged.labels[j],
+        named=judged.named[j],
         alignment=_known(judged.label_alignment[j]) or 0.0,
         p_value=_known(judged.p[j]),
         agreement=_known(meaning.agreement[j, c]) or 0.0,
@@ -267,14 +269,15 @@ def _subject(run: RunFolder, classifier: Classifier, options: Options, found: Ex
     targets = found.subjects.targets
     own = torch.where(targets < len(classifier.class_names), targets, -1)
     right = accuracy(found.seen.predicted.cpu(), own)
+    clip, judge = clip_titles(data.clip, data.judge)
     return Subject(
         run=run.folder.resolve().name,
-        clip=data.clip.name,
+        clip=clip,
         hook_point=data.hook.module,
         tokens=data.hook.tokens,
         classifier=classifier.kind,
         output=options.output,
-        judge=data.judge.name,
+        judge=judge,
         judge_independent=data.judge_independent,
         data=_data_name(data.images("val").identity()),
         images=len(found.seen.predicted),

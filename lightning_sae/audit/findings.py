@@ -76,6 +76,7 @@ class Culprit(_Record):
     Attributes:
         latent: its number.
         label: what the judge calls it; "" without a label.
+        named: whether the label is to be relied on (`lightning_sae.naming`).
         alignment: with that label.
         p_value: chance of an alignment as good as that, in (0, 1]; `None` if unknown.
         agreement: mean cosine of its top images with the name of the class, by the judge.
@@ -92,6 +93,7 @@ class Culprit(_Record):
 
     latent: int
     label: str
+    named: bool
     alignment: float
     p_value: float | None
     agreement: float
@@ -245,12 +247,12 @@ class Subject(_Record):
 
     Attributes:
         run: name of the run folder.
-        clip: open_clip's name of the model, and its weights.
+        clip: the model's name and its weights', told apart from those of the judge.
         hook_point: module path.
         tokens: token rule.
         classifier: `prompts` or `probe`.
         output: the score: cosine, logit, margin or probability.
-        judge: open_clip's name of the CLIP that named the latents, and its weights.
+        judge: of the CLIP that named the latents, the same.
         judge_independent: whether it has other weights than the audited one.
         data: what the images are.
         images: validation images.

@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_sae.labels import embed_labels
 from lightning_sae.meaning import Meaning, Tests, class_meaning, tests_of
 from lightning_sae.metrics import top_images
+from lightning_sae.naming import names_of
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.types import SparseLatents
 from lightning_sae.zero_shot import predict
@@ -24,6 +25,7 @@ class Judged(NamedTuple):
         texts: `[C, d]` unit, class names.
         shown: `[n]` int64, the class of each image, -1 for none of them.
         labels: of each latent; "" without one.
+        named: of each latent, whether its label is to be relied on.
         label_alignment: `[d_sae]`, of the latent with its label; NaN without one.
         p: `[d_sae]`, chance of a label as good as that; NaN if unknown.
         top_ids: `[d_sae, top]` int64, images, the largest activation first, -1 for none.
@@ -35,6 +37,7 @@ class Judged(NamedTuple):
     texts: Tensor
     shown: Tensor
     labels: list[str]
+    named: list[bool]
     label_alignment: Tensor
     p: Tensor
     top_ids: Tensor
@@ -70,12 +73,13 @@ def judge_run(
     texts = embed_labels(run.data.judge, class_names, templates).to(embeddings)
     top_ids, tests = _top_ids(run, latents), tests_of(run.config)
     column = run.latents.reindex(range(latents.d_sae))
-    label = column.get("label")
+    names = names_of(column)
     return Judged(
         embeddings,
         texts,
         shown.cpu(),
-        [""] * latents.d_sae if label is None else label.fillna("").tolist(),
+        [name.label for name in names],
+        [name.named for name in names],
         _numbers(column, "alignment"),
         _numbers(column, "p"),
         top_ids,

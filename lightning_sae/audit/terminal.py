@@ -25,8 +25,14 @@ def print_audit(console: Console, audit: Audit, folder: Path) -> None:
     if thin:
         more = ", ..." * (len(thin) > 10)
         console.print(f"not enough evidence: {escape(', '.join(thin[:10]))}{more}", highlight=False)
-    if not audit.subject.judge_independent:
-        console.print("the audited CLIP judged its own latents: a bias of its own can stay hidden")
+    clip, judge = (escape(name) for name in (audit.subject.clip, audit.subject.judge))
+    if audit.subject.judge_independent:
+        console.print(f"audited: {clip}; judge: {judge}", highlight=False)
+    else:
+        console.print(
+            f"the audited CLIP, {clip}, judged its own latents: a bias of its own can stay hidden",
+            highlight=False,
+        )
     counts = [f"{n} {s}" for s in reversed(SEVERITIES) if (n := _count(audit, s))]
     n = len(audit.findings)
     said = f"{n} finding{'s' * (n != 1)}" + f" ({', '.join(counts)})" * bool(counts)

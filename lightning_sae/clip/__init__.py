@@ -5,6 +5,7 @@ from lightning_sae.clip.inspection import HookShape, inspect_hook_point
 from lightning_sae.clip.load import Clip, load_clip
 from lightning_sae.clip.tail import Tail, capture_context, last_block, make_tail
 from lightning_sae.clip.texts import TextClip
+from lightning_sae.clip.titles import clip_titles, identity_titles
 from lightning_sae.clip.tokens import FINAL_TEXT, HookPoint, Tokens
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "activations_at",
     "capture",
     "capture_context",
+    "clip_titles",
+    "identity_titles",
     "inspect_hook_point",
     "last_block",
     "load_clip",

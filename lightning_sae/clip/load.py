@@ -32,6 +32,7 @@ class Clip(nn.Module):
         tokenizer: texts -> `[m, context]` token ids.
         name: the model's name; of a local config its stem and a digest of its content.
         pretrained: tag or file name of the weights; `None` for random weights or a hub model's own.
+        folder: name of the folder that a file of weights lies in; "" for all others.
         reads_texts: whether the examples that it encodes are texts, see `TextClip`.
     """
 
@@ -44,6 +45,7 @@ class Clip(nn.Module):
         tokenizer: Tokenizer,
         name: str,
         pretrained: str | None,
+        folder: str = "",
     ) -> None:
         super().__init__()
         self.model: Any = model.requires_grad_(False)
@@ -52,6 +54,7 @@ class Clip(nn.Module):
         self.tokenizer = tokenizer
         self.name = name
         self.pretrained = pretrained
+        self.folder = folder
         self.text_features = nn.Identity()  # final text embeddings pass it, so that they can be hooked
         self.eval()
 
@@ -182,8 +185,10 @@ def load_clip(
         warnings.warn(f"{source.name} has random weights; for a real CLIP set clip.pretrained", stacklevel=2)
     else:
         load_weights(built, source)
-    name = Path(pretrained).name if pretrained is not None else None
-    return Clip(built, preprocess, tokenizer, source.name, source.tag or name)
+    if pretrained is None or source.tag is not None:
+        return Clip(built, preprocess, tokenizer, source.name, source.tag)
+    path = Path(pretrained).absolute()
+    return Clip(built, preprocess, tokenizer, source.name, path.name, path.parent.name)
 
 
 def unit(features: Tensor) -> Tensor:

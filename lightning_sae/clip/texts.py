@@ -20,7 +20,7 @@ class TextClip(Clip):
     reads_texts: ClassVar[bool] = True
 
     def __init__(self, clip: Clip) -> None:
-        super().__init__(clip.model, self._tokenize, clip.tokenizer, clip.name, clip.pretrained)
+        super().__init__(clip.model, self._tokenize, clip.tokenizer, clip.name, clip.pretrained, clip.folder)
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Unit embeddings `[n, d_embed]` of token ids `[n, context]`, in the caller's grad mode."""

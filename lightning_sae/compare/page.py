@@ -50,7 +50,7 @@ def page_context(found: Comparison, pictures: Sequence[Picture], files: Sequence
             {"name": r.name, "folder": str(r.folder), "missing": "; ".join(r.missing)}
             for r in found.unfinished
         ],
-        "cards": [view.variant_card(variant) for variant in found.variants],
+        "cards": view.variant_cards(found.variants),
         "left_out": ", ".join(found.left_out),
         "contrasts": view.contrast_lines(found.matrix, names),
         "matrix": view.matrix_rows(found.matrix),

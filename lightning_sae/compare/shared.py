@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lightning_sae.compare.concepts import Matching, columns, match_latents
 from lightning_sae.compare.variants import Variant
 from lightning_sae.image_latents import ImageLatentsFile, load_image_latents
+from lightning_sae.naming import LatentName, names_of
 
 MIN_IMAGES = 10  # a latent that fires on fewer is not matched: two rare latents meet by chance
 MOST = 4000  # latents of a run, the first of latents.csv: the assignment takes their number cubed
@@ -50,7 +51,8 @@ class Concepts(NamedTuple):
         pairs: those that could be compared.
         problems: why others could not.
         table: a row per compared latent of every variant: `variant`, `latent`, `label`, `named`, ...; for
-            each other variant its `partner`, the partner's `label`, and the correlation with the `nearest`.
+            each other variant its `partner`, the partner's `label` and whether it is `named`, and the
+            correlation with the `nearest`.
     """
 
     pairs: list[Pair]
@@ -127,19 +129,24 @@ def _table(variants: Sequence[Variant], pairs: Sequence[Pair]) -> pd.DataFrame:
 
 
 def _partners(variants: Sequence[Variant], pair: Pair, place: int) -> pd.DataFrame:
-    """Partner in the other variant, its label, and the correlation with the nearest, by latent."""
+    """Partner in the other variant, what it is called, and the correlation with the nearest, by latent."""
     own, other = ("first", "second") if place == pair.first else ("second", "first")
     name = variants[getattr(pair, other)].name
     nearest = pair.nearest[place != pair.first]
     partner = pair.matched.set_index(own)[other].reindex(nearest.index).astype("Int64")
-    labels = partner.map(label_of(variants[getattr(pair, other)]), na_action="ignore")
+    names = _names(variants[getattr(pair, other)])
+    labels, named = ({j: called[k] for j, called in names.items()} for k in (0, 1))
     return pd.DataFrame(
-        {f"partner in {name}": partner, f"label in {name}": labels, f"nearest in {name}": nearest}
+        {
+            f"partner in {name}": partner,
+            f"label in {name}": partner.map(labels, na_action="ignore"),
+            f"named in {name}": partner.map(named, na_action="ignore"),
+            f"nearest in {name}": nearest,
+        }
     )
 
 
-def label_of(variant: Variant) -> dict[int, str]:
-    """The label of each latent of a variant's table; "" without labels."""
+def _names(variant: Variant) -> dict[int, LatentName]:
+    """What each latent of a variant's table is called."""
     latents = variant.run.table("latents")
-    labels = latents["label"] if "label" in latents else [""] * len(latents)
-    return dict(zip(latents.get("latent", []), labels, strict=True))
+    return dict(zip(latents["latent"], names_of(latents), strict=True)) if len(latents) else {}

@@ -1,6 +1,7 @@
 """Variants side by side: a run for each, and which class relies on what in which of them."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import pandas as pd
 from lightning_sae.compare.differences import differing, value
 from lightning_sae.compare.reading import Run
 from lightning_sae.goals import Goal
+from lightning_sae.naming import LatentName, names_of
 
 
 class Variant(NamedTuple):
@@ -26,9 +28,9 @@ class Variant(NamedTuple):
 
 
 class Culprit(NamedTuple):
-    """What drives a class without meaning it, by label, and its share of all that drives the class."""
+    """What drives a class without meaning it, by name, and its share of all that drives the class."""
 
-    label: str
+    name: LatentName
     share: float
 
 
@@ -37,7 +39,7 @@ class Cell(NamedTuple):
 
     Attributes:
         share: unexpected share of what drives the class, in [0, 1]; NaN where it was not judged.
-        culprits: labels with the sum of their latents' shares, the largest first.
+        culprits: names with the sum of their latents' shares, the largest first.
         images: images behind it; 0 where none is known.
     """
 
@@ -120,14 +122,16 @@ def _known(share: float) -> float:
     return -1.0 if math.isnan(share) else share
 
 
-def _cell(run: Run, name: str, top: int) -> Cell:
+def _cell(run: Run, class_name: str, top: int) -> Cell:
     reliance, driven = run.table("reliance"), run.table("attribution")
-    rows = reliance[reliance["class"] == name] if len(reliance) else reliance
+    rows = reliance[reliance["class"] == class_name] if len(reliance) else reliance
     if len(rows):
-        shares = rows.groupby("label", sort=False)["share"].sum().nlargest(top)
-        culprits = [Culprit(str(label), float(share)) for label, share in shares.items()]
+        shares: Counter[LatentName] = Counter()
+        for name, share in zip(names_of(rows), rows["share"], strict=True):
+            shares[name] += share
+        culprits = [Culprit(*pair) for pair in shares.most_common(top)]
         return Cell(float(rows["class_share"].iloc[0]), culprits, int(rows["images"].iloc[0]))
-    images = _images(driven, name)
+    images = _images(driven, class_name)
     judged = "reliance" in run.tables and images >= int(run.config.get("callbacks.reliance.min_images", 1))
     return Cell(0.0 if judged else math.nan, [], images)
 

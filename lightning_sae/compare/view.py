@@ -6,9 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from lightning_sae.clip import identity_titles
 from lightning_sae.compare.shared import Concepts, Pair
 from lightning_sae.compare.table import shown_value
-from lightning_sae.compare.variants import Cell, Variant, contrasts
+from lightning_sae.compare.variants import Cell, Culprit, Variant, contrasts
+from lightning_sae.naming import LatentName, names_of
 from lightning_sae.pages import percent
 
 ROWS = 12  # of a list of latents
@@ -23,33 +25,40 @@ _CARD = {
 }
 
 
-def variant_card(variant: Variant) -> dict[str, Any]:
-    """Name and values of a variant; two values are original and with the SAE spliced in."""
+def variant_cards(variants: Sequence[Variant]) -> list[dict[str, Any]]:
+    """Name, CLIP and values of each variant; two values are original and with the SAE spliced in."""
+    clips = [variant.run.card.get("provenance", {}).get("clip", {}) for variant in variants]
+    titles = iter(identity_titles([clip for clip in clips if clip]))
+    return [
+        _card(variant, next(titles) if clip else "") for variant, clip in zip(variants, clips, strict=True)
+    ]
+
+
+def _card(variant: Variant, clip: str) -> dict[str, Any]:
     metrics = variant.run.metrics
     values = {
         name: " → ".join(shown_value(key, metrics[key]) for key in keys if key in metrics)
         for name, keys in _CARD.items()
     }
-    clip = variant.run.card.get("provenance", {}).get("clip", {})
     return {
         "name": variant.name,
         "run": variant.run.name,
         "runs": variant.runs,
-        "clip": " ".join(str(clip[key]) for key in ("model", "pretrained") if key in clip),
+        "clip": clip,
         "values": {name: value for name, value in values.items() if value},
     }
 
 
 def contrast_lines(
     matrix: dict[str, list[Cell]], names: Sequence[str], most: int = 8
-) -> list[dict[str, str]]:
+) -> list[dict[str, Any]]:
     """Where the variants differ most, a line each."""
     return [
         {
             "class": name,
             "share": percent(matrix[name][high].share),
             "in": names[high],
-            "culprit": ", ".join(f"{c.label} ({percent(c.share)})" for c in matrix[name][high].culprits[:1]),
+            "culprits": _said(matrix[name][high].culprits[:1]),
             "other_share": percent(matrix[name][low].share),
             "other": names[low],
         }
@@ -68,13 +77,17 @@ def matrix_rows(matrix: dict[str, list[Cell]], least: float = 0.01) -> list[dict
                     "text": percent(cell.share) or "not judged",
                     "known": not math.isnan(cell.share),
                     "images": cell.images,
-                    "culprits": [(c.label, percent(c.share)) for c in cell.culprits if c.share >= least],
+                    "culprits": _said([c for c in cell.culprits if c.share >= least]),
                 }
                 for cell in cells
             ],
         }
         for name, cells in matrix.items()
     ]
+
+
+def _said(culprits: Sequence[Culprit]) -> list[tuple[LatentName, str]]:
+    return [(culprit.name, percent(culprit.share)) for culprit in culprits]
 
 
 def faithfulness_rows(variants: Sequence[Variant]) -> list[dict[str, Any]]:
@@ -127,24 +140,21 @@ def _block(pair: Pair, variants: Sequence[Variant]) -> dict[str, Any]:
 
 
 def _named(latents: pd.DataFrame) -> set[str]:
-    """The labels of the named latents."""
-    return set() if "named" not in latents else set(latents.loc[latents["named"] == True, "label"])  # noqa: E712
+    """The names that latents have."""
+    return {name.label for name in names_of(latents) if name.named}
 
 
 def _first(latents: pd.DataFrame, chosen: Sequence[int]) -> list[dict[Hashable, Any]]:
     """Of the chosen the named ones first, in the order of the table."""
-    rows = latents.loc[latents.index.isin(chosen)]
-    if "named" in rows:
-        rows = rows.sort_values("named", ascending=False, kind="stable")
-    return rows.head(ROWS).to_dict("records")
+    rows = latents.loc[latents.index.isin(chosen)].to_dict("records")
+    return sorted(rows, key=lambda row: not LatentName.of(row).named)[:ROWS]
 
 
 def _match(row: dict[Hashable, Any], latents: Sequence[pd.DataFrame]) -> dict[str, Any]:
     pair = [
         _latent(t.loc[int(row[key])].to_dict()) for t, key in zip(latents, ("first", "second"), strict=True)
     ]
-    same = pair[0]["label"] == pair[1]["label"]
-    return {"latents": pair, "correlation": f"{row['correlation']:.2f}", "same": same}
+    return {"latents": pair, "correlation": f"{row['correlation']:.2f}"}
 
 
 def _latent(row: dict[Hashable, Any]) -> dict[str, Any]:
@@ -153,8 +163,7 @@ def _latent(row: dict[Hashable, Any]) -> dict[str, Any]:
     unexpected = bool(row.get("unexpected", 0) > 0 and row["unexpected_class"] == drives)
     return {
         "latent": int(row["latent"]),
-        "label": str(row.get("label") or f"latent {row['latent']}"),
-        "named": bool(row.get("named", False)),
+        "name": LatentName.of(row).or_number(int(row["latent"])),
         "drives": drives,
         "unexpected": unexpected,
     }

@@ -3,6 +3,7 @@
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lightning_sae.correction.record import Change, Record
+from lightning_sae.naming import LatentName
 
 HOW = {
     "edit": "the culprits' direction was taken out of the vector of the class, with strength {amount:g}",
@@ -23,7 +24,9 @@ def card(record: Record) -> str:
     )
     environment.filters |= {"plain": plain, "change": change}
     how = HOW[record.way].format(amount=record.amount)
-    return environment.get_template("card.md.jinja").render(record=record, how=how)
+    known = zip(record.latents, record.labels, record.named, strict=True)
+    culprits = ", ".join(LatentName(label, named).in_sentence(j) for j, label, named in known)
+    return environment.get_template("card.md.jinja").render(record=record, how=how, culprits=culprits)
 
 
 def change(shares: Change, digits: int = 1) -> str:

@@ -214,6 +214,7 @@ def _record(
         way=chosen.way,
         latents=case.latents,
         labels=tuple(culprit.label for culprit in finding.culprits),
+        named=tuple(culprit.named for culprit in finding.culprits),
         values=() if clamp is None else tuple(clamp.values),
         amount=chosen.choice.amount,
         shift=chosen.choice.shift,

@@ -102,6 +102,7 @@ class Record(_Model):
         way: `edit`, `clamp` or `ablate`.
         latents: the culprits.
         labels: of the culprits.
+        named: which of the labels are to be relied on.
         values: at which they are held; none for an edit.
         amount: strength of an edit, part of the mean at which latents are clamped, 1 for an ablation.
         shift: added to the class's logit, with the way.
@@ -133,6 +134,7 @@ class Record(_Model):
     way: Literal["edit", "clamp", "ablate"]
     latents: tuple[int, ...]
     labels: tuple[str, ...]
+    named: tuple[bool, ...]
     values: tuple[float, ...]
     amount: float
     shift: float

@@ -91,6 +91,7 @@ class Capture:
         self.folder = self._store.folder
         self._claims = Claims(self.folder / ".claims", shard_images)
         self.processes = processes
+        self._by = "" if hook_points else ", by the judge"
         self._prepared = False
 
     @property
@@ -181,7 +182,7 @@ class Capture:
         """While batches are taken over and written, the model is at work on the next."""
         ranges = [self._store.own.images(shard) for shard in shards]
         writer = ShardWriter(self._store, self._claims)
-        title = f"capturing {self._store.images.identity()['name']}"
+        title = f"capturing {self._store.images.identity()['name']}{self._by}"
         with bar(title, sum(map(len, ranges)), "images") as advance:
             batches = self._pass.run(parts, ranges, self._store.bad_images(), advance)
             hand_over(batches, writer.take, self._most_waiting)

@@ -10,7 +10,16 @@ import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
-from lightning_sae.clip import Clip, HookPoint, HookShape, Tail, Tokens, inspect_hook_point, make_tail
+from lightning_sae.clip import (
+    Clip,
+    HookPoint,
+    HookShape,
+    Tail,
+    Tokens,
+    clip_titles,
+    inspect_hook_point,
+    make_tail,
+)
 from lightning_sae.data.capture import Capture
 from lightning_sae.data.captured_splits import CapturedSplits, Decode
 from lightning_sae.data.images import ImageSet, ImageSource, Split
@@ -178,8 +187,9 @@ class ActivationDataModule(LightningDataModule):
             inspect_hook_point(self.clip, hook)  # refuse before hours of capture
         if not self.judge_independent:
             warnings.warn(
-                "the audited CLIP also judges what its latents mean: a bias of its own stays hidden. Name "
-                "another with clip@data.judge=open_clip data.judge.model=MODEL data.judge.pretrained=TAG",
+                f"the audited CLIP also judges what its latents mean, {clip_titles(self.clip)[0]}: a bias of "
+                "its own stays hidden. Name another with clip@data.judge=open_clip data.judge.model=MODEL "
+                "data.judge.pretrained=TAG",
                 stacklevel=3,
             )
 

@@ -18,6 +18,7 @@ from lightning_sae.audit.findings import (
     Finding,
     Subject,
 )
+from lightning_sae.naming import name_columns, names_of
 from lightning_sae.run_folder import RunFolder
 
 HOSTILE = (
@@ -52,6 +53,7 @@ def subject(**changes: Any) -> Subject:
 def culprit(latent: int, label: str, examples: tuple[int, ...] = (0, 1, 2), **changes: Any) -> Culprit:
     """One that drives its class and does not mean it."""
     values = {
+        "named": label != "",
         "alignment": 0.19,
         "p_value": 0.001,
         "class_alignment": -0.783,
@@ -157,11 +159,12 @@ def run_folder(folder: Any, latents: pd.DataFrame, classes: tuple[str, ...], ima
             "val/fvu": [math.nan, 0.4, *[math.nan] * 10, 0.2, *[math.nan] * 12, 0.1],
         }
     ).to_csv(folder / "metrics.csv", index=False)
-    labels = [str(label) for label in latents.get("label", latents.index)]
+    names = name_columns(names_of(latents))
     shares = [0.6, 0.3, 0.1][: len(latents)]
     pd.DataFrame(
         [
-            {"class": c, "latent": j, "label": labels[j], "attribution": 3 * s, "share": s}
+            {"class": c, "latent": j, "attribution": 3 * s, "share": s}
+            | {key: column[j] for key, column in names.items()}
             for c in classes
             for j, s in enumerate(shares)
         ]

@@ -59,6 +59,7 @@ def judged(n, d_sae, n_classes, calls):
         torch.eye(n_classes)[torch.tensor(calls)],
         torch.eye(n_classes),
         [""] * d_sae,
+        [False] * d_sae,
         torch.full((d_sae,), torch.nan),
         torch.full((d_sae,), torch.nan),
         torch.full((d_sae, 1), -1),

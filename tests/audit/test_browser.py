@@ -139,7 +139,11 @@ def test_columns_are_sorted_in_either_direction(opened, page):
     alignment = latent_table(60, ("",), CLASSES, 40)["alignment"]
     assert shown(opened) == np.argsort(-alignment.to_numpy())[:25].tolist()
     click("label")
-    assert texts(opened, "#rows bdi.text")[::2] == ["brown background"] * 20 + ["moon"] * 5
+    names = ["brown background"] * 10 + ["moon"] * 10 + ["star"] * 5  # the named ones, then guesses
+    assert texts(opened, "#rows .text")[::2] == names
+    click("label")
+    assert texts(opened, "#rows .text")[::2] == ["? star"] * 10 + ["? moon"] * 10 + ["? brown background"] * 5
+    click("label")
     sorts = [th.get_attribute("aria-sort") for th in opened.find_elements(By.CSS_SELECTOR, "#heads th")]
     assert [sort for sort in sorts if sort] == ["ascending"]
 
@@ -156,6 +160,15 @@ def test_filters_narrow_what_is_shown(opened):
     assert shown(opened)[:5] == [0, 1, 2, 4, 7]
     only.select_by_value("named")
     assert shown(opened)[:4] == [0, 2, 4, 10]
+
+
+def test_a_latent_that_is_not_named_is_a_guess_in_the_table_and_on_the_card(opened):
+    grey = opened.find_element(By.CSS_SELECTOR, "#rows tr[data-latent='1'] .guess")
+    assert (grey.text, grey.value_of_css_property("color")) == ("star", "rgba(101, 109, 118, 1)")
+    grey.click()
+    assert opened.find_element(By.CSS_SELECTOR, "#card h3").text == "? star"
+    opened.find_element(By.CSS_SELECTOR, "#rows tr[data-latent='4'] .text").click()
+    assert opened.find_element(By.CSS_SELECTOR, "#card h3").text == "star"
 
 
 def test_pages_are_turned(opened):
@@ -244,7 +257,7 @@ def test_what_a_user_wrote_never_runs(browser, tmp_path):
     for latent in range(len(HOSTILE)):
         browser.find_element(By.CSS_SELECTOR, f'#rows tr[data-latent="{latent}"]').click()
         said = "return document.querySelector('#card h3').textContent"
-        assert browser.execute_script(said) == plain(HOSTILE[latent])
+        assert browser.execute_script(said) == "? " * (latent % 2) + plain(HOSTILE[latent])
     assert browser.execute_script("return window.ran") is None
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     assert errors(browser) == []

@@ -17,6 +17,7 @@ from lightning_sae.audit.cues import Limits
 from lightning_sae.audit.examined import Options
 from lightning_sae.audit.seen import check_images, explained_images, ready, see
 from lightning_sae.data import JointDataModule
+from lightning_sae.naming import names_of
 from lightning_sae.probe_file import save_probe
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Probe
@@ -74,7 +75,9 @@ def test_an_audit_that_finds_much_is_whole(name, request, tmp_path):
     assert [f.number for f in audit.findings] == list(range(1, len(audit.findings) + 1))
     if name == "opened":
         assert audit.findings
+    names = dict(zip(run.latents.index, names_of(run.latents), strict=True))
     for finding in audit.findings:
+        assert all((c.label, c.named) == names[c.latent] for c in finding.culprits)
         (result,) = [r for r in audit.classes if finding.number in r.findings]
         assert (result.name, result.verdict) == (finding.class_name, "findings")
         assert all(0 < c.share <= 1 and c.attribution > 0 and c.score > 0 for c in finding.culprits)

@@ -182,9 +182,10 @@ def test_the_columns_are_those_of_the_run(write, images):
     data = write(one_finding(), table=table, examples=images).data()
     assert data["latent"] == list(range(10))
     assert [data["labels"][i] if i >= 0 else "" for i in data["label"]] == table["label"].tolist()
+    unlabelled = (table["label"] == "").tolist()
     assert data["numbers"]["attribution"][:4] == [1.0, 0.5, 0.333, 0.25]
     assert data["numbers"]["clarity"] == [None] * 10
-    assert data["named"] == [1, 0] * 5
+    assert data["named"] == [int(j % 2 == 0 and not unlabelled[j]) for j in range(10)]
     assert data["findings"] == {"3": [1]}
     assert data["drives"]["0"] == [[data["classes"].index(c), 1.8, 0.6] for c in ("star", "moon")]
     assert "margin" not in data["numbers"]
@@ -219,6 +220,21 @@ def test_texts_are_written_down(write):
     assert not [tag for tag, _ in page.tags if tag == "img"]
 
 
+def test_a_latent_that_is_not_named_is_a_grey_guess(write):
+    guess, name = culprit(3, "ferret", named=False), culprit(4, "brown background")
+    many = tuple(culprit(10 + j, "basil", named=False) for j in range(4))  # two of them without pictures
+    found = finding(1, "star", (guess, name, *many), summary="")
+    table = latent_table(10, ("otter",), ("star",), 30)
+    text = write(audit((result("star", (1,)),), (found,)), table=table).text
+    assert '#latent-3"><bdi>?</bdi> <bdi class="guess">ferret</bdi></a>' in text
+    assert '#latent-4"><bdi>brown background</bdi></a>' in text
+    assert '#latent-13"><bdi>?</bdi> <bdi class="guess">basil</bdi></a>' in text  # one of "4 more"
+    assert "<bdi>otter</bdi> <small>60 %" in text  # what drives the class most: named, not, named
+    assert '<bdi>?</bdi> <bdi class="guess">otter</bdi> <small>30 %' in text
+    for word in ("ferret", "basil"):
+        assert text.count(word) == text.count(f'<bdi class="guess">{word}</bdi>')
+
+
 def test_attributions_to_other_prompts_are_not_shown_as_the_classifier_s(write):
     found = one_finding().model_copy(
         update={"classes": (result("star", (1,), prompts=("STAR",)), result("moon"))}
@@ -233,7 +249,7 @@ def test_a_run_with_few_columns_will_do(write, tmp_path):
     table = latent_table(10, ("a",), ("star",), 30)[["density"]]
     page = write(audit((result("star"),)), table=table)
     assert page.data()["examples"] == {}
-    assert page.data()["named"] is None
+    assert page.data()["named"] == [0] * 10
     (tmp_path / "run" / "metrics.csv").unlink()
     (tmp_path / "run" / "attribution.csv").unlink()
     bare = run_folder(tmp_path / "run", table, ("star",), [])

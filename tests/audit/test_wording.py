@@ -17,7 +17,7 @@ from .fabricated import audit, culprit, finding, result
     ("labels", "who"),
     [
         (["brown"], '"brown" (latent 0) drives it, but its images'),
-        ([""], "latent 0 drives it, but its images"),
+        ([""], "? (latent 0) drives it, but its images"),
         (["brown", "gray"], '"brown" (latent 0) and "gray" (latent 1) drive it, but their images'),
         (list("abcd"), '"a" (latent 0), "b" (latent 1) and "c" (latent 2) drive it'),
     ],
@@ -27,10 +27,12 @@ def test_spurious(labels, who):
     assert who in summarise("star", "spurious", "star", culprits, ["dog"] * len(labels))
 
 
-def test_a_label_that_may_be_chance_is_left_out():
-    said = summarise("star", "spurious", "star", [culprit(7, "jaguar", p_value=0.2)], [])
-    assert said == '"star" relies on something else: latent 7 drives it, but its images do not look like it.'
-    assert '"jaguar"' in summarise("star", "spurious", "star", [culprit(7, "jaguar", p_value=None)], [])
+def test_a_label_that_is_no_name_is_a_guess():
+    culprits = [culprit(7, "jaguar", named=False), culprit(8, "brown")]
+    assert summarise("star", "spurious", "star", culprits, []) == (
+        '"star" relies on something else: ? (jaguar, latent 7) and "brown" (latent 8) drive it, but their '
+        "images do not look like it."
+    )
 
 
 @pytest.mark.parametrize("kind", ["polysemous", "compound"])
@@ -80,7 +82,8 @@ def test_a_terminal_of_80_columns():
 def test_nothing_found_and_nobody_asked():
     said = printed(audit((result("star"),), judge_independent=False))
     assert said.splitlines() == [
-        "the audited CLIP judged its own latents: a bias of its own can stay hidden",
+        "the audited CLIP, world ViT, weights biased, judged its own latents: a bias of ",
+        "its own can stay hidden",
         "0 findings in 1 class: /a/run/folder/audit.html",
     ]
 

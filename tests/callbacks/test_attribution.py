@@ -57,7 +57,7 @@ def test_prompts_over_all_images(run):
     assert table["prompt"].tolist() == [p for p in PROMPTS for _ in range(3)]
     best = attribution.prompt_means.argmax(1).tolist()
     assert table["latent"].tolist()[::3] == best
-    assert {"label", "attribution", "share"} <= set(table)
+    assert {"label", "named", "attribution", "share"} <= set(table)
 
 
 def test_the_probe_is_attributed_as_the_texts_are(run):

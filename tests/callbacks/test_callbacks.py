@@ -106,6 +106,9 @@ def test_the_run_folder_holds_everything(run):
     assert top.max() <= 10
     culprits = pd.read_csv(run.folder / "reliance.csv")
     assert (culprits["alignment"] < culprits["threshold"]).all()
+    names = table.set_index("latent")[["label", "named"]]
+    for rows in (culprits, pd.read_csv(run.folder / "attribution.csv", keep_default_na=False)):
+        assert (rows[["label", "named"]].to_numpy() == names.loc[rows["latent"]].to_numpy()).all()
     assert Image.open(run.folder / "pictures" / "gallery.png").size[0] > 500
     assert not list(run.folder.rglob("*.part"))
 

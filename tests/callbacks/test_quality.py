@@ -14,7 +14,7 @@ from callbacks.quality import Quality
 from lightning_sae.labels import Vocabulary
 from lightning_sae.metrics import monosemanticity
 from lightning_sae.module import SAEModule
-from lightning_sae.quality import polysemanticity, redundancy
+from lightning_sae.quality import polysemanticity, redundancy, semantic_lens_polysemanticity
 from lightning_sae.sae import TopK
 
 CHANGE = ["alignment/churn", "alignment/identity", "alignment/identity_images"]
@@ -35,7 +35,7 @@ class Recorder(Callback):
 def callbacks():
     return {
         "alignment": Alignment(Vocabulary()),
-        "quality": Quality(),
+        "quality": Quality(semantic_lens=True),
         "latent_table": LatentTable(),
         "recorder": Recorder(),
     }
@@ -55,6 +55,7 @@ def test_the_scores_are_those_of_the_whole_split(quality_run):
     known = image_ids[:, 0] >= 0
     want = {
         "polysemanticity": polysemanticity(image_ids, embeddings),
+        "polysemanticity_semantic_lens": semantic_lens_polysemanticity(image_ids, embeddings),
         "monosemanticity": monosemanticity(latents, embeddings),
         "redundancy_decoder": redundancy(run.module.sae.W_dec.detach(), known).cosine,
     }
@@ -88,6 +89,7 @@ def test_the_first_pass_has_nothing_to_compare_with(fit, tmp_path):
 def test_without_labels_there_is_no_churn(fit, tmp_path):
     run = fit(tmp_path, {"quality": Quality()})
     assert set(CHANGE) & set(run.trainer.callback_metrics) == set(CHANGE[1:])
+    assert "alignment/polysemanticity_semantic_lens" not in run.trainer.callback_metrics
 
 
 def test_validate_and_resume_give_what_fit_gave(fit, tmp_path):

@@ -40,7 +40,7 @@ def test_every_row_of_the_table_is_the_best_detector(truth_run):
     table = pd.read_csv(truth_run.folder / "truth.csv", keep_default_na=False)
     factors = truth_run.data.images("val").factors
     _, top_ids = truth_run.module.top_images.compute()
-    labels = truth_run.find(Alignment).label_names()
+    names = truth_run.find(Alignment).latent_names()
     assert set(table["factor"]) == set(factors) - {"word"}  # printed on too few of these pictures
     for row in table[::6].itertuples():
         values, truth = factors[row.factor]
@@ -51,7 +51,7 @@ def test_every_row_of_the_table_is_the_best_detector(truth_run):
         assert aurocs[row.latent] == pytest.approx(max(aurocs))
         top = top_ids[row.latent]
         assert row.purity == pytest.approx(float(positive[top[top >= 0]].float().mean()), abs=1e-5)
-        assert row.label == labels[row.latent]
+        assert (row.label, row.named) == names[row.latent]
 
 
 def test_the_log_is_the_mean_of_the_table(truth_run):

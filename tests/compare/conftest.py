@@ -1,5 +1,6 @@
 """Run folders with known numbers."""
 
+import hashlib
 import json
 
 import pandas as pd
@@ -44,7 +45,7 @@ def write_run(
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False)
     (folder / "sae").mkdir()
-    clip = {"model": "M", "pretrained": "p"}
+    clip = {"model": "M", "pretrained": "p", "weights": hashlib.sha256(folder.name.encode()).hexdigest()}
     (folder / "sae" / "cfg.json").write_text(json.dumps({"provenance": {"clip": clip}}))
     if latents is not None:
         sparse = SparseLatents.from_dense(torch.as_tensor(latents))

@@ -110,7 +110,8 @@ def test_three_variants_share_what_was_planted(tmp_path):
         own = patterns(10 + shift, 4)
         latents = np.hstack([np.roll(base[:, :8], shift, axis=1), own]).astype(np.float32)
         words = [*np.roll(labels, shift).tolist(), *[f"{name} {i}" for i in range(4)]]
-        write_run(tmp_path / name, choices={"clip": name}, tables=table(words), latents=latents)
+        named = [name != "c" and word in ("concept 0", "concept 5") for word in words]
+        write_run(tmp_path / name, choices={"clip": name}, tables=table(words, named), latents=latents)
     found = compare_concepts(variants_of(tmp_path))
     assert not found.problems
     assert [(pair.first, pair.second) for pair in found.pairs] == [(0, 1), (0, 2), (1, 2)]
@@ -124,6 +125,8 @@ def test_three_variants_share_what_was_planted(tmp_path):
     for name in "abc":
         others = rows[rows["variant"] != name]
         assert (others[f"label in {name}"] == others["label"]).all()
+        named = others["label"].isin(["concept 0", "concept 5"]) & (name != "c")
+        assert (others[f"named in {name}"] == named).all()
     own = found.table[~found.table["label"].str.startswith("concept")]
     assert own.filter(like="partner").isna().all(axis=None)
 

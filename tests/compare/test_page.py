@@ -1,6 +1,7 @@
 """The files of a comparison: whole, by themselves, and nothing in them runs."""
 
 import base64
+import hashlib
 import io
 import re
 from html.parser import HTMLParser
@@ -80,6 +81,35 @@ def test_what_a_user_wrote_is_shown_as_it_is(out):
     assert words.count("<script>alert(1)</script>") > 10
     assert "c <i>" in words
     assert "<script" not in (out / "compare.md").read_text()
+
+
+def test_a_latent_that_is_not_named_is_a_grey_guess(tmp_path):
+    """Two runs share a latent, two are of each alone; `otter` is a name, `ferret` and `newt` are not."""
+    generator = np.random.default_rng(0)
+    shared, *own = (generator.random((100, n)) < 0.3 for n in (1, 2, 2))
+    share = {"class": "star", "images": 50, "share": [0.6, 0.4]}
+    for name, class_share, rest in zip("01", (0.9, 0.2), own, strict=True):
+        labels, named = ["ferret", "otter", "newt"], [False, True, False]
+        columns = {"latent": range(3), "density": 0.3, "label": labels, "named": named}
+        reliance = {**share, "class_share": class_share, "label": labels[:2], "named": named[:2]}
+        tables = {"latents": pd.DataFrame(columns), "reliance": pd.DataFrame(reliance)}
+        latents = np.hstack([shared, rest]).astype(np.float32)
+        write_run(tmp_path / name, choices={"clip": name}, tables=tables, latents=latents)
+    main([str(tmp_path)])
+    text = (tmp_path / "compare" / "compare.html").read_text()
+    assert "<bdi>otter</bdi>" in text
+    for word in ("ferret", "newt"):
+        assert text.count(word) == text.count(f'<bdi>?</bdi> <bdi class="guess">{word}</bdi>') > 1
+    assert "? (ferret) (60 %) otter (40 %)" in (tmp_path / "compare" / "compare.md").read_text()
+
+
+def test_clips_of_one_name_are_told_apart_by_their_weights(tmp_path):
+    for name in "ab":
+        write_run(tmp_path / name, choices={"clip": name})
+    main([str(tmp_path)])
+    text = (tmp_path / "compare" / "compare.html").read_text()
+    for name in "ab":
+        assert f"M p {hashlib.sha256(name.encode()).hexdigest()[:8]}</p>" in text
 
 
 def test_all_files_are_there_and_say_the_same(out):

@@ -11,6 +11,7 @@ from lightning_sae.compare.reading import read_runs
 from lightning_sae.compare.table import cells, markdown, run_table, terminal
 from lightning_sae.compare.variants import Culprit, contrasts, find_variants, reliance_matrix
 from lightning_sae.goals import goal
+from lightning_sae.naming import LatentName
 
 from .conftest import write_run
 
@@ -107,7 +108,7 @@ def test_variants_of_one_file_are_told_apart_by_their_values(tmp_path):
 
 
 def reliance(rows):
-    columns = ["class", "images", "class_share", "latent", "label", "share"]
+    columns = ["class", "images", "class_share", "latent", "label", "named", "share"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -117,13 +118,13 @@ def driven(classes):
 
 def test_the_matrix_of_classes_and_variants(tmp_path):
     biased = [
-        ("star", 50, 0.9, 1, "brown", 0.5),
-        ("star", 50, 0.9, 2, "brown", 0.3),
-        ("star", 50, 0.9, 3, "sky", 0.1),
+        ("star", 50, 0.9, 1, "brown", True, 0.5),
+        ("star", 50, 0.9, 2, "brown", True, 0.3),
+        ("star", 50, 0.9, 3, "sky", False, 0.1),
     ]
     tables = {"reliance": reliance(biased), "attribution": driven({"star": 50, "moon": 30, "sun": 5})}
     write_run(tmp_path / "0", choices={"clip": "a"}, tables=tables)
-    other = reliance([("moon", 30, 0.2, 1, "sea", 0.2)])
+    other = reliance([("moon", 30, 0.2, 1, "sea", True, 0.2)])
     write_run(
         tmp_path / "1", choices={"clip": "b"}, tables={"reliance": other, "attribution": driven({"star": 40})}
     )
@@ -131,7 +132,10 @@ def test_the_matrix_of_classes_and_variants(tmp_path):
     matrix = reliance_matrix(find_variants(read_runs([tmp_path]), "clip", FVU))
     assert list(matrix) == ["star", "moon", "sun"]
     star = matrix["star"]
-    assert star[0].culprits == [Culprit("brown", pytest.approx(0.8)), Culprit("sky", 0.1)]
+    assert star[0].culprits == [
+        Culprit(LatentName("brown", True), pytest.approx(0.8)),
+        Culprit(LatentName("sky", False), 0.1),
+    ]
     assert (star[0].share, star[0].images) == (0.9, 50)
     assert (star[1].share, star[1].images) == (0.0, 40)  # judged, and innocent
     assert math.isnan(star[2].share)  # the run has no such table

@@ -76,7 +76,7 @@ def audit_of(folder, classifier="prompts", without=()):
         confidence=1.0,
         share=0.8,
         images=50,
-        culprits=tuple(Culprit(latent=j, label="a|b", **known) for j in best),
+        culprits=tuple(Culprit(latent=j, label="a|b", named=j == best[0], **known) for j in best),
         evidence=(),
         effect=Effect(),
         summary="star: <brown> background",
@@ -194,6 +194,8 @@ def test_the_card_says_what_was_done(exported):
     text = (exported / "card.md").read_text()
     record = read_record(exported)
     assert "<brown>" not in text
+    first, second = record.latents
+    assert f'"a&#124;b" (latent {first}), ? (a&#124;b, latent {second})' in text
     assert "star: &#60;brown&#62; background" in text
     for group in record.groups:
         assert f"{group.value} | {group.own} |" in text

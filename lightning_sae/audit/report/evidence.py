@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from lightning_sae.audit.findings import Audit, Change, Culprit, Effect, Evidence, Finding
 from lightning_sae.audit.report.heatmaps import Heatmaps
 from lightning_sae.audit.report.sheets import shortened, webp_uri
+from lightning_sae.naming import LatentName
 from lightning_sae.pages import compact, percent
 from lightning_sae.thumbnails import thumbnail
 
@@ -57,7 +58,7 @@ def _finding(finding: Finding, images: Any, heatmaps: Heatmaps | None) -> dict[s
         "pictured": images is not None,
         "summary": finding.summary,
         "culprits": [_culprit(c, finding.class_name, images, heatmaps) for c in shown],
-        "more": [{"latent": c.latent, "label": c.label} for c in finding.culprits[CULPRITS:]],
+        "more": [{"latent": c.latent, "name": _name(c)} for c in finding.culprits[CULPRITS:]],
         "evidence": [_test(test) for test in finding.evidence],
         "effect": effect_rows(finding.effect),
         "advice": finding.advice,
@@ -70,7 +71,7 @@ def _culprit(culprit: Culprit, class_name: str, images: Any, heatmaps: Heatmaps 
     maps = [] if heatmaps is None or not ids else heatmaps.draw(ids, culprit.latent, class_name, SIDE)
     return {
         "latent": culprit.latent,
-        "label": culprit.label or f"latent {culprit.latent}",
+        "name": _name(culprit),
         "alignment": _cosine(culprit.alignment),
         "p": compact(culprit.p_value, 2),
         "foreign": culprit.class_alignment < culprit.class_threshold,
@@ -83,6 +84,10 @@ def _culprit(culprit: Culprit, class_name: str, images: Any, heatmaps: Heatmaps 
         "pictures": [] if is_text else [webp_uri(thumbnail(images[i], SIDE)) for i in ids],
         "heatmaps": [webp_uri(picture) for picture in maps],
     }
+
+
+def _name(culprit: Culprit) -> LatentName:
+    return LatentName(culprit.label, culprit.named).or_number(culprit.latent)
 
 
 def _cosine(value: float) -> str:

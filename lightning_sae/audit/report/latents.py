@@ -11,6 +11,7 @@ import pandas as pd
 
 from lightning_sae.audit.findings import Audit
 from lightning_sae.audit.report.sheets import MOST, ROW, SIDE, Examples, collect_examples
+from lightning_sae.naming import names_of
 from lightning_sae.pages import plain
 from lightning_sae.run_folder import RunFolder
 
@@ -23,6 +24,7 @@ NUMBERS = (
     "clarity",
     "monosemanticity",
     "polysemanticity",
+    "polysemanticity_semantic_lens",
     "redundancy",
     "density",
     "attribution",
@@ -47,14 +49,14 @@ def latent_columns(run: RunFolder, audit: Audit, drivers: pd.DataFrame) -> tuple
     table = run.latents
     culprits = culprits_of(audit)
     examples, places = _examples(run, _by_relevance(table, culprits))
-    labels, classes = _Words(), _Words()
+    names, labels, classes = names_of(table), _Words(), _Words()
     columns = {
         "latent": [int(j) for j in table.index],
-        "label": labels.places(_texts(table, "label")),
+        "label": labels.places([name.label for name in names]),
         "second": labels.places(_texts(table, "second_label")),
         "driven": classes.places(_texts(table, "attribution_class")),
         "misled": classes.places(_texts(table, "unexpected_class")),
-        "named": [int(word == "True") for word in _texts(table, "named")] if "named" in table else None,
+        "named": [int(name.named) for name in names],
         "numbers": {name: rounded(table[name]) for name in NUMBERS if name in table},
         "findings": culprits,
         "drives": _drives(drivers, classes),

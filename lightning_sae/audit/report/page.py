@@ -112,11 +112,12 @@ def _script() -> str:
 def _drivers(audit: Audit, run: RunFolder) -> tuple[pd.DataFrame, bool]:
     """Rows of the run's `attribution.csv`, and whether they are about the audited classes and prompts."""
     path = run.folder / "attribution.csv"
-    table = pd.read_csv(path, keep_default_na=False) if path.is_file() else pd.DataFrame()
+    texts = {"label": str}  # a label may be "7"
+    table = pd.read_csv(path, keep_default_na=False, dtype=texts) if path.is_file() else pd.DataFrame()
     own = {name: tuple(prompts) for name, prompts in zip(run.data.class_names, run.data.prompts, strict=True)}
     same = all(own.get(result.name) == result.prompts for result in audit.classes)
     if not len(table) or not same:
-        return pd.DataFrame(columns=["class", "latent", "label", "attribution", "share"]), same
+        return pd.DataFrame(columns=["class", "latent", "attribution", "share"]), same
     for column in ("attribution", "share"):
         table[column] = pd.to_numeric(table[column], errors="coerce")
     return table, same

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pandas as pd
 
 from lightning_sae.audit.findings import SEVERITIES, Audit, ClassResult, Kind, Subject, Verdict
+from lightning_sae.naming import LatentName
 from lightning_sae.pages import compact, percent
 
 PROMPTS = 3  # of a class; the others are counted
@@ -130,7 +131,7 @@ def _drivers(name: str, rows: pd.DataFrame | None, culprits: set[tuple[str, int]
     return [
         {
             "latent": int(row["latent"]),
-            "label": str(row.get("label") or f"latent {row['latent']}"),
+            "name": LatentName.of(row).or_number(int(row["latent"])),
             "share": percent(row["share"]),
             "culprit": (name, int(row["latent"])) in culprits,
         }

@@ -2,13 +2,13 @@
 
 const FACTS = {
   alignment: "alignment", margin: "margin", p: "p", validity: "validity", clarity: "clarity", monosemanticity: "monosemantic",
-  polysemanticity: "polysemantic", redundancy: "redundancy", density: "fires on", attribution: "attribution", unexpected: "unexpected",
+  polysemanticity: "polysemantic", polysemanticity_semantic_lens: "by SemanticLens", redundancy: "redundancy", density: "fires on", attribution: "attribution", unexpected: "unexpected",
 };
 
 function drawCard(row) {
-  const title = element("h3", {}, element("bdi", {}, labelOf(row)));
+  const title = element("h3", {}, ...calledAs(row));
   const chips = element("div", { class: "chips" }, element("span", { class: "quiet" }, `latent ${data.latent[row]}`));
-  if (data.named && !data.named[row]) chips.append(element("span", { class: "chip medium" }, "label not to be relied on"));
+  if (!data.named[row]) chips.append(element("span", { class: "chip medium" }, "no name to rely on"));
   const found = findingsOf(row);
   for (const number of found.slice(0, 4)) chips.append(element("a", { class: "chip high", href: `#finding-${number}` }, `culprit of finding ${number}`));
   if (found.length > 4) chips.append(element("span", { class: "quiet" }, `and of ${found.length - 4} more`));

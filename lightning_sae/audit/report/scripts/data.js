@@ -17,6 +17,7 @@ const labelOrder = new Int32Array(data.labels.length);
 
 const number = (name, row) => (data.numbers[name] ? data.numbers[name][row] : null);
 const labelOf = (row) => (data.label[row] < 0 ? `latent ${data.latent[row]}` : data.labels[data.label[row]]);
+const nameOf = (row) => (data.named[row] ? labelOf(row) : `? (${labelOf(row)})`);
 const classOf = (place) => (place < 0 ? "" : data.classes[place]);
 const findingsOf = (row) => data.findings[data.latent[row]] || [];
 const examplesOf = (row) => data.examples[data.latent[row]] || [];
@@ -27,7 +28,7 @@ const filters = {
   all: () => true,
   unexpected: isUnexpected,
   culprits: (row) => findingsOf(row).length > 0,
-  named: (row) => !data.named || data.named[row] === 1,
+  named: (row) => data.named[row] === 1,
 };
 
 function drives(row, place) {
@@ -50,7 +51,7 @@ function chosenRows(asked) {
 
 const keys = {
   latent: (row) => data.latent[row],
-  label: (row) => (data.label[row] < 0 ? null : labelOrder[data.label[row]]),
+  label: (row) => (data.label[row] < 0 ? null : labelOrder[data.label[row]] + (data.named[row] ? 0 : data.labels.length)), // names, then guesses
   driven: (row) => (data.driven[row] < 0 ? null : data.driven[row]),
 };
 

@@ -137,7 +137,7 @@ function showHint(event) {
   hint.hidden = row === null;
   if (row === null) return;
   const box = canvas.getBoundingClientRect();
-  hint.textContent = `${labelOf(row)} → ${classOf(data.driven[row])}`;
+  hint.textContent = `${nameOf(row)} → ${classOf(data.driven[row])}`;
   const x = Math.min(event.clientX - box.left + 14, Math.max(0, box.width - hint.offsetWidth));
   hint.style.transform = `translate(${x}px, ${event.clientY - box.top - 34}px)`;
 }

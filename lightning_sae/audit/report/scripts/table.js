@@ -4,7 +4,7 @@ const PAGE = 25;
 const COLUMNS = [
   { title: "examples", cell: examplesCell },
   { name: "latent", title: "latent", number: true, cell: (row) => String(data.latent[row]) },
-  { name: "label", title: "label", cell: (row) => element("bdi", { class: "text" }, labelOf(row)) },
+  { name: "label", title: "name", cell: (row) => element("span", { class: "text" }, ...calledAs(row)) },
   numberColumn("alignment", "alignment"),
   numberColumn("attribution", "attribution"),
   { name: "driven", title: "drives", cell: (row) => element("bdi", { class: isUnexpected(row) ? "text bad" : "text" }, classOf(data.driven[row])) },

@@ -9,6 +9,12 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
+// What a latent is called: its label where that is to be relied on, else "?" and the label in grey.
+function calledAs(row) {
+  if (data.named[row]) return [element("bdi", {}, labelOf(row))];
+  return [element("bdi", {}, "?"), " ", element("bdi", { class: "guess" }, labelOf(row))];
+}
+
 // Decimals that a column needs, so that its points stand below each other.
 const decimals = new Map(Object.entries(data.numbers).map(([name, values]) => {
   const largest = values.reduce((most, value) => Math.max(most, Math.abs(value || 0)), 0) || 1;
