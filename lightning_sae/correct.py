@@ -45,15 +45,15 @@ def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
 
 def group_table(record: Record) -> Table:
     """The groups of the factor that the correction was chosen by, on the images that it was measured on."""
-    title = f"{escape(record.target)} on {record.measured.split}, before → after (by a plain shift)"
-    table = Table("group", title=title, box=box.SIMPLE_HEAD, show_edge=False)
-    for name in ("found", "others right", "taken for it", "error"):
+    title = f"{record.target} on {record.measured.split} by {record.factor}, before → after"
+    table = Table("group", title=escape(title), box=box.SIMPLE_HEAD, show_edge=False)
+    for name in ("found", "others right", "taken for it", "error", "by a shift"):
         table.add_column(name, justify="right")
     for row in record.groups:
-        if row.factor in ("", record.factor.partition("=")[0]):
-            name = f"{row.factor}={row.value}" if row.factor else "all images"
+        if row.factor in ("", record.factor):
             shares = (row.own_accuracy, row.others_accuracy, row.false_positives, row.error)
-            table.add_row(escape(name), *map(beside_shift, shares))
+            name, by_shift = row.value or "all images", percent(row.error.shifted)
+            table.add_row(escape(name), *map(change, shares), by_shift)
     return table
 
 
@@ -84,7 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run with an audit.json")
     parser.add_argument("--finding", type=int, required=True, help="its number in the audit")
     parser.add_argument("--out", type=Path, required=True, help="folder to export to")
-    parser.add_argument("--way", choices=WAYS, help="how to correct (the best on val, a plain shift of the threshold included)")
+    parser.add_argument(
+        "--way",
+        choices=WAYS,
+        help="how to correct (the best on val, a plain shift of the threshold included)",
+    )
     parser.add_argument(
         "--factor", help="FACTOR, FACTOR=VALUE, culprits or printed: whose groups it is chosen by"
     )

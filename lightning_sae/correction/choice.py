@@ -9,7 +9,7 @@ from torch import Tensor
 from lightning_sae.correction.costs import Costs, Situation, costs
 from lightning_sae.correction.groups import Groups, group_errors
 
-SHIFTS = [step / 20 for step in range(-40, 41)]  # of the class's logit, in standard deviations of its margin
+SHIFTS = [step / 10 for step in range(-20, 21)]  # of the class's logit, in standard deviations of its margin
 
 
 class Rule(NamedTuple):
@@ -74,27 +74,36 @@ class Candidate(NamedTuple):
     logits: Tensor
 
 
+class Order(NamedTuple):
+    """What candidates are ordered by, the smallest first.
+
+    Attributes:
+        worst: balanced error of the worst group.
+        mean: of the balanced errors of the groups.
+        shift: without its sign.
+        amount: of the candidate.
+    """
+
+    worst: float
+    mean: float
+    shift: float
+    amount: float
+
+
 class Choice(NamedTuple):
     """A candidate with its shift, and what it does.
 
     Attributes:
         amount: of the candidate.
         shift: added to the logit of the class.
-        worst: balanced error of the worst group.
-        mean: of the balanced errors.
+        order: what it is chosen by.
         costs: of it.
     """
 
     amount: float
     shift: float
-    worst: float
-    mean: float
+    order: Order
     costs: Costs
-
-    @property
-    def order(self) -> tuple[float, ...]:
-        """The smaller, the better."""
-        return self.worst, self.mean, abs(self.shift), self.amount
 
 
 class Choices(NamedTuple):
@@ -103,7 +112,8 @@ class Choices(NamedTuple):
     Attributes:
         worst: balanced error of the worst group, as it is.
         best: the best that costs no more than the rule allows; `None` if there is none.
-        refused: limits of the rule -> the best that is above these, and no others.
+        refused: limits of the rule -> what is above these and no others, the best of it; nothing that is
+            worse than `best`.
     """
 
     worst: float
@@ -142,13 +152,15 @@ def choose(
     for amount, logits in candidates:
         for shift, predicted in _shifted(logits, target):
             after = situation(predicted)
-            if not after.errors.worst < before.errors.worst:
+            order = Order(after.errors.worst, float(after.errors.error.nanmean()), abs(shift), amount)
+            if not order.worst < before.errors.worst or (() in best and best[()].order <= order):
                 continue
             price = costs(before, after, targets, target, groups, logits.shape[1])
-            found = Choice(amount, shift, after.errors.worst, float(after.errors.error.nanmean()), price)
-            above = rule.exceeded(price)
+            found, above = Choice(amount, shift, order, price), rule.exceeded(price)
             best[above] = min(best.get(above, found), found, key=lambda choice: choice.order)
-    return Choices(before.errors.worst, best.pop((), None), best)
+    allowed = best.pop((), None)
+    refused = {limits: one for limits, one in best.items() if allowed is None or one.order < allowed.order}
+    return Choices(before.errors.worst, allowed, refused)
 
 
 def _shifted(logits: Tensor, target: int) -> Iterator[tuple[float, Tensor]]:

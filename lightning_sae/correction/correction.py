@@ -181,7 +181,7 @@ def _choose(case: _Case, val: Images, ways: Sequence[Way], names: Sequence[str])
     ]
     if not chosen:
         raise ValueError(refusal(val.groups.name, [(a.way, a.found) for a in attempts], names))
-    return min(chosen, key=lambda one: (one.choice.worst, one.choice.mean))
+    return min(chosen, key=lambda one: one.choice.order[:2])
 
 
 def _attempts(case: _Case, val: Images, way: Way) -> Iterator[_Attempt]:
@@ -195,8 +195,6 @@ def _attempts(case: _Case, val: Images, way: Way) -> Iterator[_Attempt]:
         yield _Attempt(way, spared, out, found)
         dear = found.refused.get(("max_class_loss",))
         if way != "edit" or dear is None or dear.costs.loser in (case.target, *spared):
-            return
-        if found.best is not None and found.best.order <= dear.order:
             return
         spared = (*spared, dear.costs.loser)
 
@@ -237,7 +235,7 @@ def _record(
     target, min_group = case.target, case.rule.min_group
     rows = [
         *group_rows(of_data, targets, target, [all_images(len(targets))], min_group),
-        *group_rows(on_test, test.seen.targets, target, [test.groups], min_group),
+        *group_rows(on_test, test.seen.targets, target, [test.groups._replace(name=factor)], min_group),
         *group_rows(of_data, targets, target, factors, min_group),
     ]
     return Record(

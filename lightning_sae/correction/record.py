@@ -34,7 +34,8 @@ class Group(_Model):
     """The images with one value of a factor.
 
     Attributes:
-        factor: `culprits` for the activity of the culprits, "" for all images.
+        factor: `culprits` for the activity of the culprits, "" for all images, with `=VALUE` where one value
+            stands against all others.
         value: of it.
         own: images of the corrected class.
         others: images that are not of it, also such as are of none of the classes.

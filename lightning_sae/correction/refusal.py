@@ -35,7 +35,7 @@ def refusal(factor: str, tried: Iterable[tuple[Way, Choices]], class_names: Sequ
         )
     limits, way, choice = min(refused, key=lambda found: (len(found[0]), found[2].order))
     return (
-        f"{start} lowers it at a price that the rule allows. {way} would bring it to {choice.worst:.1%} for "
+        f"{start} lowers it at a price that the rule allows. {way} would bring it to {choice.order.worst:.1%} for "
         f"{' and '.join(_price(choice, limit, class_names) for limit in limits)}: if it is worth that, add "
         f"{' '.join(_option(choice, limit) for limit in limits)}"
     )

@@ -207,15 +207,24 @@ def test_the_card_says_what_was_done(exported):
 
 def test_the_command_says_what_was_found(folder, tmp_path, capsys):
     out = tmp_path / "new" / "classifier"
-    main([str(folder), "--finding", "1", "--out", str(out), "--way", "edit"])
+    main([str(folder), "--finding", "1", "--out", str(out), "--way", "edit", *LOOSE])
     said = capsys.readouterr().out
     assert "background=brown" in said
     last = said.strip().splitlines()[-1]
-    assert last.startswith("star: edit; error of the worst group ")
     assert last.endswith(str(out))
+    record = read_record(out)
+    headline, costs = said.strip().splitlines()[-3:-1]
+    worst, taken = record.measured.worst, record.measured.false_positives
+    assert headline.startswith("star: edit; on test, before → after (by a plain shift): error of the worst ")
+    for shares in (worst, taken):
+        before, after, by_shift = (f"{100 * share:.1f}" for share in shares.model_dump().values())
+        assert f"{before} → {after} % ({by_shift} %)" in headline
+    loses = record.classes[0]
+    assert loses.accuracy.gain == min(row.accuracy.gain for row in record.classes)
+    assert costs.startswith(f"costs: {loses.name} " if loses.accuracy.gain < 0 else "costs: no class loses")
     assert [path.name for path in out.parent.iterdir()] == ["classifier"]
     assert sorted(path.name for path in out.iterdir()) == ["card.md", "classifier.safetensors", "config.json"]
-    main([str(folder), "--finding", "1", "--out", str(out), "--way", "edit"])  # replaces its own
+    main([str(folder), "--finding", "1", "--out", str(out), "--way", "edit", *LOOSE])  # replaces its own
 
 
 def test_saved_is_loaded(folder, run, tmp_path):
@@ -244,9 +253,7 @@ def test_a_probe_is_corrected_too(folder, run):
     assert classifier.kind == "probe"
     expected = fit_probe(embeddings, world.targets, 24)
     torch.testing.assert_close(classifier.weights.weight, expected.weight)
-    corrected, record = correct(
-        run, classifier, audit_of(folder).findings[0], factor="culprits", rule=ANY
-    )
+    corrected, record = correct(run, classifier, audit_of(folder).findings[0], factor="culprits", rule=ANY)
     assert (record.kind, record.factor) == ("probe", "culprits")
     assert corrected.predict(embeddings).shape == (256,)
 
@@ -278,9 +285,10 @@ def test_a_typographic_finding_is_judged_by_the_printed_word(folder, run, plain,
         labelled = [put_label(images[i], "star", style) for i in ids]
         hits = corrected.classify(clip, labelled).argmax(1) == star
         taken = float(hits[world.targets[ids] != star].double().mean())
-        assert record.groups[-1].false_positives.after == pytest.approx(taken, abs=0.01)
-        assert (record.groups[-1].factor, record.groups[-1].value) == ("printed", "star")
-        assert record.groups[-1].own + record.groups[-1].others == len(ids)
+        unprinted, printed = (row for row in record.groups if row.factor == "printed")
+        assert printed.false_positives.after == pytest.approx(taken, abs=0.01)
+        assert (unprinted.value, printed.value) == ("as they are", "star")
+        assert printed.own + printed.others == len(ids)
         right = (corrected.classify(clip, images).argmax(1) == world.targets).double().mean()
         assert record.measured.accuracy.after == pytest.approx(float(right), abs=2e-3)
         assert (record.measured.images, record.groups[0].own) == (N_TEST, int((world.targets == star).sum()))
