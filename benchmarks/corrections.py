@@ -7,7 +7,8 @@ missed and the share of other images that are taken for it, with the planted bac
 every picture, or on none) or other thing, and without; the accuracy of all classes; the largest loss of any
 class; and the share of other images taken for the class. Beside it the same for a plain shift of the class's
 logit by the same rule, which a correction has to beat, and, for the spurious cases, for a linear probe whose
-train set has them. `--max-class-loss` takes several limits, to see what each of them buys. DIR holds world_biased-seedN, as benchmarks/first_light.py makes them; missing ones are trained.
+train set has them. `--max-class-loss` takes several limits, to see what each of them buys. DIR holds
+world_biased-seedN, as benchmarks/first_light.py makes them; missing ones are trained.
 """
 
 import argparse
@@ -226,7 +227,7 @@ def measure(
 
 
 def _after(found: Result, record: Record | None = None) -> dict[str, object]:
-    """What it does, and what it costs on the test pictures as they are; without a record nothing was changed."""
+    """What it does, and what it costs on the test pictures as they are; no record: nothing changed."""
     does = {f"{name}_after": value for name, value in found._asdict().items()}
     if record is None:
         return {**does, "class_loss": 0.0, "loser": "", "false_positive_rise": 0.0}

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lightning_sae.audit.choice import probe_classifier
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import Audit, read_audit
 from lightning_sae.correction import WAYS, Record, correct, save_classifier
@@ -20,27 +21,36 @@ from lightning_sae.correction.choice import Rule
 from lightning_sae.correction.folder import check_free
 from lightning_sae.correction.record import Change
 from lightning_sae.data.prompts import embed_prompts
-from lightning_sae.data.shards import read_tensor
 from lightning_sae.device import add_device_option, use_device
 from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.run_folder import RunFolder, open_run
-from lightning_sae.scores import fit_probe
 
 
 def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
-    """The classifier that was audited: its prompts, or a probe on the train embeddings of the run.
+    """The classifier that was audited: its prompts, a saved probe, or one that is fitted to the run again.
 
     Args:
         run: an opened run.
         audit: of it.
+
+    Raises:
+        FileNotFoundError: the probe lies there no more.
+        ValueError: another probe lies there now.
     """
     data = run.data
     if audit.subject.classifier == "prompts":
         names, prompts = [c.name for c in audit.classes], [list(c.prompts) for c in audit.classes]
         return Classifier(names, embed_prompts(data.clip, prompts).cpu(), prompts, data.clip.logit_scale)
-    embeddings = read_tensor(data.capture("train") / "images", "embeddings").float()
-    probe = fit_probe(embeddings, data.images("train").targets, len(data.class_names))
-    return Classifier(data.class_names, probe)
+    source = audit.subject.classifier_source
+    if source is None:
+        return probe_classifier(run)
+    classifier = probe_classifier(run, source.folder)
+    if classifier.source != source:
+        raise ValueError(
+            f"the probe in {source.folder} is not the one that was audited, its weights have changed: audit "
+            "the run again, or bring that probe back"
+        )
+    return classifier
 
 
 def group_table(record: Record) -> Table:
@@ -71,10 +81,15 @@ def headline(record: Record) -> str:
     """What the correction does on images that it was not chosen on, and what it costs there."""
     found = record.measured
     how = "a plain shift of the threshold" if record.way == "shift" else record.way
+    shown = {
+        "error of the worst group": found.worst,
+        "false positives": found.false_positives,
+        "accuracy": found.accuracy,
+    }
     return (
-        f"{record.target}: {how}; on {found.split}, before → after (by a plain shift): error of the worst group "
-        f"{beside_shift(found.worst)}, false positives {beside_shift(found.false_positives)}, accuracy "
-        f"{beside_shift(found.accuracy)}\ncosts: {price(record)}"
+        f"{record.target}: {how}; on {found.split}, before → after (by a plain shift): "
+        f"{', '.join(f'{name} {beside_shift(shares)}' for name, shares in shown.items())}\n"
+        f"costs: {price(record)}"
     )
 
 
@@ -87,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--way",
         choices=WAYS,
-        help="how to correct (the best on val, a plain shift of the threshold included)",
+        help="how to correct (the best on val; none that a plain shift beats)",
     )
     parser.add_argument(
         "--factor", help="FACTOR, FACTOR=VALUE, culprits or printed: whose groups it is chosen by"

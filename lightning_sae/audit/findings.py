@@ -156,6 +156,18 @@ class ClassResult(_Record):
     findings: tuple[int, ...]
 
 
+class ClassifierSource(_Record):
+    """Where a saved classifier was read from.
+
+    Attributes:
+        folder: of it, absolute.
+        sha256: of its weights.
+    """
+
+    folder: str
+    sha256: str
+
+
 class Subject(_Record):
     """What was audited.
 
@@ -165,6 +177,7 @@ class Subject(_Record):
         hook_point: module path.
         tokens: token rule.
         classifier: `prompts` or `probe`.
+        classifier_source: of a saved probe; `None` for prompts, and for a probe that was fitted to the run.
         output: the score: cosine, logit, margin or probability.
         judge: open_clip's name of the CLIP that named the latents, and its weights.
         judge_independent: whether it has other weights than the audited one.
@@ -179,6 +192,7 @@ class Subject(_Record):
     hook_point: str
     tokens: str
     classifier: Literal["prompts", "probe"]
+    classifier_source: ClassifierSource | None = None
     output: str
     judge: str
     judge_independent: bool

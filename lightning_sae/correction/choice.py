@@ -129,7 +129,7 @@ def choose(
     groups: Groups,
     rule: Rule,
 ) -> Choices:
-    """The candidate and shift with the smallest balanced error in the worst group, at a price that is allowed.
+    """The candidate and shift with the smallest balanced error in the worst group, at an allowed price.
 
     Tried are shifts of the class's logit by up to 2 standard deviations of its margin, the logit minus the
     largest other one. Only what has a smaller error than the classifier as it is counts. Of equals the one

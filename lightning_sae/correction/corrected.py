@@ -37,8 +37,8 @@ class Held(NamedTuple):
 class CorrectedClassifier:
     """Class vectors for the embeddings of one CLIP: `logit_c = <weight_c, e> + bias_c`.
 
-    Where a class vector was edited or shifted, `predict` takes the embeddings that `open_clip` gives, brought to unit
-    length. Where latents are held, it takes those that the CLIP gives inside `wrap`.
+    Where a class vector was edited or shifted, `predict` takes the embeddings that `open_clip` gives, brought
+    to unit length. Where latents are held, it takes those that the CLIP gives inside `wrap`.
 
     Attributes:
         class_names: `C` names.

@@ -82,8 +82,8 @@ def correct(
         run: whose latents the culprits are.
         classifier: under audit.
         finding: of the audit.
-        way: `None`: the one with the smallest error on the validation images, of equals the first of `WAYS`; so
-            none is taken that does not beat a plain shift of the class's threshold.
+        way: `None`: the one with the smallest error on the validation images, of equals the first of `WAYS`,
+            so that none is taken that does not beat a plain shift of the class's threshold.
         factor: whose groups it is chosen by: `FACTOR` with all its values, `FACTOR=VALUE` against all others,
             `culprits` for their own activity, `printed` for images with the class's word printed on them and
             as they are. `None`: `printed` for a typographic finding, else the value that the culprits tell,
@@ -185,7 +185,7 @@ def _choose(case: _Case, val: Images, ways: Sequence[Way], names: Sequence[str])
 
 
 def _attempts(case: _Case, val: Images, way: Way) -> Iterator[_Attempt]:
-    """A way; an edit once more for each class that the best of it would cost too much, which then is spared."""
+    """A way; an edit once more for each class that it would cost too much, which then is spared."""
     spared: tuple[int, ...] = ()
     as_it_is = _logits(val.seen.embeddings, case.classes)
     while True:

@@ -40,8 +40,8 @@ def erasure(
 
     Without `m` it is the case of a single score of LEACE (Belrose et al. 2023, arXiv 2306.03819); but where
     a class is taken for another one that looks alike to CLIP, what tells the culprits is part of the class.
-    Where an edit would lead images of a third class to this one, the mean embedding of that class less that of
-    all others is a further column of `M`, with 0 below `S^T w`: its mean score stays as well.
+    Where an edit would lead images of a third class to this one, its mean embedding less that of all others
+    is a further column of `M`, with another 0 below `S^T w`: its mean score stays as well.
     `C` gets `ridge` times its mean variance on the diagonal; all conditions hold for any ridge.
 
     Args:

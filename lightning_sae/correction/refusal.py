@@ -34,10 +34,11 @@ def refusal(factor: str, tried: Iterable[tuple[Way, Choices]], class_names: Sequ
             "data as the finding advises"
         )
     limits, way, choice = min(refused, key=lambda found: (len(found[0]), found[2].order))
+    prices = " and ".join(_price(choice, limit, class_names) for limit in limits)
+    options = " ".join(_option(choice, limit) for limit in limits)
     return (
-        f"{start} lowers it at a price that the rule allows. {way} would bring it to {choice.order.worst:.1%} for "
-        f"{' and '.join(_price(choice, limit, class_names) for limit in limits)}: if it is worth that, add "
-        f"{' '.join(_option(choice, limit) for limit in limits)}"
+        f"{start} lowers it at a price that the rule allows. {way} would bring it to "
+        f"{choice.order.worst:.1%} for {prices}: if it is worth that, add {options}"
     )
 
 
