@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_sae.audit.choice import probe_classifier
 from lightning_sae.audit.findings import Audit, ClassResult, Culprit, Effect, Finding, Subject, write_audit
 from lightning_sae.audit.words import Style, put_label
 from lightning_sae.clip import load_clip
@@ -18,7 +19,9 @@ from lightning_sae.correction.clamping import clamped
 from lightning_sae.correction.printed import AT_AN_EDGE, Label, printed_on, see_printed
 from lightning_sae.correction.seen import embed_clamped, see
 from lightning_sae.data.shards import read_tensor
+from lightning_sae.fit_probe import probe_of
 from lightning_sae.metrics import auroc
+from lightning_sae.probe_file import save_probe
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import fit_probe
 from lightning_sae.world import World, config_path, weights_path
@@ -191,6 +194,15 @@ def test_the_best_way_on_val_is_taken(folder, run):
     best = correct(run, classifier, finding).record
     assert best.chosen.worst.after == min(record.chosen.worst.after for record in each.values())
     assert best == each[best.way]
+    # each says what a plain shift of the threshold reaches, which is one of the ways
+    for record in each.values():
+        assert record.plain_shift == each["shift"].shift
+        assert record.measured.worst.shifted == each["shift"].measured.worst.after
+        assert record.measured.false_positives.shifted == each["shift"].measured.false_positives.after
+        by_name = {row.name: row.accuracy for row in each["shift"].classes}
+        assert all(row.accuracy.shifted == by_name[row.name].after for row in record.classes)
+        gains = [row.accuracy.gain for row in record.classes]
+        assert gains == sorted(gains)
 
 
 def test_the_card_says_what_was_done(exported):
@@ -256,6 +268,24 @@ def test_a_probe_is_corrected_too(folder, run):
     corrected, record = correct(run, classifier, audit_of(folder).findings[0], factor="culprits", rule=ANY)
     assert (record.kind, record.factor) == ("probe", "culprits")
     assert corrected.predict(embeddings).shape == (256,)
+
+
+def test_the_probe_that_was_audited_is_corrected(folder, run, tmp_path):
+    strong = probe_of(run.data, inverse_l2=0.01)
+    save_probe(*strong, tmp_path / "probe")
+    audited = probe_classifier(run, str(tmp_path / "probe"))
+    audit = audit_of(folder, "probe")
+    subject = audit.subject.model_copy(update={"classifier_source": audited.source})
+    audit = Audit.model_validate_json(audit.model_copy(update={"subject": subject}).model_dump_json())
+    found = audited_classifier(run, audit)
+    assert torch.equal(found.weights.weight, strong.probe.weight)
+    assert not torch.allclose(found.weights.weight, probe_of(run.data).probe.weight, atol=1e-2)
+    save_probe(*probe_of(run.data), tmp_path / "probe")
+    with pytest.raises(ValueError, match="is not the one that was audited"):
+        audited_classifier(run, audit)
+    shutil.rmtree(tmp_path / "probe")
+    with pytest.raises(FileNotFoundError, match="is no saved probe"):
+        audited_classifier(run, audit)
 
 
 def test_a_typographic_finding_is_judged_by_the_printed_word(folder, run, plain, tmp_path):

@@ -86,6 +86,20 @@ def test_the_classes_own_images_keep_their_mean_score(planted, ridge):
     assert (free @ with_ridge @ found.direction.double()).abs().max() < 1e-5
 
 
+def test_spared_classes_keep_their_mean_score_too(planted):
+    e, activations, weight = planted
+    own, like = (
+        e[a : a + 50] + torch.tensor([1.0, b, 0.5, c, 0.0, 0.0]) for a, b, c in ((0, 3, 0), (50, 1, 2))
+    )
+    before, after = (erasure(e, activations, own, weight, spared=s) for s in ((), (like,)))
+    changes = [float((like @ found.direction).mean()) - found.centre for found in (before, after)]
+    assert abs(changes[0]) > 0.1
+    assert changes[1] == pytest.approx(0, abs=1e-4)
+    assert float((own @ after.direction).mean()) == pytest.approx(after.centre, abs=1e-4)
+    score = torch.stack([e @ (weight - after.direction), activations[:, 0]])
+    assert float(torch.cov(score)[0, 1]) == pytest.approx(0, abs=1e-5)
+
+
 def test_a_uncorrelated_culprit_leaves_the_vector():
     e = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     found = erasure(e, torch.tensor([[1.0], [0.0], [0.0], [0.0]]), e[:0], torch.tensor([0.0, 3.0]), ridge=0.0)
