@@ -83,7 +83,7 @@ def correct(
         classifier: under audit.
         finding: of the audit.
         way: `None`: the one with the smallest error on the validation images, of equals the first of `WAYS`,
-            so that none is taken that does not beat a plain shift of the class's threshold.
+            so that none is taken that a plain shift of the class's threshold equals.
         factor: whose groups it is chosen by: `FACTOR` with all its values, `FACTOR=VALUE` against all others,
             `culprits` for their own activity, `printed` for images with the class's word printed on them and
             as they are. `None`: `printed` for a typographic finding, else the value that the culprits tell,

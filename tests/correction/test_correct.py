@@ -13,7 +13,7 @@ from lightning_sae.audit.choice import probe_classifier
 from lightning_sae.audit.findings import Audit, ClassResult, Culprit, Effect, Finding, Subject, write_audit
 from lightning_sae.audit.words import Style, put_label
 from lightning_sae.clip import load_clip
-from lightning_sae.correct import audited_classifier, main
+from lightning_sae.correct import audited_classifier, headline, main
 from lightning_sae.correction import WAYS, Rule, correct, load_classifier, read_record, save_classifier
 from lightning_sae.correction.clamping import clamped
 from lightning_sae.correction.printed import AT_AN_EDGE, Label, printed_on, see_printed
@@ -225,12 +225,16 @@ def test_the_command_says_what_was_found(folder, tmp_path, capsys):
     last = said.strip().splitlines()[-1]
     assert last.endswith(str(out))
     record = read_record(out)
-    headline, costs = said.strip().splitlines()[-3:-1]
+    first, costs = said.strip().splitlines()[-3:-1]
     worst, taken = record.measured.worst, record.measured.false_positives
-    assert headline.startswith("star: edit; on test, before → after (by a plain shift): error of the worst ")
+    assert first.startswith("star: edit; on test, before → after (by a plain shift): error of the worst ")
     for shares in (worst, taken):
         before, after, by_shift = (f"{100 * share:.1f}" for share in shares.model_dump().values())
-        assert f"{before} → {after} % ({by_shift} %)" in headline
+        assert f"{before} → {after} % ({by_shift} %)" in first
+    better_shift = record.chosen.worst.model_copy(update={"shifted": 0.0})
+    chosen = record.chosen.model_copy(update={"worst": better_shift})
+    beaten = headline(record.model_copy(update={"chosen": chosen}))
+    assert beaten.startswith("star: edit, though on val a plain shift of the threshold does as well; on test")
     loses = record.classes[0]
     assert loses.accuracy.gain == min(row.accuracy.gain for row in record.classes)
     assert costs.startswith(f"costs: {loses.name} " if loses.accuracy.gain < 0 else "costs: no class loses")
