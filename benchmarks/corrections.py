@@ -4,15 +4,18 @@ For each planted case the class is corrected, from the finding of the run's audi
 the latents of `reliance.csv`. The way and how far it goes are chosen on val, by the library's own rule, which
 knows no plant. Measured on test: the class's balanced error, the mean of the share of its images that are
 missed and the share of other images that are taken for it, with the planted background, word (printed on
-every picture, or on none) or other thing, and without; and the accuracy of all classes. Beside it
-the same for a shift of the class's logit alone, and, for the spurious cases, for a linear probe whose train
-set has them. DIR holds world_biased-seedN, as benchmarks/first_light.py makes them; missing ones are trained.
+every picture, or on none) or other thing, and without; the accuracy of all classes; the largest loss of any
+class; and the share of other images taken for the class. Beside it the same for a plain shift of the class's
+logit by the same rule, which a correction has to beat, and, for the spurious cases, for a linear probe whose
+train set has them. `--max-class-loss` takes several limits, to see what each of them buys. DIR holds
+world_biased-seedN, as benchmarks/first_light.py makes them; missing ones are trained.
 """
 
 import argparse
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +30,7 @@ from torch import Tensor
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import FILE, Culprit, Effect, Finding, read_audit
 from lightning_sae.correct import audited_classifier
-from lightning_sae.correction import WAYS, CorrectedClassifier, Way, correct
-from lightning_sae.correction.choice import Candidate, Rule, choose
+from lightning_sae.correction import WAYS, CorrectedClassifier, Record, Rule, Way, correct
 from lightning_sae.correction.groups import Groups, factor_groups, group_errors, one_against_rest
 from lightning_sae.correction.seen import renumbered
 from lightning_sae.data.prompts import embed_prompts
@@ -40,7 +42,7 @@ from lightning_sae.world import PLANTS, Plant, World, plants
 from lightning_sae.zero_shot import accuracy
 
 ROOT = Path(__file__).resolve().parents[1]
-GOAL_FALL, GOAL_LOSS = 0.20, 0.02
+GOAL_FALL, GOAL_LOSS, GOAL_CLASS_LOSS = 0.20, 0.02, 0.03
 SHARE = 0.02  # of a class's positive attribution that a latent of reliance.csv needs to be a culprit
 MOST = 5
 PROBE_SHARE, PROBE_IMAGES = 0.95, 150  # of a spurious class's train images on its background; of each class
@@ -195,8 +197,10 @@ def biased_probe(run: RunFolder) -> Classifier:
     return Classifier(names, fit_probe(embeddings, images.targets[ids], len(names)))
 
 
-def measure(folder: Path, seed: int, kind: str, ways: list[Way | None]) -> Iterator[dict[str, object]]:
-    """A row per planted case and way, for one run and one kind of classifier."""
+def measure(
+    folder: Path, seed: int, kind: str, ways: list[Way | None], limits: Sequence[float]
+) -> Iterator[dict[str, object]]:
+    """A row per planted case, way and limit of a class's loss, for one run and one kind of classifier."""
     run = open_run(folder)
     classifier = biased_probe(run) if kind == "probe" else prompt_classifier(run)
     found, cases = findings(run), plants("spurious") if kind == "probe" else PLANTS
@@ -208,41 +212,28 @@ def measure(folder: Path, seed: int, kind: str, ways: list[Way | None]) -> Itera
         fixed = {"seed": seed, "classifier": kind, "kind": plant.kind, "class": plant.thing}
         fixed |= {"factor": plant.factor} | before._asdict()
         mine = sorted(found[plant.thing], key=lambda f: f.kind != plant.kind)  # of several, the plant's kind
-        for way in ways:
-            name = way or "best on val"
+        for way, limit in product(ways, limits):
+            row = fixed | {"limit": limit, "way": way or "best on val"}
             if not mine:
-                yield fixed | {"way": name, "chosen": "no finding", **_after(before)}
+                yield row | {"chosen": "no finding"} | _after(before)
                 continue
             try:
-                corrected, record = correct(run, classifier, mine[0], way)
+                corrected, record = correct(run, classifier, mine[0], way, rule=Rule(max_class_loss=limit))
             except ValueError as error:
-                yield fixed | {"way": name, "chosen": str(error)[:30], **_after(before)}
+                yield row | {"chosen": str(error)[:30]} | _after(before)
                 continue
             after = result(seen, corrected.predict(seen.embed(corrected)), target, plant)
             chosen = f"{record.way} {record.amount:g} {record.shift:+.2g} by {record.factor}"
-            yield fixed | {"way": name, "chosen": chosen, **_after(after)}
-        after = _shift_alone(run, classifier, target, plant, seen)
-        yield fixed | {"way": "shift alone", "chosen": "", **_after(after or before)}
+            yield row | {"chosen": chosen} | _after(after, record)
 
 
-def _after(found: Result) -> dict[str, float]:
-    return {f"{name}_after": value for name, value in found._asdict().items()}
-
-
-def _shift_alone(run: RunFolder, classifier: Classifier, target: int, plant: Plant, seen: Pictures):
-    """Nothing but a shift of the class's logit, chosen on val by the truth's own groups."""
-    weight, bias = classifier.scores("logit").weight, classifier.scores("logit").bias
-    folder, images = run.data.capture("val"), run.data.images("val")
-    targets = renumbered(images.targets, images.class_names, classifier.class_names)
-    logits = read_tensor(folder / "images", "embeddings").float() @ weight.T + bias
-    name = {"spurious": "background", "typographic": "word"}.get(plant.kind, "class")
-    groups = one_against_rest(factor_groups(name, *images.factors[name]), plant.factor)
-    choice = choose([Candidate(0.0, logits)], logits, targets, target, groups, Rule())
-    if choice is None:
-        return None
-    shifted = seen.embed(None) @ weight.T + bias
-    shifted[:, target] += choice.shift
-    return result(seen, shifted.argmax(1), target, plant)
+def _after(found: Result, record: Record | None = None) -> dict[str, object]:
+    """What it does, and what it costs on the test pictures as they are; no record: nothing changed."""
+    does = {f"{name}_after": value for name, value in found._asdict().items()}
+    if record is None:
+        return {**does, "class_loss": 0.0, "loser": "", "false_positive_rise": 0.0}
+    most, rise = record.classes[0], record.measured.false_positives.gain
+    return {**does, "class_loss": -most.accuracy.gain, "loser": most.name, "false_positive_rise": rise}
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
@@ -250,13 +241,16 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
         fall=rows["worst"] - rows["worst_after"], loss=rows["accuracy"] - rows["accuracy_after"]
     )
     rows["met"] = (rows["fall"] >= GOAL_FALL) & (rows["loss"] <= GOAL_LOSS)
-    by = rows.groupby(["classifier", "kind", "way"], sort=False)
-    return by[["worst", "worst_after", "fall", "loss", "met"]].mean().reset_index()
+    rows["halved"] = rows["worst_after"] <= rows["worst"] / 2
+    rows["spares"] = rows["class_loss"] <= GOAL_CLASS_LOSS
+    by = rows.groupby(["classifier", "kind", "limit", "way"], sort=False)
+    shown = ["worst", "worst_after", "fall", "loss", "false_positive_rise", "met", "halved", "spares"]
+    return by[shown].mean().join(by["class_loss"].max()).reset_index()
 
 
 def report(console: Console, rows: pd.DataFrame) -> None:
-    keys = ["classifier", "kind", "class", "factor", "way"]
-    table = Table(*keys, "worst group", "worst of all values", "accuracy", "chosen")
+    keys = ["classifier", "kind", "class", "factor", "limit", "way"]
+    table = Table(*keys, "worst group", "worst of all values", "accuracy", "loses most", "chosen")
     for key, part in rows.groupby(keys, sort=False):
         cells = [
             "  ".join(
@@ -264,7 +258,10 @@ def report(console: Console, rows: pd.DataFrame) -> None:
             )
             for x in ("worst", "any_value", "accuracy")
         ]
-        table.add_row(*key, *cells, "; ".join(part["chosen"]))
+        costs = "  ".join(
+            f"{name} {100 * loss:.1f}" for name, loss in zip(part["loser"], part["class_loss"], strict=True)
+        )
+        table.add_row(*map(str, key), *cells, costs, "; ".join(part["chosen"]))
     console.print(table)
     console.print(summarise(rows).round(3).to_string(index=False))
 
@@ -282,17 +279,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--classifiers", nargs="+", default=["prompts", "probe"], help="prompts, probe")
     parser.add_argument("--every-way", action="store_true", help="also each way on its own")
+    usual = [Rule().max_class_loss]
+    parser.add_argument("--max-class-loss", type=float, nargs="+", default=usual, help="limits of the rule")
     parser.add_argument("overrides", nargs="*", help="further arguments of train.py, for what is trained")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    ways: list[Way | None] = [None, *(WAYS if options.every_way else ())]
+    ways: list[Way | None] = [None, *(WAYS if options.every_way else ("shift",))]
     rows: list[dict[str, object]] = []
     for seed in track(options.seeds, "correcting"):
         folder = options.runs.resolve() / f"world_biased-seed{seed}"
         if not (folder / "sae").exists():
             train(folder, seed, "world_biased", options.overrides)
         for kind in options.classifiers:
-            rows += measure(folder, seed, kind, ways)
+            rows += measure(folder, seed, kind, ways, options.max_class_loss)
     table = pd.DataFrame(rows)
     report(Console(width=200), table)
     options.out.parent.mkdir(parents=True, exist_ok=True)

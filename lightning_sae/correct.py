@@ -12,48 +12,88 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lightning_sae.audit.choice import probe_classifier
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import Audit, read_audit
 from lightning_sae.correction import WAYS, Record, correct, save_classifier
-from lightning_sae.correction.card import change
+from lightning_sae.correction.card import change, percent, price
 from lightning_sae.correction.choice import Rule
 from lightning_sae.correction.folder import check_free
+from lightning_sae.correction.record import Change
 from lightning_sae.data.prompts import embed_prompts
-from lightning_sae.data.shards import read_tensor
 from lightning_sae.device import add_device_option, use_device
 from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.run_folder import RunFolder, open_run
-from lightning_sae.scores import fit_probe
 
 
 def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
-    """The classifier that was audited: its prompts, or a probe on the train embeddings of the run.
+    """The classifier that was audited: its prompts, a saved probe, or one that is fitted to the run again.
 
     Args:
         run: an opened run.
         audit: of it.
+
+    Raises:
+        FileNotFoundError: the probe lies there no more.
+        ValueError: another probe lies there now.
     """
     data = run.data
     if audit.subject.classifier == "prompts":
         names, prompts = [c.name for c in audit.classes], [list(c.prompts) for c in audit.classes]
         return Classifier(names, embed_prompts(data.clip, prompts).cpu(), prompts, data.clip.logit_scale)
-    embeddings = read_tensor(data.capture("train") / "images", "embeddings").float()
-    probe = fit_probe(embeddings, data.images("train").targets, len(data.class_names))
-    return Classifier(data.class_names, probe)
+    source = audit.subject.classifier_source
+    if source is None:
+        return probe_classifier(run)
+    classifier = probe_classifier(run, source.folder)
+    if classifier.source != source:
+        raise ValueError(
+            f"the probe in {source.folder} is not the one that was audited, its weights have changed: audit "
+            "the run again, or bring that probe back"
+        )
+    return classifier
 
 
 def group_table(record: Record) -> Table:
     """The groups of the factor that the correction was chosen by, on the images that it was measured on."""
-    title = f"{escape(record.target)} on {record.measured.split}, before → after"
-    table = Table("group", title=title, box=box.SIMPLE_HEAD, show_edge=False)
-    for name in ("found", "others right", "taken for it", "error"):
+    title = f"{record.target} on {record.measured.split} by {record.factor}, before → after"
+    table = Table("group", title=escape(title), box=box.SIMPLE_HEAD, show_edge=False)
+    for name in ("found", "others right", "taken for it", "error", "by a shift"):
         table.add_column(name, justify="right")
     for row in record.groups:
-        if row.factor in ("", record.factor.partition("=")[0]):
-            name = f"{row.factor}={row.value}" if row.factor else "all images"
+        if row.factor in ("", record.factor):
             shares = (row.own_accuracy, row.others_accuracy, row.false_positives, row.error)
-            table.add_row(escape(name), *(change(share, digits=0) for share in shares))
+            name, by_shift = row.value or "all images", percent(row.error.shifted)
+            table.add_row(escape(name), *map(change, shares), by_shift)
     return table
+
+
+def beside_shift(shares: Change) -> str:
+    """Percent before and after, and in brackets what nothing but a shift of the threshold reaches.
+
+    Example:
+        >>> beside_shift(Change(before=0.336, after=0.188, shifted=0.3))
+        '33.6 → 18.8 % (30.0 %)'
+    """
+    return f"{change(shares)} ({percent(shares.shifted)})"
+
+
+def headline(record: Record) -> str:
+    """What the correction does on images that it was not chosen on, and what it costs there."""
+    found = record.measured
+    on_val = record.chosen.worst
+    how: str = "a plain shift of the threshold" if record.way == "shift" else record.way
+    if record.way != "shift" and (on_val.after or 0.0) >= (on_val.shifted or 0.0):
+        how = f"{how}, though on {record.chosen.split} a plain shift of the threshold does as well"
+    shown = {
+        "error of the worst group": found.worst,
+        "false positives": found.false_positives,
+        "accuracy": found.accuracy,
+    }
+    return (
+        f"{record.target}: {how}; on {found.split}, before → after (by a plain shift): "
+        f"{', '.join(f'{name} {beside_shift(shares)}' for name, shares in shown.items())}\n"
+        f"costs: {price(record)}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,13 +102,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run with an audit.json")
     parser.add_argument("--finding", type=int, required=True, help="its number in the audit")
     parser.add_argument("--out", type=Path, required=True, help="folder to export to")
-    parser.add_argument("--way", choices=WAYS, help="how to correct (the best on val)")
+    parser.add_argument(
+        "--way", choices=WAYS, help="how to correct (the best on val; none that a plain shift equals)"
+    )
     parser.add_argument(
         "--factor", help="FACTOR, FACTOR=VALUE, culprits or printed: whose groups it is chosen by"
     )
     for name, meaning in {
         "max-loss": "accuracy of all classes that may be lost on val",
         "max-group-loss": "accuracy of the other classes that may be lost in any group",
+        "max-class-loss": "accuracy that any class may lose, with what chance may hide of it",
+        "max-false-positive-rise": "rise of the share of all other images that are taken for the class",
     }.items():
         usual = Rule._field_defaults[name.replace("-", "_")]
         parser.add_argument(f"--{name}", type=float, default=usual, help=f"{meaning} ({usual})")
@@ -85,18 +129,13 @@ def _run(options: argparse.Namespace) -> None:
     finding = audit.finding(options.finding)
     run = open_run(options.run, options.overrides, use_device(options.device))
     classifier = audited_classifier(run, audit)
-    rule = Rule(options.max_loss, options.max_group_loss)
+    rule = Rule(**{name: getattr(options, name) for name in Rule().limits})
     correction = correct(run, classifier, finding, options.way, options.factor, rule)
     save_classifier(correction, options.out)
     record, console = correction.record, Console()
     console.print(group_table(record))
-    worst, accuracy = (change(share) for share in (record.measured.worst, record.measured.accuracy))
-    console.print(
-        f"{escape(record.target)}: {record.way}; error of the worst group {worst}, accuracy {accuracy} on "
-        f"test. The corrected classifier lies in [bold]{escape(str(options.out))}[/bold]",
-        soft_wrap=True,
-        highlight=False,
-    )
+    where = f"The corrected classifier lies in [bold]{escape(str(options.out))}[/bold]"
+    console.print(f"{escape(headline(record))}\n{where}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -63,9 +63,10 @@ def test_first_light_and_what_shares_its_runs(benchmark, runs):
     table = runs / "corrections.csv"
     corrections = ("corrections", "--seeds", "0", "--classifiers", "prompts")
     said = benchmark(*corrections, "--runs", str(runs), "--out", str(table))
-    assert "shift alone" in said
     rows = pd.read_csv(table)
     assert len(rows) == 2 * 12  # planted cases, corrected and shifted; a probe wants more images
+    assert set(rows["way"]) == {"best on val", "shift"}
+    assert "loses most" in said
     assert rows[["worst", "worst_after", "accuracy", "accuracy_after"]].stack().between(0, 1).all()
 
 

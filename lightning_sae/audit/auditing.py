@@ -276,6 +276,7 @@ def _subject(run: RunFolder, classifier: Classifier, options: Options, found: Ex
         hook_point=data.hook.module,
         tokens=data.hook.tokens,
         classifier=classifier.kind,
+        classifier_source=classifier.source,
         output=options.output,
         judge=judge,
         judge_independent=data.judge_independent,

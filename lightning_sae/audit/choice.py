@@ -1,11 +1,15 @@
 """Which classifier is audited: the one that a user names."""
 
+from hashlib import sha256
 from pathlib import Path
 
+import torch
+
 from lightning_sae.audit.classifier import Classifier
+from lightning_sae.audit.findings import ClassifierSource
 from lightning_sae.data.prompts import embed_prompts, read_prompts
 from lightning_sae.fit_probe import probe_of
-from lightning_sae.probe_file import load_probe
+from lightning_sae.probe_file import WEIGHTS, load_probe
 from lightning_sae.run_folder import RunFolder
 
 
@@ -61,5 +65,24 @@ def chosen_classifier(run: RunFolder, name: str = "prompts", prompts_file: str |
     check_choice(name, prompts_file)
     if name == "prompts":
         return prompt_classifier(run, prompts_file)
-    saved = probe_of(run.data) if name == "probe" else load_probe(name, run.data.clip.identity())
-    return Classifier(saved.class_names, saved.probe.to(run.data.class_embeddings))
+    return probe_classifier(run, None if name == "probe" else name)
+
+
+def probe_classifier(run: RunFolder, folder: str | None = None) -> Classifier:
+    """A saved probe, or one that is fitted to the train embeddings of a run.
+
+    Args:
+        run: an opened run.
+        folder: of a saved probe; `None`: fitted.
+
+    Raises:
+        ValueError: a probe that was fitted to another CLIP, or a class without train images.
+        FileNotFoundError: `folder` holds no probe.
+    """
+    if folder is None:
+        saved, source = probe_of(run.data), None
+    else:
+        saved, weights = load_probe(folder, run.data.clip.identity()), Path(folder, WEIGHTS).read_bytes()
+        source = ClassifierSource(folder=str(Path(folder).resolve()), sha256=sha256(weights).hexdigest())
+    on_device = torch.empty(0, device=run.data.clip.device)
+    return Classifier(saved.class_names, saved.probe.to(on_device), source=source)

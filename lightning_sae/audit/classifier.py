@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
+from lightning_sae.audit.findings import ClassifierSource
 from lightning_sae.scores import ClassScores, Output, Probe
 
 
@@ -16,12 +17,14 @@ class Classifier(NamedTuple):
         weights: unit text embeddings `[C, d_embed]`, or a probe.
         prompts: of each class; none for a probe.
         logit_scale: factor from cosine to logit, positive (not its logarithm); 1 for a probe.
+        source: of a saved probe.
     """
 
     class_names: Sequence[str]
     weights: Tensor | Probe
     prompts: Sequence[Sequence[str]] = ()
     logit_scale: float = 1.0
+    source: ClassifierSource | None = None
 
     @property
     def kind(self) -> Literal["prompts", "probe"]:

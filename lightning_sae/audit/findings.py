@@ -242,6 +242,18 @@ class ClassResult(_Record):
     gaps: tuple[GroupGap, ...] = ()
 
 
+class ClassifierSource(_Record):
+    """Where a saved classifier was read from.
+
+    Attributes:
+        folder: of it, absolute.
+        sha256: of its weights.
+    """
+
+    folder: str
+    sha256: str
+
+
 class Subject(_Record):
     """What was audited.
 
@@ -251,6 +263,7 @@ class Subject(_Record):
         hook_point: module path.
         tokens: token rule.
         classifier: `prompts` or `probe`.
+        classifier_source: of a saved probe; `None` for prompts, and for a probe that was fitted to the run.
         output: the score: cosine, logit, margin or probability.
         judge: of the CLIP that named the latents, the same.
         judge_independent: whether it has other weights than the audited one.
@@ -265,6 +278,7 @@ class Subject(_Record):
     hook_point: str
     tokens: str
     classifier: Literal["prompts", "probe"]
+    classifier_source: ClassifierSource | None = None
     output: str
     judge: str
     judge_independent: bool

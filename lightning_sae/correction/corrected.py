@@ -15,8 +15,8 @@ from lightning_sae.sae import SparseAutoencoder
 from lightning_sae.sae.checkpoint import check_clip
 from lightning_sae.scores import Probe
 
-Way = Literal["edit", "clamp", "ablate"]
-WAYS: tuple[Way, ...] = get_args(Way)
+Way = Literal["shift", "edit", "clamp", "ablate"]
+WAYS: tuple[Way, ...] = get_args(Way)  # the simplest first
 
 
 class Held(NamedTuple):
@@ -37,8 +37,8 @@ class Held(NamedTuple):
 class CorrectedClassifier:
     """Class vectors for the embeddings of one CLIP: `logit_c = <weight_c, e> + bias_c`.
 
-    Where a class vector was edited, `predict` takes the embeddings that `open_clip` gives, brought to unit
-    length. Where latents are held, it takes those that the CLIP gives inside `wrap`.
+    Where a class vector was edited or shifted, `predict` takes the embeddings that `open_clip` gives, brought
+    to unit length. Where latents are held, it takes those that the CLIP gives inside `wrap`.
 
     Attributes:
         class_names: `C` names.

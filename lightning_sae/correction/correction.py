@@ -1,6 +1,6 @@
 """From a finding to a corrected classifier: the way chosen on validation images, measured on test images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from lightning_sae import __version__
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import Finding
 from lightning_sae.audit.phrases import class_phrases
-from lightning_sae.correction.choice import Choice, Rule, choose
+from lightning_sae.correction.choice import Choice, Choices, Rule, choose
 from lightning_sae.correction.clamping import Clamp
 from lightning_sae.correction.corrected import WAYS, CorrectedClassifier, Held, Way
 from lightning_sae.correction.groups import others_than, told_factor
@@ -18,8 +18,9 @@ from lightning_sae.correction.images import CULPRITS, PRINTED, Images, groups_of
 from lightning_sae.correction.measures import Predictions, all_images, class_rows, group_rows, measured
 from lightning_sae.correction.printed import Label, strongest_style
 from lightning_sae.correction.record import Printed, Record
+from lightning_sae.correction.refusal import refusal
 from lightning_sae.correction.seen import Seen, see
-from lightning_sae.correction.ways import Corrected, candidates, shifted, way_out
+from lightning_sae.correction.ways import Corrected, WayOut, candidates, shifted, way_out
 from lightning_sae.data.images import Split
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.scores import Probe
@@ -34,8 +35,25 @@ class Correction(NamedTuple):
     record: Record
 
 
+class _Attempt(NamedTuple):
+    """A way, and what it found.
+
+    Attributes:
+        way: which.
+        spared: classes of which an edit keeps the mean score.
+        out: the way with these.
+        found: on the validation images.
+    """
+
+    way: Way
+    spared: tuple[int, ...]
+    out: WayOut
+    found: Choices
+
+
 class _Chosen(NamedTuple):
     way: Way
+    spared: tuple[int, ...]
     corrected: Corrected
     choice: Choice
 
@@ -64,7 +82,8 @@ def correct(
         run: whose latents the culprits are.
         classifier: under audit.
         finding: of the audit.
-        way: `None`: the one with the smallest error on the validation images, of equals the first of `WAYS`.
+        way: `None`: the one with the smallest error on the validation images, of equals the first of `WAYS`,
+            so that none is taken that a plain shift of the class's threshold equals.
         factor: whose groups it is chosen by: `FACTOR` with all its values, `FACTOR=VALUE` against all others,
             `culprits` for their own activity, `printed` for images with the class's word printed on them and
             as they are. `None`: `printed` for a typographic finding, else the value that the culprits tell,
@@ -73,7 +92,7 @@ def correct(
 
     Raises:
         ValueError: an unknown class, latent or factor, images without known classes, a share that is none, or
-            nothing that is tried lowers the worst group's error.
+            nothing that is tried lowers the worst group's error at a price that the rule allows.
     """
     rule.check()
     latents = tuple(culprit.latent for culprit in finding.culprits)
@@ -91,7 +110,7 @@ def correct(
         return with_word(run, split, images, latents, label, target)
 
     val = grouped("val", seen)
-    chosen = _choose(case, val, WAYS if way is None else (way,))
+    chosen = _choose(case, val, WAYS if way is None else (way,), names)
     test = grouped("test", see(run, "test", latents, names))
     corrected = CorrectedClassifier(
         names,
@@ -152,32 +171,49 @@ def _logits(embeddings: Tensor, classes: Probe) -> Tensor:
     return embeddings @ classes.weight.T + classes.bias
 
 
-def _choose(case: _Case, val: Images, ways: Sequence[Way]) -> _Chosen:
+def _choose(case: _Case, val: Images, ways: Sequence[Way], names: Sequence[str]) -> _Chosen:
     """The best of the ways on the validation images."""
-    found = [chosen for way in ways if (chosen := _settle(case, val, way)) is not None]
-    if not found:
-        raise ValueError(
-            f"none of {', '.join(ways)} lowers the worst group's error of the factor {val.groups.name!r} on "
-            f"val and loses at most {case.rule.max_loss:.1%} of the accuracy, and "
-            f"{case.rule.max_group_loss:.1%} in any group: there is nothing to export. Try another way, "
-            f"--factor {CULPRITS}, or collect data as the finding advises"
-        )
-    return min(found, key=lambda chosen: (chosen.choice.worst, chosen.choice.mean))
+    attempts = [attempt for way in ways for attempt in _attempts(case, val, way)]
+    chosen = [
+        _Chosen(attempt.way, attempt.spared, attempt.out.make(best.amount), best)
+        for attempt in attempts
+        if (best := attempt.found.best) is not None
+    ]
+    if not chosen:
+        raise ValueError(refusal(val.groups.name, [(a.way, a.found) for a in attempts], names))
+    return min(chosen, key=lambda one: one.choice.order[:2])
 
 
-def _settle(case: _Case, val: Images, way: Way) -> _Chosen | None:
-    """A way with the best of its amounts and shifts; `None` where none of them helps."""
-    out = way_out(way, case.classes, case.target, val.seen, case.latents)
-    tried = candidates(out, val.seen, partial(val.embed, case.run))
+def _attempts(case: _Case, val: Images, way: Way) -> Iterator[_Attempt]:
+    """A way; an edit once more for each class that it would cost too much, which then is spared."""
+    spared: tuple[int, ...] = ()
     as_it_is = _logits(val.seen.embeddings, case.classes)
-    choice = choose(tried, as_it_is, val.seen.targets, case.target, val.groups, case.rule)
-    return None if choice is None else _Chosen(way, out.make(choice.amount), choice)
+    while True:
+        out = way_out(way, case.classes, case.target, val.seen, case.latents, spared)
+        tried = candidates(out, val.seen, partial(val.embed, case.run))
+        found = choose(tried, as_it_is, val.seen.targets, case.target, val.groups, case.rule)
+        yield _Attempt(way, spared, out, found)
+        dear = found.refused.get(("max_class_loss",))
+        if way != "edit" or dear is None or dear.costs.loser in (case.target, *spared):
+            return
+        spared = (*spared, dear.costs.loser)
 
 
-def _predictions(case: _Case, images: Images, clamp: Clamp | None, classes: Probe) -> Predictions:
-    """Before and after."""
-    before = _logits(images.seen.embeddings, case.classes)
-    return before.argmax(1), _logits(images.embed(case.run, clamp), classes).argmax(1)
+def _plain_shift(case: _Case, val: Images) -> float:
+    """The best shift of the class's logit and nothing else, by the same rule; 0 where none helps."""
+    best = next(_attempts(case, val, "shift")).found.best
+    return 0.0 if best is None else best.shift
+
+
+def _predictions(
+    case: _Case, images: Images, clamp: Clamp | None, classes: Probe, plain_shift: float
+) -> Predictions:
+    plain = shifted(case.classes, case.target, plain_shift)
+    return Predictions(
+        before=_logits(images.seen.embeddings, case.classes).argmax(1),
+        after=_logits(images.embed(case.run, clamp), classes).argmax(1),
+        shifted=_logits(images.seen.embeddings, plain).argmax(1),
+    )
 
 
 def _record(
@@ -191,13 +227,17 @@ def _record(
     test: Images,
 ) -> Record:
     run, clamp, targets = case.run, chosen.corrected.clamp, test.data.targets
-    on_val, on_test = (_predictions(case, part, clamp, corrected.classes) for part in (val, test))
-    plain = test.groups.of_data(on_test[0]), test.groups.of_data(on_test[1])
-    factors = [groups_of(test.data, name) for name in (*test.data.factors, CULPRITS) if name != "class"]
+    shift = _plain_shift(case, val)
+    on_val, on_test = (_predictions(case, part, clamp, corrected.classes, shift) for part in (val, test))
+    of_data = Predictions(*map(test.groups.of_data, on_test))
+    names = [name for name in (*test.data.factors, CULPRITS) if name not in ("class", factor)]
+    factors = [groups_of(test.data, name) for name in names]
     target, min_group = case.target, case.rule.min_group
-    rows = group_rows(plain, targets, target, [all_images(len(targets)), *factors], min_group)
-    if test.label is not None:
-        rows += group_rows(on_test, test.seen.targets, target, [test.groups], min_group)
+    rows = [
+        *group_rows(of_data, targets, target, [all_images(len(targets))], min_group),
+        *group_rows(on_test, test.seen.targets, target, [test.groups._replace(name=factor)], min_group),
+        *group_rows(of_data, targets, target, factors, min_group),
+    ]
     return Record(
         library_version=__version__,
         kind=classifier.kind,
@@ -212,17 +252,19 @@ def _record(
         summary=finding.summary,
         target=finding.class_name,
         way=chosen.way,
+        spared=tuple(classifier.class_names[c] for c in chosen.spared),
         latents=case.latents,
         labels=tuple(culprit.label for culprit in finding.culprits),
         named=tuple(culprit.named for culprit in finding.culprits),
         values=() if clamp is None else tuple(clamp.values),
         amount=chosen.choice.amount,
         shift=chosen.choice.shift,
+        plain_shift=shift,
         factor=factor,
         printed=None if val.label is None else Printed(word=val.label.word, **val.label.style._asdict()),
         **case.rule._asdict(),
         chosen=measured("val", on_val, val.seen.targets, target, val.groups, min_group),
         measured=measured("test", on_test, test.seen.targets, target, test.groups, min_group),
         groups=tuple(rows),
-        classes=tuple(class_rows(plain, targets, classifier.class_names)),
+        classes=tuple(class_rows(of_data, targets, classifier.class_names)),
     )

@@ -1,5 +1,6 @@
 """The culprits' direction in embedding space, and how much of it is in the vector of a class."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,12 @@ class Erasure(NamedTuple):
 
 
 def erasure(
-    embeddings: Tensor, activations: Tensor, own: Tensor, weight: Tensor, ridge: float = 0.01
+    embeddings: Tensor,
+    activations: Tensor,
+    own: Tensor,
+    weight: Tensor,
+    ridge: float = 0.01,
+    spared: Sequence[Tensor] = (),
 ) -> Erasure:
     """What makes the score of a class follow the culprits, as the smallest change that ends it and spares it.
 
@@ -34,7 +40,9 @@ def erasure(
 
     Without `m` it is the case of a single score of LEACE (Belrose et al. 2023, arXiv 2306.03819); but where
     a class is taken for another one that looks alike to CLIP, what tells the culprits is part of the class.
-    `C` gets `ridge` times its mean variance on the diagonal; both conditions hold for any ridge.
+    Where an edit would lead images of a third class to this one, its mean embedding less that of all others
+    is a further column of `M`, with another 0 below `S^T w`: its mean score stays as well.
+    `C` gets `ridge` times its mean variance on the diagonal; all conditions hold for any ridge.
 
     Args:
         embeddings: `[n, d_embed]` unit, images of other classes.
@@ -42,6 +50,7 @@ def erasure(
         own: `[k, d_embed]` unit, images of the class; with none there is nothing to spare.
         weight: `[d_embed]`, of the class: its logit is the product with an embedding, plus a bias.
         ridge: >= 0.
+        spared: `[k_i, d_embed]` unit, images of further classes that keep their mean score.
 
     Raises:
         ValueError: no culprit is active on the others, or all of them always alike.
@@ -62,9 +71,8 @@ def erasure(
             "the culprits are never active, or always alike, on images of other classes: there is no "
             "direction to take out. Take --way ablate, or another finding"
         )
-    M, taken = S, S.T @ w
-    if len(mine):
-        M, taken = torch.column_stack([S, mine.mean(0) - mean]), torch.cat([taken, taken.new_zeros(1)])
+    kept = [images.double().mean(0) - mean for images in (own, *spared) if len(images)]
+    M, taken = torch.column_stack([S, *kept]), torch.cat([S.T @ w, w.new_zeros(len(kept))])
     lengths = M.norm(dim=0).clamp(min=torch.finfo(M.dtype).tiny)
     M, taken = M / lengths, taken / lengths  # else the pseudo-inverse could drop weak culprits
     detectors = torch.linalg.lstsq(_within(e, mine, ridge), M, driver="gelsd").solution

@@ -93,7 +93,7 @@ def load_classifier(folder: str | Path) -> CorrectedClassifier:
     record = read_record(folder)
     classes = _read_tensors(folder / WEIGHTS, len(record.class_names))
     held = None
-    if record.way != "edit":
+    if record.holds_latents:
         sae = load_sae(folder / SAE, record.clip)
         hook_point = HookPoint(record.hook_point, record.tokens)  # type: ignore[arg-type]
         held = Held(Clamp(record.latents, record.values), sae, hook_point)
@@ -117,7 +117,7 @@ def read_record(folder: Path) -> Record:
         raise ValueError(
             f"{folder / CONFIG} is no record of format {FORMAT} ({wrong}): export the classifier again"
         ) from error
-    if record.way != "edit" and len(record.values) != len(record.latents):
+    if record.holds_latents and len(record.values) != len(record.latents):
         raise ValueError(
             f"{folder / CONFIG} holds {len(record.latents)} latents and {len(record.values)} values for "
             "them: export the classifier again"

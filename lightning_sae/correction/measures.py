@@ -1,6 +1,7 @@
 """What a correction does to every group of images and to every class."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,20 +10,35 @@ from lightning_sae.correction.groups import UNKNOWN, Groups, group_errors
 from lightning_sae.correction.record import Change, ClassAccuracy, Group, Measured
 from lightning_sae.zero_shot import accuracy
 
-Predictions = tuple[Tensor, Tensor]
-"""Class of each image `[n]` int64, before and after the correction."""
+
+class Predictions(NamedTuple):
+    """Class of each image.
+
+    Attributes:
+        before: `[n]` int64, as it is.
+        after: `[n]`, corrected.
+        shifted: `[n]`, with nothing but a shift of the corrected class's logit.
+    """
+
+    before: Tensor
+    after: Tensor
+    shifted: Tensor
 
 
 def measured(
     split: str, predictions: Predictions, targets: Tensor, target: int, groups: Groups, min_group: int
 ) -> Measured:
-    """Accuracy and the worst group's balanced error."""
+    """Accuracy, false positives and the worst group's balanced error."""
     errors = (group_errors(predicted, targets, target, groups, min_group) for predicted in predictions)
     data = groups.of_data(targets)
+    (whole,) = group_rows(
+        Predictions(*map(groups.of_data, predictions)), data, target, [all_images(len(data))], min_group
+    )
     return Measured(
         split=split,
         images=int((data != UNKNOWN).sum()),
         accuracy=_change([accuracy(groups.of_data(predicted), data) for predicted in predictions]),
+        false_positives=whole.false_positives,
         worst=_change([error.worst for error in errors]),
     )
 
@@ -33,7 +49,7 @@ def group_rows(
     """A row for each value of each factor.
 
     Args:
-        predictions: before and after.
+        predictions: of the images.
         targets: `[n]` int64, of the classifier's classes, `UNKNOWN` or `OUTSIDE`.
         target: the corrected class.
         factors: of the same images.
@@ -69,16 +85,16 @@ def _row(
 
 
 def class_rows(predictions: Predictions, targets: Tensor, class_names: Sequence[str]) -> list[ClassAccuracy]:
-    """A row for each class that has images."""
+    """A row for each class that has images, the largest loss first."""
     rows = []
     for c, name in enumerate(class_names):
         own = targets == c
         if n := int(own.sum()):
             shares = [float((predicted[own] == c).double().mean()) for predicted in predictions]
             rows.append(ClassAccuracy(name=name, images=n, accuracy=_change(shares)))
-    return rows
+    return sorted(rows, key=lambda row: row.accuracy.gain)
 
 
 def _change(values: Sequence[float]) -> Change:
-    before, after = (None if value != value else value for value in values)
-    return Change(before=before, after=after)
+    before, after, by_shift = (None if value != value else value for value in values)
+    return Change(before=before, after=after, shifted=by_shift)

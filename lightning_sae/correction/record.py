@@ -12,17 +12,30 @@ class _Model(BaseModel):
 
 
 class Change(_Model):
-    """A share in [0, 1] before and after the correction; `None` without images."""
+    """A share in [0, 1]; `None` without images.
+
+    Attributes:
+        before: the correction.
+        after: it.
+        shifted: with nothing but a shift of the class's logit, chosen by the same rule.
+    """
 
     before: float | None
     after: float | None
+    shifted: float | None
+
+    @property
+    def gain(self) -> float:
+        """After less before; 0 without images."""
+        return (self.after or 0.0) - (self.before or 0.0)
 
 
 class Group(_Model):
     """The images with one value of a factor.
 
     Attributes:
-        factor: `culprits` for the activity of the culprits, "" for all images.
+        factor: `culprits` for the activity of the culprits, "" for all images, with `=VALUE` where one value
+            stands against all others.
         value: of it.
         own: images of the corrected class.
         others: images that are not of it, also such as are of none of the classes.
@@ -73,12 +86,14 @@ class Measured(_Model):
         split: of the data.
         images: of the data, of which it is known whether they are of the class.
         accuracy: of those that are of any of the classes.
+        false_positives: share of those that are not of the corrected class that are predicted as it.
         worst: balanced error of the worst group of the factor that it was chosen by.
     """
 
     split: str
     images: int
     accuracy: Change
+    false_positives: Change
     worst: Change
 
 
@@ -99,23 +114,28 @@ class Record(_Model):
         finding_kind: of reliance.
         summary: of the finding.
         target: the class that is corrected.
-        way: `edit`, `clamp` or `ablate`.
+        way: `shift` of the threshold, `edit`, `clamp` or `ablate`.
+        spared: classes of which an edit keeps the mean score, beside the corrected one.
         latents: the culprits.
         labels: of the culprits.
         named: which of the labels are to be relied on.
-        values: at which they are held; none for an edit.
-        amount: strength of an edit, part of the mean at which latents are clamped, 1 for an ablation.
+        values: at which they are held; none for a shift or an edit.
+        amount: strength of an edit, part of the mean at which latents are clamped, 1 for an ablation, 0 for a
+            shift.
         shift: added to the class's logit, with the way.
+        plain_shift: of the class's logit and nothing else, by the same rule; 0 where none helps.
         factor: whose groups it was chosen by; with `=VALUE`, of which one value against all others; `printed`
             for images with the class's word printed on them, against all as they are.
         printed: how it was printed; `None` for other factors.
         max_loss: of accuracy that was allowed when it was chosen.
         max_group_loss: of the accuracy of other classes in a group that was allowed.
+        max_class_loss: of the accuracy of any class that was allowed.
+        max_false_positive_rise: of the share of all other images taken for the class that was allowed.
         min_group: images; smaller groups were left out.
         chosen: on what, with the figures there.
         measured: on other images.
         groups: on the images of `measured`.
-        classes: on the images of `measured`.
+        classes: on the images of `measured`, the largest loss first.
     """
 
     format_version: Literal[1] = 1
@@ -131,19 +151,33 @@ class Record(_Model):
     finding_kind: str
     summary: str
     target: str
-    way: Literal["edit", "clamp", "ablate"]
+    way: Literal["shift", "edit", "clamp", "ablate"]
+    spared: tuple[str, ...]
     latents: tuple[int, ...]
     labels: tuple[str, ...]
     named: tuple[bool, ...]
     values: tuple[float, ...]
     amount: float
     shift: float
+    plain_shift: float
     factor: str
     printed: Printed | None
     max_loss: float
     max_group_loss: float
+    max_class_loss: float
+    max_false_positive_rise: float
     min_group: int
     chosen: Measured
     measured: Measured
     groups: tuple[Group, ...]
     classes: tuple[ClassAccuracy, ...]
+
+    @property
+    def holds_latents(self) -> bool:
+        """Whether the culprits are held while CLIP embeds."""
+        return self.way in ("clamp", "ablate")
+
+    @property
+    def losers(self) -> tuple[ClassAccuracy, ...]:
+        """Classes that lose accuracy on the images of `measured`, the largest loss first."""
+        return tuple(row for row in self.classes if row.accuracy.gain < 0)

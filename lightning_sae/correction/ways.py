@@ -1,6 +1,6 @@
-"""The three ways to correct a class: edit its vector, clamp the culprits, ablate them."""
+"""The ways to correct a class: shift its threshold, edit its vector, clamp the culprits, ablate them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -45,7 +45,9 @@ class WayOut(NamedTuple):
     make: Make
 
 
-def way_out(way: Way, classes: Probe, target: int, seen: Seen, latents: tuple[int, ...]) -> WayOut:
+def way_out(
+    way: Way, classes: Probe, target: int, seen: Seen, latents: tuple[int, ...], spared: Sequence[int] = ()
+) -> WayOut:
     """How a way corrects a class.
 
     Args:
@@ -54,23 +56,26 @@ def way_out(way: Way, classes: Probe, target: int, seen: Seen, latents: tuple[in
         target: the class that is led astray.
         seen: validation images.
         latents: the culprits.
+        spared: classes of which the images keep their mean score in an edit, beside the class itself.
 
     Raises:
         ValueError: an edit, and the culprits are not active on images of other classes.
     """
+    if way == "shift":
+        return WayOut((0.0,), lambda _: Corrected(classes, None))
     if way == "edit":
-        return WayOut(STRENGTHS, _edit(classes, target, seen))
+        return WayOut(STRENGTHS, _edit(classes, target, seen, spared))
     own = seen.activations[seen.targets == target].double().mean(0)
     if way == "clamp":
         return WayOut(FRACTIONS, lambda part: Corrected(classes, Clamp(latents, (part * own).tolist())))
     return WayOut((1.0,), lambda _: Corrected(classes, Clamp(latents, [0.0] * len(latents))))
 
 
-def _edit(classes: Probe, target: int, seen: Seen) -> Make:
-    others, own = others_than(seen.targets, target), seen.targets == target
-    found = erasure(
-        seen.embeddings[others], seen.activations[others], seen.embeddings[own], classes.weight[target]
-    )
+def _edit(classes: Probe, target: int, seen: Seen, spared: Sequence[int]) -> Make:
+    others = others_than(seen.targets, target)
+    own, *kept = (seen.embeddings[seen.targets == c] for c in (target, *spared))
+    embeddings, activations = seen.embeddings[others], seen.activations[others]
+    found = erasure(embeddings, activations, own, classes.weight[target], spared=kept)
 
     def make(strength: float) -> Corrected:
         weight, bias = classes.weight.clone(), classes.bias.clone()

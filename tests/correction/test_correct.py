@@ -9,16 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_sae.audit.choice import probe_classifier
 from lightning_sae.audit.findings import Audit, ClassResult, Culprit, Effect, Finding, Subject, write_audit
 from lightning_sae.audit.words import Style, put_label
 from lightning_sae.clip import load_clip
-from lightning_sae.correct import audited_classifier, main
-from lightning_sae.correction import Rule, correct, load_classifier, read_record, save_classifier
+from lightning_sae.correct import audited_classifier, headline, main
+from lightning_sae.correction import WAYS, Rule, correct, load_classifier, read_record, save_classifier
 from lightning_sae.correction.clamping import clamped
 from lightning_sae.correction.printed import AT_AN_EDGE, Label, printed_on, see_printed
 from lightning_sae.correction.seen import embed_clamped, see
 from lightning_sae.data.shards import read_tensor
+from lightning_sae.fit_probe import probe_of
 from lightning_sae.metrics import auroc
+from lightning_sae.probe_file import save_probe
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import fit_probe
 from lightning_sae.world import World, config_path, weights_path
@@ -35,7 +38,9 @@ SMALL = [
     *("callbacks.alignment.draws=20", "callbacks.summary.classes=0"),
 ]
 
-LOOSE = ["--max-loss", "0.05", "--max-group-loss", "1"]
+LOOSE = ["--max-loss", "0.05", "--max-group-loss", "1", "--max-class-loss", "1"]
+LOOSE += ["--max-false-positive-rise", "1"]
+ANY = Rule(*[1.0] * 4)
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -120,7 +125,7 @@ def plain():
     return clip, images, world, embeddings
 
 
-@pytest.fixture(scope="module", params=["edit", "clamp", "ablate"])
+@pytest.fixture(scope="module", params=["shift", "edit", "clamp", "ablate"])
 def exported(request, folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / request.param
     main([str(folder), "--finding", "1", "--out", str(out), "--way", request.param, *LOOSE])
@@ -130,7 +135,7 @@ def exported(request, folder, tmp_path_factory):
 def test_the_figures_are_those_of_the_loaded_classifier(exported, plain):
     clip, images, world, embeddings = plain
     classifier, record = load_classifier(exported), read_record(exported)
-    if record.way == "edit":
+    if not record.holds_latents:
         predicted = classifier.predict(embeddings)
         assert not (exported / "sae").exists()
     else:
@@ -164,7 +169,8 @@ def test_only_the_class_that_was_led_astray_changes(exported, plain, run):
     torch.testing.assert_close(classifier.classes.weight[others], texts[others], rtol=1e-4, atol=1e-4)
     assert not classifier.classes.bias[others].any()
     edited = not torch.allclose(classifier.classes.weight[star], texts[star], atol=1e-3)
-    assert edited == (classifier.held is None)
+    assert edited == (exported.name == "edit")
+    assert (classifier.held is None) == (exported.name in ("shift", "edit"))
 
 
 def test_an_edit_uncorrelates_score_and_culprits(folder, run):
@@ -184,10 +190,19 @@ def test_an_edit_uncorrelates_score_and_culprits(folder, run):
 
 def test_the_best_way_on_val_is_taken(folder, run):
     finding, classifier = audit_of(folder).findings[0], prompts(run)
-    each = {way: correct(run, classifier, finding, way).record for way in ("edit", "clamp", "ablate")}
+    each = {way: correct(run, classifier, finding, way).record for way in WAYS}
     best = correct(run, classifier, finding).record
     assert best.chosen.worst.after == min(record.chosen.worst.after for record in each.values())
     assert best == each[best.way]
+    # each says what a plain shift of the threshold reaches, which is one of the ways
+    for record in each.values():
+        assert record.plain_shift == each["shift"].shift
+        assert record.measured.worst.shifted == each["shift"].measured.worst.after
+        assert record.measured.false_positives.shifted == each["shift"].measured.false_positives.after
+        by_name = {row.name: row.accuracy for row in each["shift"].classes}
+        assert all(row.accuracy.shifted == by_name[row.name].after for row in record.classes)
+        gains = [row.accuracy.gain for row in record.classes]
+        assert gains == sorted(gains)
 
 
 def test_the_card_says_what_was_done(exported):
@@ -200,21 +215,34 @@ def test_the_card_says_what_was_done(exported):
     for group in record.groups:
         assert f"{group.value} | {group.own} |" in text
     assert text.count("\n| ") > len(record.groups) + len(record.classes)
-    assert ("classifier.wrap(clip)" in text) == (record.way != "edit")
+    assert ("classifier.wrap(clip)" in text) == record.holds_latents
     assert record.clip["weights"] in text
 
 
 def test_the_command_says_what_was_found(folder, tmp_path, capsys):
     out = tmp_path / "new" / "classifier"
-    main([str(folder), "--finding", "1", "--out", str(out), "--way", "edit"])
+    main([str(folder), "--finding", "1", "--out", str(out), "--way", "edit", *LOOSE])
     said = capsys.readouterr().out
     assert "background=brown" in said
     last = said.strip().splitlines()[-1]
-    assert last.startswith("star: edit; error of the worst group ")
     assert last.endswith(str(out))
+    record = read_record(out)
+    first, costs = said.strip().splitlines()[-3:-1]
+    worst, taken = record.measured.worst, record.measured.false_positives
+    assert first.startswith("star: edit; on test, before → after (by a plain shift): error of the worst ")
+    for shares in (worst, taken):
+        before, after, by_shift = (f"{100 * share:.1f}" for share in shares.model_dump().values())
+        assert f"{before} → {after} % ({by_shift} %)" in first
+    better_shift = record.chosen.worst.model_copy(update={"shifted": 0.0})
+    chosen = record.chosen.model_copy(update={"worst": better_shift})
+    beaten = headline(record.model_copy(update={"chosen": chosen}))
+    assert beaten.startswith("star: edit, though on val a plain shift of the threshold does as well; on test")
+    loses = record.classes[0]
+    assert loses.accuracy.gain == min(row.accuracy.gain for row in record.classes)
+    assert costs.startswith(f"costs: {loses.name} " if loses.accuracy.gain < 0 else "costs: no class loses")
     assert [path.name for path in out.parent.iterdir()] == ["classifier"]
     assert sorted(path.name for path in out.iterdir()) == ["card.md", "classifier.safetensors", "config.json"]
-    main([str(folder), "--finding", "1", "--out", str(out), "--way", "edit"])  # replaces its own
+    main([str(folder), "--finding", "1", "--out", str(out), "--way", "edit", *LOOSE])  # replaces its own
 
 
 def test_saved_is_loaded(folder, run, tmp_path):
@@ -243,11 +271,27 @@ def test_a_probe_is_corrected_too(folder, run):
     assert classifier.kind == "probe"
     expected = fit_probe(embeddings, world.targets, 24)
     torch.testing.assert_close(classifier.weights.weight, expected.weight)
-    corrected, record = correct(
-        run, classifier, audit_of(folder).findings[0], factor="culprits", rule=Rule(1.0, 1.0)
-    )
+    corrected, record = correct(run, classifier, audit_of(folder).findings[0], factor="culprits", rule=ANY)
     assert (record.kind, record.factor) == ("probe", "culprits")
     assert corrected.predict(embeddings).shape == (256,)
+
+
+def test_the_probe_that_was_audited_is_corrected(folder, run, tmp_path):
+    strong = probe_of(run.data, inverse_l2=0.01)
+    save_probe(*strong, tmp_path / "probe")
+    audited = probe_classifier(run, str(tmp_path / "probe"))
+    audit = audit_of(folder, "probe")
+    subject = audit.subject.model_copy(update={"classifier_source": audited.source})
+    audit = Audit.model_validate_json(audit.model_copy(update={"subject": subject}).model_dump_json())
+    found = audited_classifier(run, audit)
+    assert torch.equal(found.weights.weight, strong.probe.weight)
+    assert not torch.allclose(found.weights.weight, probe_of(run.data).probe.weight, atol=1e-2)
+    save_probe(*probe_of(run.data), tmp_path / "probe")
+    with pytest.raises(ValueError, match="is not the one that was audited"):
+        audited_classifier(run, audit)
+    shutil.rmtree(tmp_path / "probe")
+    with pytest.raises(FileNotFoundError, match="is no saved probe"):
+        audited_classifier(run, audit)
 
 
 def test_a_typographic_finding_is_judged_by_the_printed_word(folder, run, plain, tmp_path):
@@ -266,7 +310,7 @@ def test_a_typographic_finding_is_judged_by_the_printed_word(folder, run, plain,
     culprits = [c.model_copy(update={"latent": j}) for c, j in zip(finding.culprits, best, strict=True)]
     finding = finding.model_copy(update={"kind": "typographic", "culprits": tuple(culprits)})
     for way in ("edit", "ablate"):
-        correction = correct(run, classifier, finding, way, rule=Rule(1.0, 1.0))
+        correction = correct(run, classifier, finding, way, rule=ANY)
         save_classifier(correction, tmp_path / way)
         corrected, record = load_classifier(tmp_path / way), read_record(tmp_path / way)
         assert (record.factor, record.printed.word) == ("printed", "star")
@@ -277,9 +321,10 @@ def test_a_typographic_finding_is_judged_by_the_printed_word(folder, run, plain,
         labelled = [put_label(images[i], "star", style) for i in ids]
         hits = corrected.classify(clip, labelled).argmax(1) == star
         taken = float(hits[world.targets[ids] != star].double().mean())
-        assert record.groups[-1].false_positives.after == pytest.approx(taken, abs=0.01)
-        assert (record.groups[-1].factor, record.groups[-1].value) == ("printed", "star")
-        assert record.groups[-1].own + record.groups[-1].others == len(ids)
+        unprinted, printed = (row for row in record.groups if row.factor == "printed")
+        assert printed.false_positives.after == pytest.approx(taken, abs=0.01)
+        assert (unprinted.value, printed.value) == ("as they are", "star")
+        assert printed.own + printed.others == len(ids)
         right = (corrected.classify(clip, images).argmax(1) == world.targets).double().mean()
         assert record.measured.accuracy.after == pytest.approx(float(right), abs=2e-3)
         assert (record.measured.images, record.groups[0].own) == (N_TEST, int((world.targets == star).sum()))
@@ -294,7 +339,7 @@ def test_a_classifier_of_some_of_the_classes(folder, run, plain):
     _, _, world, embeddings = plain
     gone = ("heart", "anchor")
     classifier = audited_classifier(run, audit_of(folder, without=gone))
-    corrected, record = correct(run, classifier, audit_of(folder).findings[0], "edit", rule=Rule(1.0, 1.0))
+    corrected, record = correct(run, classifier, audit_of(folder).findings[0], "edit", rule=ANY)
     names = [name for name in world.class_names if name not in gone]
     assert list(record.class_names) == names
     predicted = [names[c] for c in corrected.predict(embeddings)]
@@ -314,7 +359,7 @@ def test_a_middle_layer_goes_through_the_whole_clip(tmp_path_factory, plain, tmp
     )  # fmt: skip
     run = open_run(folder)
     correction = correct(
-        run, prompts(run), audit_of(folder).findings[0], "ablate", "culprits", Rule(1.0, 1.0, 1)
+        run, prompts(run), audit_of(folder).findings[0], "ablate", "culprits", ANY._replace(min_group=1)
     )
     save_classifier(correction, tmp_path / "out")
     clip, images, _, _ = plain

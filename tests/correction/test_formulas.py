@@ -16,11 +16,13 @@ from lightning_sae.correction.groups import (
     group_errors,
     told_factor,
 )
-from lightning_sae.correction.measures import all_images, class_rows, group_rows, measured
+from lightning_sae.correction.measures import Predictions, all_images, class_rows, group_rows, measured
 from lightning_sae.effects import ablate
 from lightning_sae.methods import Explained
 from lightning_sae.sae import TopK
 from lightning_sae.types import SparseLatents
+
+ANY = Rule(*[1.0] * 4)
 
 
 @pytest.fixture
@@ -82,6 +84,19 @@ def test_the_classes_own_images_keep_their_mean_score(planted, ridge):
     with_ridge = centred.T @ centred / len(centred)
     with_ridge.diagonal().add_(ridge * with_ridge.diagonal().mean())
     assert (free @ with_ridge @ found.direction.double()).abs().max() < 1e-5
+
+
+def test_spared_classes_keep_their_mean_score_too(planted):
+    e, activations, weight = planted
+    own = e[:50] + torch.tensor([1.0, 3.0, 0.5, 0.0, 0.0, 0.0])
+    like = e[50:100] + torch.tensor([1.0, 1.0, 0.5, 2.0, 0.0, 0.0])
+    before, after = (erasure(e, activations, own, weight, spared=s) for s in ((), (like,)))
+    changes = [float((like @ found.direction).mean()) - found.centre for found in (before, after)]
+    assert abs(changes[0]) > 0.1
+    assert changes[1] == pytest.approx(0, abs=1e-4)
+    assert float((own @ after.direction).mean()) == pytest.approx(after.centre, abs=1e-4)
+    score = torch.stack([e @ (weight - after.direction), activations[:, 0]])
+    assert float(torch.cov(score)[0, 1]) == pytest.approx(0, abs=1e-5)
 
 
 def test_a_uncorrelated_culprit_leaves_the_vector():
@@ -193,12 +208,14 @@ def led_astray():
 def test_the_best_candidate_is_chosen(led_astray):
     targets, groups, clean, pull = led_astray
     tried = [Candidate(s, clean + (1 - s) * pull) for s in (0.25, 0.5, 1.0, 2.0)]
-    choice = choose(tried, clean + pull, targets, 0, groups, Rule())
-    assert choice == (1.0, 0.0, 0.0, 0.0)
+    choice = choose(tried, clean + pull, targets, 0, groups, Rule()).best
+    assert choice[:3] == (1.0, 0.0, (0.0, 0.0, 0.0, 1.0))
+    # the 100 images of class 1 in the second group are all that were wrong; the other group costs nothing
+    assert choice.costs[:4] == (-0.25, 0.0, 0.0, -0.5)
 
 
-@pytest.mark.parametrize("rule", [Rule(max_group_loss=1), Rule(max_loss=1)])
-def test_what_costs_too_much_accuracy_is_not_chosen(led_astray, rule):
+@pytest.mark.parametrize("limit", ["max_loss", "max_group_loss", "max_class_loss"])
+def test_what_costs_too_much_accuracy_is_not_chosen(led_astray, limit):
     targets, groups, clean, pull = led_astray
     targets = torch.cat([targets, torch.full((400,), 2)])  # a third class, which the candidate gives up
     groups = Groups("f", ["off", "on", "third"], torch.cat([groups.of, torch.full((400,), 2)]))
@@ -209,20 +226,24 @@ def test_what_costs_too_much_accuracy_is_not_chosen(led_astray, rule):
     before[:400, :2] += pull
     after = logits.clone()
     after[400:, 1] = 10.0
-    assert choose([Candidate(1.0, after)], before, targets, 0, groups, rule) is None
-    assert choose([Candidate(1.0, after)], before, targets, 0, groups, Rule(1, 1)) is not None
+    strict = ANY._replace(**{limit: getattr(Rule(), limit)})
+    found = choose([Candidate(1.0, after)], before, targets, 0, groups, strict)
+    assert found.best is None
+    assert list(found.refused) == [(limit,)]
+    assert choose([Candidate(1.0, after)], before, targets, 0, groups, ANY).best is not None
 
 
 def test_nothing_helps(led_astray):
     targets, groups, clean, _ = led_astray
-    assert choose([Candidate(1.0, clean)], clean, targets, 0, groups, Rule()) is None
+    assert choose([Candidate(1.0, clean)], clean, targets, 0, groups, Rule()) == (0.0, None, {})
 
 
 def test_the_figures_by_hand():
     targets = torch.tensor([0, 0, 1, 1, 2, -1])
     before, after = torch.tensor([0, 1, 0, 1, 0, 0]), torch.tensor([0, 0, 1, 1, 0, 0])
     colour = Groups("colour", ["red", "blue"], torch.tensor([0, 1, 0, 0, 0, 0]))
-    whole, red, blue = group_rows((before, after), targets, 0, [all_images(6), colour], min_group=1)
+    predictions = Predictions(before, after, torch.zeros(6, dtype=torch.long))
+    whole, red, blue = group_rows(predictions, targets, 0, [all_images(6), colour], min_group=1)
     assert (whole.factor, whole.own, whole.others) == ("", 2, 3)
     assert (whole.own_accuracy.before, whole.own_accuracy.after) == (0.5, 1.0)
     assert whole.others_accuracy.before == pytest.approx(1 / 3)
@@ -230,14 +251,16 @@ def test_the_figures_by_hand():
     assert (red.value, red.own, red.others) == ("red", 1, 3)
     assert (red.error.before, red.error.after) == pytest.approx((1 / 3, 1 / 6))
     assert (blue.own, blue.others, blue.false_positives.before, blue.error.before) == (1, 0, None, None)
-    found = measured("test", (before, after), targets, 0, colour, 1)
+    found = measured("test", predictions, targets, 0, colour, 1)
     assert (found.images, found.accuracy.before, found.accuracy.after) == (5, 0.4, 0.8)
-    assert (found.worst.before, found.worst.after) == pytest.approx((1 / 3, 1 / 6))
-    rows = class_rows((before, after), targets, ["a", "b", "c", "d"])
-    assert [(row.name, row.images, row.accuracy.after) for row in rows] == [
-        ("a", 2, 1),
-        ("b", 2, 1),
-        ("c", 1, 0),
+    assert (found.worst.before, found.worst.after, found.worst.shifted) == pytest.approx((1 / 3, 1 / 6, 0.5))
+    taken = found.false_positives
+    assert (taken.before, taken.after, taken.shifted) == pytest.approx((2 / 3, 1 / 3, 1))
+    rows = class_rows(predictions, targets, ["a", "b", "c", "d"])
+    assert [(row.name, row.images, row.accuracy.after, row.accuracy.shifted) for row in rows] == [
+        ("c", 1, 0, 0),  # gains least
+        ("a", 2, 1, 1),
+        ("b", 2, 1, 0),
     ]
 
 

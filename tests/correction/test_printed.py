@@ -8,7 +8,7 @@ from PIL import Image
 from lightning_sae.audit.words import SIDE, STYLES, Style, draw_word, put_label
 from lightning_sae.correction.choice import Candidate, Rule, choose
 from lightning_sae.correction.groups import Groups
-from lightning_sae.correction.measures import measured
+from lightning_sae.correction.measures import Predictions, measured
 from lightning_sae.correction.printed import AT_AN_EDGE, printed_on
 
 
@@ -52,14 +52,13 @@ def test_printed_images_count_in_their_group_alone():
     targets = torch.tensor([0] * 10 + [1] * 10 + [0] * 10 + [1] * 10)
     groups = Groups("printed", ["as they are", "word"], torch.arange(2).repeat_interleave(20), added=20)
     before = torch.tensor([0] * 10 + [1] * 10 + [0] * 20)  # all images with the word are taken for 0
-    found = measured("test", (before, targets), targets, 0, groups, 1)
+    found = measured("test", Predictions(before, targets, before), targets, 0, groups, 1)
     assert (found.images, found.accuracy.before, found.accuracy.after) == (20, 1.0, 1.0)
     assert (found.worst.before, found.worst.after) == (0.5, 0.0)
     # what is gained on printed images makes up for nothing that is lost on those of the data
     after = torch.eye(2)[targets]
     after[10:13] = torch.tensor([1.0, 0.0])
     tried = [Candidate(1.0, after)]
-    strict, loose = (Rule(max_loss, 1.0) for max_loss in (0.1, 0.2))
-    assert choose(tried, torch.eye(2)[before], targets, 0, groups, loose) is not None
-    shifted = choose(tried, torch.eye(2)[before], targets, 0, groups, strict)
-    assert shifted is None
+    strict, loose = (Rule(max_loss, 1.0, 1.0, 1.0) for max_loss in (0.1, 0.2))
+    assert choose(tried, torch.eye(2)[before], targets, 0, groups, loose).best is not None
+    assert choose(tried, torch.eye(2)[before], targets, 0, groups, strict).best is None
