@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from lightning_sae.alignment import concept_vectors
@@ -32,6 +32,9 @@ class Tests(NamedTuple):
     seed: int = 0
 
 
+DEFAULT = Tests()
+
+
 class Meaning(NamedTuple):
     """How well the top images of latents agree with class names, and with which references.
 
@@ -41,7 +44,8 @@ class Meaning(NamedTuple):
         p_class: `[d_sae, C]` in (0, 1], chance that as many alike images of the class agree as badly; NaN
             for a class without images.
         images: `[C]` int64, images of each class.
-        detects: `[d_sae, C]` in [0, 1], AUROC of each latent's activation for images of the class; NaN if unknown.
+        detects: `[d_sae, C]` in [0, 1], AUROC of each latent's activation for images of the class; NaN if
+            unknown.
         told: `[C]` in [0, 1], AUROC of the judge's cosine with the name for images of the class; NaN for a
             class that no image shows, or all.
         level: of both tests, in (0, 1).
@@ -61,7 +65,7 @@ class Meaning(NamedTuple):
 
     @property
     def asked(self) -> Tensor:
-        """`[C]` bool, classes with 20 images that the judge tells from others with an AUROC of 0.8 or more."""
+        """`[C]` bool, classes with 20 images that the judge tells from others with an AUROC of 0.8."""
         return (self.told >= TELLS) & (self.images >= MIN_IMAGES)
 
     @property
@@ -79,9 +83,9 @@ class Meaning(NamedTuple):
     def foreign(self) -> Tensor:
         """`[d_sae, C]` bool: worse than images of the class, no better than random images, and not its mark.
 
-        A latent that tells the images of the class from others, with an AUROC of 0.8 or more, is a feature of the
-        class as far as these images can tell, though others have more of it: as of ankle boots one that fires
-        on shoes, on sandals most.
+        A latent that tells the images of the class from others, with an AUROC of 0.8 or more, is a feature of
+        the class as far as these images can tell, though others have more of it: as of ankle boots one that
+        fires on shoes, on sandals most.
         """
         return self.asked & (self.p_random > self.level) & self.below_class & ~(self.detects >= TELLS)
 
@@ -92,7 +96,7 @@ def class_meaning(
     texts: Tensor,
     shown: Tensor,
     detects: Tensor | None = None,
-    tests: Tests = Tests(),
+    tests: Tests = DEFAULT,
 ) -> Meaning:
     """Tests every latent against every class.
 
@@ -100,9 +104,9 @@ def class_meaning(
     mean over random sets is that over all images, however unlike they are. The cosine of the *mean* image has
     no such reference: the mean of unlike images is short, and giving it unit length turns it to the texts.
 
-    Two references. Random sets: `tests.draws` sets of as many different images. Sets of the class: an image of the
-    class and those images of the class that are most like it, so that a latent for some of its images, as white
-    bags are of bags, is held against such parts of the class.
+    Two references. Random sets: `tests.draws` sets of as many different images. Sets of the class: an image
+    of the class and those images of the class that are most like it, so that a latent for some of its images,
+    as white bags are of bags, is held against such parts of the class.
 
     Args:
         top_ids: `[d_sae, n]` int64, rows of `embeddings`; -1 where a latent has fewer than `n` images.
@@ -182,6 +186,7 @@ def tests_of(config: DictConfig) -> Tests:
         config: of the run.
 
     Example:
+        >>> from omegaconf import OmegaConf
         >>> tests_of(OmegaConf.create({"callbacks": {"reliance": {"level": 0.02, "top": 5}}}))
         Tests(level=0.02, draws=1000, seed=0)
     """

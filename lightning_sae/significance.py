@@ -60,8 +60,8 @@ class Chance(NamedTuple):
     def standardise(self, agreement: Tensor, n: int | Tensor) -> Tensor:
         """Return how many standard deviations an agreement lies above that of random sets.
 
-        `z = (m - mean) / sqrt(variance / n * (N - n) / (N - 1))`, the exact mean and variance of the mean of `n`
-        of `N` images, drawn without replacement (Cochran 1977, Sampling Techniques, theorem 2.2).
+        `z = (m - mean) / sqrt(variance / n * (N - n) / (N - 1))`, the exact mean and variance of the mean of
+        `n` of `N` images, drawn without replacement (Cochran 1977, Sampling Techniques, theorem 2.2).
 
         Args:
             agreement: `[..., V]`, mean cosines of sets of images with the texts.
@@ -71,7 +71,8 @@ class Chance(NamedTuple):
             As `agreement`; NaN where all sets have the same.
 
         Example:
-            >>> Chance(torch.tensor([0.5]), torch.tensor([0.25]), images=5).standardise(torch.tensor([1.0]), 4)
+            >>> chance = Chance(torch.tensor([0.5]), torch.tensor([0.25]), images=5)
+            >>> chance.standardise(torch.tensor([1.0]), 4)
             tensor([4.])
         """
         n = torch.as_tensor(n, dtype=agreement.dtype, device=agreement.device)

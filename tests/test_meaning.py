@@ -79,7 +79,7 @@ def test_a_part_of_a_class_means_the_class():
 
 
 def test_a_judge_that_cannot_tell_the_class_is_not_asked():
-    images, texts, shown = two_kinds()
+    images, _, shown = two_kinds()
     blind = torch.stack([A, torch.tensor([0.6, 0.6]) / 0.72**0.5])
     found = class_meaning(torch.arange(20)[None], images, blind, shown)
     assert found.asked.tolist() == [True, False]

@@ -10,7 +10,12 @@ EXPORT = "Export a corrected classifier: python -m lightning_sae.correct RUN --f
 
 
 def summarise(
-    class_name: str, kind: Kind, phrase: str, culprits: Sequence[Culprit], things: Sequence[str]
+    class_name: str,
+    kind: Kind,
+    phrase: str,
+    culprits: Sequence[Culprit],
+    things: Sequence[str],
+    group: str = "",
 ) -> str:
     """What was found, in one sentence.
 
@@ -20,14 +25,19 @@ def summarise(
         phrase: what the class is called in its prompts.
         culprits: the worst first.
         things: the other subjects that polysemous or compound culprits detect.
+        group: value of a known factor in which the class is taken for wrongly too often, as `mark=yes`.
     """
     named = culprits[:NAMED]
     who = f"latent{'s' * (len(named) > 1)} {_listed([str(culprit.latent) for culprit in named])}"
     drive, fire, its = ("drive", "fire", "their") if len(named) > 1 else ("drives", "fires", "its")
-    others = _listed([f'"{thing}"' for thing in things])
+    others, called = _listed([f'"{thing}"' for thing in things]), _listed(list(map(_called, named)))
     sentences: dict[Kind, str] = {
-        "spurious": f'"{class_name}" relies on something else: {_listed(list(map(_called, named)))} {drive} '
-        f"it, but {its} images do not look like it.",
+        "spurious": f'"{class_name}" relies on something else: {called} {drive} it '
+        + (
+            f"on images with {group}."
+            if group
+            else f"where it is wrong, and {its} images do not look like it."
+        ),
         "typographic": f'"{class_name}" is predicted where the word is written: {who} {drive} it and {fire} '
         f'on the drawn word "{phrase}".',
         "polysemous": f'"{class_name}" also stands for something that looks different: {who} {drive} it on '

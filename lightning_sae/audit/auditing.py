@@ -174,7 +174,7 @@ def _finding(classifier: Classifier, found: Examined, draft: _Draft, measured: M
         culprits=culprits,
         evidence=decided.evidence,
         effect=measured.effect,
-        summary=summarise(name, kind, studied.phrase, culprits, things),
+        summary=summarise(name, kind, studied.phrase, culprits, things, cue.group.name if cue.group else ""),
         advice=advise(name, kind, studied.phrase, things, classifier.kind),
     )
 

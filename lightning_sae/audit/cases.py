@@ -121,8 +121,9 @@ def able(ranking: Ranking, limits: Limits) -> list[int]:
 def suspects_of(case: Case, cue: Cues, ranking: Ranking, seen: Seen) -> list[Suspect]:
     """The suspects of a class, the largest score first.
 
-    Latents that drive the class on the same images are one cause. Each one that marks what goes wrong is tested; the cause is of the first kind that any of them passes, in the order of `decide`. Where it
-    stands for one other thing, the score of a latent fades with its AUROC for the thing.
+    Latents that drive the class on the same images are one cause. Each one that marks what goes wrong is
+    tested; the cause is of the first kind that any of them passes, in the order of `decide`. Where it stands
+    for one other thing, the score of a latent fades with its AUROC for the thing.
     """
     score, limits = ranking.score, case.limits
     found = []

@@ -90,7 +90,8 @@ class Cues(NamedTuple):
         attribution: `[d_sae]`, mean attribution to the class over the errors, or over all `images` where
             there are too few errors.
         marks: `[d_sae]` in [0, 1], AUROC of the latent for errors against the other images without the class,
-            for images of the group against them where there is one; NaN where there are too few, and for a latent that can be no culprit.
+            for images of the group against them where there is one; NaN where there are too few, and for a
+            latent that can be no culprit.
         marked: `[d_sae]` bool, whether that is more than chance (Mann-Whitney, one in a hundred).
         foreign: `[d_sae]` in [0, 1], its AUROC for errors against images of the class; NaN where there are
             too few of either.

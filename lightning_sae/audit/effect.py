@@ -75,10 +75,10 @@ def measure(
 def harm_of(margins: Margins, sample: Sample, min_group: int = 10) -> Harm:
     """Return the wrong predictions that a cue causes.
 
-    Other images with the cue that are taken for the class, and are not without the latents. Where the data know
-    the cue, also images of the class without it that are missed, because the class is expected to have it, and
-    are found without the latents, each time at the best threshold. What ablation costs on images of the class is no harm
-    of the cue.
+    Other images with the cue that are taken for the class, and are not without the latents. Where the data
+    know the cue, also images of the class without it that are missed, because the class is expected to have
+    it, and are found without the latents, each time at the best threshold. What ablation costs on images of
+    the class is no harm of the cue.
 
     Args:
         margins: of the class, with the latents and without.

@@ -20,11 +20,19 @@ class Measured(Protocol):
     """Anything with a value and an interval."""
 
     @property
-    def value(self) -> float: ...
+    def value(self) -> float:
+        """As measured."""
+        ...
+
     @property
-    def low(self) -> float: ...
+    def low(self) -> float:
+        """Lower end."""
+        ...
+
     @property
-    def high(self) -> float: ...
+    def high(self) -> float:
+        """Upper end."""
+        ...
 
 
 class _Record(BaseModel):
@@ -127,8 +135,8 @@ class Effect(_Record):
     """What ablating all culprits of the finding at once does; `None` where no images are there for it.
 
     Attributes:
-        net: by how much the balanced error of the class falls, each time at its best threshold; above 0 they do
-            harm that no shift of the threshold mends.
+        net: by how much the balanced error of the class falls, each time at its best threshold; above 0 they
+            do harm that no shift of the threshold mends.
         cue: value of a known factor that the culprits stand for, as `background=brown`; "" where their own
             activity tells the images with the cue.
         balanced: whether images with and without the cue count alike in `net`.

@@ -51,13 +51,13 @@ def find_gaps(
 ) -> list[Gap]:
     """Return the gaps that chance does not make.
 
-    Every class is tested in every group of every factor but the class itself, both ways, by Fisher's exact test;
-    Benjamini-Hochberg over all of them keeps the false discovery rate at 0.05.
+    Every class is tested in every group of every factor but the class itself, both ways, by Fisher's exact
+    test; Benjamini-Hochberg over all of them keeps the false discovery rate at 0.05.
 
     Args:
         predicted: `[n]` int64, class of each image by the classifier.
-        targets: `[n]` int64, class of each image, -1 if not known; one of no class of the classifier is `C` or
-            above.
+        targets: `[n]` int64, class of each image, -1 if not known; one of no class of the classifier is `C`
+            or above.
         n_classes: `C`.
         factors: factor -> (its values, `[n]` int64, -1 for none).
         min_group: images that group and rest have at least.
@@ -138,9 +138,9 @@ def raises(group: Tensor, c: int, logits: Tensor, targets: Tensor) -> bool:
     """Return whether a group speaks for a class, and not its absence against another.
 
     A mark that speaks for one class takes wrong predictions from all others: these are then predicted wrongly
-    more often where there is no mark, and rely on nothing. So the group holds at most half of the images, and in
-    it the class's logit, relative to the mean over all classes, rises by at least half of what any class's rises
-    or falls; all on images of other classes.
+    more often where there is no mark, and rely on nothing. So the group holds at most half of the images, and
+    in it the class's logit, relative to the mean over all classes, rises by at least half of what any class's
+    rises or falls; all on images of other classes.
 
     Args:
         group: `[n]` bool.

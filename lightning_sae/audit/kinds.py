@@ -98,11 +98,10 @@ def decide(case: Case, latent: int) -> Decided:
     1. *compound*, *polysemous*: it is another thing. At least half of the wrong predictions show one other
        subject, it detects that subject, and the judge, if it can tell the class, calls at most half of the
        wrong predictions the class. Compound if the subject's name is a part of the class's, else polysemous.
-    2. *typographic*: it reads. The tests of the drawn words are passed.
-    3. *spurious*: it does not look like the class. Either the class is taken for wrongly more often in a group
-       that the data know, and the latent detects this group. Or its top images do not mean the class, by the
-       judge. Or the wrong predictions that it drives most are worse than images of the class, and the judge
-       calls less than half of them the class.
+    2. *typographic*: it reads. The tests of the drawn words are passed. 3. *spurious*: it does not look like
+    the class. Either the class is taken for wrongly more often in a group that the data know, and the latent
+    detects this group. Or its top images do not mean the class, by the judge. Or the wrong predictions that
+    it drives most are worse than images of the class, and the judge calls less than half of them the class.
 
     A detector has an AUROC of at least `limits.detects`. Where the judge cannot tell the class, nothing rests
     on it.
@@ -184,42 +183,44 @@ def _thing(case: Case, latent: int) -> tuple[Evidence, ...]:
 
 
 def _foreign(case: Case, latent: int) -> tuple[Evidence, ...]:
-    looks, found = case.looks[latent], []
-    if case.gap is not None:
-        gap = case.gap
-        found.append(
-            Evidence(
-                name="group_gap",
-                value=gap.gap.value,
-                threshold=0.0,
-                passed=bool(case.marked[latent]) and gap.gap.low > 0,
-                p_value=gap.p,
-                meaning=f"by how much more often images of other classes with {gap.name} are taken for the class "
-                f"({gap.share:.1%}) than those without ({gap.elsewhere:.1%}); the latent tells them with an AUROC "
-                f"of {float(case.marks[latent]):.2f}",
-            )
-        )
-    if not math.isnan(looks.agreement):
-        found.append(
-            Evidence(
-                name="top_images",
-                value=looks.agreement,
-                p_value=looks.p_class if not math.isnan(looks.p_class) else None,
-                passed=looks.foreign,
-                meaning="mean cosine of its top images with the name of the class, by the judge; passed if it is "
-                f"no more than random images have (p {looks.p_random:.2g}) and less than alike images of the class",
-            )
-        )
-    if not math.isnan(looks.errors_p_class):
-        found.append(
-            Evidence(
-                name="driven_errors",
-                value=1 - looks.errors_called,
-                threshold=HALF,
-                p_value=looks.errors_p_class,
-                passed=looks.asked and looks.errors_below and looks.errors_called < HALF,
-                meaning="share of the wrong predictions it drives most that the judge does not call the class; "
-                "the p-value is that of alike images of the class",
-            )
-        )
+    looks = case.looks[latent]
+    found = [] if case.gap is None else [_group_gap(case, case.gap, latent)]
+    found += [] if math.isnan(looks.agreement) else [_top_images(looks)]
+    found += [] if math.isnan(looks.errors_p_class) else [_driven_errors(looks)]
     return tuple(found)
+
+
+def _group_gap(case: Case, gap: Gap, latent: int) -> Evidence:
+    return Evidence(
+        name="group_gap",
+        value=gap.gap.value,
+        threshold=0.0,
+        passed=bool(case.marked[latent]) and gap.gap.low > 0,
+        p_value=gap.p,
+        meaning=f"by how much more often images of other classes with {gap.name} are taken for the class "
+        f"({gap.share:.1%}) than those without ({gap.elsewhere:.1%}); the latent tells them with an AUROC of "
+        f"{float(case.marks[latent]):.2f}",
+    )
+
+
+def _top_images(looks: Looks) -> Evidence:
+    return Evidence(
+        name="top_images",
+        value=looks.agreement,
+        p_value=None if math.isnan(looks.p_class) else looks.p_class,
+        passed=looks.foreign,
+        meaning="mean cosine of its top images with the name of the class, by the judge; passed if random "
+        f"images have as much (p {looks.p_random:.2g}) and alike images of the class more (the p-value)",
+    )
+
+
+def _driven_errors(looks: Looks) -> Evidence:
+    return Evidence(
+        name="driven_errors",
+        value=1 - looks.errors_called,
+        threshold=HALF,
+        p_value=looks.errors_p_class,
+        passed=looks.asked and looks.errors_below and looks.errors_called < HALF,
+        meaning="share of the wrong predictions it drives most that the judge does not call the class; the "
+        "p-value is that of alike images of the class",
+    )

@@ -20,8 +20,8 @@ class Sides(NamedTuple):
             activity has to do.
         cue: `[n]` bool, images with the cue; of the latents' own activity, as much as on three of four wrong
             predictions.
-        divides: `[n]` bool, by what the images are divided where removal is weighed: the cue, or all images on
-            which the latents are active. Errors must not choose what they are weighed by.
+        divides: `[n]` bool, by what the images are divided where removal is weighed: the cue, or all images
+            on which the latents are active. Errors must not choose what they are weighed by.
     """
 
     name: str
@@ -45,10 +45,10 @@ def find_sides(activity: Tensor, others: Tensor, errors: Tensor, factors: Factor
         min_group: images of the others that a value has, and lacks, at least.
 
     Example:
-        >>> colour = {"colour": (["red", "blue"], torch.tensor([0, 0, 1, 1]))}
-        >>> others = torch.ones(4, dtype=torch.bool)
-        >>> find_sides(torch.tensor([2.0, 1.0, 0.0, 0.5]), others, ~others, colour, 1)
-        Sides(name='colour=red', cue=tensor([ True,  True, False, False]), divides=tensor([ True,  True, False, False]))
+        >>> colour = {"colour": (["red", "blue"], torch.tensor([0, 0, 1, 1]))} >>> others = torch.ones(4,
+        dtype=torch.bool) >>> find_sides(torch.tensor([2.0, 1.0, 0.0, 0.5]), others, ~others, colour, 1)
+        Sides(name='colour=red', cue=tensor([ True,  True, False, False]), divides=tensor([ True,  True,
+        False, False]))
     """
     best = (TELLS, "", reached(activity, errors), activity > 0)
     for factor, (values, truth) in factors.items():

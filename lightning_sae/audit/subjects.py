@@ -32,7 +32,7 @@ class Subjects(NamedTuple):
 
     @property
     def shown(self) -> Tensor:
-        """`[n]` int64, class of each image as far as anyone knows, -1 where the classifier has none for it."""
+        """`[n]` int64, class of each image as far as anyone knows, -1 where the classifier has none."""
         shown = torch.full_like(self.subject, -1)
         for c, place in enumerate(self.of_class):
             if place >= 0:
@@ -40,7 +40,7 @@ class Subjects(NamedTuple):
         return shown
 
     def of_classes(self, values: Tensor) -> Tensor:
-        """Return rows of the subjects, `[S, ...]`, as rows of the classes, `[C, ...]`; NaN for one without."""
+        """Return rows of the subjects `[S, n]` as rows of the classes `[C, n]`; NaN for one without."""
         rows = torch.tensor(self.of_class, device=values.device)
         return torch.where((rows >= 0)[:, None], values[rows.clamp(min=0)], torch.nan)
 

@@ -21,10 +21,9 @@ def print_audit(console: Console, audit: Audit, folder: Path) -> None:
     """
     if audit.findings:
         console.print(_findings(audit))
-    thin = [result.name for result in audit.classes if result.verdict == "not enough evidence"]
-    if thin:
-        more = ", ..." * (len(thin) > 10)
-        console.print(f"not enough evidence: {escape(', '.join(thin[:10]))}{more}", highlight=False)
+    for said, names in _unjudged(audit).items():
+        more = ", ..." * (len(names) > 10)
+        console.print(f"{said}: [bold]{escape(', '.join(names[:10]))}[/bold]{more}", highlight=False)
     clip, judge = (escape(name) for name in (audit.subject.clip, audit.subject.judge))
     if audit.subject.judge_independent:
         console.print(f"audited: {clip}; judge: {judge}", highlight=False)
@@ -44,6 +43,17 @@ def print_audit(console: Console, audit: Audit, folder: Path) -> None:
     )
 
 
+def _unjudged(audit: Audit) -> dict[str, list[str]]:
+    """Why nothing is said of a class -> the classes."""
+    said: dict[str, list[str]] = {}
+    for result in audit.classes:
+        if result.verdict == "not enough evidence":
+            said.setdefault("not enough evidence", []).append(result.name)
+        elif result.verdict == "cannot be told":
+            said.setdefault(f"cannot be told ({escape(result.reason)})", []).append(result.name)
+    return said
+
+
 def _count(audit: Audit, severity: str) -> int:
     return sum(finding.severity == severity for finding in audit.findings)
 
@@ -60,9 +70,9 @@ def _findings(audit: Audit) -> Table:
 
 
 def _effect(finding: Finding) -> str:
-    """Its share of what drives the class, and what ablation changes, on one line."""
-    wrong, right = finding.effect.false_positives, finding.effect.accuracy
-    changes = [f"false positives {wrong.as_it_is:.1%} -> {wrong.without:.1%}"] if wrong else []
-    changes += [f"accuracy {right.as_it_is:.0%} -> {right.without:.0%}"] if right else []
-    said = f"share {finding.share:.0%}" + f"; ablated: {', '.join(changes)}" * bool(changes)
-    return f"[dim]{said}[/]"
+    """Its harm, and what ablation changes, on one line."""
+    harm, wrong, right = finding.harm, finding.effect.false_positives, finding.effect.accuracy
+    changes = [f"all false positives {wrong.as_it_is:.1%} -> {wrong.without:.1%}"] if wrong else []
+    changes += [f"accuracy on the class {right.as_it_is:.0%} -> {right.without:.0%}"] if right else []
+    said = f"harm {harm.value:.1%} ({harm.low:.1%} to {harm.high:.1%}) of {escape(finding.harm_of)}"
+    return f"[dim]{'; ablated: '.join([said, *filter(None, [', '.join(changes)])])}[/]"

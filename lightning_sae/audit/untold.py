@@ -22,8 +22,9 @@ def untold(found: Examined, studied: Studied, attribution: Tensor, options: Opti
     if suspects:
         numbers = ", ".join(map(str, suspects[:5]))
         return (
-            f"latent{'s' * (len(suspects) > 1)} {numbers} may drive it for a wrong reason, but these images do not "
-            "show whether it does harm: collect images of it without what they stand for, and of others with it"
+            f"latent{'s' * (len(suspects) > 1)} {numbers} may drive it for a wrong reason, but these images "
+            "do not show whether it does harm: collect images of it without what they stand for, and of others "
+            "with it"
         )
     seen = found.seen
     drivers = main_drivers(attribution)
@@ -34,8 +35,8 @@ def untold(found: Examined, studied: Studied, attribution: Tensor, options: Opti
     if as_on_the_class(activity, own, ~own) >= options.min_group:
         return ""
     return (
-        "what drives it is on its own images alone, so that a cue on all of them would look the same: collect "
-        "images of it in other surroundings, and other things in its"
+        "what drives it is on its own images alone, so that a cue on all of them would look the same: "
+        "collect images of it in other surroundings, and other things in its"
     )
 
 

@@ -40,7 +40,7 @@ class Sample(NamedTuple):
         return int((~self.own & self.sides.cue).sum())
 
     def cells(self, min_group: int) -> Cells:
-        """Return class and others, each divided by the cue, so that it is worth nothing to come with the class.
+        """Return class and others, each divided by the cue: to come with the class is worth nothing.
 
         Others with the cue count as much as those without: on them it does harm, however few they are. Images
         of the class are divided only where the data know the cue; where the latents' own activity has to do,
@@ -104,9 +104,9 @@ class Tried(NamedTuple):
     def shown(self) -> bool:
         """Whether the data show that the suspect leads the class astray, though removing it may not help.
 
-        The class is predicted on most images of the one other thing that the suspect stands for; or more often
-        in a group that the data know, and less often there without the suspect. Where the same latents stand
-        for both, none of them can go, and the prompt or the class vector is what has to change.
+        The class is predicted on most images of the one other thing that the suspect stands for; or more
+        often in a group that the data know, and less often there without the suspect. Where the same latents
+        stand for both, none of them can go, and the prompt or the class vector is what has to change.
         """
         if self.suspect.cue.group is not None:
             return self.taken.low > 0

@@ -1,9 +1,8 @@
 """What the page says of a finding: culprits with their examples, tests, effect, advice."""
 
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from lightning_sae.audit.findings import Audit, Change, Culprit, Effect, Evidence, Finding
+from lightning_sae.audit.findings import Audit, Change, Culprit, Effect, Estimate, Evidence, Finding
 from lightning_sae.audit.report.heatmaps import Heatmaps
 from lightning_sae.audit.report.sheets import shortened, webp_uri
 from lightning_sae.naming import LatentName
@@ -14,10 +13,13 @@ SIDE = 128  # pixels of an example
 EXAMPLES = 5  # of a culprit
 CULPRITS = 5  # of a finding that are shown; the others are counted
 PICTURED = 400  # examples of all findings together, heatmaps not counted; then the findings go without
+TOP = 5  # top images of a culprit
 _MEASURES = {
-    "score": "score of the class",
-    "accuracy": "accuracy on the class",
     "false_positives": "other images taken for it",
+    "cue_false_positives": "of those with the cue",
+    "accuracy": "accuracy on the class",
+    "cue_accuracy": "on its images with the cue",
+    "plain_accuracy": "on its images without the cue",
     "worst_group": "accuracy of its worst group",
 }
 
@@ -39,7 +41,8 @@ def finding_views(audit: Audit, images: Any, heatmaps: Heatmaps | None) -> list[
     """
     views, examples = [], 0
     for finding in audit.findings:
-        examples += sum(len(culprit.examples[:EXAMPLES]) for culprit in finding.culprits[:CULPRITS])
+        for culprit in finding.culprits[:CULPRITS]:
+            examples += len(culprit.examples[:EXAMPLES]) + len(culprit.top_images[:TOP])
         views.append(_finding(finding, images if examples <= PICTURED else None, heatmaps))
     return views
 
@@ -51,6 +54,9 @@ def _finding(finding: Finding, images: Any, heatmaps: Heatmaps | None) -> dict[s
         "class": finding.class_name,
         "kind": finding.kind,
         "severity": finding.severity,
+        "harm": interval(finding.harm),
+        "harm_of": finding.harm_of,
+        "net": None if finding.effect.net is None else points(finding.effect.net),
         "confidence": percent(finding.confidence),
         "share": percent(finding.share),
         "images": finding.images,
@@ -67,6 +73,7 @@ def _finding(finding: Finding, images: Any, heatmaps: Heatmaps | None) -> dict[s
 
 def _culprit(culprit: Culprit, class_name: str, images: Any, heatmaps: Heatmaps | None) -> dict[str, Any]:
     ids = list(culprit.examples[:EXAMPLES]) if images is not None else []
+    tops = culprit.top_images[:TOP]
     is_text = bool(ids) and isinstance(images[ids[0]], str)
     maps = [] if heatmaps is None or not ids else heatmaps.draw(ids, culprit.latent, class_name, SIDE)
     return {
@@ -74,20 +81,47 @@ def _culprit(culprit: Culprit, class_name: str, images: Any, heatmaps: Heatmaps 
         "name": _name(culprit),
         "alignment": _cosine(culprit.alignment),
         "p": compact(culprit.p_value, 2),
-        "foreign": culprit.class_alignment < culprit.class_threshold,
-        "class_alignment": _cosine(culprit.class_alignment),
-        "class_threshold": _cosine(culprit.class_threshold),
+        "agreement": _cosine(culprit.agreement),
+        "p_random": compact(culprit.p_random, 2),
+        "p_class": compact(culprit.p_class, 2),
+        "net": None if culprit.net is None else points(culprit.net),
         "attribution": compact(culprit.attribution),
         "share": percent(culprit.share),
         "bar": Bar(0, round(100 * culprit.share, 1)),
         "texts": [shortened(images[i]) for i in ids] if is_text else [],
         "pictures": [] if is_text else [webp_uri(thumbnail(images[i], SIDE)) for i in ids],
         "heatmaps": [webp_uri(picture) for picture in maps],
+        "tops": [] if is_text or images is None else [webp_uri(thumbnail(images[i], SIDE)) for i in tops],
     }
 
 
 def _name(culprit: Culprit) -> LatentName:
     return LatentName(culprit.label, culprit.named).or_number(culprit.latent)
+
+
+def interval(estimate: Estimate) -> str:
+    """A share of images with its interval.
+
+    Example:
+        >>> interval(Estimate(value=0.084, low=0.066, high=0.103))
+        '8.4 % (6.6 to 10.3)'
+    """
+    return f"{percent(estimate.value, 1)} ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})".replace(
+        "-", "−"
+    )
+
+
+def points(estimate: Estimate) -> str:
+    """A change of an error in points, with its interval.
+
+    Example:
+        >>> points(Estimate(value=0.0119, low=0.0073, high=0.0149))
+        '+1.2 (+0.7 to +1.5)'
+    """
+    value, low, high = (
+        f"{100 * x:+.1f}".replace("-", "−") for x in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} ({low} to {high})"
 
 
 def _cosine(value: float) -> str:
@@ -119,24 +153,14 @@ def effect_rows(effect: Effect) -> list[dict[str, Any]]:
 
 def _change(key: str, change: Change) -> dict[str, Any]:
     values = (change.as_it_is, change.without)
-    share = key != "score"
-    said: Callable[[float], str] = (lambda x: percent(x, 1)) if share else compact
-    difference = change.without - change.as_it_is
-    points = round(100 * difference, 1)
-    change_text = (f"{points:+.1f}" if points else "0.0") if share else f"{difference:+.3g}"
+    difference = round(100 * (change.without - change.as_it_is), 1)
+    change_text = f"{difference:+.1f}" if difference else "0.0"
     return {
         "measure": _MEASURES[key],
         "group": change.group,
         "images": change.images,
-        "as_it_is": said(change.as_it_is),
-        "without": said(change.without),
+        "as_it_is": percent(change.as_it_is, 1),
+        "without": percent(change.without, 1),
         "change": change_text.replace("-", "−"),
-        "bars": _bars(values, 1.0 if share else None),
+        "bars": [Bar(0.0, round(100 * value, 1)) for value in values],
     }
-
-
-def _bars(values: Sequence[float], whole: float | None) -> list[Bar]:
-    """On one scale, from 0 to the right where positive, to the left where negative."""
-    low, high = min(0.0, *values), whole or max(0.0, *values)
-    scale = 100 / ((high - low) or 1.0)
-    return [Bar(round(scale * (min(v, 0.0) - low), 1), round(scale * abs(v), 1)) for v in values]

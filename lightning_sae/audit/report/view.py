@@ -6,16 +6,18 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from lightning_sae.audit.findings import SEVERITIES, Audit, ClassResult, Kind, Subject, Verdict
+from lightning_sae.audit.findings import SEVERITIES, Audit, ClassResult, GroupGap, Kind, Subject, Verdict
 from lightning_sae.naming import LatentName
 from lightning_sae.pages import compact, percent
 
 PROMPTS = 3  # of a class; the others are counted
 DRIVERS = 3  # latents of a class
+GAPS = 3  # groups of a class, those with the largest gaps
 WORST = 5  # findings that the summary names
 _GROUPS: dict[Verdict, str] = {
     "findings": "with findings",
     "no findings": "without findings",
+    "cannot be told": "of which it cannot be told",
     "not enough evidence": "without enough evidence",
 }
 
@@ -119,8 +121,16 @@ def _class_row(
         "share": result.unexpected_share,
         "unexpected": percent(result.unexpected_share),
         "findings": findings,
+        "reason": result.reason,
+        "gaps": [_gap(gap) for gap in result.gaps[:GAPS]],
         "drivers": drivers,
     }
+
+
+def _gap(gap: GroupGap) -> str:
+    """Where the class goes wrong more often, in a few words."""
+    what = {"false_positives": "taken for it", "misses": "missed"}[gap.measure]
+    return f"{gap.group}: {percent(gap.share, 1)} {what}, elsewhere {percent(gap.elsewhere, 1)}"
 
 
 def _drivers(name: str, rows: pd.DataFrame | None, culprits: set[tuple[str, int]]) -> list[dict[str, Any]]:
