@@ -17,7 +17,7 @@ from callbacks.truth import known_factors
 from callbacks.whole_pass import image_latents
 from lightning_sae.effects import COLUMNS, AblationEffects, Removal, effects_table, mean_effects
 from lightning_sae.labels import embed_labels
-from lightning_sae.meaning import Meaning, Tests, class_meaning, shown_classes
+from lightning_sae.meaning import Meaning, MeaningTests, class_meaning, shown_classes
 from lightning_sae.metrics import ActiveRanks
 from lightning_sae.naming import name_columns
 from lightning_sae.reliance import Reliance, culprits, unexpected_reliance
@@ -148,7 +148,7 @@ class UnexpectedReliance(Callback):
         """Of each latent for each class, on the CPU."""
         data, names = data_of(trainer), self._embed(trainer, templates)
         shown = shown_classes(data.images("val").targets, data.judge_embeddings, names)
-        tests = Tests(self.level, self.draws, self.seed)
+        tests = MeaningTests(self.level, self.draws, self.seed)
         latents, ids = image_latents(trainer)
         detects = ActiveRanks.of(latents).aurocs(shown.to(ids.device)[ids], len(names)).T
         found = class_meaning(

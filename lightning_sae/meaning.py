@@ -18,7 +18,7 @@ TELLS = (
 )
 
 
-class Tests(NamedTuple):
+class MeaningTests(NamedTuple):
     """The tests against both references.
 
     Attributes:
@@ -32,7 +32,7 @@ class Tests(NamedTuple):
     seed: int = 0
 
 
-DEFAULT = Tests()
+DEFAULT = MeaningTests()
 
 
 class Meaning(NamedTuple):
@@ -96,9 +96,9 @@ def class_meaning(
     texts: Tensor,
     shown: Tensor,
     detects: Tensor | None = None,
-    tests: Tests = DEFAULT,
+    tests: MeaningTests = DEFAULT,
 ) -> Meaning:
-    """Tests every latent against every class.
+    """MeaningTests every latent against every class.
 
     The statistic is linear in the images, `m_j(c) = mean_i <e_i, t_c>` over the top images of latent `j`: its
     mean over random sets is that over all images, however unlike they are. The cosine of the *mean* image has
@@ -122,7 +122,7 @@ def class_meaning(
     Example:
         >>> e = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
         >>> shown, tops = torch.tensor([0, 0, 1, 1]), torch.tensor([[0, 1], [0, 2], [-1, -1]])
-        >>> class_meaning(tops, e, torch.tensor([[0.8, 0.6], [-0.6, 0.8]]), shown, tests=Tests(0.5)).agreement
+        >>> class_meaning(tops, e, torch.tensor([[0.8, 0.6], [-0.6, 0.8]]), shown, tests=MeaningTests(0.5)).agreement
         tensor([[ 0.8000, -0.6000],
                 [ 0.7000,  0.1000],
                 [    nan,     nan]])
@@ -179,7 +179,7 @@ def alike_sets(embeddings: Tensor, n: int, draws: int, seed: int = 0) -> Tensor:
     return (embeddings[start.to(embeddings.device)] @ embeddings.T).topk(min(n, m)).indices
 
 
-def tests_of(config: DictConfig) -> Tests:
+def tests_of(config: DictConfig) -> MeaningTests:
     """Return the tests of a run; what it has left out is as in the library.
 
     Args:
@@ -188,10 +188,10 @@ def tests_of(config: DictConfig) -> Tests:
     Example:
         >>> from omegaconf import OmegaConf
         >>> tests_of(OmegaConf.create({"callbacks": {"reliance": {"level": 0.02, "top": 5}}}))
-        Tests(level=0.02, draws=1000, seed=0)
+        MeaningTests(level=0.02, draws=1000, seed=0)
     """
     reliance = config.callbacks.get("reliance") or {}
-    return Tests(**{name: reliance[name] for name in Tests._fields if name in reliance})
+    return MeaningTests(**{name: reliance[name] for name in MeaningTests._fields if name in reliance})
 
 
 def shown_classes(targets: Tensor, embeddings: Tensor, texts: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import binom, hypergeom
 from torch.nn.functional import normalize
 
-from lightning_sae.meaning import Tests, alike_sets, class_meaning, shown_classes
+from lightning_sae.meaning import MeaningTests, alike_sets, class_meaning, shown_classes
 from lightning_sae.metrics import auroc, top_images
 from lightning_sae.types import SparseLatents
 
@@ -44,7 +44,7 @@ def test_the_chance_of_random_sets_is_the_hypergeometric_one(size):
     tops = torch.full((size + 1, 20), -1)
     for k in kinds.tolist():
         tops[k, :size] = torch.cat([torch.arange(k), 50 + torch.arange(size - k)])
-    found = class_meaning(tops, images, texts, shown, tests=Tests(draws=20_000))
+    found = class_meaning(tops, images, texts, shown, tests=MeaningTests(draws=20_000))
     exact = hypergeom.sf(kinds.numpy() - 1, 100, 50, size)
     spread = np.sqrt(exact * (1 - exact) / 20_000)
     assert (np.abs(found.p_random[:, 0].numpy() - exact) <= 5 * spread + 1e-4).all()
@@ -58,7 +58,7 @@ def test_random_latents_mean_frequent_and_rare_classes_as_often_as_the_level_say
     images = normalize(0.6 * texts[shown] + unit(n, 8, seed=2), dim=-1)
     noise = torch.rand(n, d_sae, generator=torch.Generator().manual_seed(7))
     _, tops = top_images(SparseLatents.from_dense(noise), torch.arange(n), 20)
-    found = class_meaning(tops, images, texts, shown, tests=Tests(level, 4000))
+    found = class_meaning(tops, images, texts, shown, tests=MeaningTests(level, 4000))
     effective = d_sae * 4000 // (d_sae + 4000)  # the null is an estimate, too
     low, high = binom.interval(0.999, effective, level)
     for c in range(2):
@@ -130,7 +130,7 @@ def test_the_data_have_the_first_word_on_what_an_image_shows():
 def test_a_level_that_no_p_value_can_reach():
     images, texts, shown = two_kinds()
     with pytest.raises(ValueError, match="draw more"):
-        class_meaning(torch.arange(20)[None], images, texts, shown, tests=Tests(0.001, 100))
+        class_meaning(torch.arange(20)[None], images, texts, shown, tests=MeaningTests(0.001, 100))
 
 
 def test_what_fires_on_the_class_is_not_foreign_to_it():

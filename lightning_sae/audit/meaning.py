@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from lightning_sae.labels import embed_labels
-from lightning_sae.meaning import Meaning, Tests, class_meaning, tests_of
+from lightning_sae.meaning import Meaning, MeaningTests, class_meaning, tests_of
 from lightning_sae.metrics import top_images
 from lightning_sae.naming import names_of
 from lightning_sae.run_folder import RunFolder
@@ -42,7 +42,7 @@ class Judged(NamedTuple):
     p: Tensor
     top_ids: Tensor
     meaning: Meaning
-    tests: Tests
+    tests: MeaningTests
 
     def called(self, ids: Tensor, c: int) -> float:
         """Share of some images, `[m]` int64, that the judge calls class `c` among all; 0 without any."""

@@ -116,7 +116,7 @@ def share_change(before: Tensor, after: Tensor, seed: int = 0) -> Estimate:
 
     Example:
         >>> share_change(torch.tensor([True, True, False, False]), torch.tensor([True, False, False, False]))
-        Estimate(value=0.25, low=0.0, high=0.75, p=0.12...)
+        Estimate(value=0.25, low=0.0, high=0.75, p=0.119...)
     """
     if len(before) == 0:
         return UNKNOWN

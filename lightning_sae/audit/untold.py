@@ -22,8 +22,8 @@ def untold(found: Examined, studied: Studied, attribution: Tensor, options: Opti
     if suspects:
         numbers = ", ".join(map(str, suspects[:5]))
         return (
-            f"latent{'s' * (len(suspects) > 1)} {numbers} may drive it for a wrong reason, but these images "
-            "do not show whether it does harm: collect images of it without what they stand for, and of others "
+            f"latent{'s' * (len(suspects) > 1)} {numbers} may drive it for a wrong reason, but whether it does "
+            "harm these images do not show: collect images of it without what they stand for, and of others "
             "with it"
         )
     seen = found.seen
