@@ -28,7 +28,7 @@ from rich.table import Table
 from torch import Tensor
 
 from lightning_sae.audit.classifier import Classifier
-from lightning_sae.audit.findings import FILE, Culprit, Effect, Finding, read_audit
+from lightning_sae.audit.findings import FILE, Culprit, Effect, Estimate, Finding, read_audit
 from lightning_sae.correct import audited_classifier
 from lightning_sae.correction import WAYS, CorrectedClassifier, Record, Rule, Way, correct
 from lightning_sae.correction.groups import Groups, factor_groups, group_errors, one_against_rest
@@ -96,8 +96,10 @@ def _from_reliance(table: pd.DataFrame) -> Iterator[Finding]:
                 named=bool(row.named),
                 alignment=0.0,
                 p_value=None,
-                class_alignment=float(row.alignment),
-                class_threshold=float(row.threshold),
+                agreement=float(row.agreement),
+                p_random=float(row.p_random),
+                p_class=float(row.p_class),
+                net=None,
                 attribution=float(row.attribution),
                 share=float(row.share),
                 score=float(row.attribution),
@@ -109,7 +111,9 @@ def _from_reliance(table: pd.DataFrame) -> Iterator[Finding]:
             number=number,
             class_name=str(name),
             kind="spurious",
-            severity="medium",
+            severity="low",
+            harm=Estimate(value=0.0, low=0.0, high=0.0),
+            harm_of="images; it was not measured",
             confidence=0.0,
             share=min(1.0, sum(c.share for c in culprits)),
             images=int(rows["images"].iloc[0]),

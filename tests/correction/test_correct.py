@@ -10,7 +10,16 @@ import pytest
 import torch
 
 from lightning_sae.audit.choice import probe_classifier
-from lightning_sae.audit.findings import Audit, ClassResult, Culprit, Effect, Finding, Subject, write_audit
+from lightning_sae.audit.findings import (
+    Audit,
+    ClassResult,
+    Culprit,
+    Effect,
+    Estimate,
+    Finding,
+    Subject,
+    write_audit,
+)
 from lightning_sae.audit.words import Style, put_label
 from lightning_sae.clip import load_clip
 from lightning_sae.correct import audited_classifier, headline, main
@@ -71,13 +80,15 @@ def audit_of(folder, classifier="prompts", without=()):
     values, truth = seen.factors["background"]
     told = [float(auroc(a, truth == values.index("brown"))) for a in seen.activations.T]
     best = torch.tensor(told).topk(2).indices.tolist()
-    known = {"alignment": 0.1, "p_value": None, "class_alignment": 0.0, "class_threshold": 0.1}
-    known |= {"attribution": 1.0, "share": 0.4, "score": 1.0, "examples": ()}
+    known = {"alignment": 0.1, "p_value": None, "agreement": 0.1, "p_random": None, "p_class": None}
+    known |= {"net": None, "attribution": 1.0, "share": 0.4, "score": 1.0, "examples": ()}
     finding = Finding(
         number=1,
         class_name="star",
         kind="spurious",
         severity="high",
+        harm=Estimate(value=0.3, low=0.2, high=0.4),
+        harm_of="images with the cue",
         confidence=1.0,
         share=0.8,
         images=50,
