@@ -148,7 +148,7 @@ class UnexpectedReliance(Callback):
         """Of each latent for each class, on the CPU."""
         data, names = data_of(trainer), self._embed(trainer, templates)
         shown = shown_classes(data.images("val").targets, data.judge_embeddings, names)
-        tests = MeaningTests(self.level, self.draws, self.seed)
+        tests = MeaningTests(self.level, self.draws, self.seed, self.min_images)
         latents, ids = image_latents(trainer)
         detects = ActiveRanks.of(latents).aurocs(shown.to(ids.device)[ids], len(names)).T
         found = class_meaning(

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_sae.attribution import token_sums
 from lightning_sae.clip import capture_context, make_tail
 from lightning_sae.effects import ablate
-from lightning_sae.meaning import class_meaning, tests_of
+from lightning_sae.meaning import class_meaning, meaning_tests
 from lightning_sae.methods import ActGrad, Explained
 from lightning_sae.naming import name_columns, names_of
 from lightning_sae.run_folder import RunFolder
@@ -101,7 +101,7 @@ class _Meaning:
 
     def __init__(self, run: RunFolder) -> None:
         self.run, self.embeddings = run, run.judge_embeddings()
-        self.tests = tests_of(run.config)
+        self.tests = meaning_tests(run.config)
 
     def judge(self, latents: Sequence[int], prompt: str) -> tuple[Tensor, Tensor]:
         """Mean cosine of each latent with the prompt, NaN without top images; whether it does not mean it."""
@@ -117,7 +117,7 @@ class _Meaning:
             else torch.full((len(self.embeddings),), -1)
         )
         found = class_meaning(ids, self.embeddings, text, shown, tests=self.tests)
-        random = found.p_random[:, 0] > found.level
+        random = found.p_random[:, 0] > self.tests.level
         return found.agreement[:, 0], found.foreign[:, 0] if bool(found.asked) else random
 
 

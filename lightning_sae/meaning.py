@@ -11,7 +11,6 @@ from lightning_sae.metrics import auroc
 from lightning_sae.significance import p_values, random_image_sets
 from lightning_sae.zero_shot import predict
 
-MIN_IMAGES = 20  # of a class, from which they are a reference
 ROUNDING = 1e-6  # of a mean cosine: sets that differ by less agree alike
 TELLS = (
     0.8  # AUROC for the images of a class: of the judge, so that it can be asked; of a latent that marks it
@@ -25,11 +24,13 @@ class MeaningTests(NamedTuple):
         level: of both, in (0, 1).
         draws: random sets, and sets of a class at most.
         seed: of the draws.
+        min_images: of a class, from which they are a reference.
     """
 
     level: float = 0.01
     draws: int = 1000
     seed: int = 0
+    min_images: int = 20
 
 
 DEFAULT = MeaningTests()
@@ -48,7 +49,7 @@ class Meaning(NamedTuple):
             unknown.
         told: `[C]` in [0, 1], AUROC of the judge's cosine with the name for images of the class; NaN for a
             class that no image shows, or all.
-        level: of both tests, in (0, 1).
+        tests: by which they were made.
     """
 
     agreement: Tensor
@@ -57,7 +58,7 @@ class Meaning(NamedTuple):
     images: Tensor
     detects: Tensor
     told: Tensor
-    level: float
+    tests: MeaningTests
 
     def to(self, device: torch.device | str) -> "Meaning":
         """Return the same on another device."""
@@ -65,19 +66,19 @@ class Meaning(NamedTuple):
 
     @property
     def asked(self) -> Tensor:
-        """`[C]` bool, classes with 20 images that the judge tells from others with an AUROC of 0.8."""
-        return (self.told >= TELLS) & (self.images >= MIN_IMAGES)
+        """`[C]` bool, classes with enough images, which the judge tells from others with an AUROC of 0.8."""
+        return (self.told >= TELLS) & (self.images >= self.tests.min_images)
 
     @property
     def below_class(self) -> Tensor:
         """`[d_sae, C]` bool: worse than images of the class; than all their sets where these are few."""
-        least = 1 / (self.images.double() + 1)
-        return self.p_class <= torch.where(least > self.level, least, self.level) + 1e-9
+        least, level = 1 / (self.images.double() + 1), self.tests.level
+        return self.p_class <= torch.where(least > level, least, level) + 1e-9
 
     @property
     def means(self) -> Tensor:
         """`[d_sae, C]` bool: better than random images, and no worse than images of the class."""
-        return self.asked & (self.p_random <= self.level) & (self.p_class > 0) & ~self.below_class
+        return self.asked & (self.p_random <= self.tests.level) & (self.p_class > 0) & ~self.below_class
 
     @property
     def foreign(self) -> Tensor:
@@ -87,7 +88,7 @@ class Meaning(NamedTuple):
         the class as far as these images can tell, though others have more of it: as of ankle boots one that
         fires on shoes, on sandals most.
         """
-        return self.asked & (self.p_random > self.level) & self.below_class & ~(self.detects >= TELLS)
+        return self.asked & (self.p_random > self.tests.level) & self.below_class & ~(self.detects >= TELLS)
 
 
 def class_meaning(
@@ -122,12 +123,13 @@ def class_meaning(
     Example:
         >>> e = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
         >>> shown, tops = torch.tensor([0, 0, 1, 1]), torch.tensor([[0, 1], [0, 2], [-1, -1]])
-        >>> class_meaning(tops, e, torch.tensor([[0.8, 0.6], [-0.6, 0.8]]), shown, tests=MeaningTests(0.5)).agreement
+        >>> texts = torch.tensor([[0.8, 0.6], [-0.6, 0.8]])
+        >>> class_meaning(tops, e, texts, shown, tests=MeaningTests(0.5)).agreement
         tensor([[ 0.8000, -0.6000],
                 [ 0.7000,  0.1000],
                 [    nan,     nan]])
     """
-    level, draws, seed = tests
+    level, draws, seed, _ = tests
     if not 1 / (draws + 1) <= level < 1:
         raise ValueError(
             f"level must be below 1 and at least 1 / (draws + 1), got {level} with {draws} draws: draw more"
@@ -140,7 +142,7 @@ def class_meaning(
     images = torch.bincount(shown[shown >= 0], minlength=len(texts)).to(texts.device)
     if detects is None:
         detects = torch.full_like(agreement, torch.nan)
-    found = Meaning(agreement, p_random, p_class, images, detects.to(texts.device), told, level)
+    found = Meaning(agreement, p_random, p_class, images, detects.to(texts.device), told, tests)
     if most == 0:
         return found
     sets = _random_orders(len(embeddings), most, draws, seed).to(embeddings.device)
@@ -179,7 +181,7 @@ def alike_sets(embeddings: Tensor, n: int, draws: int, seed: int = 0) -> Tensor:
     return (embeddings[start.to(embeddings.device)] @ embeddings.T).topk(min(n, m)).indices
 
 
-def tests_of(config: DictConfig) -> MeaningTests:
+def meaning_tests(config: DictConfig) -> MeaningTests:
     """Return the tests of a run; what it has left out is as in the library.
 
     Args:
@@ -187,8 +189,8 @@ def tests_of(config: DictConfig) -> MeaningTests:
 
     Example:
         >>> from omegaconf import OmegaConf
-        >>> tests_of(OmegaConf.create({"callbacks": {"reliance": {"level": 0.02, "top": 5}}}))
-        MeaningTests(level=0.02, draws=1000, seed=0)
+        >>> meaning_tests(OmegaConf.create({"callbacks": {"reliance": {"level": 0.02, "top": 5}}}))
+        MeaningTests(level=0.02, draws=1000, seed=0, min_images=20)
     """
     reliance = config.callbacks.get("reliance") or {}
     return MeaningTests(**{name: reliance[name] for name in MeaningTests._fields if name in reliance})

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 SHORT = [
     *("data.n_train=256", "data.n_val=160", "data.n_test=120", "data.n_probe=24", "data.batch_size=64"),
     *("sae.d_sae=64", "sae.k=4", "module.decay_fraction=0", "trainer.accelerator=cpu", "logger=csv"),
-    *("trainer.max_steps=4", "trainer.val_check_interval=4", "callbacks.reliance.draws=50"),
+    *("trainer.max_steps=4", "trainer.val_check_interval=4", "callbacks.reliance.draws=100"),
 ]
 
 pytestmark = pytest.mark.timeout(300)

@@ -95,7 +95,7 @@ def test_stopped_by_sigterm(train, during, undisturbed, tmp_path, step):
 
 @pytest.mark.slow
 def test_with_all_callbacks(train, during, tmp_path):
-    few = ["callbacks.reliance.draws=50", "callbacks.alignment.draws=50", "data.n_val=160"]
+    few = ["callbacks.reliance.draws=100", "callbacks.alignment.draws=50", "data.n_val=160"]
     assert train(tmp_path / "undisturbed", *few) == 0
     during(6, lambda: os.kill(os.getpid(), signal.SIGUSR1))
     assert train(tmp_path / "stopped", *few) == 128 + signal.SIGUSR1

@@ -15,7 +15,7 @@ SMALL = [
     *("trainer.max_steps=6", "trainer.val_check_interval=6", "callbacks.progress.refresh_rate=0"),
     *("callbacks.alignment.draws=50", "callbacks.gallery.rows=4"),
 ]
-DRAWS = "callbacks.reliance.draws=50"
+DRAWS = "callbacks.reliance.draws=100"
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

@@ -16,7 +16,7 @@ SMALL = [
     *("data.n_train=256", "data.n_val=160", "data.n_test=1", "data.n_probe=24", "data.batch_size=64"),
     *("sae.d_sae=64", "sae.k=4", "module.decay_fraction=0", "trainer.accelerator=cpu"),
     *("trainer.max_steps=8", "trainer.val_check_interval=4", "trainer.log_every_n_steps=2"),
-    *("callbacks.reliance.draws=50", "callbacks.progress.refresh_rate=0"),
+    *("callbacks.reliance.draws=100", "callbacks.progress.refresh_rate=0"),
 ]
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from lightning_sae.labels import embed_labels
-from lightning_sae.meaning import Meaning, MeaningTests, class_meaning, tests_of
+from lightning_sae.meaning import Meaning, MeaningTests, class_meaning, meaning_tests
 from lightning_sae.metrics import top_images
 from lightning_sae.naming import names_of
 from lightning_sae.run_folder import RunFolder
@@ -71,7 +71,7 @@ def judge_run(
     embeddings = run.data.judge_embeddings.cpu()
     templates = instantiate(run.config.labels, _convert_="all").templates
     texts = embed_labels(run.data.judge, class_names, templates).to(embeddings)
-    top_ids, tests = _top_ids(run, latents), tests_of(run.config)
+    top_ids, tests = _top_ids(run, latents), meaning_tests(run.config)
     column = run.latents.reindex(range(latents.d_sae))
     names = names_of(column)
     return Judged(

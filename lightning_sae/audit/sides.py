@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from lightning_sae.audit.gaps import Factors
@@ -45,12 +46,13 @@ def find_sides(activity: Tensor, others: Tensor, errors: Tensor, factors: Factor
         min_group: images of the others that a value has, and lacks, at least.
 
     Example:
-        >>> colour = {"colour": (["red", "blue"], torch.tensor([0, 0, 1, 1]))} >>> others = torch.ones(4,
-        dtype=torch.bool) >>> find_sides(torch.tensor([2.0, 1.0, 0.0, 0.5]), others, ~others, colour, 1)
-        Sides(name='colour=red', cue=tensor([ True,  True, False, False]), divides=tensor([ True,  True,
-        False, False]))
+        >>> colour = {"colour": (["red", "blue"], torch.tensor([0, 0, 1, 1]))}
+        >>> others = torch.ones(4, dtype=torch.bool)
+        >>> sides = find_sides(torch.tensor([2.0, 1.0, 0.0, 0.5]), others, ~others, colour, 1)
+        >>> sides.name, sides.cue.tolist()
+        ('colour=red', [True, True, False, False])
     """
-    best = (TELLS, "", reached(activity, errors), activity > 0)
+    best = (TELLS, "", reached(activity, errors), torch.gt(activity, 0))
     for factor, (values, truth) in factors.items():
         for v, value in enumerate(values) if factor != "class" else ():
             has = truth.to(activity.device) == v
@@ -92,6 +94,6 @@ def reached(activity: Tensor, images: Tensor) -> Tensor:
         tensor([False,  True,  True,  True, False])
     """
     if not images.any():
-        return activity > 0
+        return torch.gt(activity, 0)
     mine = activity[images].sort().values
-    return (activity > 0) & (activity >= mine[math.ceil(MOST * (len(mine) - 1))])
+    return torch.gt(activity, 0) & (activity >= mine[math.ceil(MOST * (len(mine) - 1))])

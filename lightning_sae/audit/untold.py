@@ -1,5 +1,6 @@
 """Where the data cannot tell whether a class or a cue is what drives it."""
 
+import torch
 from torch import Tensor
 
 from lightning_sae.audit.cues import Limits, positive_shares
@@ -21,10 +22,10 @@ def untold(found: Examined, studied: Studied, attribution: Tensor, options: Opti
     suspects = suspects_left(studied, attribution, found.judged.meaning.foreign[:, studied.c], options.limits)
     if suspects:
         numbers = ", ".join(map(str, suspects[:5]))
+        who = f"latent{'s' * (len(suspects) > 1)} {numbers}"
         return (
-            f"latent{'s' * (len(suspects) > 1)} {numbers} may drive it for a wrong reason, but whether it does "
-            "harm these images do not show: collect images of it without what they stand for, and of others "
-            "with it"
+            f"{who} may drive it for a wrong reason, but whether that does harm these images do not show: "
+            "collect images of it without what they stand for, and of others with it"
         )
     seen = found.seen
     drivers = main_drivers(attribution)
@@ -58,10 +59,10 @@ def main_drivers(attribution: Tensor) -> Tensor:
     """Return the fewest latents that have half of the positive attribution, the largest first.
 
     Example:
-        >>> main_drivers(torch.tensor([1.0, 5.0, -9.0, 3.0]))
+        >>> main_drivers(torch.tensor([1.0, 4.0, -9.0, 3.5]))
         tensor([1, 3])
     """
-    positive = attribution.clamp(min=0)
+    positive = torch.relu(attribution)
     order = positive.argsort(descending=True, stable=True)
     before = positive[order].cumsum(0) - positive[order]
     return order[(before <= HALF * positive.sum()) & (positive[order] > 0)]

@@ -45,7 +45,7 @@ def all_callbacks() -> dict[str, Callback]:
         "truth": Truth(min_images=5, ks=[1, 4]),
         "attribution": Attribution(),
         "spliced_accuracy": SplicedAccuracy({"colour": ["{}"]}, min_group=1),
-        "reliance": UnexpectedReliance(min_images=3, draws=100),
+        "reliance": UnexpectedReliance(min_images=3, level=0.1, draws=100),
         "faithfulness": Faithfulness({"act_grad": ActGrad(), "ablation": Ablation()}, n_images=12, steps=4),
         "gallery": Gallery(rows=3, images=4, every=2),
         "latent_table": LatentTable(),

@@ -32,7 +32,7 @@ def columns(run):
 
 
 def test_p_counts_the_random_sets_that_reach_the_score(run, columns):
-    nulls = list((run.data.judge_folder / "nulls").glob("best_label-*.safetensors"))
+    nulls = list((run.data.judge_folder / "nulls").glob("best_label_z-*.safetensors"))
     sizes = {int(m) for m in (run.module.top_images.image_ids >= 0).sum(1)} - {0}
     assert len(nulls) >= len(sizes)
     p = columns["p"].dropna()

@@ -105,7 +105,7 @@ def test_the_run_folder_holds_everything(run):
     top = pd.read_csv(run.folder / "attribution.csv").groupby("class").size()
     assert top.max() <= 10
     culprits = pd.read_csv(run.folder / "reliance.csv")
-    assert (culprits["alignment"] < culprits["threshold"]).all()
+    assert (culprits["p_random"] > 0.1).all()  # the level of the test
     names = table.set_index("latent")[["label", "named"]]
     for rows in (culprits, pd.read_csv(run.folder / "attribution.csv", keep_default_na=False)):
         assert (rows[["label", "named"]].to_numpy() == names.loc[rows["latent"]].to_numpy()).all()

@@ -26,7 +26,7 @@ def made(comparison, **attribution):
     return {
         "alignment": Alignment(Vocabulary()),
         "attribution": Attribution(**attribution),
-        "reliance": UnexpectedReliance(min_images=3, draws=50, classes=0),
+        "reliance": UnexpectedReliance(min_images=3, level=0.1, draws=50, classes=0),
         "probe_vs_prompt": comparison,
     }
 
@@ -68,7 +68,7 @@ def test_the_prompts_by_hand(run, table):
     counts = torch.bincount(predicted, minlength=24)
     mean = torch.stack([r[predicted == c].mean(0) for c in range(24)])
     reliance = run.find(UnexpectedReliance)
-    found = unexpected_reliance(mean, counts, reliance.alignments, reliance.thresholds, 3)
+    found = unexpected_reliance(mean, counts, reliance.meaning.foreign, 3)
     assert row["unexpected_share"] == pytest.approx(float(found.overall), rel=1e-3)
     paired = run.find(ProbeVsPrompt)._paired
     judged = [c for c in range(24) if paired[c] >= 0 and counts[c] >= 3]

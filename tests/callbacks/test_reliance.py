@@ -5,16 +5,16 @@ import math
 import pandas as pd
 import pytest
 import torch
-from torch.nn.functional import normalize
 
 from callbacks.alignment import Alignment
 from callbacks.attribution import Attribution
 from callbacks.reliance import UnexpectedReliance
 from lightning_sae.labels import Vocabulary
-from lightning_sae.significance import random_image_sets
+from lightning_sae.metrics import auroc
 from lightning_sae.tracking import RunCSVLogger
 
 D_SAE = 96
+LEVEL = 0.1
 
 
 def made(reliance, **attribution):
@@ -27,7 +27,9 @@ def made(reliance, **attribution):
 
 @pytest.fixture(scope="module")
 def run(fit, tmp_path_factory):
-    callbacks = made(UnexpectedReliance(min_images=3, draws=100, min_group=2, top=4), output="logit")
+    callbacks = made(
+        UnexpectedReliance(min_images=3, level=0.1, draws=100, min_group=2, top=4), output="logit"
+    )
     return fit(tmp_path_factory.mktemp("run"), callbacks)
 
 
@@ -46,25 +48,29 @@ def tops(run):
 
 
 def by_hand(run):
-    """`u [C, d_sae]` and thresholds, from the judge's embeddings of the top and of random images."""
+    """`u [C, d_sae]`, and where other draws could decide otherwise, from the judge's embeddings."""
     data, means = run.data, run.find(Attribution).means
-    names, empty = data.judge.encode_text(data.class_names), data.judge.encode_text([""])[0]
-
-    def meaning(ids):
-        v = normalize(data.judge_embeddings[ids].mean(0), dim=0)
-        return names @ v - empty @ v
-
-    u, thresholds = torch.zeros(len(names), D_SAE), {}
+    names, embeddings = data.judge.encode_text(data.class_names), data.judge_embeddings
+    targets, cosines = data.images("val").targets, embeddings @ names.T
+    _, dense, _ = everything(run)
+    u, unsure = torch.zeros(len(names), D_SAE), torch.zeros(len(names), D_SAE, dtype=torch.bool)
+    orders = [torch.randperm(len(embeddings), generator=torch.Generator().manual_seed(i)) for i in range(400)]
     for j, ids in enumerate(tops(run)):
         ids = ids[ids >= 0]
-        if len(ids):
-            if len(ids) not in thresholds:
-                sets = random_image_sets(len(data.judge_embeddings), len(ids), 100)
-                thresholds[len(ids)] = torch.stack([meaning(s) for s in sets]).quantile(0.999, dim=0)
-            below = meaning(ids) < thresholds[len(ids)]
-            r = means.mean[:, j].nan_to_num()
-            u[:, j] = torch.where(below & (r > 0) & (means.counts >= 3), r, 0.0)
-    return u
+        for c in range(len(names)) if len(ids) else ():
+            mine, s = targets == c, cosines[:, c]
+            own = embeddings[mine] @ embeddings[mine].T
+            alike = s[mine][own.topk(min(len(ids), len(own))).indices].mean(1)
+            random = torch.stack([s[order[: len(ids)]].mean() for order in orders])
+            below = float(s[ids].mean()) < float(alike.min())
+            asked = float(auroc(s, mine)) >= 0.8 and int(mine.sum()) >= 3
+            marks = float(auroc(dense[:, j], mine)) >= 0.8
+            p = float((random >= s[ids].mean()).double().mean())
+            foreign = asked and below and not marks and p > LEVEL
+            r = float(means.mean[c, j].nan_to_num())
+            u[c, j] = r if foreign and r > 0 and means.counts[c] >= 3 else 0.0
+            unsure[c, j] = abs(p - LEVEL) < 0.1
+    return u, unsure
 
 
 def everything(run):
@@ -82,38 +88,38 @@ def edited(run, latents):
 
 
 def test_u_and_its_share_are_their_definition(run):
-    u, reliance, means = by_hand(run), run.find(UnexpectedReliance).reliance, run.find(Attribution).means
-    torch.testing.assert_close(reliance.u, u, atol=1e-5, rtol=1e-4)
+    (u, unsure), reliance, means = (
+        by_hand(run),
+        run.find(UnexpectedReliance).reliance,
+        run.find(Attribution).means,
+    )
+    assert unsure.double().mean() < 0.3
+    torch.testing.assert_close(reliance.u[~unsure], u[~unsure], atol=1e-5, rtol=1e-4)
     judged = means.counts >= 3
-    shares = (u.sum(1) / means.mean.clamp(min=0).sum(1))[judged]
+    shares = (reliance.u.sum(1) / means.mean.clamp(min=0).sum(1))[judged]
+    assert float(shares.max()) > 0
     logged = float(run.trainer.callback_metrics["attribution/unexpected_share"])
     assert logged == pytest.approx(float(shares.mean()), abs=1e-5)
     torch.testing.assert_close(reliance.share[judged], shares)
 
 
 def test_the_table_names_the_largest_u_of_each_class(run, culprits):
-    u, names = by_hand(run), run.data.class_names
+    reliance, names = run.find(UnexpectedReliance), run.data.class_names
+    u, meaning = reliance.reliance.u, reliance.meaning
     for name, rows in culprits.groupby("class", sort=False):
-        best = u[names.index(name)].topk(4)
+        c = names.index(name)
+        best = u[c].topk(4)
         assert rows["latent"].tolist() == best.indices[best.values > 0].tolist()
         assert rows["attribution"].tolist() == pytest.approx(best.values[best.values > 0].tolist(), rel=1e-4)
+        for key in ("agreement", "p_random", "p_class"):
+            assert rows[key].tolist() == pytest.approx(
+                getattr(meaning, key)[rows["latent"], c].tolist(), abs=1e-5
+            )
+        assert rows["told"].tolist() == pytest.approx([float(meaning.told[c])] * len(rows))
     assert culprits["class_share"].is_monotonic_decreasing
-    assert (culprits["alignment"] < culprits["threshold"]).all()
-    assert set(culprits["draws"]) == {100}
+    assert (culprits["p_random"] > LEVEL).all()
     for row in culprits.head(3).itertuples():
         assert [int(i) for i in str(row.examples).split()] == [i for i in tops(run)[row.latent][:5] if i >= 0]
-
-
-def test_thresholds_are_drawn_once_for_all_runs(run, fit, tmp_path, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError("drawn again")
-
-    monkeypatch.setattr("callbacks.reliance.calibrated_threshold", refuse)
-    again = UnexpectedReliance(min_images=3, draws=100, min_group=2, top=4)
-    fit(tmp_path, made(again, output="logit"))
-    assert torch.equal(again.reliance.u, run.find(UnexpectedReliance).reliance.u)
-    with pytest.raises(AssertionError, match="drawn again"):
-        fit(tmp_path, made(UnexpectedReliance(draws=101)), max_steps=4)
 
 
 def test_the_effects_of_each_culprit_are_those_of_edited_images(run, culprits):
@@ -161,7 +167,7 @@ def test_the_groups_of_all_culprits_together(run, culprits, groups):
 
 
 def test_only_the_worst_classes_are_ablated(fit, tmp_path):
-    run = fit(tmp_path, made(UnexpectedReliance(min_images=3, draws=50, classes=2)), max_steps=4)
+    run = fit(tmp_path, made(UnexpectedReliance(min_images=3, level=0.1, draws=50, classes=2)), max_steps=4)
     table = run.find(UnexpectedReliance).table
     measured = table.dropna(subset="score_without")["class"].unique().tolist()
     assert measured == table["class"].unique().tolist()[:2]
@@ -169,7 +175,7 @@ def test_only_the_worst_classes_are_ablated(fit, tmp_path):
 
 
 def test_no_class_can_be_ablated(fit, tmp_path):
-    run = fit(tmp_path, made(UnexpectedReliance(min_images=3, draws=50, classes=0)), max_steps=4)
+    run = fit(tmp_path, made(UnexpectedReliance(min_images=3, level=0.1, draws=50, classes=0)), max_steps=4)
     assert pd.read_csv(tmp_path / "reliance.csv")["score"].isna().all()
     assert len(pd.read_csv(tmp_path / "reliance_groups.csv")) == 0
     assert "reliance/score_effect" not in run.trainer.callback_metrics
@@ -178,7 +184,9 @@ def test_no_class_can_be_ablated(fit, tmp_path):
 @pytest.mark.parametrize(("over", "tokens"), [("predicted", "patch"), ("true", "cls"), ("all", "cls")])
 def test_a_middle_layer_is_ablated_on_the_probe(fit, tmp_path, over, tokens):
     callbacks = made(
-        UnexpectedReliance(min_images=2, draws=50, top=2, probe_classes=2), output="logit", over=over
+        UnexpectedReliance(min_images=2, level=0.1, draws=50, top=2, probe_classes=2),
+        output="logit",
+        over=over,
     )
     run = fit(tmp_path, callbacks, "visual.transformer.resblocks.1", tokens, max_steps=4)
     probe, sae, tail = run.data.probe, run.module.sae, run.data.tail
@@ -210,7 +218,7 @@ def test_validate_gives_what_fit_gave(run, culprits):
 
 
 def test_a_pass_that_is_cut_short_is_about_the_images_it_saw(fit, tmp_path):
-    callbacks = made(UnexpectedReliance(min_images=2, draws=50))
+    callbacks = made(UnexpectedReliance(min_images=2, level=0.1, draws=50))
     run = fit(tmp_path, callbacks, max_steps=4, limit_val_batches=1)  # 70 images
     groups = run.find(UnexpectedReliance).groups
     whole = groups[(groups["factor"] == "") & (groups["measure"] != "score") & (groups["removed"] == "all")]

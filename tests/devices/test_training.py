@@ -16,7 +16,7 @@ SMALL = [
     *("callbacks.progress.refresh_rate=0",),
 ]
 FEW = "callbacks.alignment.draws=20"
-JUDGED = [FEW, *(f"callbacks.reliance.{key}" for key in ("draws=50", "min_images=1", "min_group=1"))]
+JUDGED = [FEW, *(f"callbacks.reliance.{key}" for key in ("draws=100", "min_images=1", "min_group=1"))]
 PROBES = [
     *("hook_point=visual.transformer.resblocks.1", "tokens=patch"),
     *("callbacks=[default,probe_vs_prompt]", "callbacks.attribution.probe=true"),

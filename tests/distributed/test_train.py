@@ -12,7 +12,11 @@ SMALL = [
     *("data.n_train=256", "data.n_val=161", "data.n_test=1", "data.n_probe=48", "data.eval_batch_size=32"),
     *("sae.d_sae=64", "module.decay_fraction=0", "trainer.accelerator=cpu", "logger=csv"),
     *("trainer.max_steps=8", "trainer.val_check_interval=4", "trainer.log_every_n_steps=2"),
-    *("callbacks.reliance.draws=50", "callbacks.progress.refresh_rate=0", "callbacks.attribution.probe=true"),
+    *(
+        "callbacks.reliance.draws=100",
+        "callbacks.progress.refresh_rate=0",
+        "callbacks.attribution.probe=true",
+    ),
     *("callbacks.attribution.prompts=[star, moon]", "callbacks.faithfulness.n_images=40"),
 ]
 TABLES = ["attribution", "faithfulness", "latents", "prompts", "reliance", "reliance_groups", "truth"]
