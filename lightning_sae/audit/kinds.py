@@ -8,9 +8,7 @@ from lightning_sae.audit.cues import HALF, Limits
 from lightning_sae.audit.findings import Evidence, Kind
 from lightning_sae.audit.phrases import is_part
 from lightning_sae.audit.subjects import Subjects
-from lightning_sae.audit.words import Reading
-
-READ = 0.1  # by how much more often the word must be predicted as the class than other words are
+from lightning_sae.audit.words import READ, Reading
 
 
 class Case(NamedTuple):
@@ -66,8 +64,8 @@ def decide(case: Case, latent: int) -> Decided:
     1. *compound*, *polysemous*: it is another thing. At least half of the wrong predictions show one other
        subject, it detects that subject, and the judge calls at most half of the wrong predictions the class.
        Compound if the subject's name is a part of the class's, else polysemous.
-    2. *typographic*: it reads. It detects the class's word among drawn words, it raises the class's score
-       there, and the word is predicted as the class more often than others are, by at least 0.1.
+    2. *typographic*: it reads. It detects the class's word among meaningless ones, it raises the class's
+       score there, and the word turns images to the class and raises its score as no meaningless one does.
     3. *spurious*: its top images do not look like the class under the judge. They agree with it no better
        than random ones can; or, where it marks wrong predictions, they agree better with another word, and
        the judge calls less than half of the wrong predictions the class.
@@ -88,29 +86,33 @@ def decide(case: Case, latent: int) -> Decided:
 
 def _reads(case: Case, latent: int) -> tuple[Evidence, ...]:
     reading, w = case.reading, case.word
-    auroc, drive = float(reading.auroc[w, latent]), float(reading.attribution[w, latent])
-    effect = float(reading.predicted[w])
+    auroc, auroc_p = float(reading.auroc[w, latent]), float(reading.auroc_p[w, latent])
+    drive = float(reading.attribution[w, latent])
+    effect, effect_p = float(reading.predicted[w]), float(reading.predicted_p[w])
     return (
         Evidence(
             name="word_auroc",
             value=auroc,
             threshold=case.limits.detects,
-            passed=auroc >= case.limits.detects,
-            meaning=f'how well it tells drawn pictures of the word "{case.phrase}" from those of other words',
+            passed=auroc >= case.limits.detects and auroc_p <= READ,
+            p_value=auroc_p,
+            meaning=f'how well it tells the printed word "{case.phrase}" from meaningless ones',
         ),
         Evidence(
             name="word_attribution",
             value=drive,
             threshold=0.0,
             passed=drive > 0,
-            meaning="its mean attribution to the class on the drawn word",
+            meaning="its mean attribution to the class on images with the word",
         ),
         Evidence(
             name="word_effect",
             value=effect,
-            threshold=READ,
-            passed=effect >= READ,
-            meaning="by how much more often the drawn word is predicted as the class than other words are",
+            threshold=0.0,
+            passed=effect_p <= READ,
+            p_value=effect_p,
+            meaning="by how much larger a share of images is predicted as the class with its word printed on "
+            "them than with an empty label; p also against meaningless words",
         ),
     )
 
