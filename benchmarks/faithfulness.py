@@ -5,7 +5,9 @@ before the middle (`visual.transformer.resblocks.1`, all tokens), or takes the r
 Prints for each method the deletion and insertion areas and the rank correlation with exact ablation, with
 bootstrap intervals over the images, and whether act x grad and integrated gradients beat activation, logit
 lens and random: `yes` if the intervals do not overlap, `paired` if they do, but the interval of the
-difference on the same images is on the right side of zero.
+difference on the same images is on the right side of zero. With `--orders N` also the rank correlation of
+the first `--shapley-images` with Shapley values by N random orders, and where along the path of integrated
+gradients the gradient agrees with ablation.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import sys
 import time
 from itertools import product
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import hydra
 import pandas as pd
@@ -24,12 +26,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from lightning_sae.attribution import attribute, gradient
 from lightning_sae.data import ActivationDataModule
-from lightning_sae.faithfulness import Evidence, faithfulness_table, measure
-from lightning_sae.methods import Explained
+from lightning_sae.faithfulness import Evidence, Method, faithfulness_table, measure, rank_correlation
+from lightning_sae.methods import Ablation, ActGrad, Explained, IntegratedGradients
 from lightning_sae.metrics import interval
 from lightning_sae.sae import load_sae
-from lightning_sae.scores import Output, make_score
+from lightning_sae.scores import ImageScore, Output, make_score
+from lightning_sae.shapley import Shapley
 from lightning_sae.zero_shot import predict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +42,7 @@ LAYERS = {
     "before_the_middle": ("visual.transformer.resblocks.1", "all"),
 }
 OURS, RIVALS = ("act_grad", "integrated_gradients"), ("activation", "logit_lens", "random")
+PATH = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)  # where along it the gradient is looked at
 COLUMNS = ("deletion", "insertion", "rank_correlation", "deletion_difference", "insertion_difference")
 
 
@@ -61,19 +66,54 @@ def explain(cfg: DictConfig, run: Path, n_images: int) -> tuple[ActivationDataMo
     return data, Explained(data.tail, sae.W_dec, x, x_hat.view_as(x), latents, context, image_ids)
 
 
+class Asked(NamedTuple):
+    """The probe of a run, the score that is explained, and by which methods.
+
+    Attributes:
+        where: hook point, tokens, score and number of images, to be printed.
+        explained: the images.
+        score: of their predicted classes.
+        settings: of the callback.
+        methods: by name.
+    """
+
+    where: str
+    explained: Explained
+    score: ImageScore
+    settings: DictConfig
+    methods: dict[str, Method]
+
+
 @torch.no_grad()
-def evidence_of(run: Path, n_images: int, output: Output | None) -> tuple[str, list[str], Evidence]:
-    """Where it was measured, the names of the methods, and what they showed."""
+def ask(run: Path, n_images: int, output: Output | None) -> Asked:
+    """Opens a run."""
     cfg = cast(DictConfig, OmegaConf.load(run / ".hydra" / "config.yaml"))
     settings = cfg.callbacks.faithfulness
     data, explained = explain(cfg, run, n_images)
     output = cast(Output, output or settings.output or cfg.callbacks.attribution.output)
     targets = predict(data.tail(explained.x, explained.context), data.class_embeddings)
     score = make_score(data.class_embeddings, output, targets, data.clip.logit_scale)
-    methods = hydra.utils.instantiate(settings.methods)
-    evidence = measure(explained, score, methods, settings.truth, settings.steps, settings.batch_size)
     where = f"{data.hook.module} {data.hook.tokens}, {output} of the predicted class, {len(targets)} images"
-    return where, list(methods), evidence
+    return Asked(where, explained, score, settings, hydra.utils.instantiate(settings.methods))
+
+
+@torch.no_grad()
+def truths(console: Console, asked: Asked, orders: int) -> None:
+    """Prints the rank correlations with both truths, of the methods and of the gradient along the path."""
+    explained, score = asked.explained, asked.score
+    latents, tokens = explained.latents, explained.x.shape[1]
+    values = {m.name: m(explained, score) for m in (Ablation(), ActGrad(), IntegratedGradients())}
+    removed = (latents.to_dense() @ explained.W_dec).view_as(explained.x)
+    for alpha in PATH:
+        x = explained.x - (1 - alpha) * removed
+        g = gradient(explained.tail, x, score, explained.context).flatten(0, 1)
+        values[f"act x gradient at {alpha}"] = attribute(latents, explained.W_dec, g)
+    shapley = Shapley(orders)(explained, score)
+    printed = Table(f"rank correlation, {len(explained.x)} images", "ablation", f"Shapley, {orders} orders")
+    for name, value in values.items():
+        pair = (rank_correlation(latents, value, truth, tokens) for truth in (values["ablation"], shapley))
+        printed.add_row(name, *(f"{float(correlation.nanmean()):.2f}" for correlation in pair))
+    console.print(printed)
 
 
 def cell(row: "pd.Series[Any]", key: str) -> str:
@@ -121,6 +161,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, nargs="+", help="run folders; without them two are trained")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=256, help="probe images")
+    parser.add_argument("--orders", type=int, help="random orders for Shapley values; else there are none")
+    parser.add_argument("--shapley-images", type=int, default=256, help="of the probe, for Shapley values")
     parser.add_argument("--outputs", nargs="+", choices=get_args(Output), help="scores; else the runs' own")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "faithfulness", help="for the runs")
     parser.add_argument("overrides", nargs="*", help="further arguments of train.py")
@@ -130,12 +172,18 @@ def main() -> None:
         train(out / f"{layer}-seed{options.seed}", layer, options.seed, options.overrides) for layer in LAYERS
     ]
     for run, output in product(runs, options.outputs or [None]):
-        start = time.perf_counter()
-        where, names, evidence = evidence_of(run, options.images, output)
+        asked, start = ask(run, options.images, output), time.perf_counter()
+        names, settings = list(asked.methods), asked.settings
+        evidence = measure(
+            asked.explained, asked.score, asked.methods, settings.truth, settings.steps, settings.batch_size
+        )
         seconds = time.perf_counter() - start
         table = faithfulness_table(evidence, names, reference=OURS[0])
-        show(console, f"{run.name}: {where} ({seconds:.0f} s)", table)
+        show(console, f"{run.name}: {asked.where} ({seconds:.0f} s)", table)
         verdicts(console, names, evidence)
+        if options.orders:
+            few = asked.explained.images(0, min(options.shapley_images, options.images))
+            truths(console, asked._replace(explained=few), options.orders)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ from lightning_sae.audit.findings import Evidence, Kind
 from lightning_sae.audit.gaps import Gap
 from lightning_sae.audit.phrases import is_part
 from lightning_sae.audit.subjects import Subjects
-from lightning_sae.audit.words import Reading
-
-READ = 0.1  # by how much more often the word must be predicted as the class than other words are
+from lightning_sae.audit.words import READ, Reading
 
 
 class Looks(NamedTuple):
@@ -98,10 +96,12 @@ def decide(case: Case, latent: int) -> Decided:
     1. *compound*, *polysemous*: it is another thing. At least half of the wrong predictions show one other
        subject, it detects that subject, and the judge, if it can tell the class, calls at most half of the
        wrong predictions the class. Compound if the subject's name is a part of the class's, else polysemous.
-    2. *typographic*: it reads. The tests of the drawn words are passed. 3. *spurious*: it does not look like
-    the class. Either the class is taken for wrongly more often in a group that the data know, and the latent
-    detects this group. Or its top images do not mean the class, by the judge. Or the wrong predictions that
-    it drives most are worse than images of the class, and the judge calls less than half of them the class.
+    2. *typographic*: it reads. It detects the class's word among meaningless ones, it raises the class's
+       score there, and the word turns images to the class and raises its score as no meaningless one does.
+    3. *spurious*: it does not look like the class. Either the class is taken for wrongly more often in a
+       group that the data know, and the latent detects this group. Or its top images do not mean the class,
+       by the judge. Or the wrong predictions that it drives most are worse than images of the class, and the
+       judge calls less than half of them the class.
 
     A detector has an AUROC of at least `limits.detects`. Where the judge cannot tell the class, nothing rests
     on it.
@@ -120,29 +120,33 @@ def decide(case: Case, latent: int) -> Decided:
 
 def _reads(case: Case, latent: int) -> tuple[Evidence, ...]:
     reading, w = case.reading, case.word
-    auroc, drive = float(reading.auroc[w, latent]), float(reading.attribution[w, latent])
-    effect = float(reading.predicted[w])
+    auroc, auroc_p = float(reading.auroc[w, latent]), float(reading.auroc_p[w, latent])
+    drive = float(reading.attribution[w, latent])
+    effect, effect_p = float(reading.predicted[w]), float(reading.predicted_p[w])
     return (
         Evidence(
             name="word_auroc",
             value=auroc,
             threshold=case.limits.detects,
-            passed=auroc >= case.limits.detects,
-            meaning=f'how well it tells drawn pictures of the word "{case.phrase}" from those of other words',
+            passed=auroc >= case.limits.detects and auroc_p <= READ,
+            p_value=auroc_p,
+            meaning=f'how well it tells the printed word "{case.phrase}" from meaningless ones',
         ),
         Evidence(
             name="word_attribution",
             value=drive,
             threshold=0.0,
             passed=drive > 0,
-            meaning="its mean attribution to the class on the drawn word",
+            meaning="its mean attribution to the class on images with the word",
         ),
         Evidence(
             name="word_effect",
             value=effect,
-            threshold=READ,
-            passed=effect >= READ,
-            meaning="by how much more often the drawn word is predicted as the class than other words are",
+            threshold=0.0,
+            passed=effect_p <= READ,
+            p_value=effect_p,
+            meaning="by how much larger a share of images is predicted as the class with its word printed on "
+            "them than with an empty label; p also against meaningless words",
         ),
     )
 

@@ -1,30 +1,36 @@
-"""Words drawn on neutral pictures with Pillow: whether a latent reads the word of a class."""
+"""Words printed on images with Pillow: whether CLIP and its latents read the word of a class."""
 
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
+from random import Random
+from string import ascii_lowercase
 from typing import NamedTuple
 
 import matplotlib
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
+from scipy.stats import binom, false_discovery_control
+from scipy.stats import t as student_t
 from torch import Tensor
 
-from lightning_sae.audit.seen import CHUNK, attribute_own, class_means, stacked
+from lightning_sae.audit.seen import CHUNK, attribute_own
 from lightning_sae.clip import capture_context
+from lightning_sae.data import choose_probe
 from lightning_sae.methods import Explained
-from lightning_sae.metrics import ActiveRanks, max_over_tokens
+from lightning_sae.metrics import max_over_tokens
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.scores import ClassScores
-from lightning_sae.types import SparseLatents
 
-SIDE = 224  # pixels of a drawn picture; CLIP's preprocessing makes its own size of it
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif")  # of matplotlib
 HEIGHTS = (0.15, 0.25, 0.35)  # of a label, shares of the picture's
 PLACES = (0.0, 0.5, 1.0)  # of a label, from the upper to the lower edge
-GROUNDS = ((128, 128, 128), (235, 235, 235), (20, 20, 20), (90, 110, 140), (150, 120, 100))  # plain colours
+IMAGES = 3  # to print a word on in each style, to find the one that suits it
+FRESH = 60  # others, to see what it does in that style
+READ = 0.05  # p-value up to which a word is read
+MEANINGLESS = 20  # strings beside each word: by chance it comes first of 21, in less than READ of all cases
 WIDEST = 0.95  # of a label, share of the picture's width
 RENDERED = 160  # pixels, size of the font that a label is made smaller from
 
@@ -46,7 +52,7 @@ class Style(NamedTuple):
 STYLES = tuple(Style(*parts) for parts in product(FONTS, HEIGHTS, PLACES))
 
 
-@cache
+@lru_cache(maxsize=64)
 def _label(word: str, font: str) -> Image.Image:
     """The word in black on white, as high as the line."""
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
@@ -83,120 +89,226 @@ def put_label(picture: Image.Image, word: str, style: Style) -> Image.Image:
     return labelled
 
 
-def draw_word(word: str, style: Style, ground: tuple[int, int, int] = GROUNDS[0]) -> Image.Image:
-    """A word in black on a white label on a plain ground, as on a sticker.
+def meaningless_words(word: str, words: Sequence[str], n: int = MEANINGLESS) -> list[str]:
+    """Random strings as long as a word, with its spaces, of the letters of all words and of the alphabet.
 
     Args:
-        word: what is written; "" leaves the label empty.
-        style: font, size and place. A word that is too wide for it is squeezed.
-        ground: colour of the picture.
+        word: its length and spaces count; below three letters it is taken as three letters long.
+        words: whose letters are drawn from, and none of which is drawn.
+        n: number of strings, all different.
 
     Returns:
-        RGB, `SIDE` x `SIDE`.
+        The same for the same words.
 
     Example:
-        >>> draw_word("plane", STYLES[0]).size
-        (224, 224)
+        >>> [len(w) for w in meaningless_words("red fox", ["red fox", "dog"], n=2)]
+        [7, 7]
     """
-    return put_label(Image.new("RGB", (SIDE, SIDE), ground), word, style)
-
-
-def word_pictures(word: str) -> Iterator[Image.Image]:
-    """The word in every style on every ground, style by style: 135 pictures."""
-    return (draw_word(word, style, ground) for style, ground in product(STYLES, GROUNDS))
+    letters, taken = "".join("".join(words).split()) + ascii_lowercase, {w.casefold() for w in words}
+    draws, found = Random(word), dict[str, None]()
+    while len(found) < n:
+        drawn = "".join(" " if c.isspace() else draws.choice(letters) for c in word.ljust(3, "x"))
+        if drawn.casefold() not in taken:
+            found[drawn] = None
+    return list(found)
 
 
 class Reading(NamedTuple):
-    """How the latents react to the drawn words.
+    """How CLIP and the latents react to the words of classes, printed on validation images.
 
     Attributes:
         words: `w` words.
-        auroc: `[w, d_sae]`, how well the latent's activation tells pictures with the word from those with the
-            other words and with none, in the style in which it does best; in 0..1; NaN for a latent that was
-            not asked for.
-        attribution: `[w, d_sae]`, mean attribution to the score of the word's class on its pictures in that
-            style; NaN as above.
-        predicted: `[w]`, share of the word's pictures that are predicted as the word's class, less the same
-            share of the other words' pictures, in the style in which that is largest.
+        auroc: `[w, d_sae]`, how well the latent's activation tells images with the word from the same images
+            with meaningless words, in the style in which the word makes it most active; in 0..1; NaN for a
+            latent that was not asked for, as below.
+        auroc_p: `[w, d_sae]`, p-value by rank: how active the word makes the latent in its best style, among
+            the meaningless words, each in its own best style; at least 1 / 21.
+        attribution: `[w, d_sae]`, mean attribution to the score of the word's class on the images with the
+            word, in the same style.
+        predicted: `[w]`, by how much larger a share of images is predicted as the class with its word than
+            with an empty label, in the style in which the word raises the class's score most; that is found
+            on other images.
+        predicted_p: `[w]`, the larger of two p-values: of more images that turn to the class than from it
+            (McNemar's exact test), and of a score that is raised more than meaningless words raise it, each
+            in its own best style (`exceeds`); adjusted for the number of words (Benjamini and Hochberg).
     """
 
     words: Sequence[str]
     auroc: Tensor
+    auroc_p: Tensor
     attribution: Tensor
     predicted: Tensor
+    predicted_p: Tensor
 
 
 @torch.no_grad()
 def read_words(
     run: RunFolder, words: Sequence[str], classes: Sequence[int], scores: ClassScores, asked: Tensor
 ) -> Reading:
-    """Runs CLIP and the autoencoder on the drawn words.
+    """Prints the words on validation images, and runs CLIP and the autoencoder on them.
+
+    A word raises the score of its class in some style or other whatever it means, and so does any string. So
+    each word has its own null: meaningless strings of its length, on the same images in the same styles, and
+    each of them in the style that suits it best. For a word that turns no images to its class the null is not
+    drawn; an empty label takes its place.
 
     Args:
         run: with its data set up.
-        words: each once; pictures with an empty label are added.
-        classes: the class of each word, whose score is attributed on its pictures.
+        words: each once.
+        classes: the class of each word.
         scores: of the classes.
-        asked: `[m]` int64, the latents in question; memory grows with `w * m`.
+        asked: `[m]` int64, the latents in question.
     """
-    pictures = [_look(run, word, c, scores) for word, c in track(
-        [*zip(words, classes, strict=True), ("", 0)], "reading words", transient=True)]  # fmt: skip
-    latents, attributions = (
-        stacked([getattr(p, name).columns(asked) for p in pictures]) for name in ("latents", "attributions")
-    )
-    n, w, s = len(STYLES) * len(GROUNDS), len(pictures), len(STYLES)
-    word = torch.arange(w).repeat_interleave(n)
-    style = torch.arange(s).repeat_interleave(len(GROUNDS)).repeat(w)
-    auroc, attribution = torch.full((w - 1, len(asked)), -torch.inf), torch.zeros(w - 1, len(asked))
-    predicted = _more_often(torch.stack([p.named for p in pictures]).cpu(), torch.tensor(list(classes)))
-    for number in range(s):
-        chosen = (style == number).to(latents.indices.device)
-        mine = word[chosen.cpu()].to(chosen.device)
-        ranks = ActiveRanks.of(latents.keep(chosen)).aurocs(mine, w)[:-1].cpu().float()
-        means = class_means(attributions.keep(chosen), mine, w)[:-1].cpu()
-        better = ranks > auroc
-        auroc, attribution = torch.where(better, ranks, auroc), torch.where(better, means, attribution)
-    whole = torch.full((2, w - 1, run.sae.d_sae), torch.nan)
-    whole[:, :, asked.cpu()] = torch.stack([auroc, attribution])
-    return Reading(words, whole[0], whole[1], predicted)
-
-
-def _more_often(named: Tensor, classes: Tensor) -> Tensor:
-    """`[w]`: how much more often its own word's pictures are called a class than the others' are, at best.
-
-    Args:
-        named: `[w + 1, n]` predicted classes, style by style.
-        classes: `[w]`, that of each word.
-    """
-    more = torch.empty(len(classes))
-    for word, c in enumerate(classes.tolist()):
-        called = (named == c).float().view(len(named), len(STYLES), -1).mean(2)
-        others = (called.sum(0) - called[word]) / (len(named) - 1)
-        more[word] = (called[word] - others).max()
-    return more
+    reader = _Reader(run, scores, asked)
+    found = [
+        reader.read(word, c, words)
+        for word, c in track([*zip(words, classes, strict=True)], "reading words", transient=True)
+    ]
+    whole = torch.full((3, len(words), run.sae.d_sae), torch.nan)
+    whole[:, :, asked.cpu()] = torch.stack([one.latents for one in found], 1).cpu()
+    auroc, auroc_p, attribution = whole
+    p = torch.from_numpy(false_discovery_control([one.p for one in found]))
+    return Reading(words, auroc, auroc_p, attribution, torch.tensor([one.predicted for one in found]), p)
 
 
 class _Looked(NamedTuple):
-    latents: SparseLatents
-    attributions: SparseLatents
+    """What is seen in `n` images.
+
+    Attributes:
+        active: `[n, m]`, activations.
+        attribution: `[n, m]`, to the score of one class.
+        scores: `[n, C]`.
+        named: `[n]`, predicted classes.
+    """
+
+    active: Tensor
+    attribution: Tensor
+    scores: Tensor
     named: Tensor
 
 
-def _look(run: RunFolder, word: str, c: int, scores: ClassScores) -> _Looked:
-    pixels = torch.stack([run.data.clip.preprocess(picture) for picture in word_pictures(word)])
-    parts = [_look_at(run, chunk, c, scores) for chunk in torch.split(pixels, CHUNK)]
-    latents, attributions, named = zip(*parts, strict=True)
-    return _Looked(stacked(latents), stacked(attributions), torch.cat(named))
+class _Read(NamedTuple):
+    """One word of a `Reading`; `latents` are `[3, m]`: AUROC, its p-value, and attribution."""
+
+    latents: Tensor
+    predicted: float
+    p: float
 
 
-def _look_at(run: RunFolder, pixels: Tensor, c: int, scores: ClassScores) -> _Looked:
-    data, sae = run.data, run.sae
-    x, context = capture_context(data.clip, data.hook, data.tail, pixels.to(data.clip.device))
-    x_hat, active = sae(x.flatten(0, 1))
-    ids = torch.arange(len(x), device=x.device)
-    explained = Explained(data.tail, sae.W_dec.detach().float(), x, x_hat.view_as(x), active, context, ids)
-    return _Looked(
-        max_over_tokens(active, ids.repeat_interleave(x.shape[1]))[0],
-        attribute_own(explained, scores, torch.full_like(ids, c)),
-        scores.logits(data.tail(x, context)).argmax(1),
-    )
+class _Reader:
+    """Reads one word after the other on the same images."""
+
+    def __init__(self, run: RunFolder, scores: ClassScores, asked: Tensor) -> None:
+        self.run, self.scores, self.asked = run, scores, asked
+        self.images, self.fresh = _some_images(run)
+        self.empty = self._in_all_styles("", 0)
+
+    def read(self, word: str, c: int, words: Sequence[str]) -> _Read:
+        """What a word does, against an empty label and, where that is something, meaningless ones."""
+        mine, others = self._in_all_styles(word, c), [self.empty]
+        lift, style = _lift(mine, self.empty, c)
+        there, before = (self._look(text, c, self.fresh, [STYLES[style]] * FRESH) for text in (word, ""))
+        predicted, p = turned(before.named == c, there.named == c)
+        if p <= READ:
+            others = [self._in_all_styles(drawn, c) for drawn in meaningless_words(word, words)]
+            p = max(p, exceeds(lift, torch.tensor([_lift(other, self.empty, c)[0] for other in others])))
+        return _Read(_of_latents(mine, others), predicted, p)
+
+    def _in_all_styles(self, word: str, c: int) -> _Looked:
+        return self._look(word, c, self.images, [style for style in STYLES for _ in range(IMAGES)])
+
+    def _look(self, word: str, c: int, images: Sequence[Image.Image], styles: Sequence[Style]) -> _Looked:
+        labelled = (put_label(image, word, style) for image, style in zip(images, styles, strict=True))
+        pixels = torch.stack([self.run.data.clip.preprocess(picture) for picture in labelled])
+        parts = [self._look_at(chunk, c) for chunk in torch.split(pixels, CHUNK)]
+        return _Looked(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def _look_at(self, pixels: Tensor, c: int) -> _Looked:
+        data, sae = self.run.data, self.run.sae
+        x, context = capture_context(data.clip, data.hook, data.tail, pixels.to(data.clip.device))
+        x_hat, active = sae(x.flatten(0, 1))
+        ids = torch.arange(len(x), device=x.device)
+        explained = Explained(
+            data.tail, sae.W_dec.detach().float(), x, x_hat.view_as(x), active, context, ids
+        )
+        largest = max_over_tokens(active, ids.repeat_interleave(x.shape[1]))[0]
+        attribution = attribute_own(explained, self.scores, torch.full_like(ids, c))
+        embeddings = data.tail(x, context)
+        return _Looked(
+            largest.columns(self.asked).to_dense(),
+            attribution.columns(self.asked).to_dense(),
+            self.scores(embeddings),
+            self.scores.logits(embeddings).argmax(1),
+        )
+
+
+def _some_images(run: RunFolder) -> tuple[list[Image.Image], list[Image.Image]]:
+    """Validation images for all styles, and others for the best; the same where there are too few."""
+    images, n = run.data.images("val"), len(STYLES) * IMAGES
+    ids = choose_probe(images.targets, n + FRESH, seed=0)
+    mixed = ids[torch.randperm(len(ids), generator=torch.Generator().manual_seed(0))]
+    some = [images[i] for i in mixed[torch.arange(n + FRESH) % len(ids)].tolist()]
+    return some[:n], some[n:]
+
+
+def _by_style(values: Tensor) -> Tensor:
+    """`[s * i, ...]` -> `[s, i, ...]`."""
+    return values.view(len(STYLES), IMAGES, *values.shape[1:])
+
+
+def _lift(looked: _Looked, empty: _Looked, c: int) -> tuple[float, int]:
+    """By how much a word raises the score of a class over that with an empty label, and the style for it."""
+    lift, style = _by_style((looked.scores - empty.scores)[:, c]).mean(1).max(0)
+    return float(lift), int(style)
+
+
+def turned(before: Tensor, after: Tensor) -> tuple[float, float]:
+    """By how much the share of hits grows, and the p-value of McNemar's exact test that it does.
+
+    Args:
+        before: `[n]` bool.
+        after: `[n]` bool, of the same images.
+
+    Returns:
+        The difference in [-1, 1], and the one-sided p-value.
+
+    Example:
+        >>> turned(torch.tensor([False] * 4), torch.tensor([True, True, True, False]))
+        (0.75, 0.125)
+    """
+    to, back = int((after & ~before).sum()), int((before & ~after).sum())
+    return (to - back) / len(before), float(binom.sf(to - 1, to + back, 0.5))
+
+
+def exceeds(value: float, null: Tensor) -> float:
+    """P-value of one more draw from a normal distribution of which `k` are known, as large as a value.
+
+    `(value - mean) / (s sqrt(1 + 1/k))` has a t distribution with `k - 1` degrees of freedom, `s` being the
+    standard deviation of the `k`.
+
+    Args:
+        value: the draw.
+        null: `[k]`, two or more.
+
+    Returns:
+        In [0, 1]; 1 where all of them and the value are equal.
+
+    Example:
+        >>> round(exceeds(2.0, torch.tensor([-1.0, 0.0, 1.0])), 4)
+        0.1127
+    """
+    k = len(null)
+    t = (value - null.mean()) / (null.std() * (1 + 1 / k) ** 0.5)
+    return float(student_t.sf(t.item(), k - 1)) if not t.isnan() else 1.0
+
+
+def _of_latents(mine: _Looked, others: Sequence[_Looked]) -> Tensor:
+    """`auroc`, `auroc_p` and `attribution` of a word, `[3, m]`."""
+    active, null = _by_style(mine.active), torch.stack([_by_style(other.active) for other in others])
+    strength, style = active.mean(1).max(0)
+    reached = null.mean(2).amax(1)
+    p = (1 + (reached >= strength).sum(0)) / (1 + len(others))
+    latent = torch.arange(len(style), device=style.device)
+    word, rest = active[style, :, latent], null[:, style, :, latent].flatten(1)
+    above = (word[:, :, None] > rest[:, None]).float() + (word[:, :, None] == rest[:, None]).float() / 2
+    return torch.stack([above.mean((1, 2)), p, _by_style(mine.attribution)[style, :, latent].mean(1)])

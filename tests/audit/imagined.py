@@ -68,14 +68,10 @@ def judged(n, d_sae, n_classes, calls):
     )
 
 
-def reading(d_sae, auroc=0.5, attribution=0.0, predicted=0.0):
+def reading(d_sae, auroc=0.5, attribution=0.0, predicted=0.0, auroc_p=0.04, predicted_p=1.0):
     """Of one word, the same for every latent."""
-    return Reading(
-        ["word"],
-        torch.full((1, d_sae), auroc, dtype=torch.float64),
-        torch.full((1, d_sae), attribution, dtype=torch.float64),
-        torch.tensor([predicted], dtype=torch.float64),
-    )
+    of_latents = [torch.full((1, d_sae), v, dtype=torch.float64) for v in (auroc, auroc_p, attribution)]
+    return Reading(["word"], *of_latents, torch.tensor([predicted]), torch.tensor([predicted_p]).double())
 
 
 def case(

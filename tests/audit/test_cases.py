@@ -48,7 +48,7 @@ def test_the_judge_has_its_say(calls, kind):
 def test_a_latent_that_reads_takes_those_of_the_same_images_along():
     """The second marks less of the errors, and joins the cause of the first."""
     images, shown = zoo(on(ERRORS, 2.0), on(list(ERRORS)[:7]))
-    read = reading(2, 1.0, 1.0, 1.0)
+    read = reading(2, auroc=1.0, attribution=1.0, predicted=1.0, predicted_p=0.0)
     case, cue, ranking = made(images, 0, shown, calls=[0] * 22, read=read)
     assert cue.marks.tolist() == pytest.approx([1.0, 0.85])
     found = culprits_of(case, cue, ranking, images)

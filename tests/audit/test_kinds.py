@@ -8,7 +8,7 @@ from lightning_sae.audit.kinds import decide
 from .imagined import case, judged
 
 COMPOUND = {"thing": 1, "detects": 0.9, "share": 0.5, "called": 0.5}
-READS = {"auroc": 0.9, "attribution": 0.1, "predicted": 0.1}
+READS = {"auroc": 0.9, "attribution": 0.1, "predicted": 0.3, "predicted_p": 0.04}
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,9 @@ def test_another_thing(changes, kind):
         ({}, "typographic"),
         ({"auroc": 0.89}, "spurious"),
         ({"attribution": 0.0}, "spurious"),
-        ({"predicted": 0.09}, "spurious"),
-        ({"predicted": 0.09, "aligned": 0.5}, None),
+        ({"auroc_p": 0.1}, "spurious"),
+        ({"predicted_p": 0.06}, "spurious"),
+        ({"predicted_p": 0.06, "aligned": 0.5}, None),
         ({"aligned": 0.9}, "typographic"),
         (COMPOUND, "compound"),
         (COMPOUND | {"called": 0.51}, "typographic"),

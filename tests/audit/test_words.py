@@ -1,36 +1,44 @@
-"""Drawn words, and whether latents read them."""
+"""Printed words, and whether CLIP and latents read them."""
+
+import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from PIL import ImageChops
+from PIL import Image
+from scipy.stats import ttest_ind
 
-from lightning_sae.audit.choice import prompt_classifier
-from lightning_sae.audit.seen import ready
 from lightning_sae.audit.words import (
-    GROUNDS,
-    SIDE,
+    IMAGES,
+    MEANINGLESS,
+    READ,
     STYLES,
     Style,
-    _more_often,
-    draw_word,
+    _Looked,
+    _of_latents,
+    exceeds,
+    meaningless_words,
+    put_label,
     read_words,
-    word_pictures,
+    turned,
 )
-from lightning_sae.clip import capture_context
-from lightning_sae.run_folder import open_run
+from lightning_sae.clip import HookPoint, capture_context, load_clip, make_tail
+from lightning_sae.scores import ClassScores
 from lightning_sae.types import SparseLatents
+from lightning_sae.world import THINGS, World, config_path, weights_path
 
+SIDE, GREY = 224, (128, 128, 128)
 MIDDLE = Style("DejaVuSans", 0.25, 0.5)
 
 
-def pixels(word, style=MIDDLE, ground=GROUNDS[0]):
-    return np.asarray(draw_word(word, style, ground)).astype(int)
+def pixels(word, style=MIDDLE):
+    return np.asarray(put_label(Image.new("RGB", (SIDE, SIDE), GREY), word, style)).astype(int)
 
 
-def label(picture, ground=GROUNDS[0]):
+def label(picture):
     """Rows and columns where the picture is not the ground."""
-    there = (picture != np.array(ground)).any(2)
+    there = (picture != np.array(GREY)).any(2)
     rows, columns = there.any(1).nonzero()[0], there.any(0).nonzero()[0]
     return rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
 
@@ -65,33 +73,59 @@ def test_whatever_a_class_is_called_can_be_drawn(word):
     assert pixels(word).shape == (SIDE, SIDE, 3)
 
 
-def test_every_style_on_every_ground_once():
-    pictures = list(word_pictures("owl"))
-    assert len(pictures) == len(STYLES) * len(GROUNDS) == 135
-    corners = [picture.getpixel((0, SIDE // 2)) for picture in pictures]
-    assert corners[:5] == list(GROUNDS)
-    assert len({picture.tobytes() for picture in pictures}) == 135
-    assert ImageChops.difference(pictures[0], draw_word("owl", STYLES[0], GROUNDS[0])).getbbox() is None
+def test_meaningless_words():
+    words = ["sea lion", "Ox", "7", "\u732b"]
+    drawn = {word: meaningless_words(word, words) for word in words}
+    assert drawn == {word: meaningless_words(word, words) for word in words}
+    for word, found in drawn.items():
+        assert len(set(found)) == MEANINGLESS
+        assert not set(found) & set(words)
+        assert {len(w) for w in found} == {max(3, len(word))}
+    assert {w[3] for w in drawn["sea lion"]} == {" "}
+    assert {c for w in drawn["Ox"] for c in w} <= {*"sealionOx7\u732babcdefghijklmnopqrstuvwxyz"}
+    letters = [*"abcdefghijklmnopqrstuvwxyz"]  # no string of one letter is left
+    assert not set(meaningless_words("a", letters)) & set(letters)
 
 
-def test_how_much_more_often_a_word_is_called_its_class():
-    """Word 0 of class 3 wins on all pictures of its best style, and other words on a fifth of them."""
-    n, g = len(STYLES) * len(GROUNDS), len(GROUNDS)
-    named = torch.zeros(3, n, dtype=torch.int64)
-    named[0, 2 * g : 3 * g] = 3
-    named[1, 2 * g] = 3
-    named[2, 2 * g] = 3
-    named[1, :g] = 1
-    assert _more_often(named, torch.tensor([3, 1])).tolist() == pytest.approx([0.8, 1.0])
+def test_the_p_value_of_one_more_draw_is_that_of_a_t_test():
+    null = torch.randn(19, generator=torch.Generator().manual_seed(0)).double()
+    for value in (-1.0, 0.3, 2.0, 6.0):
+        expected = ttest_ind([value], null.numpy(), alternative="greater").pvalue
+        assert exceeds(value, null) == pytest.approx(expected)
+    assert exceeds(0.0, torch.zeros(19)) == 1
 
 
-def test_what_is_called_so_whatever_is_written_reads_nothing():
-    named = torch.zeros(3, len(STYLES) * len(GROUNDS), dtype=torch.int64)
-    assert _more_often(named, torch.tensor([0, 1])).tolist() == [0.0, 0.0]
+@pytest.mark.parametrize(("to", "back"), [(0, 0), (1, 0), (7, 2), (2, 7), (30, 0)])
+def test_images_that_turn_are_a_fair_coin_by_chance(to, back):
+    before = torch.tensor([False] * to + [True] * back + [True, False] * 15)
+    after = torch.tensor([True] * to + [False] * back + [True, False] * 15)
+    share, p = turned(before, after)
+    n = to + back
+    assert share == pytest.approx((to - back) / (n + 30))
+    assert p == pytest.approx(sum(math.comb(n, k) for k in range(to, n + 1)) / 2**n)
+
+
+def test_a_latent_is_looked_at_in_the_style_in_which_the_word_makes_it_most_active():
+    """The first latent fires for the word, the second for all strings in styles of their own, one never."""
+    active, others = torch.zeros(len(STYLES), IMAGES, 3), []
+    active[7, :, 0], active[2, :, 0], active[4, :, 1] = 2.0, 1.0, 1.0
+    attribution = torch.arange(len(STYLES) * IMAGES * 3.0).view_as(active)
+    for k in range(MEANINGLESS):
+        null = torch.zeros_like(active)
+        null[2, :, 0], null[k, :, 1] = 5.0 * (k == 0), 1.5
+        others.append(looked(null, null))
+    auroc, p, drive = _of_latents(looked(active, attribution), others)
+    assert auroc.tolist() == pytest.approx([1.0, 0.95, 0.5])
+    assert p.tolist() == pytest.approx([2 / 21, 1.0, 1.0])
+    assert drive.tolist() == [attribution[s, :, j].mean() for j, s in enumerate([7, 4, 0])]
+
+
+def looked(active, attribution):
+    return _Looked(active.flatten(0, 1), attribution.flatten(0, 1), torch.empty(0), torch.empty(0))
 
 
 class Reader:
-    """An autoencoder of two latents: the first fires along a direction, the second everywhere."""
+    """An autoencoder whose first latent fires along a direction, whose second fires everywhere."""
 
     def __init__(self, direction, start):
         self.direction, self.start, self.d_sae = direction, start, 4
@@ -103,26 +137,80 @@ class Reader:
         return x, SparseLatents.from_dense(latents)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_latent_that_reads_a_word_by_which_the_biased_clip_is_led(small_run):
-    run = open_run(small_run)
-    ready(run)
-    names = run.data.class_names
+class Pictures:
+    """Validation images of the world."""
+
+    def __init__(self, n):
+        self.world = World("balanced", "val", n)
+        self.targets = self.world.targets
+
+    def __getitem__(self, i):
+        return self.world.image(i)
+
+
+def opened(clip, sae=None):
+    """A run that nobody trained, and the scores of the world's classes."""
+    hook = HookPoint("visual.transformer.resblocks.3", "cls")
+    data = SimpleNamespace(
+        clip=clip, hook=hook, tail=make_tail(clip, hook), images=lambda split: Pictures(200)
+    )
+    texts = clip.encode_text([f"a photo of a {name}" for name in THINGS])
+    sae = sae or Reader(torch.nn.functional.normalize(torch.ones(128), dim=0), 0.0)
+    return SimpleNamespace(data=data, sae=sae), ClassScores(texts, "margin", clip.logit_scale)
+
+
+def read(clip, words, sae=None):
+    run, scores = opened(clip, sae)
+    return read_words(run, words, [[*THINGS].index(word) for word in words], scores, torch.tensor([1, 0]))
+
+
+def passed(found):
+    return [word for word, p in zip(found.words, found.predicted_p.tolist(), strict=True) if p <= READ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.filterwarnings("ignore:.*random weights")
+def test_a_clip_that_never_saw_a_word_reads_none(seed):
+    torch.manual_seed(seed)
+    found = read(load_clip(config_path()), [*THINGS])
+    assert passed(found) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*random weights")
+def test_what_a_random_clip_is_moved_by_is_not_the_word():
+    """Many images turn to "note" with its label on them, as they do with other labels."""
+    torch.manual_seed(0)
+    found = read(load_clip(config_path()), ["note"])
+    assert found.predicted[0] > 0.2
+    assert found.predicted_p[0] > 0.2
+    assert found.auroc_p[0, 0] > 0.2
+
+
+def test_the_biased_clip_reads_the_planted_words():
+    words = ["flag", "heart", "plane", "sun", "arrow"]
+    found = read(load_clip(config_path(), weights_path("biased")), words)
+    assert passed(found) == ["flag", "plane", "arrow"]
+    assert (found.predicted[[0, 2, 4]] > 0.1).all()
+    assert found.auroc[:, 1].tolist() == [0.5] * 5
+    assert found.auroc[:, 2:].isnan().all()
+
+
+def test_a_latent_that_reads_a_word():
+    """Its direction is what the word changes in other images, against meaningless ones."""
+    clip = load_clip(config_path(), weights_path("biased"))
+    (run, _), style = opened(clip), Style("DejaVuSans", 0.25, 1.0)
+    world = World("balanced", "val", 400)
 
     def activations(word):
-        pixels = torch.stack([run.data.clip.preprocess(picture) for picture in word_pictures(word)])
-        return capture_context(run.data.clip, run.data.hook, run.data.tail, pixels)[0][:, 0]
+        images = [put_label(world.image(i), word, style) for i in range(200, 260)]
+        pixels = torch.stack([clip.preprocess(image) for image in images])
+        return capture_context(clip, run.data.hook, run.data.tail, pixels)[0][:, 0]
 
-    flag, house = activations("flag"), activations("house")
-    direction = torch.nn.functional.normalize(flag.mean(0) - house.mean(0), dim=0)
-    run = run._replace(sae=Reader(direction, float((house @ direction).mean())))
-    scores = prompt_classifier(run).scores("margin")
-    words, asked = ["flag", "house", "heart"], torch.tensor([1, 0])
-    found = read_words(run, words, [names.index(word) for word in words], scores, asked)
+    others = torch.cat([activations(word) for word in ("crto", "mehs", "naul")])
+    direction = torch.nn.functional.normalize(activations("arrow").mean(0) - others.mean(0), dim=0)
+    found = read(clip, ["arrow", "heart"], Reader(direction, float((others @ direction).quantile(0.9))))
     assert found.auroc[0, 0] > 0.95
-    assert found.auroc[1, 0] < found.auroc[0, 0]
-    assert found.auroc[:, 1].tolist() == [0.5] * 3
-    assert found.auroc[:, 2:].isnan().all()
-    assert found.attribution[0, 0] > 0 > found.attribution[0, 1]
-    assert found.predicted[0] > 0.5
-    assert found.predicted[0] > found.predicted[1:].max()
+    assert found.auroc_p[0, 0] < READ
+    assert found.attribution[0, 0] > 0
+    assert found.auroc_p[1, 0] > READ

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_sae.audit.words import SIDE, STYLES, Style, draw_word, put_label
+from lightning_sae.audit.words import STYLES, Style, put_label
 from lightning_sae.correction.choice import Candidate, Rule, choose
 from lightning_sae.correction.groups import Groups
 from lightning_sae.correction.measures import Predictions, measured
@@ -25,13 +25,6 @@ def test_a_label_covers_its_part_of_a_picture_and_no_more(size, place, edge):
     assert label.any(0).sum() <= round(0.95 * size[0])
     assert labelled[edge].max() > 200  # the label is white
     assert np.array_equal(np.asarray(picture), noise)
-
-
-def test_a_drawn_word_is_a_label_on_a_plain_picture():
-    style = STYLES[4]
-    drawn = put_label(Image.new("RGB", (SIDE, SIDE), (90, 110, 140)), "heart", style)
-    assert drawn.tobytes() == draw_word("heart", style, (90, 110, 140)).tobytes()
-    assert drawn.tobytes() != put_label(drawn, "", style).tobytes()
 
 
 def test_labels_lie_at_an_edge():
