@@ -113,7 +113,7 @@ def test_the_table_names_the_largest_u_of_each_class(run, culprits):
         assert rows["attribution"].tolist() == pytest.approx(best.values[best.values > 0].tolist(), rel=1e-4)
         for key in ("agreement", "p_random", "p_class"):
             assert rows[key].tolist() == pytest.approx(
-                getattr(meaning, key)[rows["latent"], c].tolist(), abs=1e-5
+                getattr(meaning, key)[rows["latent"].tolist(), c].tolist(), abs=1e-5
             )
         assert rows["told"].tolist() == pytest.approx([float(meaning.told[c])] * len(rows))
     assert culprits["class_share"].is_monotonic_decreasing
