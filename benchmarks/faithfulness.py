@@ -42,6 +42,7 @@ LAYERS = {
     "before_the_middle": ("visual.transformer.resblocks.1", "all"),
 }
 OURS, RIVALS = ("act_grad", "integrated_gradients"), ("activation", "logit_lens", "random")
+STEPS = 16  # of other paths
 PATH = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)  # where along it the gradient is looked at
 COLUMNS = ("deletion", "insertion", "rank_correlation", "deletion_difference", "insertion_difference")
 
@@ -99,17 +100,31 @@ def ask(run: Path, n_images: int, output: Output | None) -> Asked:
 
 @torch.no_grad()
 def truths(console: Console, asked: Asked, orders: int) -> None:
-    """Prints the rank correlations with both truths, of the methods and of the gradient along the path."""
+    """Prints the rank correlations with both truths: of the methods, along the path, and of other paths."""
     explained, score = asked.explained, asked.score
-    latents, tokens = explained.latents, explained.x.shape[1]
+    latents, tokens, x = explained.latents, explained.x.shape[1], explained.x
     values = {m.name: m(explained, score) for m in (Ablation(), ActGrad(), IntegratedGradients())}
-    removed = (latents.to_dense() @ explained.W_dec).view_as(explained.x)
+    values["integrated_gradients, 64 steps"] = IntegratedGradients(64)(explained, score)
+    removed = (latents.to_dense() @ explained.W_dec).view_as(x)
+
+    def at(point: Tensor) -> Tensor:
+        return gradient(explained.tail, point, score, explained.context)
+
+    def times(g: Tensor) -> Tensor:
+        return attribute(latents, explained.W_dec, g.flatten(0, 1))
+
+    size = at(x).flatten(1).norm(dim=1)
     for alpha in PATH:
-        x = explained.x - (1 - alpha) * removed
-        g = gradient(explained.tail, x, score, explained.context).flatten(0, 1)
-        values[f"act x gradient at {alpha}"] = attribute(latents, explained.W_dec, g)
+        g = at(x - (1 - alpha) * removed)
+        ratio = (g.flatten(1).norm(dim=1) / size).mean()
+        values[f"act x gradient at {alpha}, {ratio:.1f} times as large"] = times(g)
+    ends = {"the mean image": x.mean(0), "0": 0 * x, "b_dec": explained.x_hat - removed}
+    for name, end in ends.items():
+        points = [(step + 0.5) / STEPS for step in range(STEPS)]
+        slopes = torch.stack([at(end + alpha * (x - end)) for alpha in points])
+        values[f"integrated from {name}"] = times(slopes.mean(0))
     shapley = Shapley(orders)(explained, score)
-    printed = Table(f"rank correlation, {len(explained.x)} images", "ablation", f"Shapley, {orders} orders")
+    printed = Table(f"rank correlation, {len(x)} images", "ablation", f"Shapley, {orders} orders")
     for name, value in values.items():
         pair = (rank_correlation(latents, value, truth, tokens) for truth in (values["ablation"], shapley))
         printed.add_row(name, *(f"{float(correlation.nanmean()):.2f}" for correlation in pair))

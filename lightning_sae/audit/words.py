@@ -1,6 +1,6 @@
 """Words printed on images with Pillow: whether CLIP and its latents read the word of a class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -12,7 +12,7 @@ import matplotlib
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
-from scipy.stats import binom, false_discovery_control
+from scipy.stats import binom
 from scipy.stats import t as student_t
 from torch import Tensor
 
@@ -20,17 +20,18 @@ from lightning_sae.audit.seen import CHUNK, attribute_own
 from lightning_sae.clip import capture_context
 from lightning_sae.data import choose_probe
 from lightning_sae.methods import Explained
-from lightning_sae.metrics import max_over_tokens
+from lightning_sae.metrics import max_over_tokens, sparse_auroc
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.scores import ClassScores
+from lightning_sae.types import SparseLatents
 
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif")  # of matplotlib
 HEIGHTS = (0.15, 0.25, 0.35)  # of a label, shares of the picture's
 PLACES = (0.0, 0.5, 1.0)  # of a label, from the upper to the lower edge
-IMAGES = 3  # to print a word on in each style, to find the one that suits it
-FRESH = 60  # others, to see what it does in that style
-READ = 0.05  # p-value up to which a word is read
+IMAGES = 2  # to print a word on in each style, to find the one that suits it
+FRESH = 40  # others, to see what it does in that style
 MEANINGLESS = 20  # strings beside each word: by chance it comes first of 21, in less than READ of all cases
+READ = 0.05  # p-value up to which a word is read
 WIDEST = 0.95  # of a label, share of the picture's width
 RENDERED = 160  # pixels, size of the font that a label is made smaller from
 
@@ -116,21 +117,21 @@ def meaningless_words(word: str, words: Sequence[str], n: int = MEANINGLESS) -> 
 class Reading(NamedTuple):
     """How CLIP and the latents react to the words of classes, printed on validation images.
 
+    A word stands in the style in which it raises the score of its class most over that with an empty label;
+    the style is chosen on other images than all else is measured on. The p-values come from meaningless words
+    that are treated alike, each in the style that suits it.
+
     Attributes:
         words: `w` words.
         auroc: `[w, d_sae]`, how well the latent's activation tells images with the word from the same images
-            with meaningless words, in the style in which the word makes it most active; in 0..1; NaN for a
-            latent that was not asked for, as below.
-        auroc_p: `[w, d_sae]`, p-value by rank: how active the word makes the latent in its best style, among
-            the meaningless words, each in its own best style; at least 1 / 21.
-        attribution: `[w, d_sae]`, mean attribution to the score of the word's class on the images with the
-            word, in the same style.
+            with an empty label; in 0..1; NaN for a latent that was not asked for, as below.
+        auroc_p: `[w, d_sae]`, p-value by rank of how much more active the latent is in the mean; at least
+            1 / 21.
+        attribution: `[w, d_sae]`, mean attribution to the score of the word's class on images with the word.
         predicted: `[w]`, by how much larger a share of images is predicted as the class with its word than
-            with an empty label, in the style in which the word raises the class's score most; that is found
-            on other images.
+            with an empty label.
         predicted_p: `[w]`, the larger of two p-values: of more images that turn to the class than from it
-            (McNemar's exact test), and of a score that is raised more than meaningless words raise it, each
-            in its own best style (`exceeds`); adjusted for the number of words (Benjamini and Hochberg).
+            (McNemar's exact test), and of a score that is raised more than by meaningless words (`exceeds`).
     """
 
     words: Sequence[str]
@@ -148,9 +149,8 @@ def read_words(
     """Prints the words on validation images, and runs CLIP and the autoencoder on them.
 
     A word raises the score of its class in some style or other whatever it means, and so does any string. So
-    each word has its own null: meaningless strings of its length, on the same images in the same styles, and
-    each of them in the style that suits it best. For a word that turns no images to its class the null is not
-    drawn; an empty label takes its place.
+    each word has its own null: strings of its length that mean nothing. For a word that turns no images to
+    its class they are not drawn, and its p-values say so: 1 for the latents, McNemar's for the class.
 
     Args:
         run: with its data set up.
@@ -167,8 +167,10 @@ def read_words(
     whole = torch.full((3, len(words), run.sae.d_sae), torch.nan)
     whole[:, :, asked.cpu()] = torch.stack([one.latents for one in found], 1).cpu()
     auroc, auroc_p, attribution = whole
-    p = torch.from_numpy(false_discovery_control([one.p for one in found]))
-    return Reading(words, auroc, auroc_p, attribution, torch.tensor([one.predicted for one in found]), p)
+    predicted, p = (
+        torch.tensor(part, dtype=torch.float64) for part in zip(*(one[1:] for one in found), strict=True)
+    )
+    return Reading(words, auroc, auroc_p, attribution, predicted, p)
 
 
 class _Looked(NamedTuple):
@@ -200,32 +202,58 @@ class _Reader:
 
     def __init__(self, run: RunFolder, scores: ClassScores, asked: Tensor) -> None:
         self.run, self.scores, self.asked = run, scores, asked
-        self.images, self.fresh = _some_images(run)
-        self.empty = self._in_all_styles("", 0)
+        images = run.data.images("val")
+        n = len(STYLES) * IMAGES
+        ids = choose_probe(images.targets, n + FRESH, seed=0)
+        ids = ids[torch.randperm(len(ids), generator=torch.Generator().manual_seed(0))]
+        some = [images[i] for i in ids[torch.arange(n + FRESH) % len(ids)].tolist()]  # again, if too few
+        self.images, self.fresh = some[:n], some[n:]
+        self.empty = self._in_all_styles("")
+        self.empty_in: dict[Style, _Looked] = {}
 
     def read(self, word: str, c: int, words: Sequence[str]) -> _Read:
-        """What a word does, against an empty label and, where that is something, meaningless ones."""
-        mine, others = self._in_all_styles(word, c), [self.empty]
-        lift, style = _lift(mine, self.empty, c)
-        there, before = (self._look(text, c, self.fresh, [STYLES[style]] * FRESH) for text in (word, ""))
-        predicted, p = turned(before.named == c, there.named == c)
+        """What a word does against an empty label and, where that is something, meaningless ones."""
+        mine, empty = self._in_its_style(word, c)
+        predicted, p = turned(empty.named == c, mine.named == c)
+        active, ranks = (mine.active - empty.active).mean(0), torch.ones(len(self.asked))
         if p <= READ:
-            others = [self._in_all_styles(drawn, c) for drawn in meaningless_words(word, words)]
-            p = max(p, exceeds(lift, torch.tensor([_lift(other, self.empty, c)[0] for other in others])))
-        return _Read(_of_latents(mine, others), predicted, p)
+            others = [self._in_its_style(drawn, c) for drawn in meaningless_words(word, words)]
+            lifts = torch.stack([_lift(*other, c) for other in others])
+            p = max(p, exceeds(float(_lift(mine, empty, c)), lifts))
+            reached = torch.stack([(there.active - without.active).mean(0) for there, without in others])
+            ranks = (1 + (reached >= active).sum(0)) / (1 + len(others))
+        both = SparseLatents.from_dense(torch.cat([mine.active, empty.active]))
+        auroc = sparse_auroc(both, torch.arange(len(both), device=both.values.device) < len(mine.active))
+        rows = (auroc.float(), ranks.to(auroc.device), mine.attribution.mean(0))
+        return _Read(torch.stack(rows), predicted, p)
 
-    def _in_all_styles(self, word: str, c: int) -> _Looked:
-        return self._look(word, c, self.images, [style for style in STYLES for _ in range(IMAGES)])
+    def _in_all_styles(self, word: str) -> Tensor:
+        """Scores `[s, i, C]`, on `i` images in each of `s` styles."""
+        styles = [style for style in STYLES for _ in range(IMAGES)]
+        labelled = [put_label(image, word, style) for image, style in zip(self.images, styles, strict=True)]
+        scores = [self.scores(self.run.data.clip.encode_image(pixels)) for pixels in self._pixels(labelled)]
+        return torch.cat(scores).view(len(STYLES), IMAGES, -1)
 
-    def _look(self, word: str, c: int, images: Sequence[Image.Image], styles: Sequence[Style]) -> _Looked:
-        labelled = (put_label(image, word, style) for image, style in zip(images, styles, strict=True))
-        pixels = torch.stack([self.run.data.clip.preprocess(picture) for picture in labelled])
-        parts = [self._look_at(chunk, c) for chunk in torch.split(pixels, CHUNK)]
+    def _in_its_style(self, word: str, c: int) -> tuple[_Looked, _Looked]:
+        """Fresh images with a word in the style that suits it, and with an empty label in that style."""
+        style = STYLES[int((self._in_all_styles(word) - self.empty)[..., c].mean(1).argmax())]
+        if style not in self.empty_in:
+            self.empty_in[style] = self._look("", c, style)
+        return self._look(word, c, style), self.empty_in[style]
+
+    def _look(self, word: str, c: int, style: Style) -> _Looked:
+        parts = [self._look_at(p, c) for p in self._pixels([put_label(i, word, style) for i in self.fresh])]
         return _Looked(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def _pixels(self, images: Sequence[Image.Image]) -> Iterator[Tensor]:
+        clip = self.run.data.clip
+        for start in range(0, len(images), CHUNK):
+            part = images[start : start + CHUNK]
+            yield torch.stack([clip.preprocess(image) for image in part]).to(clip.device)
 
     def _look_at(self, pixels: Tensor, c: int) -> _Looked:
         data, sae = self.run.data, self.run.sae
-        x, context = capture_context(data.clip, data.hook, data.tail, pixels.to(data.clip.device))
+        x, context = capture_context(data.clip, data.hook, data.tail, pixels)
         x_hat, active = sae(x.flatten(0, 1))
         ids = torch.arange(len(x), device=x.device)
         explained = Explained(
@@ -242,24 +270,9 @@ class _Reader:
         )
 
 
-def _some_images(run: RunFolder) -> tuple[list[Image.Image], list[Image.Image]]:
-    """Validation images for all styles, and others for the best; the same where there are too few."""
-    images, n = run.data.images("val"), len(STYLES) * IMAGES
-    ids = choose_probe(images.targets, n + FRESH, seed=0)
-    mixed = ids[torch.randperm(len(ids), generator=torch.Generator().manual_seed(0))]
-    some = [images[i] for i in mixed[torch.arange(n + FRESH) % len(ids)].tolist()]
-    return some[:n], some[n:]
-
-
-def _by_style(values: Tensor) -> Tensor:
-    """`[s * i, ...]` -> `[s, i, ...]`."""
-    return values.view(len(STYLES), IMAGES, *values.shape[1:])
-
-
-def _lift(looked: _Looked, empty: _Looked, c: int) -> tuple[float, int]:
-    """By how much a word raises the score of a class over that with an empty label, and the style for it."""
-    lift, style = _by_style((looked.scores - empty.scores)[:, c]).mean(1).max(0)
-    return float(lift), int(style)
+def _lift(there: _Looked, without: _Looked, c: int) -> Tensor:
+    """By how much a word raises the score of a class, mean over the images."""
+    return (there.scores - without.scores)[:, c].mean()
 
 
 def turned(before: Tensor, after: Tensor) -> tuple[float, float]:
@@ -300,15 +313,3 @@ def exceeds(value: float, null: Tensor) -> float:
     k = len(null)
     t = (value - null.mean()) / (null.std() * (1 + 1 / k) ** 0.5)
     return float(student_t.sf(t.item(), k - 1)) if not t.isnan() else 1.0
-
-
-def _of_latents(mine: _Looked, others: Sequence[_Looked]) -> Tensor:
-    """`auroc`, `auroc_p` and `attribution` of a word, `[3, m]`."""
-    active, null = _by_style(mine.active), torch.stack([_by_style(other.active) for other in others])
-    strength, style = active.mean(1).max(0)
-    reached = null.mean(2).amax(1)
-    p = (1 + (reached >= strength).sum(0)) / (1 + len(others))
-    latent = torch.arange(len(style), device=style.device)
-    word, rest = active[style, :, latent], null[:, style, :, latent].flatten(1)
-    above = (word[:, :, None] > rest[:, None]).float() + (word[:, :, None] == rest[:, None]).float() / 2
-    return torch.stack([above.mean((1, 2)), p, _by_style(mine.attribution)[style, :, latent].mean(1)])

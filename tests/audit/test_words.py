@@ -10,13 +10,9 @@ from PIL import Image
 from scipy.stats import ttest_ind
 
 from lightning_sae.audit.words import (
-    IMAGES,
     MEANINGLESS,
     READ,
-    STYLES,
     Style,
-    _Looked,
-    _of_latents,
     exceeds,
     meaningless_words,
     put_label,
@@ -105,25 +101,6 @@ def test_images_that_turn_are_a_fair_coin_by_chance(to, back):
     assert p == pytest.approx(sum(math.comb(n, k) for k in range(to, n + 1)) / 2**n)
 
 
-def test_a_latent_is_looked_at_in_the_style_in_which_the_word_makes_it_most_active():
-    """The first latent fires for the word, the second for all strings in styles of their own, one never."""
-    active, others = torch.zeros(len(STYLES), IMAGES, 3), []
-    active[7, :, 0], active[2, :, 0], active[4, :, 1] = 2.0, 1.0, 1.0
-    attribution = torch.arange(len(STYLES) * IMAGES * 3.0).view_as(active)
-    for k in range(MEANINGLESS):
-        null = torch.zeros_like(active)
-        null[2, :, 0], null[k, :, 1] = 5.0 * (k == 0), 1.5
-        others.append(looked(null, null))
-    auroc, p, drive = _of_latents(looked(active, attribution), others)
-    assert auroc.tolist() == pytest.approx([1.0, 0.95, 0.5])
-    assert p.tolist() == pytest.approx([2 / 21, 1.0, 1.0])
-    assert drive.tolist() == [attribution[s, :, j].mean() for j, s in enumerate([7, 4, 0])]
-
-
-def looked(active, attribution):
-    return _Looked(active.flatten(0, 1), attribution.flatten(0, 1), torch.empty(0), torch.empty(0))
-
-
 class Reader:
     """An autoencoder whose first latent fires along a direction, whose second fires everywhere."""
 
@@ -184,7 +161,7 @@ def test_what_a_random_clip_is_moved_by_is_not_the_word():
     found = read(load_clip(config_path()), ["note"])
     assert found.predicted[0] > 0.2
     assert found.predicted_p[0] > 0.2
-    assert found.auroc_p[0, 0] > 0.2
+    assert found.auroc_p[0, 0] > READ
 
 
 def test_the_biased_clip_reads_the_planted_words():
