@@ -99,7 +99,7 @@ def class_meaning(
     detects: Tensor | None = None,
     tests: MeaningTests = DEFAULT,
 ) -> Meaning:
-    """MeaningTests every latent against every class.
+    """Test every latent against every class.
 
     The statistic is linear in the images, `m_j(c) = mean_i <e_i, t_c>` over the top images of latent `j`: its
     mean over random sets is that over all images, however unlike they are. The cosine of the *mean* image has

@@ -78,7 +78,7 @@ def harm_of(margins: Margins, sample: Sample, min_group: int = 10) -> Harm:
     Other images with the cue that are taken for the class, and are not without the latents. Where the data
     know the cue, also images of the class without it that are missed, because the class is expected to have
     it, and are found without the latents, each time at the best threshold. What ablation costs on images of
-    the class is no harm of the cue.
+    the class is no harm of the cue. Where there are no images for either, no harm is seen: it is 0.
 
     Args:
         margins: of the class, with the latents and without.
@@ -95,7 +95,9 @@ def harm_of(margins: Margins, sample: Sample, min_group: int = 10) -> Harm:
         before, after = (part > best_threshold(part, cells) for part in margins)
         missed = share_change(~before[plain], ~after[plain])
         found.append(Harm(f"its images without {name} that are missed", missed))
-    return max(found, key=lambda harm: (max(harm.share.low, 0.0), harm.share.value))
+    seen = [harm for harm in found if not math.isnan(harm.share.value)]
+    unseen = Harm(found[0].of, Estimate(0.0, 0.0, 0.0, 1.0))
+    return max(seen, key=lambda harm: (max(harm.share.low, 0.0), harm.share.value), default=unseen)
 
 
 def _effect(margins: Margins, sample: Sample, factors: Factors, min_group: int) -> Effect:

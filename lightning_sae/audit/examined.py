@@ -180,12 +180,19 @@ def _suspects(view: _View, studied: Sequence[Studied]) -> list[Suspect]:
         one = studied[c]
         for cue, ranking in zip(one.cues, one.rankings, strict=True):
             looks = look_at(view.judged, view.seen, cue, leads(cue, ranking, limits))
-            gap = next((gap for gap in one.gaps if cue.group and gap.name == cue.group.name), None)
+            gap = _gap_of(cue, one.gaps)
             case = make_case(
                 one.phrase, cue, gap, view.subjects, view.judged, view.detects, reading, word, limits, looks
             )
             found += suspects_of(case, cue, ranking, view.seen)
     return found
+
+
+def _gap_of(cue: Cues, gaps: Sequence[Gap]) -> Gap | None:
+    """The gap in false positives that the group of a cue was found by."""
+    if cue.group is None:
+        return None
+    return next(one for one in gaps if one.name == cue.group.name and one.measure == "false_positives")
 
 
 def _read(

@@ -1,6 +1,7 @@
 """Does removing latents help a class? Errors before and after, each at its best threshold, with intervals."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ def net_effect(before: Tensor, after: Tensor, cells: Cells, seed: int = 0) -> Es
     """Return by how much removal lowers the balanced error of a class, beyond any shift of its threshold.
 
     `min_s error(before + s) - min_s error(after + s)`, where `error(m)` is the mean of two shares: of the
-    class's images those with `m <= 0`, which are missed, and of the others those with `m > 0`; each a mean
+    class's images those with `m < 0`, which are missed, and of the others those with `m >= 0`; each a mean
     over its parts. Above 0 the latents do harm: whatever threshold the class has, it is told better without
     them. Below 0 they are a part of the class. A shift alone changes nothing: both are taken at their best.
 
@@ -71,8 +72,8 @@ def net_effect(before: Tensor, after: Tensor, cells: Cells, seed: int = 0) -> Es
     """
     if not all(bool(cell.any()) for cell in (*cells.own, *cells.others)):
         return UNKNOWN
-    thresholds = _thresholds(torch.cat([part[cell] for cell in cells.own for part in (before, after)]))
-    generator, errors = np.random.default_rng(seed), np.zeros((2, RESAMPLES + 1, len(thresholds)))
+    thresholds = [_thresholds(torch.cat([part[cell] for cell in cells.own])) for part in (before, after)]
+    generator, errors = np.random.default_rng(seed), np.zeros((2, RESAMPLES + 1, THRESHOLDS))
     for kind, parts in enumerate(cells):
         for cell in parts:
             missed = _shares_below(before[cell], after[cell], thresholds, generator)
@@ -158,20 +159,21 @@ def _estimate(samples: NDArray[np.float64]) -> Estimate:
 
 
 def _thresholds(margins: Tensor) -> NDArray[np.float64]:
-    """Quantiles of the class's margins, and 0."""
+    """`[THRESHOLDS]` margins of the class, by rank: a shift moves them along, and the best one is of them."""
     values = margins.double().cpu().numpy()
-    return np.unique([0.0, *np.quantile(values, np.linspace(0, 1, THRESHOLDS))])
+    return np.quantile(values, np.linspace(0, 1, THRESHOLDS), method="lower")
 
 
 def _shares_below(
-    before: Tensor, after: Tensor, thresholds: NDArray[np.float64], generator: np.random.Generator
+    before: Tensor, after: Tensor, thresholds: Sequence[NDArray[np.float64]], generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """`[2, 1 + RESAMPLES, thresholds]`: shares of images at or below them, before and after."""
+    """`[2, 1 + RESAMPLES, THRESHOLDS]`: shares of images below them, before and after, each of its own."""
     margins = [margin.double().cpu().numpy() for margin in (before, after)]
-    places = np.stack([np.searchsorted(thresholds, margin, side="left") for margin in margins])
+    pairs = zip(thresholds, margins, strict=True)
+    places = np.stack([np.searchsorted(some, margin, side="right") for some, margin in pairs])
     cells, counts = np.unique(places, axis=1, return_counts=True)  # few: most images do not change
     samples = _resampled(counts, generator) / len(before)
-    below = [samples @ (part[:, None] <= np.arange(len(thresholds))) for part in cells]
+    below = [samples @ (part[:, None] <= np.arange(THRESHOLDS)) for part in cells]
     return np.stack(below)
 
 

@@ -1,5 +1,6 @@
 """Culprit, part of the class, or not to be told: what removing suspects does decides."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -123,9 +124,12 @@ class Tried(NamedTuple):
 def each_once(tried: Sequence[Tried]) -> list[Tried]:
     """Return culprits first, and every latent of a class only where it comes first.
 
-    The more false positives of images with its cue a suspect makes, the earlier it comes.
+    The more false positives of images with its cue a suspect makes, the earlier it comes; one of which there
+    are no such images comes last.
     """
-    first = sorted(tried, key=lambda one: (one.verdict != "culprit", -one.taken.value))
+    first = sorted(
+        tried, key=lambda one: (one.verdict != "culprit", math.isnan(one.taken.value), -one.taken.value)
+    )
     seen: set[tuple[int, int]] = set()
     kept = []
     for one in first:

@@ -14,8 +14,11 @@ from lightning_sae.audit.findings import (
     ClassResult,
     Culprit,
     Effect,
+    Estimate,
     Evidence,
     Finding,
+    GroupGap,
+    Severity,
     Subject,
 )
 from lightning_sae.naming import name_columns, names_of
@@ -50,14 +53,28 @@ def subject(**changes: Any) -> Subject:
     return Subject(**{**values, **changes})
 
 
+def estimate(value: float, low: float, high: float) -> Estimate:
+    """A value with its interval."""
+    return Estimate(value=value, low=low, high=high)
+
+
+HARMS: dict[Severity, Estimate] = {
+    "high": estimate(0.24, 0.21, 0.27),
+    "medium": estimate(0.05, 0.03, 0.07),
+    "low": estimate(0.01, 0.002, 0.02),
+}
+
+
 def culprit(latent: int, label: str, examples: tuple[int, ...] = (0, 1, 2), **changes: Any) -> Culprit:
     """One that drives its class and does not mean it."""
     values = {
         "named": label != "",
         "alignment": 0.19,
         "p_value": 0.001,
-        "class_alignment": -0.783,
-        "class_threshold": -0.316,
+        "agreement": -0.316,
+        "p_random": 0.41,
+        "p_class": 0.002,
+        "net": estimate(0.051, 0.038, 0.064),
         "attribution": 2.963,
         "share": 0.898,
         "score": 0.898,
@@ -65,11 +82,19 @@ def culprit(latent: int, label: str, examples: tuple[int, ...] = (0, 1, 2), **ch
     return Culprit(latent=latent, label=label, examples=examples, **{**values, **changes})
 
 
-def finding(number: int, class_name: str, culprits: tuple[Culprit, ...], **changes: Any) -> Finding:
-    """One with two tests, a full effect and advice."""
+def finding(
+    number: int,
+    class_name: str,
+    culprits: tuple[Culprit, ...],
+    severity: Severity = "high",
+    **changes: Any,
+) -> Finding:
+    """One with two tests, a full effect and advice; its harm is as severe as it is."""
     values: dict[str, Any] = {
         "kind": "spurious",
-        "severity": "high",
+        "severity": severity,
+        "harm": HARMS[severity],
+        "harm_of": "other images with background=brown that are taken for it",
         "confidence": 0.93,
         "share": min(1.0, sum(c.share for c in culprits)),
         "images": 482,
@@ -89,9 +114,15 @@ def finding(number: int, class_name: str, culprits: tuple[Culprit, ...], **chang
             ),
         ),
         "effect": Effect(
-            score=Change(images=482, as_it_is=1.2085, without=-2.8122),
+            net=estimate(0.047, 0.036, 0.058),
+            cue="background=brown",
+            balanced=True,
             accuracy=Change(images=169, as_it_is=0.5621, without=0.5621),
             false_positives=Change(images=3831, as_it_is=0.1010, without=0.0055),
+            cue_false_positives=Change(
+                images=1290, group="background=brown", as_it_is=0.25, without=0.0101
+            ),
+            plain_accuracy=Change(images=41, group="not background=brown", as_it_is=0.1, without=0.12),
             worst_group=Change(images=32, group="background=gray", as_it_is=0.0, without=0.0),
         ),
         "summary": f"“{class_name}” is driven by “{culprits[0].label}”, which does not mean it.",
@@ -107,9 +138,23 @@ def result(name: str, findings: tuple[int, ...] = (), **changes: Any) -> ClassRe
         "verdict": "findings" if findings else "no findings",
         "images": 120,
         "accuracy": 0.7,
+        "told": 0.97,
         "unexpected_share": 0.9 if findings else 0.02,
     }
     return ClassResult(name=name, findings=findings, **{**values, **changes})
+
+
+def group_gap(group: str, **changes: Any) -> GroupGap:
+    """Of a class that is taken for wrongly more often in a group."""
+    values: dict[str, Any] = {
+        "measure": "false_positives",
+        "images": 310,
+        "share": 0.25,
+        "elsewhere": 0.01,
+        "gap": estimate(0.24, 0.19, 0.29),
+        "p_value": 1e-9,
+    }
+    return GroupGap(group=group, **{**values, **changes})
 
 
 def audit(classes: tuple[ClassResult, ...], findings: tuple[Finding, ...] = (), **changes: Any) -> Audit:

@@ -1,29 +1,38 @@
 """Images that nobody drew: what a classifier and an autoencoder would make of them, by hand."""
 
+from types import SimpleNamespace
+
 import torch
 
-from lightning_sae.audit.cases import make_case
+from lightning_sae.audit import margins
+from lightning_sae.audit.cases import Suspect, leads, look_at, make_case
 from lightning_sae.audit.cues import Limits, find_cues
-from lightning_sae.audit.kinds import Case
+from lightning_sae.audit.gaps import Gap
+from lightning_sae.audit.kinds import Case, Decided, Looks
 from lightning_sae.audit.meaning import Judged
 from lightning_sae.audit.ranking import rank
+from lightning_sae.audit.removal import Estimate
 from lightning_sae.audit.seen import Seen
 from lightning_sae.audit.subjects import Subjects
 from lightning_sae.audit.words import Reading
+from lightning_sae.meaning import Meaning, MeaningTests
+from lightning_sae.methods import Explained
 from lightning_sae.metrics import ActiveRanks
+from lightning_sae.scores import ClassScores, Probe
 from lightning_sae.types import SparseLatents
 
 LIMITS = Limits(min_images=4, min_errors=3)
+NAN = float("nan")
 
 
 def seen(predicted, latents, attributions=None, attributed=None):
     """Of dense `[n, d_sae]` rows; attributions default to the activations."""
-    latents = torch.tensor(latents, dtype=torch.float32)
+    latents = torch.as_tensor(latents, dtype=torch.float32)
     attributed = torch.arange(len(latents)) if attributed is None else torch.tensor(attributed)
     drive = latents[attributed] if attributions is None else torch.tensor(attributions, dtype=torch.float32)
     return Seen(
         SparseLatents.from_dense(latents),
-        torch.tensor(predicted),
+        torch.as_tensor(predicted),
         torch.zeros(len(latents), 2),
         attributed,
         SparseLatents.from_dense(drive),
@@ -34,7 +43,7 @@ def seen(predicted, latents, attributions=None, attributed=None):
 def subjects(names, subject, of_class=None):
     """All known; the classifier has the classes of the data, unless it is said otherwise."""
     known = torch.ones(len(subject), dtype=torch.bool)
-    return Subjects(names, torch.tensor(subject), known, list(of_class or range(len(names))))
+    return Subjects(names, torch.as_tensor(subject), known, list(of_class or range(len(names))))
 
 
 def apart(shows):
@@ -42,29 +51,42 @@ def apart(shows):
     return subjects([str(i) for i in range(len(shows) + 1)], [0 if s else i + 1 for i, s in enumerate(shows)])
 
 
-def look(images, c, shown, unexpected=(), limits=LIMITS, on_thing=None):
+def detection(images, shown):
+    """AUROC of each latent for the images of each subject."""
+    return ActiveRanks.of(images.latents).aurocs(shown.subject, len(shown.names)).float()
+
+
+def look(images, c, shown, unexpected=(), limits=LIMITS, on_thing=None, group=None):
     """The cues of a class and the ranking of its latents; of those in `unexpected`, none means the class."""
     mask = torch.zeros(images.latents.d_sae, dtype=torch.bool)
     mask[list(unexpected)] = True
-    detects = ActiveRanks.of(images.latents).aurocs(shown.subject, len(shown.names)).float()
-    cue = find_cues(images, c, shown, detects, limits)
+    detects = detection(images, shown)
+    cue = find_cues(images, c, shown, detects, limits, group)
     return cue, rank(cue, detects, on_thing, mask, limits)
+
+
+def foreign_meaning(d_sae, n_classes):
+    """Of latents none of which means any class, by a judge that knows all of them."""
+    agreement, many = torch.zeros(d_sae, n_classes), torch.full((n_classes,), 100)
+    p = torch.full((d_sae, n_classes), 0.5, dtype=torch.float64)
+    return Meaning(agreement, p, p / 500, many, torch.full_like(agreement, NAN), many / 100, MeaningTests())
 
 
 def judged(n, d_sae, n_classes, calls):
     """A judge that calls image `i` class `calls[i]`, and to whom no latent means a class."""
-    alignment = torch.zeros(d_sae, n_classes)
+    embeddings, texts = torch.eye(n_classes)[torch.tensor(calls)], torch.eye(n_classes)
+    unknown = torch.full((d_sae,), NAN)
     return Judged(
-        [str(c) for c in range(n_classes)],
-        torch.eye(n_classes)[torch.tensor(calls)],
-        torch.eye(n_classes),
+        embeddings,
+        texts,
+        torch.tensor(calls),
         [""] * d_sae,
         [False] * d_sae,
-        torch.full((d_sae,), torch.nan),
-        torch.full((d_sae,), torch.nan),
-        torch.full((d_sae, 1), -1),
-        alignment,
-        alignment + 0.5,
+        unknown,
+        unknown,
+        torch.full((d_sae, 8), -1),
+        foreign_meaning(d_sae, n_classes),
+        MeaningTests(),
     )
 
 
@@ -74,6 +96,19 @@ def reading(d_sae, auroc=0.5, attribution=0.0, predicted=0.0, auroc_p=0.04, pred
     return Reading(["word"], *of_latents, torch.tensor([predicted]), torch.tensor([predicted_p]).double())
 
 
+def looks(**changes):
+    """Of a latent whose top images do not mean the class; it drives no wrong predictions."""
+    values = {"agreement": 0.1, "p_random": 0.4, "p_class": 0.001, "foreign": True}
+    values |= {"errors_p_class": NAN, "errors_below": False, "errors_called": 0.0, "asked": True}
+    return Looks(**{**values, **changes})
+
+
+def gap_of(name="mark=yes", low=0.05, c=0, measure="false_positives"):
+    """A gap of 10 points, whose interval begins at `low`."""
+    factor = name.partition("=")[0]
+    return Gap(c, factor, 1, name, measure, 50, 0.12, 0.02, Estimate(0.1, low, 0.15, 0.001), 0.001)
+
+
 def case(
     phrase="sea lion",
     names=("dog", "lion"),
@@ -81,32 +116,63 @@ def case(
     detects=0.5,
     share=0.0,
     called=0.0,
-    aligned=0.0,
-    otherwise=torch.nan,
-    **words,
+    gap=None,
+    marked=True,
+    words=None,
+    by_errors=True,
+    **look_changes,
 ):
-    """Of one latent, at whose threshold of 0.5 it looks like the class."""
+    """Of one latent, whose top images do not mean the class."""
     return Case(
         phrase=phrase,
         subjects=subjects(list(names), [0, 1]),
         thing=thing,
         thing_share=share,
+        thing_taken=0.25,
         detects=torch.tensor([[0.5], [detects]], dtype=torch.float64),
-        reading=reading(1, **words),
+        reading=reading(1, **(words or {})),
         word=0,
-        by_errors=True,
-        alignment=torch.tensor([aligned]),
-        threshold=torch.tensor([0.5]),
-        otherwise=torch.tensor([otherwise]),
+        by_errors=by_errors,
+        gap=gap,
+        marks=torch.tensor([0.9]),
+        marked=torch.tensor([marked]),
+        looks={0: looks(**look_changes)},
         errors_called=called,
     )
 
 
-def made(images, c, shown, calls, phrase="sea lion", read=None, limits=LIMITS):
+def made(images, c, shown, calls, phrase="sea lion", read=None, limits=LIMITS, group=None, gap=None):
     """Case, cues and ranking of a class, of images that show `shown` and that the judge calls `calls`."""
-    cue, ranking = look(images, c, shown, limits=limits)
+    cue, ranking = look(images, c, shown, limits=limits, group=group)
     n, d_sae = len(images.latents), images.latents.d_sae
     judge = judged(n, d_sae, len(shown.of_class), calls)
-    detects = ActiveRanks.of(images.latents).aurocs(shown.subject, len(shown.names)).float()
-    found = make_case(phrase, cue, shown, judge, detects, read or reading(d_sae), 0, limits)
+    looked = look_at(judge, images, cue, leads(cue, ranking, limits))
+    read = read or reading(d_sae)
+    found = make_case(
+        phrase, cue, gap, shown, judge, detection(images, shown), read, 0, limits, looked
+    )
     return found, cue, ranking
+
+
+def suspect(cue, latents, kind="spurious"):
+    """Latents of a cue, all as much suspected."""
+    return Suspect(cue, tuple(latents), (1.0,) * len(latents), Decided(kind, 1.0, ()))
+
+
+def linear_world(monkeypatch, a, weight, bias=None, W_dec=None, rest=0.0, factors=None, ids=None):
+    """A run and the scores of a probe on `x = a W_dec + rest` itself; the tail does nothing.
+
+    `ids`: of the images that `a` are; all, unless it is said otherwise.
+    """
+    a, weight = torch.as_tensor(a, dtype=torch.float32), torch.as_tensor(weight, dtype=torch.float32)
+    W_dec = torch.eye(a.shape[1]) if W_dec is None else W_dec
+    x = (a @ W_dec + rest)[:, None]
+    ids = torch.arange(len(a)) if ids is None else ids
+    latents = SparseLatents.from_dense(a)
+    explained = Explained(lambda x, context: x[:, 0], W_dec, x, x, latents, None, ids)
+    halves = [explained.images(0, len(a) // 2), explained.images(len(a) // 2, len(a))]
+    monkeypatch.setattr(margins, "explained_images", lambda run: halves)
+    images = SimpleNamespace(factors=factors or {})
+    run = SimpleNamespace(data=SimpleNamespace(images=lambda split: images))
+    bias = torch.zeros(len(weight)) if bias is None else torch.as_tensor(bias)
+    return run, ClassScores(Probe(weight, bias), "logit")

@@ -1,9 +1,11 @@
 """Causes of a class's errors, and the latents that carry them."""
 
+import math
+
 import pytest
 import torch
 
-from lightning_sae.audit.cases import culprits_of, driven_images, same_cause
+from lightning_sae.audit.cases import able, driven_images, leads, look_at, same_cause, suspects_of
 
 from .imagined import LIMITS, judged, look, made, reading, seen, subjects
 
@@ -23,26 +25,28 @@ def on(images, value=1.0):
     return torch.zeros(22).index_fill_(0, torch.tensor(list(images)), value)
 
 
-def kinds(culprits):
-    return {culprit.latent: culprit.decided.kind for culprit in culprits}
+def latents_of(found):
+    return [(one.decided.kind, one.latents) for one in found]
 
 
 def test_a_part_of_the_name():
     images, shown = zoo(on(ERRORS), on(range(12, 22)))
     case, cue, ranking = made(images, 0, shown, calls=[2] * 22)
     assert case.detects[:, 0].tolist() == pytest.approx([0.25, 1.0, 0.0833], abs=0.01)
-    assert (case.thing_name, case.thing_share) == ("lion", 1.0)
+    assert (case.thing_name, case.thing_share, case.thing_taken) == ("lion", 1.0, 1.0)
     assert case.errors_called == 0
-    (culprit,) = culprits_of(case, cue, ranking, images)
-    assert kinds([culprit]) == {0: "compound"}
-    assert culprit.score == 1
+    (found,) = suspects_of(case, cue, ranking, images)
+    assert latents_of([found]) == [("compound", (0,))]
+    assert found.scores == (1.0,)
+    assert found.thing == shown.names.index("lion")
 
 
-@pytest.mark.parametrize(("calls", "kind"), [(2, "compound"), (0, "spurious")])
-def test_the_judge_has_its_say(calls, kind):
+@pytest.mark.parametrize(("calls", "kind", "thing"), [(2, "compound", 1), (0, "spurious", -1)])
+def test_the_judge_has_its_say(calls, kind, thing):
     images, shown = zoo(on(ERRORS))
     case, cue, ranking = made(images, 0, shown, calls=[calls] * 22)
-    assert kinds(culprits_of(case, cue, ranking, images)) == {0: kind}
+    (found,) = suspects_of(case, cue, ranking, images)
+    assert (found.decided.kind, found.thing) == (kind, thing)
 
 
 def test_a_latent_that_reads_takes_those_of_the_same_images_along():
@@ -51,10 +55,9 @@ def test_a_latent_that_reads_takes_those_of_the_same_images_along():
     read = reading(2, auroc=1.0, attribution=1.0, predicted=1.0, predicted_p=0.0)
     case, cue, ranking = made(images, 0, shown, calls=[0] * 22, read=read)
     assert cue.marks.tolist() == pytest.approx([1.0, 0.85])
-    found = culprits_of(case, cue, ranking, images)
-    assert kinds(found) == {0: "typographic", 1: "typographic"}
-    assert [c.latent for c in found] == [0, 1]
-    assert found[1].score == pytest.approx(0.7 * 0.5 * (0.1 + 0.9 * 0.875), abs=1e-5)
+    (found,) = suspects_of(case, cue, ranking, images)
+    assert latents_of([found]) == [("typographic", (0, 1))]
+    assert found.scores[1] == pytest.approx(0.7 * 0.875 * (0.1 + 0.9 * 0.875), abs=1e-5)
 
 
 def test_a_cause_is_of_the_first_kind_that_any_of_its_latents_passes():
@@ -62,23 +65,80 @@ def test_a_cause_is_of_the_first_kind_that_any_of_its_latents_passes():
     images, shown = zoo(on(ERRORS, 2.0), on(ERRORS))
     case, cue, ranking = made(images, 0, shown, calls=[2] * 22)
     case.detects[1, 0] = 0.85
-    assert kinds(culprits_of(case, cue, ranking, images)) == {0: "compound", 1: "compound"}
+    (found,) = suspects_of(case, cue, ranking, images)
+    assert found.decided.kind == "compound"
+    assert sorted(found.latents) == [0, 1]
 
 
 def test_the_score_fades_with_the_detection_of_the_other_thing():
     images, shown = zoo(on(ERRORS), on(ERRORS) + on([0, 1, *range(12, 15)]) * 0.5)
     case, cue, ranking = made(images, 0, shown, calls=[2] * 22)
     case.detects[1, 1] = 0.85
-    scores = {c.latent: c.score for c in culprits_of(case, cue, ranking, images)}
-    assert scores[1] == pytest.approx(0.5 * float(ranking.score[1]), abs=1e-5)
+    (found,) = suspects_of(case, cue, ranking, images)
+    assert found.latents == (0, 1)
+    assert found.scores[1] == pytest.approx(0.5 * float(ranking.score[1]), abs=1e-5)
     case.detects[1, 1] = 0.79
-    assert [c.latent for c in culprits_of(case, cue, ranking, images)] == [0]
+    assert latents_of(suspects_of(case, cue, ranking, images)) == [("compound", (0,))]
 
 
-def test_no_culprit_where_no_test_is_passed():
+def test_no_suspect_where_no_test_is_passed():
     images, shown = zoo(on(ERRORS))
     case, cue, ranking = made(images, 0, shown, calls=[0] * 22)
-    assert culprits_of(case._replace(alignment=torch.ones(1)), cue, ranking, images) == []
+    assert suspects_of(case, cue, ranking, images)
+    looked = {j: one._replace(foreign=False) for j, one in case.looks.items()}
+    assert suspects_of(case._replace(looks=looked), cue, ranking, images) == []
+
+
+def test_no_latent_that_could_be_one():
+    images, shown = zoo(on(range(12, 22)))
+    case, cue, ranking = made(images, 0, shown, calls=[2] * 22)
+    assert able(ranking, LIMITS) == leads(cue, ranking, LIMITS) == []
+    assert case.looks == {}
+    assert suspects_of(case, cue, ranking, images) == []
+
+
+def test_what_marks_no_error_leads_no_cause():
+    """Latent 1 drives the errors most, and 8 of 10 other images as well: its AUROC 0.6 can be chance."""
+    everywhere = on(ERRORS, 3.0) + on(range(12, 20), 3.0)
+    images, shown = zoo(on(ERRORS), everywhere, drives=torch.stack([on(ERRORS), 9 * on(ERRORS)], 1))
+    cue, ranking = look(images, 0, shown)
+    assert cue.marks.tolist() == pytest.approx([1.0, 0.6])
+    assert able(ranking, LIMITS) == [1, 0]
+    assert leads(cue, ranking, LIMITS) == [0]
+    case, cue, ranking = made(images, 0, shown, calls=[2] * 22)
+    assert list(case.looks) == [0]
+    (found,) = suspects_of(case, cue, ranking, images)  # it joins the cause that the other leads
+    assert (found.decided.kind, found.latents) == ("compound", (0,))  # but detects no lion
+    alone, shown = zoo(everywhere, drives=9 * on(ERRORS)[:, None])
+    assert suspects_of(*made(alone, 0, shown, calls=[2] * 22), alone) == []
+
+
+def test_no_more_are_tried_than_allowed():
+    images, shown = zoo(*(on(ERRORS, value) for value in (1.0, 3.0, 2.0)))
+    _, ranking = look(images, 0, shown)
+    assert able(ranking, LIMITS) == [1, 2, 0]
+    assert able(ranking, LIMITS._replace(suspects=2)) == [1, 2]
+
+
+def test_what_the_judge_says_of_the_wrong_predictions_that_a_latent_drives():
+    """Thirty sea lions, 10 images that are taken for them: the judge calls half of these so."""
+    shown = subjects(["sea lion", "dog"], [0] * 30 + [1] * 40)
+    rows = torch.zeros(70, 2)
+    rows[30:35, 0] = rows[35:40, 1] = 1.0
+    images = seen([0] * 40 + [1] * 30, rows)
+    cue, _ = look(images, 0, shown)
+    judge = judged(70, 2, 2, [0] * 35 + [1] * 35)
+    judge = judge._replace(shown=shown.shown)
+    found = look_at(judge, images, cue, [0, 1])
+    assert [found[j].errors_called for j in (0, 1)] == [1.0, 0.0]
+    assert [found[j].errors_below for j in (0, 1)] == [False, True]
+    assert found[1].errors_p_class == pytest.approx(1 / 31)
+    assert found[0].foreign and found[0].asked
+    assert look_at(judge, images, cue, []) == {}
+    few, _ = look(images, 0, shown, limits=LIMITS._replace(min_errors=11))
+    unknown = look_at(judge, images, few, [0])[0]
+    assert math.isnan(unknown.errors_p_class)
+    assert (unknown.errors_below, unknown.errors_called) == (False, 0.0)
 
 
 def test_wrong_predictions_that_are_too_few_name_no_other_thing():
@@ -89,7 +149,7 @@ def test_wrong_predictions_that_are_too_few_name_no_other_thing():
     assert ranking.score.tolist() == [1.0]
     case, *_ = made(images, 0, shown, calls=[2] * 22, limits=limits)
     assert (case.thing_name, case.thing_share) == ("", 0.0)
-    assert judged(2, 1, 3, [2, 2]).unexpected.all()
+    assert judged(2, 1, 3, [2, 2]).meaning.foreign.all()
 
 
 def test_latents_on_the_same_images_are_one_cause():

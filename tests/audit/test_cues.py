@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lightning_sae.audit.cues import Group, least_auroc
 from lightning_sae.metrics import auroc
 
 from .imagined import LIMITS, apart, look, seen, subjects
@@ -37,7 +38,7 @@ def test_where_the_class_is_wrong_what_marks_the_errors_counts():
         foreign = float(auroc(rows[:5, j], cue.errors[:5]))
         assert cue.marks[j] == pytest.approx(marks)
         assert cue.foreign[j] == pytest.approx(foreign)
-        weight = between(marks, 0.8, 0.9) * (0.1 + 0.9 * between(foreign, 0.5, 0.9))
+        weight = between(marks, 0.5, 0.9) * (0.1 + 0.9 * between(foreign, 0.5, 0.9))
         assert ranking.score[j] == pytest.approx(float(cue.attribution[j]) * weight, abs=1e-6)
 
 
@@ -52,13 +53,35 @@ def test_negative_attribution_is_no_cue():
     assert cue.marks[1].isnan()
 
 
-@pytest.mark.parametrize(("active", "weight"), [(10, 1.0), (8, 1.0), (7, 0.5), (6, 0.0), (5, 0.0)])
-def test_the_score_fades_between_two_aurocs(active, weight):
+@pytest.mark.parametrize(("active", "weight"), [(10, 1.0), (8, 1.0), (7, 0.875), (4, 0.5), (1, 0.125)])
+def test_the_score_rises_from_chance_to_detection(active, weight):
     """A latent that fires on some of ten errors and nowhere else: its AUROC is (active + 10) / 20."""
     rows = [[float(i < active)] for i in range(20)]
     cue, ranking = look(seen([0] * 10 + [1] * 10, rows), 0, apart([False] * 20))
     assert cue.marks[0] == pytest.approx((active + 10) / 20)
     assert ranking.score[0] == pytest.approx(weight * active / 10, abs=1e-5)
+    assert cue.marked[0] == (cue.marks[0] > least_auroc(10, 10))
+
+
+def test_what_is_more_active_elsewhere_is_no_cue():
+    rows = [[1.0]] * 10 + [[2.0]] * 10
+    cue, ranking = look(seen([0] * 10 + [1] * 10, rows), 0, apart([False] * 20))
+    assert cue.marks[0] == 0
+    assert ranking.score.tolist() == [0.0]
+    assert not cue.marked[0]
+
+
+@pytest.mark.parametrize(("m", "n"), [(10, 10), (30, 200), (5, 400)])
+def test_an_auroc_that_chance_reaches_in_one_of_a_hundred(m, n):
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.rand(20_000, m + n, generator=generator).argsort(1).argsort(1)[:, :m]
+    aurocs = (draws.sum(1).double() - m * (m - 1) / 2) / (m * n)
+    assert float((aurocs > least_auroc(m, n)).double().mean()) == pytest.approx(0.01, abs=0.004)
+
+
+def test_nothing_is_told_from_nothing():
+    assert least_auroc(0, 10) == least_auroc(10, 0) == 1.0
+    assert least_auroc(1, 1) == 1.0
 
 
 @pytest.mark.parametrize(("own", "weight"), [(0, 1.0), (2, 1.0), (4, 0.775), (8, 0.325), (10, 0.1)])
@@ -134,3 +157,42 @@ def test_attribution_on_some_images_alone():
     torch.testing.assert_close(cue.attribution, 2 * rows[2:5].mean(0))
     fewer = seen([0] * 5 + [1] * 5, rows.tolist(), rows[[0, 2, 3]].tolist(), [0, 2, 3])
     assert not look(fewer, 0, shown)[0].by_errors
+
+
+def test_in_a_group_its_own_wrong_predictions_count_however_few():
+    """Two errors have the mark, and 8 of 16 other images; the latent is told from all of these."""
+    rows = torch.zeros(20, 2)
+    rows[[2, 3, *range(5, 11)], 0] = 1.0
+    rows[4, 1] = 5.0
+    images, shown = seen([0] * 5 + [1] * 15, rows), apart([True, True, *[False] * 18])
+    mark = Group("mark=yes", torch.tensor([i in (0, 2, 3, *range(5, 11)) for i in range(20)]))
+    cue, ranking = look(images, 0, shown, group=mark, limits=LIMITS._replace(min_errors=10))
+    assert (cue.group, cue.by_errors, cue.images) == (mark, True, 5)
+    assert cue.errors.nonzero().flatten().tolist() == [2, 3]
+    assert cue.attribution.tolist() == [1.0, 0.0]
+    assert cue.marks[0] == 1
+    assert cue.marks[1].isnan()
+    assert cue.marked.tolist() == [True, False]
+    assert ranking.score.tolist() == [1.0, 0.0]
+    no_error = Group("mark=no", torch.tensor([i > 10 for i in range(20)]))
+    assert not look(images, 0, shown, group=no_error)[0].by_errors
+
+
+def test_a_class_that_the_data_do_not_have():
+    """Every image that is predicted as it is wrong; nothing is known of its own."""
+    rows = torch.zeros(10, 1)
+    rows[:5] = 2.0
+    images = seen([0] * 5 + [1] * 5, rows)
+    cue, ranking = look(images, 0, subjects(["a", "b"], [0] * 5 + [1] * 5, of_class=[-1, 1]))
+    assert cue.errors.tolist() == [True] * 5 + [False] * 5
+    assert (cue.thing, cue.thing_share, cue.thing_taken) == (0, 1.0, 1.0)
+    assert cue.foreign[0].isnan()
+    assert ranking.score.tolist() == [2.0]
+
+
+def test_of_two_classes_the_errors_show_the_other_one():
+    rows = torch.zeros(20, 2)
+    rows[:10, 0], rows[10:, 1], rows[16:, 0] = 1.0, 1.0, 1.0
+    shown = subjects(["a", "b"], [0] * 10 + [1] * 10)
+    cue, _ = look(seen([0] * 10 + [1] * 6 + [0] * 4, rows), 0, shown)
+    assert (cue.thing, cue.thing_share, cue.thing_taken) == (1, 1.0, pytest.approx(0.4))

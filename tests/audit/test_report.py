@@ -20,6 +20,7 @@ from .fabricated import (
     audit,
     culprit,
     finding,
+    group_gap,
     latent_table,
     noise_images,
     result,
@@ -88,10 +89,18 @@ def test_the_page_says_what_the_audit_says(write):
         "1 class without enough evidence",
         "not judged",
         "“star” is driven by “brown background”",
-        "chance: −0.32",
+        "24.0 % (21.0 to 27.0)",
+        "other images with background=brown that are taken for it",
+        "the balanced error of the class falls by +4.7 (+3.6 to +5.8) points",
+        "−0.32",
+        "random images p = 0.41",
+        "its images p = 0.002",
+        "+5.1 (+3.8 to +6.4)",
         "482 images",
         "10.1 %",
         "−9.6",
+        "of those with the cue",
+        "25.0 %",
         "background=gray",
         "word auroc",
         "Collect pictures of the class on other backgrounds.",
@@ -107,6 +116,28 @@ def test_nothing_found_is_said_as_it_is(write):
     assert (
         "Nothing unintended was found in 2 classes." in write(audit((result("star"), result("moon")))).said()
     )
+
+
+def test_what_cannot_be_told_is_neither_a_finding_nor_none(write):
+    untold = result("moon", verdict="cannot be told", reason="collect <moons>", gaps=(group_gap("mark=yes"),))
+    page = write(audit((result("star"), untold)))
+    said = page.said()
+    assert "Nothing unintended was found in 1 class." in said
+    assert "1 class of which it cannot be told" in said
+    assert "collect <moons>" in said
+    assert "mark=yes: 25.0 % taken for it, elsewhere 1.0 %" in said
+    said = write(audit((untold,))).said()
+    assert "No class could be judged: these images do not show what drives them." in said
+    assert "Nothing unintended" not in said
+
+
+def test_the_wrong_predictions_and_the_top_images_of_a_culprit_are_both_shown(write):
+    shown = culprit(3, "brown background", examples=(0, 1), top_images=(2, 3, 4))
+    page = write(audit((result("star", (1,)),), (finding(1, "star", (shown,)),)))
+    alts = [attributes.get("alt") for tag, attributes in page.tags if tag == "img"]
+    assert alts.count("image on which latent 3 fires") == 2
+    assert alts.count("top image of latent 3") == 3
+    assert "its top images" in page.said()
 
 
 def test_a_judge_that_judges_itself_is_told(write):

@@ -16,9 +16,12 @@ from .fabricated import audit, culprit, finding, result
 @pytest.mark.parametrize(
     ("labels", "who"),
     [
-        (["brown"], '"brown" (latent 0) drives it, but its images'),
-        ([""], "? (latent 0) drives it, but its images"),
-        (["brown", "gray"], '"brown" (latent 0) and "gray" (latent 1) drive it, but their images'),
+        (["brown"], '"brown" (latent 0) drives it where it is wrong, and its images'),
+        ([""], "? (latent 0) drives it where it is wrong, and its images"),
+        (
+            ["brown", "gray"],
+            '"brown" (latent 0) and "gray" (latent 1) drive it where it is wrong, and their images',
+        ),
         (list("abcd"), '"a" (latent 0), "b" (latent 1) and "c" (latent 2) drive it'),
     ],
 )
@@ -30,8 +33,11 @@ def test_spurious(labels, who):
 def test_a_label_that_is_no_name_is_a_guess():
     culprits = [culprit(7, "jaguar", named=False), culprit(8, "brown")]
     assert summarise("star", "spurious", "star", culprits, []) == (
-        '"star" relies on something else: ? (jaguar, latent 7) and "brown" (latent 8) drive it, but their '
-        "images do not look like it."
+        '"star" relies on something else: ? (jaguar, latent 7) and "brown" (latent 8) drive it where it '
+        "is wrong, and their images do not look like it."
+    )
+    assert summarise("star", "spurious", "star", culprits[1:], [], "background=brown") == (
+        '"star" relies on something else: "brown" (latent 8) drives it on images with background=brown.'
     )
 
 
@@ -73,9 +79,11 @@ def test_a_terminal_of_80_columns():
     assert "[bold]many[/bold]" in said
     assert "[red]label[/red]" in said
     assert "high spurious: star" in said
-    assert "share 90%; ablated: false positives 10.1% -> 0.5%, accuracy 56% -> 56%" in said
+    whole = " ".join(said.split())
+    assert "harm 24.0% (21.0% to 27.0%) of other images with background=brown that are taken for it" in whole
+    assert "; ablated: all false positives 10.1% -> 0.5%, accuracy on the class 56% -> 56%" in whole
     assert "not enough evidence: thin 0, " in said
-    assert "thin 9, ..." in " ".join(said.split())
+    assert "thin 9, ..." in whole
     assert lines[-1] == "2 findings (2 high) in 14 classes: /a/run/folder/audit.html"
 
 
@@ -88,6 +96,14 @@ def test_nothing_found_and_nobody_asked():
     ]
 
 
+def test_why_nothing_can_be_told_is_said_once():
+    why = result("star", verdict="cannot be told", reason="collect [more]")
+    said = printed(audit((why, why.model_copy(update={"name": "moon"}))), width=200)
+    assert said.splitlines()[0] == "cannot be told (collect [more]): star, moon"
+
+
 def test_a_finding_without_a_measured_effect():
     found = finding(1, "star", (culprit(1, ""),), effect=Effect())
-    assert "share 90%\n" in "\n".join(map(str.rstrip, printed(audit((), (found,))).splitlines()))
+    said = " ".join(printed(audit((), (found,))).split())
+    assert "that are taken for it audited: " in said
+    assert "ablated" not in said

@@ -31,7 +31,9 @@ def sentence(audit: Audit) -> str:
         >>> sentence(none)
         'No class could be judged: too few images are predicted as any of them.'
     """
-    judged = sum(result.verdict != "not enough evidence" for result in audit.classes)
+    judged = sum(result.verdict in ("findings", "no findings") for result in audit.classes)
+    if not judged and any(result.verdict == "cannot be told" for result in audit.classes):
+        return "No class could be judged: these images do not show what drives them."
     if not judged:
         return "No class could be judged: too few images are predicted as any of them."
     if not audit.findings:
