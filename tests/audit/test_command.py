@@ -15,6 +15,7 @@ from lightning_sae.audit.choice import prompt_classifier
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.cues import Limits
 from lightning_sae.audit.examined import Options
+from lightning_sae.audit.findings import severity_of
 from lightning_sae.audit.seen import check_images, explained_images, ready, see
 from lightning_sae.data import JointDataModule
 from lightning_sae.naming import names_of
@@ -29,6 +30,14 @@ LOOSE = Options("logit", Limits(min_images=1, min_errors=2, detects=0.6, fades=0
 @pytest.fixture(scope="session")
 def opened(small_run):
     run = open_run(small_run)
+    ready(run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def opened_learned(train_small):
+    """Of an autoencoder that has learned the brown background, which the CLIP takes for a star."""
+    run = open_run(train_small("learned", "trainer.max_steps=150", "trainer.val_check_interval=150"))
     ready(run)
     return run
 
@@ -68,13 +77,17 @@ def test_behind_a_block_in_the_middle_the_probe_images_are_attributed(opened_pat
     torch.testing.assert_close(embeddings, found.embeddings[found.attributed], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["opened", "opened_patches"])
+@pytest.mark.parametrize("name", ["opened_learned", "opened_patches"])
 def test_an_audit_that_finds_much_is_whole(name, request, tmp_path):
     run = request.getfixturevalue(name)
     audit = audit_run(run, options=LOOSE)
     assert [f.number for f in audit.findings] == list(range(1, len(audit.findings) + 1))
-    if name == "opened":
-        assert audit.findings
+    if name == "opened_learned":
+        (star,) = [f for f in audit.findings if f.class_name == "star"]
+        assert (star.kind, star.effect.cue) == ("spurious", "background=brown")
+        assert "with background=brown" in star.summary
+        assert star.harm.value == pytest.approx(_fallen(star.effect.cue_false_positives))
+        assert "background=brown" in [gap.group for gap in audit.classes[0].gaps]
     names = dict(zip(run.latents.index, names_of(run.latents), strict=True))
     for finding in audit.findings:
         assert all((c.label, c.named) == names[c.latent] for c in finding.culprits)
@@ -82,8 +95,14 @@ def test_an_audit_that_finds_much_is_whole(name, request, tmp_path):
         assert (result.name, result.verdict) == (finding.class_name, "findings")
         assert all(0 < c.share <= 1 and c.attribution > 0 and c.score > 0 for c in finding.culprits)
         assert finding.culprits[0].score == max(c.score for c in finding.culprits)
+        assert finding.severity == severity_of(finding.harm.value)
+        assert finding.harm.low <= finding.harm.value <= finding.harm.high
         assert f"--finding {finding.number} " in finding.advice[-1]
         assert any(e.passed for e in finding.evidence)
+
+
+def _fallen(change):
+    return change.as_it_is - change.without
 
 
 @pytest.fixture
@@ -96,11 +115,12 @@ def saved_probe(opened, tmp_path):
     return folder
 
 
-def test_two_classes_of_one_name_have_findings_of_their_own(opened):
-    own = prompt_classifier(opened)
+def test_two_classes_of_one_name_have_findings_of_their_own(opened_learned):
+    own = prompt_classifier(opened_learned)
     names = [own.class_names[0], *own.class_names[2:6], own.class_names[0]]
     weights = own.weights[[0, *range(2, 6), 1]]
-    audit = audit_run(opened, Classifier(names, weights, [[name] for name in names], own.logit_scale), LOOSE)
+    run = opened_learned
+    audit = audit_run(run, Classifier(names, weights, [[name] for name in names], own.logit_scale), LOOSE)
     assert audit.findings
     numbers = sorted(number for result in audit.classes for number in result.findings)
     assert numbers == [finding.number for finding in audit.findings]

@@ -1,0 +1,83 @@
+"""Classes of which the data do not tell what drives them."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lightning_sae.audit.cues import Limits
+from lightning_sae.audit.examined import Options, Studied
+from lightning_sae.audit.untold import main_drivers, suspects_left, untold
+
+from .imagined import seen, subjects, suspect
+
+OPTIONS = Options()
+
+
+def tried(latents, verdict):
+    return SimpleNamespace(suspect=suspect(None, latents), verdict=verdict)
+
+
+def studied(*tried):
+    return Studied(0, "a", [], [], [], list(tried))
+
+
+def test_the_fewest_latents_with_half_of_the_attribution():
+    assert main_drivers(torch.tensor([1.0, 6.0, -9.0, 2.0])).tolist() == [1]
+    assert main_drivers(torch.tensor([1.0, 2.0, 3.0, 1.0])).tolist() == [2, 1]
+    assert main_drivers(torch.tensor([-1.0, 0.0])).tolist() == []
+
+
+def test_suspects_are_left_that_drive_much_and_do_not_mean_it():
+    attribution, foreign = torch.tensor([5.0, 4.0, 0.5, 4.0]), torch.tensor([True, True, True, False])
+    of_class = studied(
+        tried([0, 2], "cannot be told"), tried([3, 1, 0], "cannot be told"), tried([1], "part of the class")
+    )
+    assert suspects_left(of_class, attribution, foreign, Limits()) == (0, 1)
+    assert suspects_left(of_class, attribution, foreign, Limits(unexpected_share=0.35)) == (0,)
+    assert suspects_left(studied(tried([0], "culprit")), attribution, foreign, Limits()) == ()
+    assert suspects_left(studied(), attribution, foreign, Limits()) == ()
+
+
+def found(a, foreign=()):
+    """Of 40 images the first 20 show class 0; latents in `foreign` do not mean it."""
+    mask = torch.zeros(a.shape[1], 1, dtype=torch.bool)
+    mask[list(foreign)] = True
+    return SimpleNamespace(
+        seen=seen([0] * 20 + [1] * 20, a),
+        subjects=subjects(["a", "b"], [0] * 20 + [1] * 20),
+        judged=SimpleNamespace(meaning=SimpleNamespace(foreign=mask)),
+    )
+
+
+def rows(others):
+    """Latent 0 is on all images of the class, and on some others as much."""
+    a = torch.zeros(40, 2)
+    a[:20, 0] = a[20 : 20 + others, 0] = 1.0
+    return a
+
+
+@pytest.mark.parametrize(("others", "told"), [(0, False), (9, False), (10, True)])
+def test_what_drives_a_class_on_its_own_images_alone_may_be_a_cue(others, told):
+    said = untold(found(rows(others)), studied(), torch.tensor([1.0, 0.2]), OPTIONS)
+    assert (said == "") == told
+    if not told:
+        assert "on its own images alone" in said
+        assert "collect images of it in other surroundings" in said
+
+
+def test_suspects_are_named():
+    some = found(rows(10), foreign=[0, 1])
+    said = untold(some, studied(tried([1, 0], "cannot be told")), torch.tensor([1.0, 1.0]), OPTIONS)
+    assert said.startswith("latents 1, 0 may drive it for a wrong reason")
+    assert untold(found(rows(10)), studied(tried([1], "cannot be told")), torch.ones(2), OPTIONS) == ""
+
+
+def test_nothing_drives_it():
+    assert untold(found(rows(0)), studied(), torch.zeros(2), OPTIONS) == ""
+
+
+def test_a_class_without_images_is_on_none_of_them():
+    some = found(rows(0))
+    some.subjects = subjects(["b"], [0] * 40, of_class=[-1, 0])
+    assert "on its own images alone" in untold(some, studied(), torch.tensor([1.0, 0.0]), OPTIONS)

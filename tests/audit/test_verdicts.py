@@ -1,0 +1,215 @@
+"""Suspects that are tried, in a world of four latents whose truth is known.
+
+Latent 0 is class a, latent 1 a mark that drives class a, latent 2 class b, latent 3 a part of class a's images.
+Of 60 images of class a 40 have the mark, of 120 others 40.
+"""
+
+import math
+
+import pytest
+import torch
+
+from lightning_sae.audit.gaps import find_gaps, raises
+from lightning_sae.audit.cues import Group
+from lightning_sae.audit.removal import UNKNOWN, Estimate
+from lightning_sae.audit.verdicts import each_once, sample_of, try_suspects
+
+from .imagined import linear_world, look, seen, subjects, suspect
+
+OWN, OTHERS = 60, 120
+WEIGHT = torch.tensor([[1.0, 1.0, 0.0, 0.2], [0.0, 0.0, 1.0, 0.0]])
+
+
+def activity(marked_others=40, marked_own=40):
+    generator = torch.Generator().manual_seed(0)
+    a = torch.zeros(OWN + OTHERS, 4)
+    a[:OWN, 0] = 2.0 + torch.rand(OWN, generator=generator)
+    a[:marked_own, 1] = a[OWN : OWN + marked_others, 1] = 3.0
+    a[OWN:, 2] = 2.0 + torch.rand(OTHERS, generator=generator)
+    a[: OWN // 2, 3] = 1.0
+    return a
+
+
+class World:
+    """All that trying needs, with the cues of class a."""
+
+    def __init__(self, monkeypatch, a, factors=None, subject=None, attributed=None, group=None):
+        self.shown = subject or subjects(["a", "b"], [0] * OWN + [1] * OTHERS)
+        ids = torch.arange(len(a)) if attributed is None else torch.tensor(attributed)
+        weight = WEIGHT[:, : a.shape[1]]
+        self.run, self.scores = linear_world(monkeypatch, a[ids], weight, factors=factors, ids=ids)
+        self.logits = a @ weight.T
+        self.seen = seen(self.logits.argmax(1), a, attributed=None if attributed is None else attributed)
+        self.cue, _ = look(self.seen, 0, self.shown, group=group)
+
+    def try_(self, *suspects):
+        return try_suspects(self.run, self.scores, self.seen, self.shown, suspects)
+
+
+@pytest.fixture
+def world(monkeypatch):
+    return World(monkeypatch, activity())
+
+
+def mark(a):
+    return {"mark": (["no", "yes"], (a[:, 1] > 0).long())}
+
+
+def test_the_mark_is_a_culprit(world):
+    assert int(world.cue.errors.sum()) == 40
+    (found,) = world.try_(suspect(world.cue, [1]))
+    assert found.verdict == "culprit"
+    assert not found.shown
+    assert found.helpful.latents == found.culprits.latents == (1,)
+    assert found.sample.others_with_cue() == 40
+    assert found.taken.value == found.taken_by_helpful.value == 1.0
+    assert found.net.low > 0
+
+
+def test_the_detector_of_the_class_is_a_part_of_it(world):
+    """It never fires elsewhere: whether it is the class or a cue on all its images cannot be told."""
+    (found,) = world.try_(suspect(world.cue, [0]))
+    assert found.each[0].high < 0
+    assert found.helpful.latents == ()
+    assert found.verdict == "cannot be told"
+    a = activity()
+    a[-40:, 0] = 2.0  # a third of the others look a little like the class
+    other = World(pytest.MonkeyPatch(), a)
+    (found,) = other.try_(suspect(other.cue, [0]))
+    assert (found.verdict, found.apart) == ("part of the class", True)
+
+
+def test_what_the_latents_together_do_leaves_parts_of_the_class_out(world):
+    (found,) = world.try_(suspect(world.cue, [0, 1]))
+    assert found.helpful.latents == (1,)
+    assert [net.high < 0 for net in found.each] == [True, False]
+    assert found.verdict == "culprit"
+    assert found.culprits.latents == (1,)
+
+
+def test_where_cue_and_class_never_come_apart_nothing_can_be_told(monkeypatch):
+    world = World(monkeypatch, activity(marked_others=0))
+    (found,) = world.try_(suspect(world.cue, [1]))
+    assert found.sample.others_with_cue() == 0
+    assert not found.apart
+    assert found.verdict == "cannot be told"
+    assert math.isnan(found.taken.value)
+
+
+def test_what_changes_nothing_cannot_be_told(monkeypatch):
+    a = activity()
+    a[:, 3] = (torch.arange(len(a)) % 2) * 0.1
+    world = World(monkeypatch, a)
+    (found,) = world.try_(suspect(world.cue, [3]))
+    assert found.net == (0.0, 0.0, 0.0, 1.0)
+    assert (found.verdict, found.apart, found.sure) == ("cannot be told", True, False)
+
+
+def test_the_sides_are_those_of_the_data_where_they_know_them(monkeypatch):
+    a = activity()
+    world = World(monkeypatch, a, mark(a))
+    (found,) = world.try_(suspect(world.cue, [1]))
+    assert found.sample.sides.name == "mark=yes"
+    cells = found.sample.cells(10)
+    assert [int(cell.sum()) for cell in (*cells.own, *cells.others)] == [40, 20, 40, 80]
+    assert [len(kind) for kind in found.sample.cells(21)] == [1, 2]  # 20 images are too few for a part
+    assert found.verdict == "culprit"
+
+
+def test_a_group_is_shown_though_removal_does_not_help(monkeypatch):
+    """One latent is both the class and the mark: without it the errors are gone, and the class as well."""
+    a = activity()[:, [0, 2]]
+    a[OWN : OWN + 40, 0] = 4.0
+    marked = torch.zeros(len(a), dtype=torch.int64)
+    marked[OWN : OWN + 40] = 1
+    marked[:10] = 1
+    factors = {"mark": (["no", "yes"], marked)}
+    weight = torch.eye(2)
+    monkeypatch.setattr("tests.audit.test_verdicts.WEIGHT", weight, raising=False)
+    run, scores = linear_world(monkeypatch, a, weight, factors=factors)
+    shown = subjects(["a", "b"], [0] * OWN + [1] * OTHERS)
+    images = seen((a @ weight.T).argmax(1), a)
+    (gap,) = [g for g in find_gaps(images.predicted, shown.targets, 2, factors) if g.measure == "false_positives"]
+    assert (gap.c, gap.name, gap.share, gap.elsewhere) == (0, "mark=yes", 1.0, 0.0)
+    assert raises(marked.bool(), 0, a @ weight.T, shown.targets)
+    of_group, _ = look(images, 0, shown, group=Group("mark=yes", marked.bool()))
+    of_all, _ = look(images, 0, shown)
+    grouped, plain = try_suspects(run, scores, images, shown, [suspect(of_group, [0]), suspect(of_all, [0])])
+    assert grouped.net.value == plain.net.value or math.isnan(grouped.net.value)
+    assert (grouped.shown, grouped.verdict) == (True, "culprit")
+    assert grouped.culprits.latents == (0,)
+    assert grouped.taken.low > 0
+    assert (plain.shown, plain.verdict) == (False, "part of the class")
+
+
+@pytest.mark.parametrize(("taken", "verdict"), [(1.0, "culprit"), (0.25, "part of the class")])
+def test_one_other_thing_is_shown_where_most_of_its_images_are_taken(monkeypatch, taken, verdict):
+    """Latent 0 is both class a and the thing c, of which `taken` of 40 images are predicted as a."""
+    a = activity(marked_own=0, marked_others=0)
+    a[OWN : OWN + 40, 0] = torch.where(torch.arange(40) < 40 * taken, 4.0, 1.5)
+    subject = subjects(["a", "b", "c"], [0] * OWN + [2] * 40 + [1] * 80, of_class=[0, 1])
+    world = World(monkeypatch, a, subject=subject)
+    assert (world.cue.thing, world.cue.thing_taken) == (2, pytest.approx(taken))
+    (found,) = world.try_(suspect(world.cue, [0], "polysemous"))
+    assert found.suspect.thing == 2
+    assert found.sample.sides.name == '"c"'
+    assert (found.shown, found.verdict) == (taken >= 0.5, verdict)
+    assert found.culprits.latents == (0,)
+
+
+def test_only_some_images_are_attributed(monkeypatch):
+    """Every third image, in an order of their own: activity and classes are those of these images."""
+    a = activity()
+    attributed = list(range(0, len(a), 3))
+    world = World(monkeypatch, a, mark(a), attributed=attributed)
+    (found,) = world.try_(suspect(world.cue, [1]))
+    assert len(found.sample.own) == 60
+    assert torch.equal(found.sample.own, torch.tensor(attributed) < OWN)
+    assert torch.equal(found.sample.sides.cue, a[attributed, 1] > 0)
+    assert found.verdict == "culprit"
+
+
+def test_images_without_a_known_class_are_others_of_which_accuracy_says_nothing(monkeypatch):
+    known = torch.arange(OWN + OTHERS) % 2 == 0
+    shown = subjects(["a", "b"], [0] * OWN + [1] * OTHERS)._replace(known=known)
+    world = World(monkeypatch, activity(), subject=shown)
+    sample = sample_of(world.seen, shown, {}, suspect(world.cue, [1]), (1,), 10)
+    assert torch.equal(sample.known, known)
+    assert int(sample.own.sum()) == OWN
+
+
+def test_no_suspects_at_all(world):
+    assert world.try_() == []
+    assert each_once([]) == []
+
+
+def taken_by(tried, value):
+    share = UNKNOWN if math.isnan(value) else Estimate(value, value / 2, value, 0.001)
+    return tried._replace(taken=share)
+
+
+def test_every_latent_is_judged_once(world):
+    """A culprit has its latents first, the one that makes most false positives before the others."""
+    cue = world.cue
+    culprit, part = world.try_(suspect(cue, [1]), suspect(cue, [0]))
+    second = taken_by(culprit._replace(suspect=suspect(cue, [1, 3]), helpful=suspect(cue, [1, 3]), each=culprit.each * 2), 0.5)
+    found = each_once([part, second, culprit])
+    assert [one.suspect.latents for one in found] == [(1,), (3,), (0,)]
+    assert [one.verdict for one in found] == ["culprit", "culprit", "cannot be told"]
+    assert [len(one.each) for one in found] == [1, 1, 1]
+    untold = part._replace(suspect=suspect(cue, [1, 0]), each=part.each * 2)
+    assert [one.suspect.latents for one in each_once([untold, culprit])] == [(1,), (0,)]
+    assert each_once([untold.only([1]), culprit]) == [culprit]
+    other = culprit._replace(suspect=suspect(cue._replace(c=1), [1]))
+    assert len(each_once([culprit, other])) == 2  # of another class
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (1, 0, 2)])
+def test_what_takes_no_image_that_is_there_comes_last(world, order):
+    cue = world.cue
+    (culprit,) = world.try_(suspect(cue, [1]))
+    many = [
+        taken_by(culprit._replace(suspect=suspect(cue, [j]), helpful=suspect(cue, [j])), value)
+        for j, value in [(1, 0.9), (2, float("nan")), (3, 0.4)]
+    ]
+    assert [one.suspect.latents for one in each_once([many[i] for i in order])] == [(1,), (3,), (2,)]
