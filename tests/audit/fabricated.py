@@ -119,9 +119,7 @@ def finding(
             balanced=True,
             accuracy=Change(images=169, as_it_is=0.5621, without=0.5621),
             false_positives=Change(images=3831, as_it_is=0.1010, without=0.0055),
-            cue_false_positives=Change(
-                images=1290, group="background=brown", as_it_is=0.25, without=0.0101
-            ),
+            cue_false_positives=Change(images=1290, group="background=brown", as_it_is=0.25, without=0.0101),
             plain_accuracy=Change(images=41, group="not background=brown", as_it_is=0.1, without=0.12),
             worst_group=Change(images=32, group="background=gray", as_it_is=0.0, without=0.0),
         ),

@@ -148,9 +148,7 @@ def made(images, c, shown, calls, phrase="sea lion", read=None, limits=LIMITS, g
     judge = judged(n, d_sae, len(shown.of_class), calls)
     looked = look_at(judge, images, cue, leads(cue, ranking, limits))
     read = read or reading(d_sae)
-    found = make_case(
-        phrase, cue, gap, shown, judge, detection(images, shown), read, 0, limits, looked
-    )
+    found = make_case(phrase, cue, gap, shown, judge, detection(images, shown), read, 0, limits, looked)
     return found, cue, ranking
 
 

@@ -133,7 +133,7 @@ def test_what_the_judge_says_of_the_wrong_predictions_that_a_latent_drives():
     assert [found[j].errors_called for j in (0, 1)] == [1.0, 0.0]
     assert [found[j].errors_below for j in (0, 1)] == [False, True]
     assert found[1].errors_p_class == pytest.approx(1 / 31)
-    assert found[0].foreign and found[0].asked
+    assert (found[0].foreign, found[0].asked) == (True, True)
     assert look_at(judge, images, cue, []) == {}
     few, _ = look(images, 0, shown, limits=LIMITS._replace(min_errors=11))
     unknown = look_at(judge, images, few, [0])[0]

@@ -76,7 +76,7 @@ def sample(own, cue, name="mark=yes"):
 
 
 def test_harm_is_what_the_cue_takes_or_what_it_misses():
-    """Of 4 others with the mark 2 are taken because of it; of 4 images of the class without it all are missed."""
+    """Of 4 others with the mark 2 are taken; of 4 images of the class without it all are missed, or none."""
     own, cue = [True] * 8 + [False] * 8, ([True] * 4 + [False] * 4) * 2
     before = torch.tensor([3.0] * 4 + [-1.0] * 4 + [1.0, 1.0, -2.0, -2.0] + [-2.0] * 4)
     after = torch.tensor([0.9] * 4 + [0.9] * 4 + [-2.0] * 8)

@@ -70,7 +70,12 @@ def test_what_does_not_look_like_the_class(changes, kind):
 
 @pytest.mark.parametrize(
     ("changes", "kind"),
-    [({}, "spurious"), ({"marked": False}, None), ({"gap": gap_of(low=0.0)}, None), ({"asked": False}, "spurious")],
+    [
+        ({}, "spurious"),
+        ({"marked": False}, None),
+        ({"gap": gap_of(low=0.0)}, None),
+        ({"asked": False}, "spurious"),
+    ],
 )
 def test_a_group_that_the_data_know_needs_no_judge(changes, kind):
     found = decide(case(**{"gap": gap_of(), "foreign": False, **changes}), 0)

@@ -21,7 +21,13 @@ def world():
     """Sparse latents, a decoder, what the autoencoder does not explain, and a probe of three classes."""
     a = numbers(N, D_SAE).relu()
     a[0] = 0.0  # nothing is active
-    return a, numbers(D_SAE, D_IN, seed=1), numbers(N, D_IN, seed=2), numbers(3, D_IN, seed=3), numbers(3, seed=4)
+    return (
+        a,
+        numbers(D_SAE, D_IN, seed=1),
+        numbers(N, D_IN, seed=2),
+        numbers(3, D_IN, seed=3),
+        numbers(3, seed=4),
+    )
 
 
 def by_hand(world, c, latents):

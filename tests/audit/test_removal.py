@@ -65,7 +65,7 @@ def test_nothing_removed_is_no_gain():
 
 
 def cue_world(n=400, m=1600, own_cue=0.9, seed=0):
-    """Margins of evidence for the class and of a cue that most of its images and a quarter of the others have."""
+    """Evidence for the class, and a cue that most of its images have and a quarter of the others."""
     generator = torch.Generator().manual_seed(seed)
     own = torch.arange(n + m) < n
     cue = torch.rand(n + m, generator=generator) < torch.where(own, own_cue, 0.25)
@@ -74,7 +74,7 @@ def cue_world(n=400, m=1600, own_cue=0.9, seed=0):
 
 
 def test_a_detector_of_the_class_is_a_part_of_it():
-    own, cue, evidence = cue_world()
+    own, _, evidence = cue_world()
     rest = numbers(len(own), seed=5)
     found = net_effect(evidence + rest, rest, Cells((own,), (~own,)))
     assert found.high < 0

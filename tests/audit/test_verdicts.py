@@ -1,7 +1,7 @@
 """Suspects that are tried, in a world of four latents whose truth is known.
 
-Latent 0 is class a, latent 1 a mark that drives class a, latent 2 class b, latent 3 a part of class a's images.
-Of 60 images of class a 40 have the mark, of 120 others 40.
+Latent 0 is class a, latent 1 a mark that drives class a, latent 2 class b, latent 3 drives nothing.
+Of 60 images of class a 20 have the mark, of 120 others 40.
 """
 
 import math
@@ -9,38 +9,41 @@ import math
 import pytest
 import torch
 
-from lightning_sae.audit.gaps import find_gaps, raises
 from lightning_sae.audit.cues import Group
+from lightning_sae.audit.gaps import find_gaps, raises
 from lightning_sae.audit.removal import UNKNOWN, Estimate
 from lightning_sae.audit.verdicts import each_once, sample_of, try_suspects
 
 from .imagined import linear_world, look, seen, subjects, suspect
 
 OWN, OTHERS = 60, 120
-WEIGHT = torch.tensor([[1.0, 1.0, 0.0, 0.2], [0.0, 0.0, 1.0, 0.0]])
+WEIGHT = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
 
 
-def activity(marked_others=40, marked_own=40):
+def activity(marked_others=40, marked_own=20):
     generator = torch.Generator().manual_seed(0)
     a = torch.zeros(OWN + OTHERS, 4)
-    a[:OWN, 0] = 2.0 + torch.rand(OWN, generator=generator)
+    a[:OWN, 0] = 0.6 + torch.rand(OWN, generator=generator)
     a[:marked_own, 1] = a[OWN : OWN + marked_others, 1] = 3.0
     a[OWN:, 2] = 2.0 + torch.rand(OTHERS, generator=generator)
-    a[: OWN // 2, 3] = 1.0
+    a[::2, 3] = 1.0
     return a
 
 
 class World:
     """All that trying needs, with the cues of class a."""
 
-    def __init__(self, monkeypatch, a, factors=None, subject=None, attributed=None, group=None):
+    def __init__(self, monkeypatch, a, bias=(0.0, 0.0), factors=None, subject=None, attributed=None):
         self.shown = subject or subjects(["a", "b"], [0] * OWN + [1] * OTHERS)
         ids = torch.arange(len(a)) if attributed is None else torch.tensor(attributed)
         weight = WEIGHT[:, : a.shape[1]]
-        self.run, self.scores = linear_world(monkeypatch, a[ids], weight, factors=factors, ids=ids)
-        self.logits = a @ weight.T
-        self.seen = seen(self.logits.argmax(1), a, attributed=None if attributed is None else attributed)
-        self.cue, _ = look(self.seen, 0, self.shown, group=group)
+        self.run, self.scores = linear_world(monkeypatch, a[ids], weight, bias, factors=factors, ids=ids)
+        self.logits = a @ weight.T + torch.tensor(bias)
+        self.seen = seen(self.logits.argmax(1), a, attributed=attributed)
+        self.cue = self.cue_of()
+
+    def cue_of(self, group=None):
+        return look(self.seen, 0, self.shown, group=group)[0]
 
     def try_(self, *suspects):
         return try_suspects(self.run, self.scores, self.seen, self.shown, suspects)
@@ -66,7 +69,7 @@ def test_the_mark_is_a_culprit(world):
     assert found.net.low > 0
 
 
-def test_the_detector_of_the_class_is_a_part_of_it(world):
+def test_the_detector_of_the_class_is_a_part_of_it(monkeypatch, world):
     """It never fires elsewhere: whether it is the class or a cue on all its images cannot be told."""
     (found,) = world.try_(suspect(world.cue, [0]))
     assert found.each[0].high < 0
@@ -74,7 +77,7 @@ def test_the_detector_of_the_class_is_a_part_of_it(world):
     assert found.verdict == "cannot be told"
     a = activity()
     a[-40:, 0] = 2.0  # a third of the others look a little like the class
-    other = World(pytest.MonkeyPatch(), a)
+    other = World(monkeypatch, a)
     (found,) = other.try_(suspect(other.cue, [0]))
     assert (found.verdict, found.apart) == ("part of the class", True)
 
@@ -96,10 +99,7 @@ def test_where_cue_and_class_never_come_apart_nothing_can_be_told(monkeypatch):
     assert math.isnan(found.taken.value)
 
 
-def test_what_changes_nothing_cannot_be_told(monkeypatch):
-    a = activity()
-    a[:, 3] = (torch.arange(len(a)) % 2) * 0.1
-    world = World(monkeypatch, a)
+def test_what_changes_nothing_cannot_be_told(world):
     (found,) = world.try_(suspect(world.cue, [3]))
     assert found.net == (0.0, 0.0, 0.0, 1.0)
     assert (found.verdict, found.apart, found.sure) == ("cannot be told", True, False)
@@ -107,63 +107,64 @@ def test_what_changes_nothing_cannot_be_told(monkeypatch):
 
 def test_the_sides_are_those_of_the_data_where_they_know_them(monkeypatch):
     a = activity()
-    world = World(monkeypatch, a, mark(a))
+    world = World(monkeypatch, a, factors=mark(a))
     (found,) = world.try_(suspect(world.cue, [1]))
     assert found.sample.sides.name == "mark=yes"
     cells = found.sample.cells(10)
-    assert [int(cell.sum()) for cell in (*cells.own, *cells.others)] == [40, 20, 40, 80]
+    assert [int(cell.sum()) for cell in (*cells.own, *cells.others)] == [20, 40, 40, 80]
     assert [len(kind) for kind in found.sample.cells(21)] == [1, 2]  # 20 images are too few for a part
     assert found.verdict == "culprit"
 
 
+def one_latent(on_others):
+    """A single latent, of class a and of what 40 other images have; class b is what is left."""
+    a = torch.zeros(OWN + OTHERS, 1)
+    a[:OWN, 0] = 2.0 + torch.rand(OWN, generator=torch.Generator().manual_seed(0))
+    a[OWN : OWN + 40, 0] = on_others
+    return a
+
+
 def test_a_group_is_shown_though_removal_does_not_help(monkeypatch):
     """One latent is both the class and the mark: without it the errors are gone, and the class as well."""
-    a = activity()[:, [0, 2]]
-    a[OWN : OWN + 40, 0] = 4.0
-    marked = torch.zeros(len(a), dtype=torch.int64)
-    marked[OWN : OWN + 40] = 1
-    marked[:10] = 1
-    factors = {"mark": (["no", "yes"], marked)}
-    weight = torch.eye(2)
-    monkeypatch.setattr("tests.audit.test_verdicts.WEIGHT", weight, raising=False)
-    run, scores = linear_world(monkeypatch, a, weight, factors=factors)
-    shown = subjects(["a", "b"], [0] * OWN + [1] * OTHERS)
-    images = seen((a @ weight.T).argmax(1), a)
-    (gap,) = [g for g in find_gaps(images.predicted, shown.targets, 2, factors) if g.measure == "false_positives"]
+    a = one_latent(2.5)
+    marked = (a[:, 0] > 0) & ((torch.arange(len(a)) >= OWN) | (torch.arange(len(a)) < 10))
+    factors = {"mark": (["no", "yes"], marked.long())}
+    world = World(monkeypatch, a, bias=(0.0, 1.5), factors=factors)
+    gaps = find_gaps(world.seen.predicted, world.shown.targets, 2, factors)
+    (gap,) = [one for one in gaps if one.measure == "false_positives"]
     assert (gap.c, gap.name, gap.share, gap.elsewhere) == (0, "mark=yes", 1.0, 0.0)
-    assert raises(marked.bool(), 0, a @ weight.T, shown.targets)
-    of_group, _ = look(images, 0, shown, group=Group("mark=yes", marked.bool()))
-    of_all, _ = look(images, 0, shown)
-    grouped, plain = try_suspects(run, scores, images, shown, [suspect(of_group, [0]), suspect(of_all, [0])])
-    assert grouped.net.value == plain.net.value or math.isnan(grouped.net.value)
+    assert raises(marked, 0, world.logits, world.shown.targets)
+    of_group = world.cue_of(Group("mark=yes", marked))
+    grouped, plain = world.try_(suspect(of_group, [0]), suspect(world.cue, [0]))
+    assert grouped.each[0].high < 0
     assert (grouped.shown, grouped.verdict) == (True, "culprit")
     assert grouped.culprits.latents == (0,)
-    assert grouped.taken.low > 0
+    assert (grouped.taken.value, grouped.taken.low) == (1.0, 1.0)
     assert (plain.shown, plain.verdict) == (False, "part of the class")
 
 
 @pytest.mark.parametrize(("taken", "verdict"), [(1.0, "culprit"), (0.25, "part of the class")])
 def test_one_other_thing_is_shown_where_most_of_its_images_are_taken(monkeypatch, taken, verdict):
-    """Latent 0 is both class a and the thing c, of which `taken` of 40 images are predicted as a."""
-    a = activity(marked_own=0, marked_others=0)
-    a[OWN : OWN + 40, 0] = torch.where(torch.arange(40) < 40 * taken, 4.0, 1.5)
+    """One latent is both class a and the thing c, of which `taken` of 40 images are predicted as a."""
+    a = one_latent(torch.where(torch.arange(40) < 40 * taken, 4.0, 1.0))
     subject = subjects(["a", "b", "c"], [0] * OWN + [2] * 40 + [1] * 80, of_class=[0, 1])
-    world = World(monkeypatch, a, subject=subject)
+    world = World(monkeypatch, a, bias=(0.0, 1.5), subject=subject)
     assert (world.cue.thing, world.cue.thing_taken) == (2, pytest.approx(taken))
     (found,) = world.try_(suspect(world.cue, [0], "polysemous"))
     assert found.suspect.thing == 2
     assert found.sample.sides.name == '"c"'
+    assert found.each[0].high < 0
     assert (found.shown, found.verdict) == (taken >= 0.5, verdict)
     assert found.culprits.latents == (0,)
 
 
 def test_only_some_images_are_attributed(monkeypatch):
-    """Every third image, in an order of their own: activity and classes are those of these images."""
+    """Every second image: activity, classes and cues are those of these images."""
     a = activity()
-    attributed = list(range(0, len(a), 3))
-    world = World(monkeypatch, a, mark(a), attributed=attributed)
+    attributed = list(range(0, len(a), 2))
+    world = World(monkeypatch, a, factors=mark(a), attributed=attributed)
     (found,) = world.try_(suspect(world.cue, [1]))
-    assert len(found.sample.own) == 60
+    assert len(found.sample.own) == 90
     assert torch.equal(found.sample.own, torch.tensor(attributed) < OWN)
     assert torch.equal(found.sample.sides.cue, a[attributed, 1] > 0)
     assert found.verdict == "culprit"
@@ -192,7 +193,8 @@ def test_every_latent_is_judged_once(world):
     """A culprit has its latents first, the one that makes most false positives before the others."""
     cue = world.cue
     culprit, part = world.try_(suspect(cue, [1]), suspect(cue, [0]))
-    second = taken_by(culprit._replace(suspect=suspect(cue, [1, 3]), helpful=suspect(cue, [1, 3]), each=culprit.each * 2), 0.5)
+    both = suspect(cue, [1, 3])
+    second = taken_by(culprit._replace(suspect=both, helpful=both, each=culprit.each * 2), 0.5)
     found = each_once([part, second, culprit])
     assert [one.suspect.latents for one in found] == [(1,), (3,), (0,)]
     assert [one.verdict for one in found] == ["culprit", "culprit", "cannot be told"]

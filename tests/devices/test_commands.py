@@ -23,7 +23,9 @@ from lightning_sae.world import World
 
 CPU = torch.device("cpu")
 PROMPTS = {name: [f"a photo of a {name}"] for name in ("star", "heart", "anchor")}
-LOOSE = Options("logit", Limits(min_images=1, min_errors=2, detects=0.6, fades=0.4, unexpected_share=0.01))
+LIMITS = Limits(min_images=1, min_errors=2, detects=0.6, fades=0.4, unexpected_share=0.01)
+LOOSE = Options("logit", LIMITS, min_group=2)
+LONGER = ["trainer.max_steps=150", "trainer.val_check_interval=150", "data.n_probe=48"]
 ANY = Rule(*[1.0] * 4, min_group=1)
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -31,11 +33,23 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 @pytest.fixture(scope="module", autouse=True)
 def few_drawn_words():
-    """Audits draw a word 6 times instead of 135 times."""
+    """Audits print a word 7 times instead of 141 times."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(words, "STYLES", words.STYLES[:3])
-        patch.setattr(words, "GROUNDS", words.GROUNDS[:2])
+        for name, few in {"STYLES": words.STYLES[:3], "IMAGES": 1, "FRESH": 4}.items():
+            patch.setattr(words, name, few)
         yield
+
+
+@pytest.fixture(scope="module")
+def learned_run(train_small):
+    """Long enough to have latents that an audit finds something with."""
+    return train_small("learned", *LONGER)
+
+
+@pytest.fixture(scope="module")
+def learned_patch_run(train_small):
+    """The same behind a block in the middle, where the tail is run."""
+    return train_small("patches", "hook_point=visual.transformer.resblocks.1", "tokens=patch", *LONGER)
 
 
 def on_both(folder, act: Callable[[RunFolder], Any], *overrides: str) -> tuple[Any, Any]:
@@ -76,23 +90,22 @@ def test_explain(request, run):
 
 
 @pytest.fixture(scope="module")
-def audit_of_prompts(small_patch_run, tmp_path_factory):
-    """Behind a block in the middle, where the tail is run."""
+def audit_of_prompts(learned_patch_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prompts")
     (folder / "prompts.json").write_text(json.dumps(PROMPTS))
     chosen = folder, "prompts", str(folder / "prompts.json"), LOOSE
-    return on_both(small_patch_run, lambda run: audit_to_folder(run, *chosen))
+    return on_both(learned_patch_run, lambda run: audit_to_folder(run, *chosen))
 
 
 @pytest.fixture(scope="module")
-def audit_of_a_saved_probe(small_run, tmp_path_factory):
+def audit_of_a_saved_probe(learned_run, tmp_path_factory):
     """Behind the last block, of the prompts as a probe."""
-    folder, clip = tmp_path_factory.mktemp("probe"), open_run(small_run, device=CPU).data.clip
+    folder, clip = tmp_path_factory.mktemp("probe"), open_run(learned_run, device=CPU).data.clip
     weights = clip.logit_scale * clip.encode_text([prompt for (prompt,) in PROMPTS.values()])
     probe = Probe(weights, torch.zeros(len(weights)))
     save_probe(probe, list(PROMPTS), {"clip": clip.identity()}, folder / "probe")
     chosen = folder, str(folder / "probe"), None, LOOSE
-    return on_both(small_run, lambda run: audit_to_folder(run, *chosen))
+    return on_both(learned_run, lambda run: audit_to_folder(run, *chosen))
 
 
 @pytest.mark.parametrize("audit", ["audit_of_prompts", "audit_of_a_saved_probe"])
@@ -102,13 +115,13 @@ def test_audit(request, audit):
     assert_near(found, expected)
 
 
-def test_fit_probe(small_run, tmp_path):
+def test_fit_probe(learned_run, tmp_path):
     def fit(run: RunFolder) -> Any:
         saved = probe_of(run.data)
         save_probe(*saved, tmp_path / "probe")
         return load_probe(tmp_path / "probe"), recall_table(run.data, saved).columns
 
-    (found, recall), (expected, table) = on_both(small_run, fit, "data.n_train=192")
+    (found, recall), (expected, table) = on_both(learned_run, fit, "data.n_train=192")
     torch.testing.assert_close(found.probe.weight, expected.probe.weight)
     assert_near(found.provenance, expected.provenance)
     assert [list(column.cells) for column in recall] == [list(column.cells) for column in table]
@@ -117,8 +130,8 @@ def test_fit_probe(small_run, tmp_path):
 @pytest.mark.parametrize(
     ("run", "audit", "way", "factor"),
     [
-        ("small_run", "audit_of_a_saved_probe", "clamp", "culprits"),
-        pytest.param("small_patch_run", "audit_of_prompts", "clamp", "printed", marks=pytest.mark.slow),
+        ("learned_run", "audit_of_a_saved_probe", "clamp", "culprits"),
+        pytest.param("learned_patch_run", "audit_of_prompts", "clamp", "printed", marks=pytest.mark.slow),
     ],
 )
 def test_correct(request, tmp_path, run, audit, way, factor):
