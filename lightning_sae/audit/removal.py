@@ -161,7 +161,7 @@ def _estimate(samples: NDArray[np.float64]) -> Estimate:
 def _thresholds(margins: Tensor) -> NDArray[np.float64]:
     """`[THRESHOLDS]` margins of the class, by rank: a shift moves them along, and the best one is of them."""
     values = margins.double().cpu().numpy()
-    return np.quantile(values, np.linspace(0, 1, THRESHOLDS), method="lower")
+    return np.asarray(np.quantile(values, np.linspace(0, 1, THRESHOLDS), method="lower"))
 
 
 def _shares_below(

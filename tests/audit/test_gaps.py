@@ -30,7 +30,7 @@ def everything(predicted, targets, n_classes, factors, min_group=10):
 
 
 def test_every_gap_is_that_of_the_counts():
-    """One value takes images for class 0; some images have no class or no value, and 3 is none of the classes."""
+    """One value takes images for class 0; some have no class or no value; 3 is no class of the classifier."""
     n = 900
     targets, truth = drawn(n, 4, -1), drawn(n, 3, -1)
     predicted = torch.where(torch.rand(n, generator=GENERATOR) < 0.7, targets.clamp(0, 2), drawn(n, 3))
