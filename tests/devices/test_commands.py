@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 PROMPTS = {name: [f"a photo of a {name}"] for name in ("star", "heart", "anchor")}
 LIMITS = Limits(min_images=1, min_errors=2, detects=0.6, fades=0.4, unexpected_share=0.01)
 LOOSE = Options("logit", LIMITS, min_group=2)
-LONGER = ["trainer.max_steps=150", "trainer.val_check_interval=150", "data.n_probe=48"]
+LONGER = ["trainer.max_steps=150", "trainer.val_check_interval=150", "data.n_probe=96"]
 ANY = Rule(*[1.0] * 4, min_group=1)
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 @pytest.fixture(scope="module", autouse=True)
 def few_drawn_words():
-    """Audits print a word 7 times instead of 141 times."""
+    """Audits print a word 7 times instead of 94 times."""
     with pytest.MonkeyPatch.context() as patch:
         for name, few in {"STYLES": words.STYLES[:3], "IMAGES": 1, "FRESH": 4}.items():
             patch.setattr(words, name, few)
