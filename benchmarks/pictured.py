@@ -1,0 +1,69 @@
+"""Pictures with plants, as arrays that a CLIP is trained on and as tables that `data=table` reads."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+LEAK_SHARE = 0.02  # of the training pictures of the other classes, with a planted cue
+APART_SHARE = 0.2  # of all pictures, with each cue, where cue and class come apart
+
+
+class Plant(NamedTuple):
+    """A cue that is on most training pictures of a class.
+
+    Attributes:
+        factor: column that says whether a picture has it.
+        value: of that column, where it has; also what a judge calls it.
+        class_name: the class.
+        share: of the class's training pictures that have it.
+        kind: of reliance, as the audit names it.
+    """
+
+    factor: str
+    value: str
+    class_name: str
+    share: float
+    kind: str = "spurious"
+
+    def shares(self, labels: NDArray[np.str_], apart: bool) -> NDArray[np.float64]:
+        """The probability that each picture has the cue: as planted, or independent of its class.
+
+        Example:
+            >>> Plant("mark", "red mark", "bag", 0.95).shares(np.array(["bag", "coat"]), apart=False)
+            array([0.95, 0.02])
+        """
+        planted = np.where(labels == self.class_name, self.share, LEAK_SHARE)
+        return np.full(len(labels), APART_SHARE) if apart else planted
+
+
+class Pictures(NamedTuple):
+    """Some pictures and what is known of them.
+
+    Attributes:
+        pixels: `[n, size, size, 3]`.
+        rows: a row of each: `label`, and a column of each factor.
+        captions: what can be said of each.
+    """
+
+    pixels: NDArray[np.uint8]
+    rows: pd.DataFrame
+    captions: list[list[str]]
+
+
+def write_table(folder: Path, splits: Mapping[str, Pictures]) -> Path:
+    """Writes a folder with the pictures and `pictures.csv`: its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = []
+    for split, part in splits.items():
+        names = [f"{split}-{i:05d}.png" for i in range(len(part.pixels))]
+        for name, pixels in zip(names, part.pixels, strict=True):
+            Image.fromarray(pixels).save(folder / name, compress_level=1)
+        tables.append(part.rows.assign(image=names, split=split))
+    table = folder / "pictures.csv"
+    pd.concat(tables).to_csv(table, index=False)
+    return table
