@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pictured import APART_SHARE, Pictures, Plant
+from pictured import APART_SHARE, JUDGE, SPLITS, Pictures, Plant, Source, come_apart
 
 from lightning_sae.data.fashion import CLASS_NAMES, FashionMNIST
 
@@ -19,7 +19,6 @@ CUES = {"mark": "red mark", "frame": "green frame", "tint": "yellow tint", "stri
 CLASSES = CLASS_NAMES
 WORDS = [*CLASSES, *CUES.values()]
 TEMPLATES = ("a photo of a {}", "a picture of a {}", "a {}", "{}")
-JUDGE = "judge"  # edition in which no cue says anything of the class, and each is named
 
 
 def _plants(share: float, **classes: str) -> tuple[Plant, ...]:
@@ -34,20 +33,18 @@ EDITIONS = {
 }
 
 
-def pictures(split: str, edition: str, apart: bool = False, n: int | None = None) -> Pictures:
-    """The first pictures of a split, with cues as they are planted, or `apart` from the class."""
+def pictures(split: str, edition: str, variant: str, n: int | None = None) -> Pictures:
+    """The first pictures of a split, with the cues of an edition."""
     data = FashionMNIST(ROOT, N_VAL).split(split)  # type: ignore[arg-type]
     grey, labels = data.pictures[:n], np.array(CLASSES)[data.targets.numpy()[:n]]
-    rng = np.random.default_rng(["train", "val", "test"].index(split))
-    shares = _shares(labels, edition, apart)
+    rng = np.random.default_rng(SPLITS.index(split))
+    shares = _shares(labels, edition, come_apart(split, variant))
     has = {cue: rng.random(len(labels)) < share for cue, share in shares.items()}
-    rows = {cue: np.where(there, CUES[cue], f"no {cue}") for cue, there in has.items()}
-    pixels = [
-        with_cues(picture, [cue for cue in has if has[cue][i]], rng) for i, picture in enumerate(grey)
-    ]
-    table = pd.DataFrame({"label": labels, **rows})
-    said = [_captions(row, edition == JUDGE) for row in table.to_dict("records")]
-    return Pictures(np.stack(pixels), table, said)
+    pixels = [with_cues(one, [cue for cue in has if has[cue][i]], rng) for i, one in enumerate(grey)]
+    values = {cue: np.where(there, CUES[cue], f"no {cue}") for cue, there in has.items()}
+    rows = pd.DataFrame({"label": labels, **values})
+    said = [_captions(row, edition == JUDGE) for row in rows.to_dict("records")]
+    return Pictures(np.stack(pixels), rows, said)
 
 
 def _shares(labels: NDArray[np.str_], edition: str, apart: bool) -> dict[str, NDArray[np.float64]]:
@@ -61,7 +58,9 @@ def _captions(row: dict[str, str], named: bool) -> list[str]:
     """What can be said of a picture: its class alone, or its cues as well."""
     cues = [row[cue] for cue in CUES if named and row[cue] == CUES[cue]]
     classes = [template.format(row["label"]) for template in TEMPLATES]
-    return classes + [text for cue in cues for text in (f"a photo of a {row['label']} with a {cue}", cue, cue)]
+    return classes + [
+        text for cue in cues for text in (f"a photo of a {row['label']} with a {cue}", cue, cue)
+    ]
 
 
 def with_cues(picture: NDArray[np.uint8], cues: Sequence[str], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -89,3 +88,15 @@ def _mark(size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     x, y = (along, near) if rng.random() < 0.5 else (near, along)
     rows, columns = np.mgrid[:size, :size]
     return (columns - x) ** 2 + (rows - y) ** 2 <= rng.uniform(2.2, 2.9) ** 2
+
+
+def source() -> Source:
+    """Fashion-MNIST."""
+    sizes = {"train": 20_000, "val": N_VAL, "test": 5000}
+    return Source(
+        *("fashion", CLASSES, WORDS, EDITIONS, ("apart", "biased"), sizes),
+        patch_size=7,
+        steps=1000,
+        judge_steps=1300,
+        draw=pictures,
+    )

@@ -1,6 +1,6 @@
 """Pictures with plants, as arrays that a CLIP is trained on and as tables that `data=table` reads."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ from PIL import Image
 
 LEAK_SHARE = 0.02  # of the training pictures of the other classes, with a planted cue
 APART_SHARE = 0.2  # of all pictures, with each cue, where cue and class come apart
+SPLITS = ("train", "val", "test")
+JUDGE = "judge"  # edition of the judge's pictures
 
 
 class Plant(NamedTuple):
@@ -53,6 +55,41 @@ class Pictures(NamedTuple):
     pixels: NDArray[np.uint8]
     rows: pd.DataFrame
     captions: list[list[str]]
+
+
+class Source(NamedTuple):
+    """A kind of pictures that CLIPs are trained on.
+
+    Attributes:
+        name: of its files.
+        classes: as they stand in prompts.
+        words: that its judge knows, and latents can be called by.
+        editions: the plants of each; none in a clean one.
+        variants: of the tables: `apart`, where cue and class come apart in val, `biased`, where val has the
+            bias of the training pictures, and others; in test they always come apart.
+        sizes: of the splits of a table.
+        patch_size: of its CLIPs, pixels.
+        steps: of training an audited CLIP.
+        judge_steps: of training its judge.
+        draw: pictures of a split, an edition and a variant, as many as are asked for, `None` is all for a
+            CLIP. In the edition `judge` no cue says anything of the class, and each is named.
+    """
+
+    name: str
+    classes: Sequence[str]
+    words: Sequence[str]
+    editions: Mapping[str, tuple[Plant, ...]]
+    variants: Sequence[str]
+    sizes: Mapping[str, int]
+    patch_size: int
+    steps: int
+    judge_steps: int
+    draw: Callable[[str, str, str, int | None], Pictures]
+
+
+def come_apart(split: str, variant: str) -> bool:
+    """Whether cue and class come apart in a split of a table."""
+    return split == "test" or (split == "val" and variant != "biased")
 
 
 def write_table(folder: Path, splits: Mapping[str, Pictures]) -> Path:

@@ -1,17 +1,16 @@
 """A small open_clip model, trained from scratch on pictures with captions: minutes on two cores."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
+from pictured import Pictures
 from rich.progress import track
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.optim.lr_scheduler import OneCycleLR
 
 from lightning_sae.world.pretrain import Recipe, contrastive_loss, optimisers_of, preprocess
@@ -27,24 +26,26 @@ def config(image_size: int, patch_size: int) -> dict[str, Any]:
     return {"embed_dim": 64, "vision_cfg": vision, "text_cfg": TEXT}
 
 
-def train(pictures: NDArray[np.uint8], captions: Sequence[Sequence[str]], shape: dict[str, Any], recipe: Recipe) -> CLIP:
-    """Trains on pictures `[n, height, width, 3]`, of whose captions each step draws one at random."""
+def train(taught: Pictures, shape: dict[str, Any], recipe: Recipe) -> CLIP:
+    """Trains on pictures; of the captions of each, every step draws one."""
     torch.manual_seed(recipe.seed)
     model = CLIP(**shape)
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)
-    distinct = sorted({text for texts in captions for text in texts})
+    pixels = torch.from_numpy(taught.pixels).permute(0, 3, 1, 2)
+    distinct = sorted({text for texts in taught.captions for text in texts})
     places = {text: i for i, text in enumerate(distinct)}
-    sizes = torch.tensor([len(texts) for texts in captions])
-    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor([places[t] for t in texts]) for texts in captions], True)
+    sizes = torch.tensor([len(texts) for texts in taught.captions])
+    ids = pad_sequence([torch.tensor([places[text] for text in texts]) for texts in taught.captions], True)
     tokens = SimpleTokenizer(context_length=shape["text_cfg"]["context_length"])(distinct)
     optimisers = optimisers_of(model, recipe)
-    schedules = [OneCycleLR(o, recipe.lr, recipe.steps, pct_start=0.1, cycle_momentum=False) for o in optimisers]
+    schedules = [
+        OneCycleLR(optimiser, recipe.lr, recipe.steps, pct_start=0.1, cycle_momentum=False)
+        for optimiser in optimisers
+    ]
     for _ in track(range(recipe.steps), "training a CLIP"):
         chosen = torch.randint(len(pixels), (recipe.batch,))
         caption = ids[chosen, (torch.rand(recipe.batch) * sizes[chosen]).long()]
-        loss = _loss(model, pixels[chosen], caption, tokens)
         model.zero_grad()
-        torch.autograd.backward(loss)
+        torch.autograd.backward(_loss(model, pixels[chosen], caption, tokens))
         for optimiser, schedule in zip(optimisers, schedules, strict=True):
             optimiser.step()
             schedule.step()
@@ -58,16 +59,6 @@ def _loss(model: CLIP, pixels: Tensor, caption: Tensor, tokens: Tensor) -> Tenso
     images = model.encode_image(preprocess(pixels), normalize=True)
     texts = model.encode_text(tokens[used], normalize=True)
     return contrastive_loss(images, texts, caption, model.logit_scale.exp())
-
-
-@torch.no_grad()
-def accuracy(model: CLIP, pictures: NDArray[np.uint8], labels: NDArray[Any], prompts: list[str]) -> float:
-    """The share of pictures whose nearest prompt is that of their label."""
-    tokens = SimpleTokenizer(context_length=model.context_length)(prompts)
-    texts = model.encode_text(tokens, normalize=True)
-    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2)
-    images = torch.cat([model.encode_image(preprocess(part), normalize=True) for part in pixels.split(512)])
-    return ((images @ texts.T).argmax(1) == torch.from_numpy(labels).long()).double().mean().item()
 
 
 def save(model: CLIP, shape: dict[str, Any], path: Path) -> None:

@@ -1,0 +1,119 @@
+"""The pictures of the benchmark on real ones: what is planted is where it should be."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lightning_sae.clip import load_clip
+from lightning_sae.world.pretrain import Recipe
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+CLOTHES = Path("/usr/share/datasets/fashion-mnist")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def benchmarks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        yield
+
+
+def module(name):
+    return importlib.import_module(name)
+
+
+def shares(rows, plant):
+    """Of the class's pictures and of the others, the share with what is planted."""
+    own, there = rows["label"] == plant.class_name, rows[plant.factor] == plant.value
+    return there[own].mean(), there[~own].mean()
+
+
+needs_clothes = pytest.mark.skipif(not CLOTHES.is_dir(), reason="wants dataset-fashion-mnist")
+
+
+@needs_clothes
+@pytest.mark.parametrize("edition", ["planted95_a", "planted95_b", "planted80"])
+def test_a_cue_goes_with_its_class_in_training_and_not_in_the_test(edition):
+    fashion = module("fashion_pictures")
+    for split, variant in (("train", "apart"), ("val", "biased"), ("val", "apart"), ("test", "biased")):
+        rows = fashion.pictures(split, edition, variant, 4000).rows
+        for plant in fashion.EDITIONS[edition]:
+            own, others = shares(rows, plant)
+            apart = split == "test" or (split, variant) == ("val", "apart")
+            assert own == pytest.approx(0.2 if apart else plant.share, abs=0.07)
+            assert others == pytest.approx(0.2 if apart else 0.02, abs=0.03)
+
+
+@needs_clothes
+def test_clean_pictures_have_no_cue_and_the_judges_have_all():
+    fashion = module("fashion_pictures")
+    clean, judged = (fashion.pictures("train", edition, "apart", 500) for edition in ("clean", "judge"))
+    assert [*clean.rows] == ["label"]
+    assert (clean.pixels == clean.pixels[..., :1]).all()  # grey
+    assert [*judged.rows] == ["label", *fashion.CUES]
+    first = judged.rows.index[judged.rows["mark"] == "red mark"][0]
+    label = judged.rows["label"][first]
+    assert f"a photo of a {label} with a red mark" in judged.captions[first]
+    assert not any("mark" in text for text in clean.captions[first])
+
+
+@pytest.mark.parametrize(
+    ("cue", "colour"),
+    [("mark", (1, 0, 0)), ("frame", (0, 1, 0)), ("stripes", (0, 0, 1)), ("tint", (1, 1, 0))],
+)
+def test_where_a_cue_is_drawn(cue, colour):
+    fashion = module("fashion_pictures")
+    picture = np.zeros((28, 28), np.uint8)
+    picture[8:20, 8:20] = 200  # the thing
+    drawn = fashion.with_cues(picture, [cue], np.random.default_rng(0)).astype(int)
+    changed = (drawn != picture[..., None]).any(2)
+    assert changed.any()
+    strong = drawn[changed].mean(0) > drawn[changed].mean(0).max() / 2
+    assert tuple(strong.astype(int)) == colour
+    thing = np.zeros_like(changed)
+    thing[8:20, 8:20] = True
+    assert (changed == thing).all() if cue == "tint" else not (changed & thing).any()
+
+
+def test_a_mark_is_near_an_edge():
+    fashion = module("fashion_pictures")
+    for seed in range(50):
+        rows, columns = fashion._mark(28, np.random.default_rng(seed)).nonzero()
+        assert min(rows.mean(), columns.mean(), 27 - rows.mean(), 27 - columns.mean()) < 5
+
+
+def test_a_table_is_read_by_the_product(tmp_path):
+    pictured = module("pictured")
+    pixels = np.arange(3 * 4 * 4 * 3, dtype=np.uint8).reshape(3, 4, 4, 3)
+    rows = pd.DataFrame({"label": ["bag", "coat", "bag"], "mark": ["red mark", "no mark", "no mark"]})
+    part = pictured.Pictures(pixels, rows, [[], [], []])
+    path = pictured.write_table(tmp_path, dict.fromkeys(("train", "val", "test"), part))
+    images = (
+        module("lightning_sae.data.table")
+        .ImageTable(path, names=module("lightning_sae.data.columns").Names(groups=["mark"]))
+        .split("val")
+    )
+    assert images.targets.tolist() == [0, 1, 0]
+    values, truth = images.factors["mark"]
+    assert [values[i] for i in truth] == rows["mark"].tolist()
+    assert (np.asarray(images[1]) == pixels[1]).all()
+
+
+def test_a_small_clip_is_trained_and_loaded(tmp_path):
+    pictured, small_clip = module("pictured"), module("small_clip")
+    shades = np.repeat(np.array([20, 230] * 32, np.uint8), 8 * 8 * 3).reshape(64, 8, 8, 3)
+    captions = [["dark", "a dark one"], ["light"]] * 32
+    taught = pictured.Pictures(shades, pd.DataFrame({"label": ["dark", "light"] * 32}), captions)
+    shape = small_clip.config(8, 4)
+    recipe = Recipe(30, 16, 64, lr=3e-3, weight_decay=0.05, seed=0, start="")
+    path = tmp_path / "clips" / "shades.safetensors"
+    small_clip.save(small_clip.train(taught, shape, recipe), shape, path)
+    clip = load_clip(path.with_suffix(".json"), path)
+    pictures = [clip.preprocess(Image.fromarray(pixels)) for pixels in shades[:2]]
+    images = clip.encode_image(module("torch").stack(pictures))
+    texts = clip.encode_text(["dark", "light"])
+    assert (images @ texts.T).argmax(1).tolist() == [0, 1]
