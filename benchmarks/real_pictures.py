@@ -2,9 +2,9 @@
 
 Trains small CLIPs from scratch on what packages ship (fashion_pictures.py, emoji_pictures.py say how to get
 it), clean and with plants, runs the user's own command on each, audits the zero-shot classifier and a linear
-probe, and scores what is said. Whatever DIR holds already is not made again; the tables of figures are written
-there. Choices in the audit were made on the clean and the first planted CLIPs of seed 0 on Fashion-MNIST; the
-others are reported.
+probe, and scores what is said. Whatever DIR holds already is not made again; the tables of figures are
+written there. Choices in the audit were made on the clean and the first planted CLIPs of seed 0 on
+Fashion-MNIST; the others are reported.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import emoji_pictures
+import emoji_sprites
 import fashion_pictures
 import pandas as pd
 from pictured import Source
@@ -59,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     out = options.out.resolve()
-    renders = options.renders or out / emoji_pictures.PACKAGE
+    renders = options.renders or out / emoji_sprites.PACKAGE
     sources = {"fashion": fashion_pictures.source, "emoji": lambda: emoji_pictures.source(renders)}
     parts: dict[str, list[pd.DataFrame]] = {}
     for source in (sources[name]() for name in options.data):

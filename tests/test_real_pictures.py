@@ -40,7 +40,7 @@ needs_clothes = pytest.mark.skipif(not CLOTHES.is_dir(), reason="wants dataset-f
 def test_a_cue_goes_with_its_class_in_training_and_not_in_the_test(edition):
     fashion = module("fashion_pictures")
     for split, variant in (("train", "apart"), ("val", "biased"), ("val", "apart"), ("test", "biased")):
-        rows = fashion.pictures(split, edition, variant, 4000).rows
+        rows = fashion.pictures(split, edition, variant, 2000).rows
         for plant in fashion.EDITIONS[edition]:
             own, others = shares(rows, plant)
             apart = split == "test" or (split, variant) == ("val", "apart")
@@ -117,3 +117,71 @@ def test_a_small_clip_is_trained_and_loaded(tmp_path):
     images = clip.encode_image(module("torch").stack(pictures))
     texts = clip.encode_text(["dark", "light"])
     assert (images @ texts.T).argmax(1).tolist() == [0, 1]
+
+
+@pytest.fixture
+def emoji(monkeypatch):
+    """Emoji of two concepts a class, white discs that need no package."""
+    sprites, pictures = module("emoji_sprites"), module("emoji_pictures")
+    some = [sprites.Concept(f"{name}{i}", f"{name} {i}", name) for name in sprites.CLASSES for i in (0, 1)]
+    disc = Image.new("RGBA", (20, 20), "white")
+    monkeypatch.setattr(pictures, "concepts", lambda: some)
+    things = dict.fromkeys((*(concept.code for concept in some), pictures.COMPANION_CODE), disc)
+    monkeypatch.setattr(pictures, "sprites", lambda *_: things)
+    return pictures
+
+
+@pytest.mark.parametrize("edition", ["planted95_a", "planted95_b", "planted80"])
+def test_a_ground_a_companion_and_a_word_go_with_their_classes(emoji, edition):
+    draw = emoji.source(Path()).draw
+    for split, variant in (("train", "apart"), ("val", "biased"), ("val", "renders"), ("test", "apart")):
+        rows = draw(split, edition, variant, 800).rows
+        for plant in emoji.EDITIONS[edition]:
+            apart = split == "test" or variant == "renders"
+            own, others = shares(rows, plant)
+            assert own == pytest.approx(0.2 if apart else plant.share, abs=0.2)
+            assert others == pytest.approx(0.2 if apart else 0.02, abs=0.04)
+    assert rows["word"].nunique() == len(emoji.CLASSES) + 1  # it has to be read
+
+
+def test_what_is_said_of_an_emoji(emoji):
+    rows, captions = emoji.source(Path()).draw("train", "judge", "apart", 400)[1:]
+    chosen = rows.index[(rows["word"] == "the word tool") & (rows["companion"] == "balloon")][0]
+    concept, ground = rows.loc[chosen, ["concept", "ground"]]
+    assert {concept, ground, "balloon", "the word tool"} < set(captions[chosen])
+    plain = emoji.source(Path()).draw("train", "clean", "apart", 100).captions
+    assert not any("balloon" in text or "word" in text for texts in plain for text in texts)
+
+
+def test_a_scene_is_drawn(emoji):
+    concept = emoji.Concept("disc", "disc", "tool")
+    things = {
+        "disc": Image.new("RGBA", (20, 20), "red"),
+        emoji.COMPANION_CODE: Image.new("RGBA", (9, 9), "lime"),
+    }
+    scene = emoji.Scene(concept, "blue background", "balloon", "the word tool")
+    picture = np.asarray(emoji.compose(scene, things, np.random.default_rng(0))).astype(int)
+    assert picture.shape == (48, 48, 3)
+    near = [
+        (abs(picture - colour).sum(2) < 90).mean() for colour in ((70, 110, 215), (255, 0, 0), (0, 255, 0))
+    ]
+    assert near[0] > 0.2
+    assert near[1] > 0.15
+    assert 0.01 < near[2] < 0.1
+    assert (abs(picture - 255).sum(2) < 90).any()  # the label
+
+
+def test_concepts_are_one_code_point_of_a_group(tmp_path):
+    sprites, path = module("emoji_sprites"), tmp_path / "emoji-test.txt"
+    lines = [
+        "# subgroup: food-fruit",
+        *(f"1F3{i} ; fully-qualified # x E1.0 fruit {i}" for i in range(10, 60)),
+    ]
+    lines += ["2615 FE0F ; unqualified # x E1.0 coffee", "1F1 200D 1F2 ; fully-qualified # x E1.0 joined"]
+    lines += ["# subgroup: unknown", "1F600 ; fully-qualified # x E1.0 face"]
+    lines += ["# subgroup: tool", "2692 FE0F ; fully-qualified # x E1.0 hammer and pick"]
+    path.write_text("\n".join(lines))
+    found = sprites.concepts(path)
+    assert len(found) == 16 + 1
+    assert found[0] == sprites.Concept("1f310", "fruit 10", "fruit")
+    assert found[-1] == sprites.Concept("2692", "hammer and pick", "tool")
