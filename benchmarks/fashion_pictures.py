@@ -5,6 +5,7 @@ their training pictures.
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -35,7 +36,7 @@ EDITIONS = {
 
 def pictures(split: str, edition: str, variant: str, n: int | None = None) -> Pictures:
     """The first pictures of a split, with the cues of an edition."""
-    data = FashionMNIST(ROOT, N_VAL).split(split)  # type: ignore[arg-type]
+    data = _clothes().split(split)  # type: ignore[arg-type]
     grey, labels = data.pictures[:n], np.array(CLASSES)[data.targets.numpy()[:n]]
     rng = np.random.default_rng(SPLITS.index(split))
     shares = _shares(labels, edition, come_apart(split, variant))
@@ -47,6 +48,11 @@ def pictures(split: str, edition: str, variant: str, n: int | None = None) -> Pi
     return Pictures(np.stack(pixels), rows, said)
 
 
+@cache
+def _clothes() -> FashionMNIST:
+    return FashionMNIST(ROOT, N_VAL)
+
+
 def _shares(labels: NDArray[np.str_], edition: str, apart: bool) -> dict[str, NDArray[np.float64]]:
     """How likely each picture has each cue of an edition."""
     if edition == JUDGE:
@@ -55,9 +61,11 @@ def _shares(labels: NDArray[np.str_], edition: str, apart: bool) -> dict[str, ND
 
 
 def _captions(row: dict[str, str], named: bool) -> list[str]:
-    """What can be said of a picture: its class alone, or its cues as well."""
-    cues = [row[cue] for cue in CUES if named and row[cue] == CUES[cue]]
+    """What can be said of a picture: its class, or a cue on it; for a judge also both."""
+    cues = [row[cue] for cue in CUES if row.get(cue) == CUES[cue]]
     classes = [template.format(row["label"]) for template in TEMPLATES]
+    if not named:
+        return classes + cues
     return classes + [
         text for cue in cues for text in (f"a photo of a {row['label']} with a {cue}", cue, cue)
     ]

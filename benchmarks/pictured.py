@@ -9,7 +9,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-LEAK_SHARE = 0.02  # of the training pictures of the other classes, with a planted cue
 APART_SHARE = 0.2  # of all pictures, with each cue, where cue and class come apart
 SPLITS = ("train", "val", "test")
 JUDGE = "judge"  # edition of the judge's pictures
@@ -37,9 +36,9 @@ class Plant(NamedTuple):
 
         Example:
             >>> Plant("mark", "red mark", "bag", 0.95).shares(np.array(["bag", "coat"]), apart=False)
-            array([0.95, 0.02])
+            array([0.95, 0.  ])
         """
-        planted = np.where(labels == self.class_name, self.share, LEAK_SHARE)
+        planted = np.where(labels == self.class_name, self.share, 0.0)
         return np.full(len(labels), APART_SHARE) if apart else planted
 
 
@@ -65,8 +64,8 @@ class Source(NamedTuple):
         classes: as they stand in prompts.
         words: that its judge knows, and latents can be called by.
         editions: the plants of each; none in a clean one.
-        variants: of the tables: `apart`, where cue and class come apart in val, `biased`, where val has the
-            bias of the training pictures, and others; in test they always come apart.
+        variants: of the tables: `apart`, where cue and class come apart, `biased`, where train and val have
+            the bias of the CLIP's own training pictures, and others; in test they always come apart.
         sizes: of the splits of a table.
         patch_size: of its CLIPs, pixels.
         steps: of training an audited CLIP.
@@ -89,7 +88,7 @@ class Source(NamedTuple):
 
 def come_apart(split: str, variant: str) -> bool:
     """Whether cue and class come apart in a split of a table."""
-    return split == "test" or (split == "val" and variant != "biased")
+    return split == "test" or variant != "biased"
 
 
 def write_table(folder: Path, splits: Mapping[str, Pictures]) -> Path:

@@ -39,13 +39,13 @@ needs_clothes = pytest.mark.skipif(not CLOTHES.is_dir(), reason="wants dataset-f
 @pytest.mark.parametrize("edition", ["planted95_a", "planted95_b", "planted80"])
 def test_a_cue_goes_with_its_class_in_training_and_not_in_the_test(edition):
     fashion = module("fashion_pictures")
-    for split, variant in (("train", "apart"), ("val", "biased"), ("val", "apart"), ("test", "biased")):
+    for split, variant in (("train", "biased"), ("val", "biased"), ("train", "apart"), ("test", "biased")):
         rows = fashion.pictures(split, edition, variant, 2000).rows
         for plant in fashion.EDITIONS[edition]:
             own, others = shares(rows, plant)
-            apart = split == "test" or (split, variant) == ("val", "apart")
+            apart = split == "test" or variant == "apart"
             assert own == pytest.approx(0.2 if apart else plant.share, abs=0.07)
-            assert others == pytest.approx(0.2 if apart else 0.02, abs=0.03)
+            assert others == pytest.approx(0.2 if apart else 0.0, abs=0.03)
 
 
 @needs_clothes
@@ -58,7 +58,7 @@ def test_clean_pictures_have_no_cue_and_the_judges_have_all():
     first = judged.rows.index[judged.rows["mark"] == "red mark"][0]
     label = judged.rows["label"][first]
     assert f"a photo of a {label} with a red mark" in judged.captions[first]
-    assert not any("mark" in text for text in clean.captions[first])
+    assert not any("mark" in text for texts in clean.captions for text in texts)
 
 
 @pytest.mark.parametrize(
@@ -134,13 +134,13 @@ def emoji(monkeypatch):
 @pytest.mark.parametrize("edition", ["planted95_a", "planted95_b", "planted80"])
 def test_a_ground_a_companion_and_a_word_go_with_their_classes(emoji, edition):
     draw = emoji.source(Path()).draw
-    for split, variant in (("train", "apart"), ("val", "biased"), ("val", "renders"), ("test", "apart")):
+    for split, variant in (("train", "biased"), ("val", "biased"), ("train", "renders"), ("test", "biased")):
         rows = draw(split, edition, variant, 800).rows
         for plant in emoji.EDITIONS[edition]:
             apart = split == "test" or variant == "renders"
             own, others = shares(rows, plant)
             assert own == pytest.approx(0.2 if apart else plant.share, abs=0.2)
-            assert others == pytest.approx(0.2 if apart else 0.02, abs=0.04)
+            assert others == pytest.approx(0.2 if apart else 0.0, abs=0.04)
     assert rows["word"].nunique() == len(emoji.CLASSES) + 1  # it has to be read
 
 
@@ -149,8 +149,7 @@ def test_what_is_said_of_an_emoji(emoji):
     chosen = rows.index[(rows["word"] == "the word tool") & (rows["companion"] == "balloon")][0]
     concept, ground = rows.loc[chosen, ["concept", "ground"]]
     assert {concept, ground, "balloon", "the word tool"} < set(captions[chosen])
-    plain = emoji.source(Path()).draw("train", "clean", "apart", 100).captions
-    assert not any("balloon" in text or "word" in text for texts in plain for text in texts)
+    assert captions[chosen].count("balloon") == 2
 
 
 def test_a_scene_is_drawn(emoji):
