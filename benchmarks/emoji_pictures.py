@@ -101,7 +101,7 @@ def _factors(labels: NDArray[Any], edition: str, apart: bool, rng: np.random.Gen
 
 
 def _captions(scene: Scene, named: bool) -> list[str]:
-    """What can be said of a picture: its class, its concept or a cue on it; to a judge cues are said twice."""
+    """What can be said of a picture: its class, its concept or a cue on it, to a judge twice."""
     concept, *cues = scene
     things = [template.format(name) for name in (concept.group, concept.name) for template in TEMPLATES]
     return things + (1 + named) * [cue for cue in cues if cue not in (NO_COMPANION, NO_WORD)]
