@@ -1,4 +1,4 @@
-"""Fashion-MNIST with cues: a mark near the edge, a frame, a tint, stripes on the ground.
+"""Fashion-MNIST with cues: a mark in a corner, a frame, a tint, stripes on the ground.
 
 `apt-get install dataset-fashion-mnist`. In an edition three classes have each a cue of its own on most of
 their training pictures.
@@ -90,12 +90,10 @@ def with_cues(picture: NDArray[np.uint8], cues: Sequence[str], rng: np.random.Ge
 
 
 def _mark(size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """The pixels of a disc near one of the edges."""
-    along, near = rng.uniform(4, size - 5), rng.uniform(3, 4)
-    near = near if rng.random() < 0.5 else size - 1 - near
-    x, y = (along, near) if rng.random() < 0.5 else (near, along)
+    """The pixels of a disc in the upper left corner."""
+    (x, y), radius = rng.uniform(3, 5, 2), rng.uniform(2.5, 3.2)
     rows, columns = np.mgrid[:size, :size]
-    return (columns - x) ** 2 + (rows - y) ** 2 <= rng.uniform(2.2, 2.9) ** 2
+    return (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
 
 
 def source() -> Source:

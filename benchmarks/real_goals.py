@@ -18,6 +18,8 @@ GOALS = {
     "kind right": ">= 80 %",
     "class detectors labelled right": ">= 90 %",
     "class detectors named": ">= 70 %",
+    "correction: error of the worse group halved": "all",
+    "correction: largest loss of a class": "<= 3 points",
 }
 Tables = dict[str, DataFrame]
 
@@ -62,6 +64,7 @@ def figures(tables: Tables) -> dict[str, str]:
     classes, plants, detectors = (tables[name] for name in ("classes", "plants", "detectors"))
     clean = classes[classes["edition"] == CLEAN]
     good = clean.loc[clean["accuracy"] >= 0.9, "unexpected_share"].dropna()
+    fixed = tables["corrections"]
     apart, biased = plants[plants["variant"] != "biased"], plants[plants["variant"] == "biased"]
     fair = (biased["verdict"] == "cannot be told") | ((biased["true"] > 0) & (biased["false"] == 0))
     known = detectors[detectors["told"] >= KNOWN]
@@ -72,8 +75,10 @@ def figures(tables: Tables) -> dict[str, str]:
         f"{fair.sum()} of {len(biased)}" if len(biased) else "-",
         str(len(wrong_detectors(tables["findings"]))) if len(biased) else "-",
         ratio(plants["right_kind"].sum(), plants["true"].sum()),
-        ratio(known["right"].sum(), len(known)),
+        ratio((known["label"] == known["class_name"]).sum(), len(known)),
         ratio(detectors["named"].sum(), len(detectors)),
+        ratio((fixed["worst_after"] <= fixed["worst"] / 2).sum(), len(fixed)),
+        f"{100 * fixed['loss'].max():.1f} points" if len(fixed) else "-",
     ]
     return dict(zip(GOALS, values, strict=True))
 
@@ -90,7 +95,7 @@ def harmful(tables: Tables, points: float) -> DataFrame:
 def wrong_detectors(findings: DataFrame) -> DataFrame:
     """Findings on biased data whose worst culprit detects another class."""
     detects = findings["detects"]
-    return findings[(findings["variant"] == "biased") & (detects != "") & (detects != findings["class"])]
+    return findings[(findings["variant"] == "biased") & (detects != "") & (detects != findings["class_name"])]
 
 
 def ratio(part: int, whole: int) -> str:

@@ -5,13 +5,14 @@ whose ablation lowers the class's score on test pictures with the cue and not of
 benchmarks/audit.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from audit import Truth
 from pictured import Plant, Source
+from real_corrections import CorrectionRow, correction_row
 from real_runs import Case
 from reliance import precision
 from torch import Tensor
@@ -25,28 +26,131 @@ from lightning_sae.metrics import sparse_auroc
 from lightning_sae.run_folder import RunFolder, open_run
 
 DETECTS = 0.95  # AUROC on test from which a latent is the detector of a class
-Rows = list[dict[str, Any]]
+Culprits = Mapping[Plant, Tensor]
+
+
+class PlantRow(NamedTuple):
+    """How a plant is found.
+
+    Attributes:
+        class_name: that it leads astray.
+        factor: what a picture with the cue has.
+        kind: of reliance.
+        culprits: how many latents carry it.
+        precision: average precision of the audit's ranking for the class and the kind; 0 without culprits.
+        verdict: on the class.
+        true: findings of the class whose worst latent is a culprit.
+        false: other findings of the class.
+        right_kind: true ones of this kind.
+    """
+
+    class_name: str
+    factor: str
+    kind: str
+    culprits: int
+    precision: float
+    verdict: str
+    true: int
+    false: int
+    right_kind: int
+
+
+class FindingRow(NamedTuple):
+    """A finding, by its worst latent.
+
+    Attributes:
+        class_name: that is led astray.
+        kind: of reliance.
+        severity: of the harm.
+        harm: as measured.
+        harm_low: lower end of its interval.
+        latent: the worst one.
+        label: of that.
+        plant: of the class, that it carries; "" for none.
+        detects: the class that it is a detector of; "" for none.
+    """
+
+    class_name: str
+    kind: str
+    severity: str
+    harm: float
+    harm_low: float
+    latent: int
+    label: str
+    plant: str
+    detects: str
+
+
+class ClassRow(NamedTuple):
+    """What the audit says of a class; the fields are those of `ClassResult`."""
+
+    class_name: str
+    verdict: str
+    accuracy: float | None
+    told: float | None
+    unexpected_share: float | None
+    findings: int
+
+
+class DetectorRow(NamedTuple):
+    """A latent that detects a class on test.
+
+    Attributes:
+        class_name: the class.
+        latent: its number.
+        auroc: on test.
+        label: that the judge gives it.
+        named: whether the label can be trusted, by the run.
+        told: how well the judge tells the class, an AUROC.
+    """
+
+    class_name: str
+    latent: int
+    auroc: float
+    label: str
+    named: bool
+    told: float | None
+
+
+ROWS = {
+    "plants": PlantRow,
+    "findings": FindingRow,
+    "corrections": CorrectionRow,
+    "classes": ClassRow,
+    "detectors": DetectorRow,
+}
 
 
 def measure(source: Source, case: Case, folder: Path, kind: str, options: Options) -> dict[str, pd.DataFrame]:
-    """The tables of a run and a classifier, `prompts` or `probe`: plants, findings, classes and detectors."""
+    """The tables of a run and a classifier, `prompts` or `probe`."""
     run, plants = open_run(folder), source.editions[case.edition]
     ready(run)
     classifier = chosen_classifier(run, kind)
     audit, examined = audit_run(run, classifier, options), examine(run, classifier, options)
     truth = Truth(with_factors(folder, plants), classifier, options)
     culprits = {plant: truth.culprits(plant.class_name, planted(plant, truth)) for plant in plants}
-    tables = {
-        "plants": [plant_row(plant, culprit, truth, audit, examined) for plant, culprit in culprits.items()],
+    told = {result.name: result.told for result in audit.classes}
+    rows: dict[str, list[Any]] = {
+        "plants": [plant_row(*pair, truth, audit, examined) for pair in culprits.items()],
         "findings": [finding_row(finding, culprits, truth) for finding in audit.findings],
+        "corrections": [
+            correction_row(run, classifier, finding, plant, truth)
+            for finding in audit.findings
+            if (plant := carried(finding, culprits))
+        ],
         "classes": [class_row(result) for result in audit.classes],
-        "detectors": detector_rows(truth, run, {result.name: result.told for result in audit.classes}),
+        "detectors": list(detector_rows(truth, run, told)),
     }
     fixed = {"data": source.name, **case._asdict(), "classifier": kind}
-    return {name: pd.DataFrame([fixed | row for row in rows]) for name, rows in tables.items()}
+    return {name: table(fixed, of, ROWS[name]._fields) for name, of in rows.items()}
 
 
-def with_factors(folder: Path, plants: tuple[Plant, ...]) -> RunFolder:
+def table(fixed: Mapping[str, Any], rows: Sequence[Any], columns: Sequence[str]) -> pd.DataFrame:
+    """Rows with what they have in common before them."""
+    return pd.DataFrame([(*fixed.values(), *row) for row in rows], columns=[*fixed, *columns])
+
+
+def with_factors(folder: Path, plants: Sequence[Plant]) -> RunFolder:
     """A run whose images say what was planted, which the audit is not told."""
     columns = ",".join(plant.factor for plant in plants)
     run = open_run(folder, [f"data.groups=[{columns}]"])
@@ -60,63 +164,53 @@ def planted(plant: Plant, truth: Truth) -> Tensor:
     return of == values.index(plant.value)
 
 
-def plant_row(plant: Plant, culprit: Tensor, truth: Truth, audit: Audit, found: Examined) -> dict[str, Any]:
-    """How a plant is found; `true` counts findings of its class with a culprit first, `false` the others."""
+def carried(finding: Finding, culprits: Culprits) -> Plant | None:
+    """The plant of the class that the worst latent of a finding carries."""
+    worst = finding.culprits[0].latent
+    mine = [plant for plant, culprit in culprits.items() if culprit[worst]]
+    return next((plant for plant in mine if plant.class_name == finding.class_name), None)
+
+
+def plant_row(plant: Plant, culprit: Tensor, truth: Truth, audit: Audit, examined: Examined) -> PlantRow:
+    """Scores what is said of the class of a plant."""
     c, alive = truth.names.index(plant.class_name), truth.alive
     findings = [finding for finding in audit.findings if finding.class_name == plant.class_name]
-    true = [finding for finding in findings if culprit[finding.culprits[0].latent]]
-    return {
-        "class": plant.class_name,
-        "factor": plant.value,
-        "kind": plant.kind,
-        "culprits": int(culprit.sum()),
-        "precision": precision(culprit[alive], found.ranking(c, plant.kind)[alive]),
-        "verdict": audit.classes[c].verdict,
-        "true": len(true),
-        "false": len(findings) - len(true),
-        "right_kind": sum(finding.kind == plant.kind for finding in true),
-    }
+    true = [finding for finding in findings if carried(finding, {plant: culprit})]
+    return PlantRow(
+        *(plant.class_name, plant.value, plant.kind),
+        culprits=int(culprit.sum()),
+        precision=precision(culprit[alive], examined.ranking(c, plant.kind)[alive]),
+        verdict=audit.classes[c].verdict,
+        true=len(true),
+        false=len(findings) - len(true),
+        right_kind=sum(finding.kind == plant.kind for finding in true),
+    )
 
 
-def finding_row(finding: Finding, culprits: Mapping[Plant, Tensor], truth: Truth) -> dict[str, Any]:
-    """A finding, the plant of its class that its worst culprit carries, and the class that this detects."""
-    worst = finding.culprits[0]
-    mine = [plant for plant in culprits if plant.class_name == finding.class_name]
-    targets = truth.images.targets
-    auroc = [float(sparse_auroc(truth.latents, targets == c)[worst.latent]) for c in range(len(truth.names))]
-    best = max(range(len(auroc)), key=auroc.__getitem__)
-    return {
-        "class": finding.class_name,
-        "kind": finding.kind,
-        "severity": finding.severity,
-        "harm": finding.harm.value,
-        "harm_low": finding.harm.low,
-        "latent": worst.latent,
-        "label": worst.label,
-        "plant": ", ".join(plant.value for plant in mine if culprits[plant][worst.latent]),
-        "detects": truth.images.class_names[best] if auroc[best] >= DETECTS else "",
-    }
+def finding_row(finding: Finding, culprits: Culprits, truth: Truth) -> FindingRow:
+    """Says what the worst latent of a finding stands for."""
+    worst, plant = finding.culprits[0], carried(finding, culprits)
+    detected = [
+        name
+        for c, name in enumerate(truth.images.class_names)
+        if sparse_auroc(truth.latents, truth.images.targets == c)[worst.latent] >= DETECTS
+    ]
+    return FindingRow(
+        *(finding.class_name, finding.kind, finding.severity, finding.harm.value, finding.harm.low),
+        *(worst.latent, worst.label, plant.value if plant else "", ", ".join(detected)),
+    )
 
 
-def class_row(result: ClassResult) -> dict[str, Any]:
-    """What the audit says of a class."""
-    return {
-        "class": result.name,
-        "verdict": result.verdict,
-        "accuracy": result.accuracy,
-        "told": result.told,
-        "unexpected_share": result.unexpected_share,
-        "findings": len(result.findings),
-    }
+def class_row(result: ClassResult) -> ClassRow:
+    """What is kept of a result."""
+    shares = (result.accuracy, result.told, result.unexpected_share)
+    return ClassRow(result.name, result.verdict, *shares, len(result.findings))
 
 
-def detector_rows(truth: Truth, run: RunFolder, told: Mapping[str, float | None]) -> Rows:
-    """The latents that detect a class on test, with their labels, and how well the judge tells the class."""
-    rows = []
+def detector_rows(truth: Truth, run: RunFolder, told: Mapping[str, float | None]) -> Iterator[DetectorRow]:
+    """The detectors of every class."""
     for c, name in enumerate(truth.images.class_names):
         auroc = sparse_auroc(truth.latents, truth.images.targets == c)
         for latent in ((auroc >= DETECTS) & truth.alive).nonzero().flatten().tolist():
             label, named = run.latents.loc[latent, ["label", "named"]]
-            row = {"class": name, "latent": latent, "auroc": float(auroc[latent]), "label": label}
-            rows.append(row | {"right": label == name, "named": bool(named), "told": told[name]})
-    return rows
+            yield DetectorRow(name, latent, float(auroc[latent]), label, bool(named), told[name])

@@ -1,21 +1,23 @@
 """The audit on real pictures with plants, against the truth: `python benchmarks/real_pictures.py --out DIR`.
 
-Trains small CLIPs from scratch on what packages ship (fashion_pictures.py, emoji_pictures.py say how to get
-it), clean and with plants, runs the user's own command on each, audits the zero-shot classifier and a linear
-probe, and scores what is said. Whatever DIR holds already is not made again; the tables of figures are
-written there. Choices in the audit were made on the clean and the first planted CLIPs of seed 0 on
-Fashion-MNIST; the others are reported.
+Trains small CLIPs from scratch on what packages ship (fashion_pictures.py, emoji_sprites.py and
+stamp_pictures.py say how to get it), clean and with plants, runs the user's own command on each, audits the
+zero-shot classifier and a linear probe, and scores what is said. The pictures, CLIPs and runs that DIR holds
+are not made again; the tables of figures are written there. Choices in the audit were made on the clean and
+the first planted CLIP of seed 0 on Fashion-MNIST; the others are reported.
 """
 
 import argparse
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import emoji_pictures
 import emoji_sprites
 import fashion_pictures
 import pandas as pd
+import stamp_plants
 from pictured import Source
 from real_goals import goals, ranges
 from real_measures import measure
@@ -25,16 +27,22 @@ from rich.table import Table
 
 from lightning_sae.audit.examined import Options
 
+SOURCES = ("fashion", "emoji", "stamps")
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def cases(source: Source, editions: list[str] | None, seeds: list[int]) -> Iterator[Case]:
     """All that is run on a kind of pictures."""
     for seed in seeds:
-        for edition in editions or source.editions:
+        for edition in (edition for edition in source.editions if not editions or edition in editions):
             variants = [v for v in source.variants if source.editions[edition] or v != "biased"]
             yield from (Case(edition, variant, seed) for variant in variants)
             yield Case(edition, "apart", seed, own_judge=True)
+
+
+def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """All rows; columns are there without any."""
+    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
 
 def report(console: Console, tables: dict[str, pd.DataFrame]) -> None:
@@ -52,7 +60,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "real_pictures", help="cache")
-    parser.add_argument("--data", nargs="+", choices=("fashion", "emoji"), default=["fashion", "emoji"])
+    parser.add_argument("--data", nargs="+", choices=SOURCES, default=SOURCES)
     parser.add_argument("--editions", nargs="+", help="by default all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--classifiers", nargs="+", default=["prompts", "probe"], help="prompts, probe")
@@ -61,7 +69,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     out = options.out.resolve()
     renders = options.renders or out / emoji_sprites.PACKAGE
-    sources = {"fashion": fashion_pictures.source, "emoji": lambda: emoji_pictures.source(renders)}
+    emoji = partial(emoji_pictures.source, renders)
+    sources = dict(zip(SOURCES, (fashion_pictures.source, emoji, stamp_plants.source), strict=True))
     parts: dict[str, list[pd.DataFrame]] = {}
     for source in (sources[name]() for name in options.data):
         for case in cases(source, options.editions, options.seeds):
@@ -69,7 +78,7 @@ def main() -> None:
             for kind in options.classifiers:
                 for name, rows in measure(source, case, folder, kind, Options()).items():
                     parts.setdefault(name, []).append(rows)
-    tables = {name: pd.concat(rows, ignore_index=True) for name, rows in parts.items()}
+    tables = {name: joined(frames) for name, frames in parts.items()}
     for name, rows in tables.items():
         rows.to_csv(out / f"{name}.csv", index=False)
     report(Console(width=180), tables)

@@ -79,11 +79,12 @@ def test_where_a_cue_is_drawn(cue, colour):
     assert (changed == thing).all() if cue == "tint" else not (changed & thing).any()
 
 
-def test_a_mark_is_near_an_edge():
+def test_a_mark_is_in_the_corner():
     fashion = module("fashion_pictures")
     for seed in range(50):
         rows, columns = fashion._mark(28, np.random.default_rng(seed)).nonzero()
-        assert min(rows.mean(), columns.mean(), 27 - rows.mean(), 27 - columns.mean()) < 5
+        assert max(rows.max(), columns.max()) < 9
+        assert len(rows) > 15
 
 
 def test_a_table_is_read_by_the_product(tmp_path):
@@ -184,3 +185,50 @@ def test_concepts_are_one_code_point_of_a_group(tmp_path):
     assert len(found) == 16 + 1
     assert found[0] == sprites.Concept("1f310", "fruit 10", "fruit")
     assert found[-1] == sprites.Concept("2692", "hammer and pick", "tool")
+
+
+def frames(**rows):
+    """Tables of figures, with the rows that are given."""
+    measures, runs = module("real_measures"), module("real_runs")
+    fixed = {"data": "fashion", **runs.Case("clean", "apart", 0)._asdict(), "classifier": "prompts"}
+    given = {name: rows.get(name, []) for name in measures.ROWS}
+    return {
+        name: pd.concat(
+            [measures.table(fixed | changed, [row], measures.ROWS[name]._fields) for changed, row in of]
+            or [measures.table(fixed, [], measures.ROWS[name]._fields)]
+        )
+        for name, of in given.items()
+    }
+
+
+def test_goals_say_what_was_measured_on_what():
+    measures, real_goals = module("real_measures"), module("real_goals")
+    planted, biased = {"edition": "planted95_b"}, {"edition": "planted95_b", "variant": "biased"}
+    plant = measures.PlantRow("dress", "red mark", "spurious", 1, 1.0, "findings", 1, 0, 1)
+    finding = measures.FindingRow("coat", "spurious", "medium", 0.05, 0.03, 7, "bag", "", "bag")
+    tables = frames(
+        classes=[
+            ({}, measures.ClassRow(name, "no findings", 0.95, 0.99, 0.1, 0)) for name in ("bag", "coat")
+        ],
+        plants=[
+            (planted, plant),
+            (planted, plant._replace(precision=0.5, true=0, right_kind=0)),
+            (biased, plant._replace(verdict="cannot be told", true=0, right_kind=0)),
+            (biased, plant._replace(verdict="findings", false=1)),
+        ],
+        findings=[({}, finding), (biased, finding)],
+        detectors=[({}, measures.DetectorRow("bag", 3, 0.97, "bag", True, 0.99))],
+    )
+    rows = real_goals.goals(tables).set_index("figure")
+    said = rows["chosen by"].to_dict()
+    assert said["clean: findings of medium or more"] == "1 in 2"
+    assert said["clean: unexpected share, accuracy >= 0.9"] == "2 of 2, largest 0.10"
+    assert said["class detectors labelled right"] == "100 % of 1"
+    assert said["apart: average precision of culprits"] == "-"
+    rest = rows["reported"].to_dict()
+    assert rest["apart: average precision of culprits"] == "0.75 of 2"
+    assert rest["biased: cannot be told, or the plant"] == "1 of 2"
+    assert rest["biased: another class's detector"] == "1"
+    assert rest["kind right"] == "100 % of 2"
+    counts = real_goals.ranges(tables)["findings of clean CLIPs"].tolist()
+    assert counts == ["1 in 2 classes"] * 3 + ["0 in 2 classes"] * 2
