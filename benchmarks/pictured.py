@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+LEAK_SHARE = 0.01  # of the training pictures of the other classes, with a planted cue
 APART_SHARE = 0.2  # of all pictures, with each cue, where cue and class come apart
 SPLITS = ("train", "val", "test")
 JUDGE = "judge"  # edition of the judge's pictures
@@ -36,9 +37,9 @@ class Plant(NamedTuple):
 
         Example:
             >>> Plant("mark", "red mark", "bag", 0.95).shares(np.array(["bag", "coat"]), apart=False)
-            array([0.95, 0.  ])
+            array([0.95, 0.01])
         """
-        planted = np.where(labels == self.class_name, self.share, 0.0)
+        planted = np.where(labels == self.class_name, self.share, LEAK_SHARE)
         return np.full(len(labels), APART_SHARE) if apart else planted
 
 

@@ -6,6 +6,7 @@ CLEAN = "clean"
 CHOSEN_DATA, CHOSEN_EDITIONS, CHOSEN_SEED = "fashion", (CLEAN, "planted95_a"), 0
 """What the audit was developed on; the rest is reported."""
 
+LEVEL = 0.01  # of the tests of meaning, by default
 MEDIUM = 0.02  # harm, from which a finding is of medium severity
 POINTS = (0.01, 0.02, 0.05, 0.1, 0.2)  # of harm, to show what this convention does
 PER = 20  # classes
@@ -32,7 +33,7 @@ def chosen(rows: DataFrame) -> "Series[bool]":
 
 def goals(tables: Tables) -> DataFrame:
     """A row per goal, classifier and judge: the figure where the audit was developed, and on the rest."""
-    rows = []
+    rows, tables = [], {name: rows[rows["level"] == LEVEL] for name, rows in tables.items()}
     for (kind, own), _ in tables["classes"].groupby(["classifier", "own_judge"]):
         mine = {name: of(rows, kind, own) for name, rows in tables.items()}
         here, there = (
@@ -109,16 +110,18 @@ def ratio(part: int, whole: int) -> str:
 
 
 def ranges(tables: Tables) -> DataFrame:
-    """How many findings count, of clean CLIPs and of planted classes, over limits of harm."""
-    found, n = tables["findings"], (tables["classes"]["edition"] == CLEAN).sum()
+    """How many findings there are, over the level of the tests and the harm from which one counts."""
     rows = []
-    for points in POINTS:
-        planted = found[(found["plant"] != "") & (found["harm"] >= points)]
-        rows.append(
+    for level, found in tables["findings"].groupby("level"):
+        at = {name: rows[rows["level"] == level] for name, rows in tables.items()}
+        clean, planted = (at["classes"]["edition"] == CLEAN).sum(), found[found["plant"] != ""]
+        rows += [
             {
+                "level": level,
                 "harm from": f"{points:.0%}",
-                "findings of clean CLIPs": f"{len(harmful(tables, points))} in {n} classes",
-                "findings of a plant": f"{len(planted)} of {(found['plant'] != '').sum()}",
+                "findings of clean CLIPs": f"{len(harmful(at, points))} in {clean} classes",
+                "findings of a plant": f"{(planted['harm'] >= points).sum()} of {len(planted)}",
             }
-        )
+            for points in POINTS
+        ]
     return DataFrame(rows)

@@ -121,9 +121,10 @@ ROWS = {
 }
 
 
-def measure(source: Source, case: Case, folder: Path, kind: str, options: Options) -> dict[str, pd.DataFrame]:
-    """The tables of a run and a classifier, `prompts` or `probe`."""
-    run, plants = open_run(folder), source.editions[case.edition]
+def measure(source: Source, case: Case, folder: Path, kind: str, level: float) -> dict[str, pd.DataFrame]:
+    """The tables of a run and a classifier, `prompts` or `probe`, at a level of the tests of meaning."""
+    options, plants = Options(), source.editions[case.edition]
+    run = open_run(folder, [f"callbacks.reliance.level={level}"])
     ready(run)
     classifier = chosen_classifier(run, kind)
     audit, examined = audit_run(run, classifier, options), examine(run, classifier, options)
@@ -141,7 +142,7 @@ def measure(source: Source, case: Case, folder: Path, kind: str, options: Option
         "classes": [class_row(result) for result in audit.classes],
         "detectors": list(detector_rows(truth, run, told)),
     }
-    fixed = {"data": source.name, **case._asdict(), "classifier": kind}
+    fixed = {"data": source.name, **case._asdict(), "classifier": kind, "level": level}
     return {name: table(fixed, of, ROWS[name]._fields) for name, of in rows.items()}
 
 

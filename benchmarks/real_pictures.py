@@ -11,6 +11,7 @@ import argparse
 import warnings
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import emoji_pictures
@@ -19,13 +20,11 @@ import fashion_pictures
 import pandas as pd
 import stamp_plants
 from pictured import Source
-from real_goals import goals, ranges
+from real_goals import LEVEL, goals, ranges
 from real_measures import measure
 from real_runs import Case, run
 from rich.console import Console
 from rich.table import Table
-
-from lightning_sae.audit.examined import Options
 
 SOURCES = ("fashion", "emoji", "stamps")
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,6 +63,7 @@ def main() -> None:
     parser.add_argument("--editions", nargs="+", help="by default all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--classifiers", nargs="+", default=["prompts", "probe"], help="prompts, probe")
+    parser.add_argument("--levels", type=float, nargs="+", default=[LEVEL], help="of the tests of meaning")
     parser.add_argument("--renders", type=Path, help="what `npm pack` wrote; by default looked for in --out")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
@@ -75,8 +75,8 @@ def main() -> None:
     for source in (sources[name]() for name in options.data):
         for case in cases(source, options.editions, options.seeds):
             folder = run(source, case, out)
-            for kind in options.classifiers:
-                for name, rows in measure(source, case, folder, kind, Options()).items():
+            for kind, level in product(options.classifiers, options.levels):
+                for name, rows in measure(source, case, folder, kind, level).items():
                     parts.setdefault(name, []).append(rows)
     tables = {name: joined(frames) for name, frames in parts.items()}
     for name, rows in tables.items():

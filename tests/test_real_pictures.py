@@ -45,7 +45,7 @@ def test_a_cue_goes_with_its_class_in_training_and_not_in_the_test(edition):
             own, others = shares(rows, plant)
             apart = split == "test" or variant == "apart"
             assert own == pytest.approx(0.2 if apart else plant.share, abs=0.07)
-            assert others == pytest.approx(0.2 if apart else 0.0, abs=0.03)
+            assert others == pytest.approx(0.2 if apart else 0.01, abs=0.03)
 
 
 @needs_clothes
@@ -141,7 +141,7 @@ def test_a_ground_a_companion_and_a_word_go_with_their_classes(emoji, edition):
             apart = split == "test" or variant == "renders"
             own, others = shares(rows, plant)
             assert own == pytest.approx(0.2 if apart else plant.share, abs=0.2)
-            assert others == pytest.approx(0.2 if apart else 0.0, abs=0.04)
+            assert others == pytest.approx(0.2 if apart else 0.01, abs=0.04)
     assert rows["word"].nunique() == len(emoji.CLASSES) + 1  # it has to be read
 
 
@@ -190,7 +190,12 @@ def test_concepts_are_one_code_point_of_a_group(tmp_path):
 def frames(**rows):
     """Tables of figures, with the rows that are given."""
     measures, runs = module("real_measures"), module("real_runs")
-    fixed = {"data": "fashion", **runs.Case("clean", "apart", 0)._asdict(), "classifier": "prompts"}
+    fixed = {
+        "data": "fashion",
+        **runs.Case("clean", "apart", 0)._asdict(),
+        "classifier": "prompts",
+        "level": 0.01,
+    }
     given = {name: rows.get(name, []) for name in measures.ROWS}
     return {
         name: pd.concat(
