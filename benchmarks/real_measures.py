@@ -39,7 +39,7 @@ class PlantRow(NamedTuple):
         culprits: how many latents carry it.
         precision: average precision of the audit's ranking for the class and the kind; 0 without culprits.
         verdict: on the class.
-        true: findings of the class whose worst latent is a culprit.
+        true: findings of the class with a culprit among their latents.
         false: other findings of the class.
         right_kind: true ones of this kind.
     """
@@ -66,8 +66,8 @@ class FindingRow(NamedTuple):
         harm_low: lower end of its interval.
         latent: the worst one.
         label: of that.
-        plant: of the class, that it carries; "" for none.
-        detects: the class that it is a detector of; "" for none.
+        plant: of the class, that any of its latents carries; "" for none.
+        detects: the class that the worst one is a detector of; "" for none.
     """
 
     class_name: str
@@ -166,9 +166,9 @@ def planted(plant: Plant, truth: Truth) -> Tensor:
 
 
 def carried(finding: Finding, culprits: Culprits) -> Plant | None:
-    """The plant of the class that the worst latent of a finding carries."""
-    worst = finding.culprits[0].latent
-    mine = [plant for plant, culprit in culprits.items() if culprit[worst]]
+    """The plant of the class that any latent of a finding carries."""
+    latents = [culprit.latent for culprit in finding.culprits]
+    mine = [plant for plant, culprit in culprits.items() if culprit[latents].any()]
     return next((plant for plant in mine if plant.class_name == finding.class_name), None)
 
 
