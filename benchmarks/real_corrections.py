@@ -42,8 +42,7 @@ def correction_row(
     run: RunFolder, classifier: Classifier, finding: Finding, plant: Plant, truth: Truth
 ) -> CorrectionRow:
     """Corrects a class by the library's own rule on val, which is not told what was planted."""
-    stored = read_tensor(truth.run.data.capture("test") / "images", "embeddings").float()
-    before = classifier.predict(stored)
+    before = classifier.predict(test_embeddings(truth))
     error = worst(before, plant, truth)
     try:
         corrected, record = correct(run, classifier, finding)
@@ -54,6 +53,11 @@ def correction_row(
     loss = float((recalls(before, truth) - recalls(after, truth)).max())
     mended = worst(after, plant, truth)
     return CorrectionRow(finding.class_name, plant.value, record.way, error, mended, loss, "")
+
+
+def test_embeddings(truth: Truth) -> Tensor:
+    """`[n, d_embed]` unit, of the test pictures."""
+    return read_tensor(truth.run.data.capture("test") / "images", "embeddings").float()
 
 
 def worst(predicted: Tensor, plant: Plant, truth: Truth) -> float:

@@ -66,6 +66,7 @@ def figures(tables: Tables) -> dict[str, str]:
     clean = classes[classes["edition"] == CLEAN]
     good = clean.loc[clean["accuracy"] >= 0.9, "unexpected_share"].dropna()
     fixed = tables["corrections"]
+    plants = plants[plants["taken"] - plants["taken_without"] >= MEDIUM]  # the others did not take
     apart, biased = plants[plants["variant"] != "biased"], plants[plants["variant"] == "biased"]
     fair = (biased["verdict"] == "cannot be told") | ((biased["true"] > 0) & (biased["false"] == 0))
     known = detectors[detectors["told"] >= KNOWN]

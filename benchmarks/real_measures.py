@@ -12,16 +12,18 @@ from typing import Any, NamedTuple
 import pandas as pd
 from audit import Truth
 from pictured import Plant, Source
-from real_corrections import CorrectionRow, correction_row
+from real_corrections import CorrectionRow, correction_row, test_embeddings
 from real_runs import Case
 from reliance import precision
 from torch import Tensor
 
 from lightning_sae.audit.auditing import audit_run
-from lightning_sae.audit.choice import chosen_classifier
+from lightning_sae.audit.choice import prompt_classifier
+from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.examined import Examined, Options, examine
 from lightning_sae.audit.findings import Audit, ClassResult, Finding
 from lightning_sae.audit.seen import ready
+from lightning_sae.fit_probe import probe_of
 from lightning_sae.metrics import sparse_auroc
 from lightning_sae.run_folder import RunFolder, open_run
 
@@ -36,6 +38,8 @@ class PlantRow(NamedTuple):
         class_name: that it leads astray.
         factor: what a picture with the cue has.
         kind: of reliance.
+        taken: share of the test pictures of other classes that are taken for it, with the cue.
+        taken_without: the same without the cue.
         culprits: how many latents carry it.
         precision: average precision of the audit's ranking for the class and the kind; 0 without culprits.
         verdict: on the class.
@@ -47,6 +51,8 @@ class PlantRow(NamedTuple):
     class_name: str
     factor: str
     kind: str
+    taken: float
+    taken_without: float
     culprits: int
     precision: float
     verdict: str
@@ -121,18 +127,30 @@ ROWS = {
 }
 
 
-def measure(source: Source, case: Case, folder: Path, kind: str, level: float) -> dict[str, pd.DataFrame]:
-    """The tables of a run and a classifier, `prompts` or `probe`, at a level of the tests of meaning."""
+def measure(
+    source: Source, case: Case, folder: Path, taught: Path, kind: str, level: float
+) -> dict[str, pd.DataFrame]:
+    """The tables of a run and a classifier.
+
+    Args:
+        source: of the pictures.
+        case: the run.
+        folder: of the run.
+        taught: of a run on pictures with the CLIP's own bias, whose train split a probe is fitted to.
+        kind: of classifier, `prompts` or `probe`.
+        level: of the tests of meaning.
+    """
     options, plants = Options(), source.editions[case.edition]
     run = open_run(folder, [f"callbacks.reliance.level={level}"])
     ready(run)
-    classifier = chosen_classifier(run, kind)
+    classifier = prompt_classifier(run) if kind == "prompts" else biased_probe(taught, run)
     audit, examined = audit_run(run, classifier, options), examine(run, classifier, options)
     truth = Truth(with_factors(folder, plants), classifier, options)
     culprits = {plant: truth.culprits(plant.class_name, planted(plant, truth)) for plant in plants}
+    predicted = classifier.predict(test_embeddings(truth))
     told = {result.name: result.told for result in audit.classes}
     rows: dict[str, list[Any]] = {
-        "plants": [plant_row(*pair, truth, audit, examined) for pair in culprits.items()],
+        "plants": [plant_row(*pair, truth, audit, examined, predicted) for pair in culprits.items()],
         "findings": [finding_row(finding, culprits, truth) for finding in audit.findings],
         "corrections": [
             correction_row(run, classifier, finding, plant, truth)
@@ -149,6 +167,12 @@ def measure(source: Source, case: Case, folder: Path, kind: str, level: float) -
 def table(fixed: Mapping[str, Any], rows: Sequence[Any], columns: Sequence[str]) -> pd.DataFrame:
     """Rows with what they have in common before them."""
     return pd.DataFrame([(*fixed.values(), *row) for row in rows], columns=[*fixed, *columns])
+
+
+def biased_probe(taught: Path, run: RunFolder) -> Classifier:
+    """A linear probe fitted to the train embeddings of another run on the same CLIP."""
+    saved = probe_of(ready(open_run(taught)))
+    return Classifier(saved.class_names, saved.probe.to(run.data.class_embeddings))
 
 
 def with_factors(folder: Path, plants: Sequence[Plant]) -> RunFolder:
@@ -172,13 +196,17 @@ def carried(finding: Finding, culprits: Culprits) -> Plant | None:
     return next((plant for plant in mine if plant.class_name == finding.class_name), None)
 
 
-def plant_row(plant: Plant, culprit: Tensor, truth: Truth, audit: Audit, examined: Examined) -> PlantRow:
-    """Scores what is said of the class of a plant."""
-    c, alive = truth.names.index(plant.class_name), truth.alive
+def plant_row(
+    plant: Plant, culprit: Tensor, truth: Truth, audit: Audit, examined: Examined, predicted: Tensor
+) -> PlantRow:
+    """Scores what is said of the class of a plant; `predicted [n]` are the classes of the test pictures."""
+    c, alive, cue = truth.names.index(plant.class_name), truth.alive, planted(plant, truth)
+    others = truth.images.targets != list(truth.images.class_names).index(plant.class_name)
+    taken = [float((predicted[others & part] == c).double().mean()) for part in (cue, ~cue)]
     findings = [finding for finding in audit.findings if finding.class_name == plant.class_name]
     true = [finding for finding in findings if carried(finding, {plant: culprit})]
     return PlantRow(
-        *(plant.class_name, plant.value, plant.kind),
+        *(plant.class_name, plant.value, plant.kind, *taken),
         culprits=int(culprit.sum()),
         precision=precision(culprit[alive], examined.ranking(c, plant.kind)[alive]),
         verdict=audit.classes[c].verdict,

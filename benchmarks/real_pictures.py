@@ -75,8 +75,10 @@ def main() -> None:
     for source in (sources[name]() for name in options.data):
         for case in cases(source, options.editions, options.seeds):
             folder = run(source, case, out)
+            own = case._replace(variant="biased", own_judge=False)
+            taught = run(source, own, out) if source.editions[case.edition] else folder
             for kind, level in product(options.classifiers, options.levels):
-                for name, rows in measure(source, case, folder, kind, level).items():
+                for name, rows in measure(source, case, folder, taught, kind, level).items():
                     parts.setdefault(name, []).append(rows)
     tables = {name: joined(frames) for name, frames in parts.items()}
     for name, rows in tables.items():

@@ -209,7 +209,7 @@ def frames(**rows):
 def test_goals_say_what_was_measured_on_what():
     measures, real_goals = module("real_measures"), module("real_goals")
     planted, biased = {"edition": "planted95_b"}, {"edition": "planted95_b", "variant": "biased"}
-    plant = measures.PlantRow("dress", "red mark", "spurious", 1, 1.0, "findings", 1, 0, 1)
+    plant = measures.PlantRow("dress", "red mark", "spurious", 0.3, 0.0, 1, 1.0, "findings", 1, 0, 1)
     finding = measures.FindingRow("coat", "spurious", "medium", 0.05, 0.03, 7, "bag", "", "bag")
     tables = frames(
         classes=[
@@ -217,6 +217,7 @@ def test_goals_say_what_was_measured_on_what():
         ],
         plants=[
             (planted, plant),
+            (planted, plant._replace(taken=0.01, precision=0.0)),
             (planted, plant._replace(precision=0.5, true=0, right_kind=0)),
             (biased, plant._replace(verdict="cannot be told", true=0, right_kind=0)),
             (biased, plant._replace(verdict="findings", false=1)),
