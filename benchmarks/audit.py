@@ -34,7 +34,7 @@ from lightning_sae.effects import AblationEffects, Removal
 from lightning_sae.methods import Explained
 from lightning_sae.metrics import sparse_auroc
 from lightning_sae.run_folder import RunFolder, open_run
-from lightning_sae.world import PLANTS, Plant
+from lightning_sae.world import PLANTS
 
 PROMPTS = ROOT / "docs" / "recipes" / "world_prompts.yaml"
 GOAL_PRECISION, GOAL_KIND = 0.8, 0.8
@@ -52,11 +52,10 @@ class Truth:
             self.x = torch.cat([batch.x for batch in run.data.test_dataloader()])
         self.alive = torch.tensor([j in run.latents.index for j in range(run.sae.d_sae)])
 
-    def culprits(self, plant: Plant) -> Tensor:
-        """`[d_sae]` bool."""
-        c = self.names.index(plant.thing)
-        planted = has_factor(plant, dict(self.images.factors))
-        wrong = planted & (self.images.targets != self.images.class_names.index(plant.thing))
+    def culprits(self, class_name: str, planted: Tensor) -> Tensor:
+        """`[d_sae]` bool, by the images `[n]` that have what is planted."""
+        c = self.names.index(class_name)
+        wrong = planted & (self.images.targets != self.images.class_names.index(class_name))
         able = (sparse_auroc(self.latents, planted) >= PREDICTS) & self.alive
         latents = able.nonzero().flatten().tolist()
         culprit = torch.zeros_like(self.alive)
@@ -76,7 +75,8 @@ def judge(
     """A row per planted case."""
     examined, rows = examine(run, classifier, options), []
     for plant in PLANTS:
-        c, culprit = truth.names.index(plant.thing), truth.culprits(plant)
+        c, planted = truth.names.index(plant.thing), has_factor(plant, dict(truth.images.factors))
+        culprit = truth.culprits(plant.thing, planted)
         ranking = examined.ranking(c, plant.kind)
         everything = torch.stack([examined.ranking(c, kind) for kind in KINDS]).sum(0)
         found = [f for f in audit.findings if f.class_name == plant.thing]

@@ -9,6 +9,7 @@ stamp a picture shows, and whether it has a frame.
 
 import argparse
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,11 +51,17 @@ def stamps(root: Path = STAMPS) -> dict[str, list[Path]]:
     return {name: sorted((root / name).rglob("*.png")) for name in CATEGORIES}
 
 
-def draw(stamp: Path, frame: str, rng: np.random.Generator) -> Image.Image:
-    """A stamp on a plain ground; flip, angle, size, place, tone and noise come from `rng`."""
+@cache
+def _thing(stamp: Path) -> Image.Image:
     with Image.open(stamp) as file:
         thing = file.convert("RGBA")
     thing.thumbnail((SIZE, SIZE))
+    return thing
+
+
+def draw(stamp: Path, frame: str, rng: np.random.Generator) -> Image.Image:
+    """A stamp on a plain ground; flip, angle, size, place, tone and noise come from `rng`."""
+    thing = _thing(stamp)
     if rng.random() < 0.5:
         thing = ImageOps.mirror(thing)
     thing = thing.rotate(rng.uniform(-20, 20), Image.Resampling.BICUBIC, expand=True)
