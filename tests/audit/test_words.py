@@ -77,6 +77,7 @@ def test_meaningless_words():
         assert len(set(found)) == MEANINGLESS
         assert not set(found) & set(words)
         assert {len(w) for w in found} == {max(3, len(word))}
+        assert not any(a == b != " " for w in found for a, b in zip(w.lower(), word.lower(), strict=False))
     assert {w[3] for w in drawn["sea lion"]} == {" "}
     assert {c for w in drawn["Ox"] for c in w} <= {*"sealionOx7\u732babcdefghijklmnopqrstuvwxyz"}
     letters = [*"abcdefghijklmnopqrstuvwxyz"]  # no string of one letter is left
