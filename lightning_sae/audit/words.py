@@ -90,7 +90,7 @@ def put_label(picture: Image.Image, word: str, style: Style) -> Image.Image:
     return labelled
 
 
-def meaningless_words(word: str, words: Sequence[str], n: int = MEANINGLESS) -> list[str]:
+def meaningless_words(word: str, words: Sequence[str], n: int) -> list[str]:
     """Random strings as long as a word, with another letter in each place: none is a part of the word.
 
     Args:
@@ -223,7 +223,8 @@ class _Reader:
         predicted, p = turned(empty.named == c, mine.named == c)
         active, ranks = (mine.active - empty.active).mean(0), torch.ones(len(self.asked))
         if p <= READ:
-            others = [self._in_its_style(drawn, c) for drawn in meaningless_words(word, words)]
+            null = meaningless_words(word, words, MEANINGLESS)
+            others = [self._in_its_style(drawn, c) for drawn in null]
             lifts = torch.stack([_lift(*other, c) for other in others])
             p = max(p, exceeds(float(_lift(mine, empty, c)), lifts))
             reached = torch.stack([(there.active - without.active).mean(0) for there, without in others])
