@@ -20,6 +20,7 @@ FORMULAS = {
     "quality",
     "reliance",
     "scores",
+    "shapley",
     "significance",
     "truth",
     "validity",

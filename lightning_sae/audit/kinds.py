@@ -130,7 +130,8 @@ def _reads(case: Case, latent: int) -> tuple[Evidence, ...]:
             threshold=case.limits.detects,
             passed=auroc >= case.limits.detects and auroc_p <= READ,
             p_value=auroc_p,
-            meaning=f'how well it tells the printed word "{case.phrase}" from meaningless ones',
+            meaning=f'how well it tells the printed word "{case.phrase}" from an empty label; p against '
+            "meaningless words",
         ),
         Evidence(
             name="word_attribution",

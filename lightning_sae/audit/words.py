@@ -90,12 +90,12 @@ def put_label(picture: Image.Image, word: str, style: Style) -> Image.Image:
     return labelled
 
 
-def meaningless_words(word: str, words: Sequence[str], n: int = MEANINGLESS) -> list[str]:
-    """Random strings as long as a word, with its spaces, of the letters of all words and of the alphabet.
+def meaningless_words(word: str, words: Sequence[str], n: int) -> list[str]:
+    """Random strings as long as a word, with another letter in each place: none is a part of the word.
 
     Args:
         word: its length and spaces count; below three letters it is taken as three letters long.
-        words: whose letters are drawn from, and none of which is drawn.
+        words: whose letters are drawn from, beside those of the alphabet, and none of which is drawn.
         n: number of strings, all different.
 
     Returns:
@@ -108,10 +108,16 @@ def meaningless_words(word: str, words: Sequence[str], n: int = MEANINGLESS) -> 
     letters, taken = "".join("".join(words).split()) + ascii_lowercase, {w.casefold() for w in words}
     draws, found = Random(word), dict[str, None]()
     while len(found) < n:
-        drawn = "".join(" " if c.isspace() else draws.choice(letters) for c in word.ljust(3, "x"))
+        drawn = "".join(c if c.isspace() else _another(c, letters, draws) for c in word.ljust(3, "x"))
         if drawn.casefold() not in taken:
             found[drawn] = None
     return list(found)
+
+
+def _another(letter: str, letters: str, draws: Random) -> str:
+    while (drawn := draws.choice(letters)).casefold() == letter.casefold():
+        pass
+    return drawn
 
 
 class Reading(NamedTuple):
@@ -217,7 +223,8 @@ class _Reader:
         predicted, p = turned(empty.named == c, mine.named == c)
         active, ranks = (mine.active - empty.active).mean(0), torch.ones(len(self.asked))
         if p <= READ:
-            others = [self._in_its_style(drawn, c) for drawn in meaningless_words(word, words)]
+            null = meaningless_words(word, words, MEANINGLESS)
+            others = [self._in_its_style(drawn, c) for drawn in null]
             lifts = torch.stack([_lift(*other, c) for other in others])
             p = max(p, exceeds(float(_lift(mine, empty, c)), lifts))
             reached = torch.stack([(there.active - without.active).mean(0) for there, without in others])

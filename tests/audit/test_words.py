@@ -10,7 +10,6 @@ from PIL import Image
 from scipy.stats import ttest_ind
 
 from lightning_sae.audit.words import (
-    MEANINGLESS,
     READ,
     Style,
     exceeds,
@@ -71,16 +70,17 @@ def test_whatever_a_class_is_called_can_be_drawn(word):
 
 def test_meaningless_words():
     words = ["sea lion", "Ox", "7", "\u732b"]
-    drawn = {word: meaningless_words(word, words) for word in words}
-    assert drawn == {word: meaningless_words(word, words) for word in words}
+    drawn = {word: meaningless_words(word, words, 20) for word in words}
+    assert drawn == {word: meaningless_words(word, words, 20) for word in words}
     for word, found in drawn.items():
-        assert len(set(found)) == MEANINGLESS
+        assert len(set(found)) == 20
         assert not set(found) & set(words)
         assert {len(w) for w in found} == {max(3, len(word))}
+        assert not any(a == b != " " for w in found for a, b in zip(w.lower(), word.lower(), strict=False))
     assert {w[3] for w in drawn["sea lion"]} == {" "}
     assert {c for w in drawn["Ox"] for c in w} <= {*"sealionOx7\u732babcdefghijklmnopqrstuvwxyz"}
     letters = [*"abcdefghijklmnopqrstuvwxyz"]  # no string of one letter is left
-    assert not set(meaningless_words("a", letters)) & set(letters)
+    assert not set(meaningless_words("a", letters, 20)) & set(letters)
 
 
 def test_the_p_value_of_one_more_draw_is_that_of_a_t_test():
