@@ -66,7 +66,7 @@ def measure(
     found = []
     removals = [Removal(some.cue.c, some.latents) for some in culprits]
     for some, margins in zip(culprits, margins_without(run, scores, removals), strict=True):
-        sample = sample_of(seen, subjects, factors, some, some.latents, min_group)
+        sample = sample_of(seen, subjects, factors, some, min_group)
         here = {name: (values, truth[seen.attributed.cpu()]) for name, (values, truth) in factors.items()}
         found.append(Measured(_effect(margins, sample, here, min_group), harm_of(margins, sample, min_group)))
     return found

@@ -23,8 +23,6 @@ from lightning_sae.metrics import ActiveRanks
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.scores import ClassScores, Output
 
-CONTROL_WORDS = 6  # words at least, so that telling one from the others means something
-
 
 @dataclass(frozen=True)
 class Options:
@@ -198,13 +196,11 @@ def _gap_of(cue: Cues, gaps: Sequence[Gap]) -> Gap | None:
 def _read(
     run: RunFolder, phrases: Sequence[str], suspects: Mapping[int, Sequence[int]], scores: ClassScores
 ) -> dict[int, tuple[Reading, int]]:
-    """Draws the words of the suspect classes, and others beside; the reading and the place of each word."""
+    """Return the reading of the words of the suspect classes, and the place of each word in it."""
     if not suspects:
         return {}
     asked = torch.tensor(sorted({j for latents in suspects.values() for j in latents}))
-    others = [c for c in range(len(phrases)) if c not in suspects]
-    chosen = [*suspects, *others[: max(0, CONTROL_WORDS - len(suspects))]]
-    classes = {phrases[c]: c for c in reversed(chosen)}  # of equal phrases the first class
-    words = list(dict.fromkeys(phrases[c] for c in chosen))
+    classes = {phrases[c]: c for c in reversed(list(suspects))}  # of equal phrases the first class
+    words = list(dict.fromkeys(phrases[c] for c in suspects))
     reading = read_words(run, words, [classes[word] for word in words], scores, asked)
     return {c: (reading, words.index(phrases[c])) for c in suspects}

@@ -142,17 +142,15 @@ def each_once(tried: Sequence[Tried]) -> list[Tried]:
     return kept
 
 
-def sample_of(
-    seen: Seen, subjects: Subjects, factors: Factors, suspect: Suspect, latents: Sequence[int], min_group: int
-) -> Sample:
+def sample_of(seen: Seen, subjects: Subjects, factors: Factors, suspect: Suspect, min_group: int) -> Sample:
     """Return the attributed images as a class and some latents divide them.
 
     Args:
         seen: the images.
         subjects: what they show.
         factors: of all images: factor -> (its values, `[n]` int64, -1 for none).
-        suspect: with its class, and the group or the other thing that is its cue.
-        latents: those of them whose activity tells the cue, where it has neither.
+        suspect: with its class, and the group or the other thing that is its cue; the activity of its latents
+            tells the cue, where it has neither.
         min_group: images of the others that a value has, and lacks, at least.
     """
     rows, c, group = seen.attributed.cpu(), suspect.cue.c, suspect.cue.group
@@ -162,7 +160,7 @@ def sample_of(
         return Sample(own, Sides(f'"{subjects.names[suspect.thing]}"', shown, shown), known)
     if group is not None:
         return Sample(own, Sides(group.name, group.images.cpu()[rows], group.images.cpu()[rows]), known)
-    some = torch.tensor(list(latents), device=seen.latents.indices.device)
+    some = torch.tensor(list(suspect.latents), device=seen.latents.indices.device)
     activity = seen.latents.columns(some).to_dense().sum(1).cpu()[rows]
     here = {name: (values, truth.cpu()[rows]) for name, (values, truth) in factors.items()}
     errors = ~own & (seen.predicted.cpu()[rows] == c)
@@ -188,7 +186,7 @@ def try_suspects(
         min_group: images that a side must have.
     """
     factors = dict(run.data.images("val").factors)
-    samples = [sample_of(seen, subjects, factors, one, one.latents, min_group) for one in suspects]
+    samples = [sample_of(seen, subjects, factors, one, min_group) for one in suspects]
     each = _alone(run, scores, suspects, samples, min_group)
     helpful = [
         suspect.only([i for i, net in enumerate(nets) if not net.high < 0])
@@ -196,7 +194,7 @@ def try_suspects(
     ]
     taken = [taken_of(*both) for both in zip(_together(run, scores, suspects), samples, strict=True)]
     samples = [
-        sample_of(seen, subjects, factors, some, some.latents, min_group) if some.latents else sample
+        sample_of(seen, subjects, factors, some, min_group) if some.latents else sample
         for some, sample in zip(helpful, samples, strict=True)
     ]
     without = _together(run, scores, helpful)

@@ -174,7 +174,7 @@ def test_images_without_a_known_class_are_others_of_which_accuracy_says_nothing(
     known = torch.arange(OWN + OTHERS) % 2 == 0
     shown = subjects(["a", "b"], [0] * OWN + [1] * OTHERS)._replace(known=known)
     world = World(monkeypatch, activity(), subject=shown)
-    sample = sample_of(world.seen, shown, {}, suspect(world.cue, [1]), (1,), 10)
+    sample = sample_of(world.seen, shown, {}, suspect(world.cue, [1]), 10)
     assert torch.equal(sample.known, known)
     assert int(sample.own.sum()) == OWN
 
