@@ -106,7 +106,7 @@ class _Latent(NamedTuple):
 
 
 class _Draft(NamedTuple):
-    """A class and a kind with the culprits, the worst first."""
+    """A class, a kind and a known cue with the culprits, the worst first."""
 
     studied: Studied
     kind: Kind
@@ -120,18 +120,19 @@ class _Draft(NamedTuple):
 
 
 def _drafts(studied: Studied, most: int) -> list[_Draft]:
-    """Of the kinds that any culprits of the class have."""
-    drafts = []
+    """Culprits of one kind are one finding; those that stand for different known cues are findings apart."""
+    latents: dict[tuple[Kind, str], list[_Latent]] = {}
     for kind in KINDS:
-        latents = [
-            _Latent(j, score, one.suspect, net)
-            for one in studied.convicted(kind)
-            for j, score, net in zip(one.suspect.latents, one.suspect.scores, one.each, strict=True)
-            if j in one.culprits.latents
-        ]
-        if latents:
-            drafts.append(_Draft(studied, kind, sorted(latents, key=lambda latent: -latent.score)[:most]))
-    return drafts
+        for one in studied.convicted(kind):
+            mine = latents.setdefault((kind, one.sample.sides.name), [])
+            for j, score, net in zip(one.suspect.latents, one.suspect.scores, one.each, strict=True):
+                if j in one.culprits.latents:
+                    mine.append(_Latent(j, score, one.suspect, net))
+    return [
+        _Draft(studied, kind, sorted(some, key=lambda latent: -latent.score)[:most])
+        for (kind, _), some in latents.items()
+        if some
+    ]
 
 
 def _findings(

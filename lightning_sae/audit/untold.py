@@ -5,6 +5,7 @@ from torch import Tensor
 
 from lightning_sae.audit.cues import Limits, positive_shares
 from lightning_sae.audit.examined import Examined, Options, Studied
+from lightning_sae.audit.findings import LIMITS
 from lightning_sae.audit.sides import as_on_the_class
 
 HALF = 0.5  # of the positive attribution, from which latents are what drives a class
@@ -42,7 +43,11 @@ def untold(found: Examined, studied: Studied, attribution: Tensor, options: Opti
 
 
 def suspects_left(studied: Studied, attribution: Tensor, foreign: Tensor, limits: Limits) -> tuple[int, ...]:
-    """Return the latents that drive a class much, do not mean it, and whose removal tells nothing.
+    """Return the latents that may lead a class astray, though removing them does not tell.
+
+    These are latents that drive it much and do not mean it, and latents that make false positives, as many as
+    a finding of medium severity has at the lower end of its interval, but without which the class is told
+    no better.
 
     Args:
         studied: the class.
@@ -51,8 +56,11 @@ def suspects_left(studied: Studied, attribution: Tensor, foreign: Tensor, limits
         limits: `unexpected_share` is how much.
     """
     much = foreign & (positive_shares(attribution) >= limits.unexpected_share)
-    left = [one.suspect.latents for one in studied.tried if one.verdict == "cannot be told"]
-    return tuple(dict.fromkeys(j for latents in left for j in latents if much[j]))
+    left = [one for one in studied.tried if one.verdict == "cannot be told"]
+    found = [j for one in left for j in one.suspect.latents if much[j]]
+    for one in left:
+        found += one.helpful.latents if one.taken_by_helpful.low >= LIMITS["medium"] else ()
+    return tuple(dict.fromkeys(found))
 
 
 def main_drivers(attribution: Tensor) -> Tensor:

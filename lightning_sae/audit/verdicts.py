@@ -13,7 +13,7 @@ from lightning_sae.audit.gaps import Factors
 from lightning_sae.audit.margins import Margins, margins_without
 from lightning_sae.audit.removal import UNKNOWN, Cells, Estimate, net_effect, share_change
 from lightning_sae.audit.seen import Seen
-from lightning_sae.audit.sides import Sides, find_sides
+from lightning_sae.audit.sides import TELLS, Sides, find_sides
 from lightning_sae.audit.subjects import Subjects
 from lightning_sae.effects import Removal
 from lightning_sae.run_folder import RunFolder
@@ -115,21 +115,30 @@ class Tried(NamedTuple):
 
     @property
     def culprits(self) -> Suspect:
-        """The latents that the finding is about: those that help, if they do, else all of them."""
-        if self.suspect.thing >= 0:
+        """The latents that the finding is about: those that help, if they do, else all of them.
+
+        In a group that the data know also those that stand for the group, though the class needs them.
+        """
+        if self.suspect.thing >= 0 or not (self.sure or self.taken_by_helpful.low > 0):
             return self.suspect
-        return self.helpful if self.sure or self.taken_by_helpful.low > 0 else self.suspect
+        cue, kept = self.suspect.cue, set(self.helpful.latents)
+        if cue.group is not None:
+            kept |= {j for j in self.suspect.latents if cue.marks[j] >= TELLS}
+        return self.suspect.only([i for i, j in enumerate(self.suspect.latents) if j in kept])
 
 
 def each_once(tried: Sequence[Tried]) -> list[Tried]:
     """Return culprits first, and every latent of a class only where it comes first.
 
-    The more false positives of images with its cue a suspect makes, the earlier it comes; one of which there
-    are no such images comes last.
+    The more false positives of images with its cue a suspect makes, the earlier it comes, of equals one whose
+    group the data know; one of which there are no such images comes last.
     """
-    first = sorted(
-        tried, key=lambda one: (one.verdict != "culprit", math.isnan(one.taken.value), -one.taken.value)
-    )
+
+    def place(one: Tried) -> tuple[bool, bool, float, bool]:
+        taken = one.taken.value
+        return one.verdict != "culprit", math.isnan(taken), -taken, one.suspect.cue.group is None
+
+    first = sorted(tried, key=place)
     seen: set[tuple[int, int]] = set()
     kept = []
     for one in first:

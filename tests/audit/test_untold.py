@@ -7,6 +7,7 @@ import torch
 
 from lightning_sae.audit.cues import Limits
 from lightning_sae.audit.examined import Options, Studied
+from lightning_sae.audit.removal import UNKNOWN
 from lightning_sae.audit.untold import main_drivers, suspects_left, untold
 
 from .imagined import seen, subjects, suspect
@@ -14,8 +15,14 @@ from .imagined import seen, subjects, suspect
 OPTIONS = Options()
 
 
-def tried(latents, verdict):
-    return SimpleNamespace(suspect=suspect(None, latents), verdict=verdict)
+def tried(latents, verdict, helpful=(), taken=0.0):
+    by_helpful = UNKNOWN._replace(value=taken + 0.1, low=taken, high=1.0)
+    return SimpleNamespace(
+        suspect=suspect(None, latents),
+        helpful=suspect(None, list(helpful)),
+        taken_by_helpful=by_helpful,
+        verdict=verdict,
+    )
 
 
 def studied(*tried):
@@ -37,6 +44,13 @@ def test_suspects_are_left_that_drive_much_and_do_not_mean_it():
     assert suspects_left(of_class, attribution, foreign, Limits(unexpected_share=0.35)) == (0,)
     assert suspects_left(studied(tried([0], "culprit")), attribution, foreign, Limits()) == ()
     assert suspects_left(studied(), attribution, foreign, Limits()) == ()
+
+
+@pytest.mark.parametrize(("taken", "left"), [(0.02, (1, 2)), (0.019, ()), (float("nan"), ())])
+def test_suspects_are_left_that_make_false_positives(taken, left):
+    none = torch.zeros(3, dtype=torch.bool)
+    of_class = studied(tried([0, 1, 2], "cannot be told", [1, 2], taken), tried([0], "culprit", [0], 0.5))
+    assert suspects_left(of_class, torch.ones(3), none, Limits()) == left
 
 
 def found(a, foreign=()):

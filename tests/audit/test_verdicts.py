@@ -143,6 +143,28 @@ def test_a_group_is_shown_though_removal_does_not_help(monkeypatch):
     assert (plain.shown, plain.verdict) == (False, "part of the class")
 
 
+@pytest.mark.parametrize(("marks", "culprits"), [(0.89, (1,)), (0.9, (0, 1))])
+def test_a_detector_of_a_known_group_is_a_culprit_though_the_class_needs_it(monkeypatch, marks, culprits):
+    a = activity()
+    world = World(monkeypatch, a, factors=mark(a))
+    cue = world.cue_of(Group("mark=yes", a[:, 1] > 0))
+    (found,) = world.try_(suspect(cue._replace(marks=torch.tensor([marks, 1.0, 0.0, 0.0])), [0, 1]))
+    assert found.each[0].high < 0 < found.each[1].low
+    assert found.helpful.latents == (1,)
+    assert found.culprits.latents == culprits
+    plain = found._replace(suspect=found.suspect._replace(cue=found.suspect.cue._replace(group=None)))
+    assert plain.culprits.latents == (1,)
+
+
+def test_of_equals_the_one_whose_group_is_known_comes_first(monkeypatch):
+    a = activity()
+    world = World(monkeypatch, a, factors=mark(a))
+    of_group = world.cue_of(Group("mark=yes", a[:, 1] > 0))
+    plain, grouped = world.try_(suspect(world.cue, [1]), suspect(of_group, [1]))
+    assert plain.taken.value == grouped.taken.value == 1.0
+    assert each_once([plain, grouped]) == each_once([grouped, plain]) == [grouped]
+
+
 @pytest.mark.parametrize(("taken", "verdict"), [(1.0, "culprit"), (0.25, "part of the class")])
 def test_one_other_thing_is_shown_where_most_of_its_images_are_taken(monkeypatch, taken, verdict):
     """One latent is both class a and the thing c, of which `taken` of 40 images are predicted as a."""
