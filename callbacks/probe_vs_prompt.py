@@ -14,7 +14,8 @@ from callbacks.image_pass import ImagePassCallback, Images
 from callbacks.parts import data_of, decoder_of, find, sae_of
 from callbacks.reliance import UnexpectedReliance
 from lightning_sae.attribution import attribute, gradient
-from lightning_sae.correction.groups import TELLS, Groups, factor_groups
+from lightning_sae.audit.sides import TELLS
+from lightning_sae.correction.groups import Groups, factor_groups
 from lightning_sae.data import ActivationDataModule, Split, store_folder
 from lightning_sae.data.shards import read_tensor
 from lightning_sae.mean_attribution import MeanAttribution

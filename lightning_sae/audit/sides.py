@@ -52,16 +52,52 @@ def find_sides(activity: Tensor, others: Tensor, errors: Tensor, factors: Factor
         >>> sides.name, sides.cue.tolist()
         ('colour=red', [True, True, False, False])
     """
-    best = (TELLS, "", reached(activity, errors), torch.gt(activity, 0))
+    told = told_value(activity, others, factors, min_group)
+    if told is None:
+        return Sides("", reached(activity, errors), torch.gt(activity, 0))
+    has = factors[told.factor][1].to(activity.device) == told.place
+    return Sides(f"{told.factor}={told.value}", has, has)
+
+
+class ToldValue(NamedTuple):
+    """A value of a known factor.
+
+    Attributes:
+        factor: as `background`.
+        value: as `brown`.
+        place: of the value among those of the factor.
+    """
+
+    factor: str
+    value: str
+    place: int
+
+
+def told_value(activity: Tensor, others: Tensor, factors: Factors, min_group: int) -> ToldValue | None:
+    """Return the value of a known factor that latents tell best, `None` if no AUROC is at least 0.9.
+
+    The class itself is no cue.
+
+    Args:
+        activity: `[n]`, summed over the latents.
+        others: `[n]` bool, images that are known not to show the class: the AUROC is over these.
+        factors: factor -> (its values, `[n]` int64, -1 for none).
+        min_group: images of the others that a value has, and lacks, at least.
+
+    Example:
+        >>> colour = {"colour": (["red", "blue"], torch.tensor([0, 0, 1, 1]))}
+        >>> told_value(torch.tensor([2.0, 1.0, 0.0, 0.0]), torch.ones(4, dtype=torch.bool), colour, 1)
+        ToldValue(factor='colour', value='red', place=0)
+    """
+    best, found = TELLS, None
     for factor, (values, truth) in factors.items():
         for v, value in enumerate(values) if factor != "class" else ():
-            has = truth.to(activity.device) == v
-            mine = has[others]
+            mine = truth.to(activity.device)[others] == v
             if min(int(mine.sum()), int((~mine).sum())) >= min_group:
                 told = float(auroc(activity[others], mine))
-                if told > best[0] or (told == best[0] and not best[1]):
-                    best = (told, f"{factor}={value}", has, has)
-    return Sides(*best[1:])
+                if told > best or (told == best and found is None):
+                    best, found = told, ToldValue(factor, value, v)
+    return found
 
 
 def as_on_the_class(activity: Tensor, own: Tensor, others: Tensor) -> int:

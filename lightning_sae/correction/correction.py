@@ -10,17 +10,18 @@ from lightning_sae import __version__
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import Finding
 from lightning_sae.audit.phrases import class_phrases
+from lightning_sae.audit.sides import told_value
 from lightning_sae.correction.choice import Choice, Choices, Rule, choose
 from lightning_sae.correction.clamping import Clamp
-from lightning_sae.correction.corrected import WAYS, CorrectedClassifier, Held, Way
-from lightning_sae.correction.groups import others_than, told_factor
+from lightning_sae.correction.corrected import CorrectedClassifier, Held, Way
+from lightning_sae.correction.groups import others_than
 from lightning_sae.correction.images import CULPRITS, PRINTED, Images, groups_of, with_groups, with_word
 from lightning_sae.correction.measures import Predictions, all_images, class_rows, group_rows, measured
 from lightning_sae.correction.printed import Label, strongest_style
 from lightning_sae.correction.record import Printed, Record
 from lightning_sae.correction.refusal import refusal
 from lightning_sae.correction.seen import Seen, see
-from lightning_sae.correction.ways import Corrected, WayOut, candidates, shifted, way_out
+from lightning_sae.correction.ways import Corrected, WayOut, candidates, shifted, way_out, ways_open
 from lightning_sae.data.images import Split
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.scores import Probe
@@ -110,7 +111,7 @@ def correct(
         return with_word(run, split, images, latents, label, target)
 
     val = grouped("val", seen)
-    chosen = _choose(case, val, WAYS if way is None else (way,), names)
+    chosen = _choose(case, val, ways_open(val.seen, target) if way is None else (way,), names)
     test = grouped("test", see(run, "test", latents, names))
     corrected = CorrectedClassifier(
         names,
@@ -157,8 +158,9 @@ def _factor(case: _Case, finding: Finding, seen: Seen) -> str:
     """The one that the groups are made by if none is named."""
     if finding.kind == "typographic":
         return PRINTED
-    told = told_factor(seen.factors, seen.activations, seen.targets, case.target, case.rule.min_group)
-    return told or CULPRITS
+    others = others_than(seen.targets, case.target)
+    told = told_value(seen.activations.sum(1), others, seen.factors, case.rule.min_group)
+    return CULPRITS if told is None else f"{told.factor}={told.value}"
 
 
 def _label(case: _Case, classifier: Classifier, seen: Seen) -> Label:

@@ -66,7 +66,7 @@ def erasure(
     e, a, mine, w = (t.double() for t in (embeddings, activations, own, weight))
     mean = e.mean(0) if len(e) else e.new_zeros(e.shape[1])
     S = (e - mean).T @ (a - a.mean(0)) / max(len(e), 1)
-    if not bool(S.abs().max() > 0):
+    if not erasable(a):
         raise ValueError(
             "the culprits are never active, or always alike, on images of other classes: there is no "
             "direction to take out. Take --way ablate, or another finding"
@@ -78,6 +78,19 @@ def erasure(
     detectors = torch.linalg.lstsq(_within(e, mine, ridge), M, driver="gelsd").solution
     direction = detectors @ torch.linalg.pinv(M.T @ detectors, hermitian=True) @ taken
     return Erasure(direction.to(weight), float(mean @ direction))
+
+
+def erasable(activations: Tensor) -> bool:
+    """Return whether any culprit is more active on some images than on others, so that a score can follow it.
+
+    Args:
+        activations: `[n, m]` of the culprits.
+
+    Example:
+        >>> erasable(torch.tensor([[0.0], [2.0]])), erasable(torch.tensor([[2.0], [2.0]]))
+        (True, False)
+    """
+    return bool((activations != activations[:1]).any())
 
 
 def _within(others: Tensor, own: Tensor, ridge: float) -> Tensor:

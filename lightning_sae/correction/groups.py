@@ -1,14 +1,11 @@
 """Groups of images that a reliance treats unlike, and the balanced error of a class in each of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lightning_sae.metrics import auroc
-
-TELLS = 0.9  # AUROC of the culprits from which they stand for a known factor
 NONE = "none"
 UNKNOWN, OUTSIDE = -1, -2
 """Targets of an image of which the class is not known, and of one that is of none of the classes."""
@@ -135,43 +132,3 @@ def one_against_rest(groups: Groups, value: str) -> Groups:
 def culprit_groups(activations: Tensor) -> Groups:
     """Images on which any culprit is active, and the others; `activations [n, m]`."""
     return Groups("culprits", ["silent", "active"], (activations > 0).any(1).long())
-
-
-def told_factor(
-    factors: Mapping[str, tuple[Sequence[str], Tensor]],
-    activations: Tensor,
-    targets: Tensor,
-    target: int,
-    min_group: int = 10,
-) -> str | None:
-    """The value of a known factor that the culprits tell best.
-
-    By the AUROC of the culprits' summed activations for each value of each factor, over the images of other
-    classes than the one that is led astray.
-
-    Args:
-        factors: factor -> (its values, `[n]` int64, -1 for none).
-        activations: `[n, m]` of the culprits, the largest over an image's tokens.
-        targets: `[n]` int64.
-        target: the class.
-        min_group: values with fewer such images are not asked.
-
-    Returns:
-        Both as `FACTOR=VALUE`; `None` if no AUROC is at least `TELLS`.
-
-    Example:
-        >>> told_factor(
-        ...     {"colour": (["red", "blue"], torch.tensor([0, 0, 1, 1]))},
-        ...     torch.tensor([[2.0], [1.0], [0.0], [0.0]]), torch.tensor([1, 1, 1, 1]), target=0, min_group=1,
-        ... )
-        'colour=red'
-    """
-    others, summed = others_than(targets, target), activations.sum(1)
-    best: tuple[float, str | None] = (TELLS, None)
-    for name, (values, truth) in factors.items():
-        for v, value in enumerate(values):
-            has = truth[others] == v
-            if min(int(has.sum()), int((~has).sum())) >= min_group:
-                found = float(auroc(summed[others], has)), f"{name}={value}"
-                best = max(best, found, key=lambda told: told[0])
-    return best[1]

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from lightning_sae.correction.choice import Candidate
 from lightning_sae.correction.clamping import Clamp
-from lightning_sae.correction.corrected import Way
-from lightning_sae.correction.erasure import erasure
+from lightning_sae.correction.corrected import WAYS, Way
+from lightning_sae.correction.erasure import erasable, erasure
 from lightning_sae.correction.groups import others_than
 from lightning_sae.correction.seen import Seen
 from lightning_sae.scores import Probe
@@ -43,6 +43,18 @@ class WayOut(NamedTuple):
 
     amounts: tuple[float, ...]
     make: Make
+
+
+def ways_open(seen: Seen, target: int) -> tuple[Way, ...]:
+    """Return the ways that can be tried: no edit, where no culprit is active on images of other classes.
+
+    Args:
+        seen: validation images.
+        target: the class that is led astray.
+    """
+    if erasable(seen.activations[others_than(seen.targets, target)]):
+        return WAYS
+    return tuple(way for way in WAYS if way != "edit")
 
 
 def way_out(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_sae.audit.sides import as_on_the_class, find_sides, reached
+from lightning_sae.audit.sides import as_on_the_class, find_sides, reached, told_value
 
 N = 100
 NONE = torch.zeros(N, dtype=torch.bool)
@@ -90,3 +90,13 @@ def test_how_many_others_are_as_active_as_the_class():
     activity[20:27], activity[27:40] = 3.0, 1.9
     assert as_on_the_class(activity, own, ~own) == 7
     assert as_on_the_class(activity, NONE, ALL) == 0  # a class without images is told from nothing
+
+
+def test_the_value_that_latents_tell():
+    truth, other = torch.tensor([0, 1] * 50), torch.tensor([0, 0, 1, 1] * 25)
+    factors = {"other": (["x", "y"], other), "told": (["p", "q"], truth)}
+    activity, everything = truth * (0.5 + torch.rand(100)), torch.ones(100, dtype=torch.bool)
+    assert told_value(activity, everything, factors, 10) == ("told", "q", 1)
+    assert told_value(activity, ~everything, factors, 10) is None  # all images are of the class
+    assert told_value(torch.rand(100), everything, factors, 10) is None
+    assert told_value(activity, everything, {}, 10) is None

@@ -6,6 +6,7 @@ from torch.nn.functional import normalize
 
 from lightning_sae.correction.choice import Candidate, Rule, choose
 from lightning_sae.correction.clamping import Clamp, clamped, clamping, columns
+from lightning_sae.correction.corrected import WAYS
 from lightning_sae.correction.erasure import erasure
 from lightning_sae.correction.groups import (
     OUTSIDE,
@@ -14,9 +15,10 @@ from lightning_sae.correction.groups import (
     culprit_groups,
     factor_groups,
     group_errors,
-    told_factor,
 )
 from lightning_sae.correction.measures import Predictions, all_images, class_rows, group_rows, measured
+from lightning_sae.correction.seen import Seen
+from lightning_sae.correction.ways import ways_open
 from lightning_sae.effects import ablate
 from lightning_sae.methods import Explained
 from lightning_sae.sae import TopK
@@ -111,6 +113,13 @@ def test_culprits_that_say_nothing(activations):
         erasure(torch.randn(len(activations), 3), activations, torch.randn(4, 3), torch.ones(3))
 
 
+@pytest.mark.parametrize(("on_others", "ways"), [(1.0, WAYS), (0.0, ("shift", "clamp", "ablate"))])
+def test_there_is_no_edit_by_culprits_that_are_silent_on_other_classes(on_others, ways):
+    activations = torch.tensor([[2.0], [1.0], [on_others], [0.0]])
+    images = Seen(torch.randn(4, 3), activations, torch.tensor([0, 0, 1, 2]), {})
+    assert ways_open(images, 0) == ways
+
+
 @pytest.fixture
 def sae():
     torch.manual_seed(0)
@@ -180,16 +189,9 @@ def test_small_groups():
     assert errors.worst == pytest.approx(0.05)
 
 
-def test_the_factor_that_the_culprits_tell():
+def test_groups_of_a_factor_and_of_the_culprits():
     truth = torch.tensor([0, 1] * 50)
-    other = torch.tensor([0, 0, 1, 1] * 25)
-    factors = {"other": (["x", "y"], other), "told": (["p", "q"], truth)}
     activations = torch.stack([truth * 0.5, truth * torch.rand(100)], 1)
-    targets = torch.full((100,), 3)
-    assert told_factor(factors, activations, targets, 0) == "told=q"
-    assert told_factor(factors, torch.rand(100, 1), targets, 0) is None
-    assert told_factor(factors, activations, targets, 3) is None  # all images are of the class
-    assert told_factor({}, activations, targets, 0) is None
     assert culprit_groups(activations).of.tolist() == truth.tolist()
     assert factor_groups("told", ["p", "q"], truth).values == ["p", "q"]
 
