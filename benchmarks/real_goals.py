@@ -32,10 +32,10 @@ def chosen(rows: DataFrame) -> "Series[bool]":
 
 
 def goals(tables: Tables) -> DataFrame:
-    """A row per goal, classifier and judge: the figure where the audit was developed, and on the rest."""
+    """A row per goal, classifier, judge and knowledge: where the audit was developed, and on the rest."""
     rows, tables = [], {name: rows[rows["level"] == LEVEL] for name, rows in tables.items()}
-    for (kind, own), _ in tables["classes"].groupby(["classifier", "own_judge"]):
-        mine = {name: of(rows, kind, own) for name, rows in tables.items()}
+    for (kind, own, groups), _ in tables["classes"].groupby(["classifier", "own_judge", "groups"]):
+        mine = {name: of(rows, kind, own, groups) for name, rows in tables.items()}
         here, there = (
             figures({name: rows[chosen(rows) == first] for name, rows in mine.items()})
             for first in (True, False)
@@ -45,6 +45,7 @@ def goals(tables: Tables) -> DataFrame:
             {
                 "classifier": kind,
                 "judge": judge,
+                "groups": "told" if groups else "-",
                 "figure": name,
                 "goal": goal,
                 "chosen by": here[name],
@@ -55,9 +56,9 @@ def goals(tables: Tables) -> DataFrame:
     return DataFrame(rows)
 
 
-def of(rows: DataFrame, kind: str, own: bool) -> DataFrame:
-    """The rows of a classifier and a judge."""
-    return rows[(rows["classifier"] == kind) & (rows["own_judge"] == own)]
+def of(rows: DataFrame, kind: str, own: bool, groups: bool) -> DataFrame:
+    """The rows of a classifier, a judge, and an audit that was told the groups or not."""
+    return rows[(rows["classifier"] == kind) & (rows["own_judge"] == own) & (rows["groups"] == groups)]
 
 
 def figures(tables: Tables) -> dict[str, str]:
@@ -113,8 +114,9 @@ def ratio(part: int, whole: int) -> str:
 def ranges(tables: Tables) -> DataFrame:
     """How many findings there are, over the level of the tests and the harm from which one counts."""
     rows = []
-    for level, found in tables["findings"].groupby("level"):
-        at = {name: rows[rows["level"] == level] for name, rows in tables.items()}
+    untold = {name: rows[~rows["groups"].astype(bool)] for name, rows in tables.items()}
+    for level, found in untold["findings"].groupby("level"):
+        at = {name: rows[rows["level"] == level] for name, rows in untold.items()}
         clean, planted = (at["classes"]["edition"] == CLEAN).sum(), found[found["plant"] != ""]
         rows += [
             {

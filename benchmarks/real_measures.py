@@ -128,7 +128,7 @@ ROWS = {
 
 
 def measure(
-    source: Source, case: Case, folder: Path, taught: Path, kind: str, level: float
+    source: Source, case: Case, folder: Path, taught: Path, kind: str, level: float, groups: bool
 ) -> dict[str, pd.DataFrame]:
     """The tables of a run and a classifier.
 
@@ -139,9 +139,10 @@ def measure(
         taught: of a run on pictures with the CLIP's own bias, whose train split a probe is fitted to.
         kind: of classifier, `prompts` or `probe`.
         level: of the tests of meaning.
+        groups: whether the audit is told what was planted where, as with `data.groups`.
     """
     options, plants = Options(), source.editions[case.edition]
-    run = open_run(folder, [f"callbacks.reliance.level={level}"])
+    run = open_run(folder, [f"callbacks.reliance.level={level}", *(columns(plants) if groups else ())])
     ready(run)
     classifier = prompt_classifier(run) if kind == "prompts" else biased_probe(taught, run)
     audit, examined = audit_run(run, classifier, options), examine(run, classifier, options)
@@ -160,13 +161,13 @@ def measure(
         "classes": [class_row(result) for result in audit.classes],
         "detectors": list(detector_rows(truth, run, told)),
     }
-    fixed = {"data": source.name, **case._asdict(), "classifier": kind, "level": level}
+    fixed = {"data": source.name, **case._asdict(), "classifier": kind, "level": level, "groups": groups}
     return {name: table(fixed, of, ROWS[name]._fields) for name, of in rows.items()}
 
 
-def table(fixed: Mapping[str, Any], rows: Sequence[Any], columns: Sequence[str]) -> pd.DataFrame:
+def table(fixed: Mapping[str, Any], rows: Sequence[Any], names: Sequence[str]) -> pd.DataFrame:
     """Rows with what they have in common before them."""
-    return pd.DataFrame([(*fixed.values(), *row) for row in rows], columns=[*fixed, *columns])
+    return pd.DataFrame([(*fixed.values(), *row) for row in rows], columns=[*fixed, *names])
 
 
 def biased_probe(taught: Path, run: RunFolder) -> Classifier:
@@ -175,10 +176,14 @@ def biased_probe(taught: Path, run: RunFolder) -> Classifier:
     return Classifier(saved.class_names, saved.probe.to(run.data.class_embeddings))
 
 
+def columns(plants: Sequence[Plant]) -> list[str]:
+    """The override that tells a run which columns of its table say what was planted."""
+    return [f"data.groups=[{','.join(plant.factor for plant in plants)}]"]
+
+
 def with_factors(folder: Path, plants: Sequence[Plant]) -> RunFolder:
     """A run whose images say what was planted, which the audit is not told."""
-    columns = ",".join(plant.factor for plant in plants)
-    run = open_run(folder, [f"data.groups=[{columns}]"])
+    run = open_run(folder, columns(plants))
     ready(run)
     return run
 

@@ -77,8 +77,9 @@ def main() -> None:
             folder = run(source, case, out)
             own = case._replace(variant="biased", own_judge=False)
             taught = run(source, own, out) if source.editions[case.edition] else folder
-            for kind, level in product(options.classifiers, options.levels):
-                for name, rows in measure(source, case, folder, taught, kind, level).items():
+            told = (False, True) if source.editions[case.edition] and case.variant == "apart" else (False,)
+            for kind, level, groups in product(options.classifiers, options.levels, told):
+                for name, rows in measure(source, case, folder, taught, kind, level, groups).items():
                     parts.setdefault(name, []).append(rows)
     tables = {name: joined(frames) for name, frames in parts.items()}
     for name, rows in tables.items():

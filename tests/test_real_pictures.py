@@ -195,6 +195,7 @@ def frames(**rows):
         **runs.Case("clean", "apart", 0)._asdict(),
         "classifier": "prompts",
         "level": 0.01,
+        "groups": False,
     }
     given = {name: rows.get(name, []) for name in measures.ROWS}
     return {
@@ -213,19 +214,23 @@ def test_goals_say_what_was_measured_on_what():
     finding = measures.FindingRow("coat", "spurious", "medium", 0.05, 0.03, 7, "bag", "", "bag")
     tables = frames(
         classes=[
-            ({}, measures.ClassRow(name, "no findings", 0.95, 0.99, 0.1, 0)) for name in ("bag", "coat")
+            (changed, measures.ClassRow(name, "no findings", 0.95, 0.99, 0.1, 0))
+            for changed, name in (({}, "bag"), ({}, "coat"), (planted | {"groups": True}, "coat"))
         ],
         plants=[
             (planted, plant),
             (planted, plant._replace(taken=0.01, precision=0.0)),
             (planted, plant._replace(precision=0.5, true=0, right_kind=0)),
+            (planted | {"groups": True}, plant._replace(precision=0.25)),
             (biased, plant._replace(verdict="cannot be told", true=0, right_kind=0)),
             (biased, plant._replace(verdict="findings", false=1)),
         ],
-        findings=[({}, finding), (biased, finding)],
+        findings=[({}, finding), (biased, finding), ({"groups": True}, finding)],
         detectors=[({}, measures.DetectorRow("bag", 3, 0.97, "bag", True, 0.99))],
     )
     rows = real_goals.goals(tables).set_index("figure")
+    told, rows = rows[rows["groups"] == "told"], rows[rows["groups"] == "-"]
+    assert told["reported"]["apart: average precision of culprits"] == "0.25 of 1"
     said = rows["chosen by"].to_dict()
     assert said["clean: findings of medium or more"] == "1 in 2"
     assert said["clean: unexpected share, accuracy >= 0.9"] == "2 of 2, largest 0.10"
