@@ -20,6 +20,9 @@ from lightning_sae.run_folder import RunFolder
 from lightning_sae.scores import ClassScores
 
 
+ACTIVE = "the culprits as active as on its errors"  # as on three of four of them
+
+
 class Harm(NamedTuple):
     """Wrong predictions that a cue causes, as a share of the images that they can happen to.
 
@@ -86,7 +89,7 @@ def harm_of(margins: Margins, sample: Sample, min_group: int = 10) -> Harm:
         min_group: images of the class without the cue from which they are looked at.
     """
     before, after = margins.before > 0, margins.after > 0
-    name, taken = sample.sides.name or "the culprits active", ~sample.own & sample.sides.cue
+    name, taken = sample.sides.name or ACTIVE, ~sample.own & sample.sides.cue
     found = [
         Harm(f"other images with {name} that are taken for it", share_change(before[taken], after[taken]))
     ]

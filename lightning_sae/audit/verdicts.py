@@ -70,7 +70,7 @@ class Tried(NamedTuple):
         taken: by how much the false positives with the cue fall when all of the suspect is removed.
         taken_by_helpful: the same for the helpful ones alone.
         apart: whether enough images of other classes have the cue.
-        sure: whether the gain is more than chance among all suspects.
+        sure: whether the whole interval of the gain is above 0, and it is more than chance among all suspects.
     """
 
     suspect: Suspect
@@ -212,7 +212,8 @@ def try_suspects(
         net_of(margins, sample, min_group) if some.latents else UNKNOWN
         for margins, some, sample in zip(without, helpful, samples, strict=True)
     ]
-    sure = significant(torch.tensor([net.p for net in nets], dtype=torch.float64), FDR).tolist()
+    found = significant(torch.tensor([net.p for net in nets], dtype=torch.float64), FDR).tolist()
+    sure = [one and net.low > 0 for one, net in zip(found, nets, strict=True)]
     apart = [sample.others_with_cue() >= min_group for sample in samples]
     return [
         Tried(*parts)

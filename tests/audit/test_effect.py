@@ -46,7 +46,7 @@ def test_the_cue_is_where_the_latent_is_as_active_as_on_errors(measured):
     assert effect.cue_false_positives == Change(images=2, as_it_is=1.0, without=0.0)
     assert effect.cue_accuracy == Change(images=1, as_it_is=1.0, without=1.0)
     assert effect.plain_accuracy == Change(images=1, as_it_is=1.0, without=1.0)
-    assert harm.of == "other images with the culprits active that are taken for it"
+    assert harm.of == "other images with the culprits as active as on its errors that are taken for it"
     assert (harm.share.value, harm.share.low) == (1.0, 1.0)
 
 
@@ -88,7 +88,7 @@ def test_harm_is_what_the_cue_takes_or_what_it_misses():
     harm = harm_of(Margins(worse, after), sample(own, cue), min_group=4)
     assert (harm.of, harm.share.value) == ("its images without mark=yes that are missed", 1.0)
     unknown = harm_of(Margins(worse, after), sample(own, cue, name=""), min_group=4)
-    assert unknown.of == "other images with the culprits active that are taken for it"
+    assert unknown.of == "other images with the culprits as active as on its errors that are taken for it"
 
 
 def test_misses_count_where_no_other_image_has_the_cue():
