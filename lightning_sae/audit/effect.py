@@ -19,7 +19,6 @@ from lightning_sae.effects import Removal
 from lightning_sae.run_folder import RunFolder
 from lightning_sae.scores import ClassScores
 
-
 ACTIVE = "the culprits as active as on its errors"  # as on three of four of them
 
 
