@@ -70,7 +70,7 @@ class Tried(NamedTuple):
         taken: by how much the false positives with the cue fall when all of the suspect is removed.
         taken_by_helpful: the same for the helpful ones alone.
         apart: whether enough images of other classes have the cue.
-        sure: whether the whole interval of the gain is above 0, and it is more than chance among all suspects.
+        sure: whether the interval of the gain is above 0, and it is more than chance among all suspects.
     """
 
     suspect: Suspect
