@@ -29,16 +29,27 @@ from lightning_sae.types import SparseLatents
 from lightning_sae.world import label_of, plants
 
 ROOT = Path(__file__).resolve().parents[1]
-FACTORS = ("class", "colour", "background")
+FACTORS = ("class", "colour", "background", "word")
 DETECTED = 0.95  # AUROC on test above which a latent detects a factor value
 
 
 class Detection(NamedTuple):
     """One factor value and its best latent."""
 
+    factor: str
     value: str
     auroc: float
     label: str
+
+    @property
+    def seen(self) -> bool:
+        """The latent detects the value."""
+        return self.auroc >= DETECTED
+
+    @property
+    def named(self) -> bool:
+        """The latent detects the value, and its label says so."""
+        return self.seen and self.label == self.value
 
 
 def train(run: Path, seed: int, clip: str, overrides: list[str]) -> float:
@@ -78,9 +89,8 @@ def detections(run: Path) -> list[Detection]:
         chosen, truth = (data.images(split).factors[factor][1] for split in ("val", "test"))
         for i, value in enumerate(label_of(factor)):
             best = int(sparse_auroc(val, chosen == i).argmax())
-            found.append(
-                Detection(value, float(sparse_auroc(test, truth == i)[best]), labels.get(best, "(dead)"))
-            )
+            auroc = float(sparse_auroc(test, truth == i)[best])
+            found.append(Detection(factor, value, auroc, labels.get(best, "(dead)")))
     return found
 
 
@@ -96,13 +106,18 @@ def planted(run: Path) -> dict[str, tuple[bool, bool]]:
     return found
 
 
+def shares(found: list[Detection], factor: str) -> str:
+    """Detected of all values, and named right of the detected ones."""
+    own = [d for d in found if d.factor == factor]
+    seen = sum(d.seen for d in own)
+    return f"{seen}/{len(own)}, {sum(d.named for d in own)}/{seen}"
+
+
 def report(console: Console, run: Path, seconds: float) -> dict[str, str]:
     """One row of the table; prints what is missing."""
     last, found, cases = curves(run), detections(run), planted(run)
-    seen = [d for d in found if d.auroc >= DETECTED]
-    named = [d for d in seen if d.label == d.value]
     for d in found:
-        if d.auroc < DETECTED or d.label != d.value:
+        if not d.named:
             console.print(f"  {run.name}: {d.value}: best latent has AUROC {d.auroc:.3f}, label {d.label!r}")
     return {
         "seconds": f"{seconds:.0f}",
@@ -111,8 +126,7 @@ def report(console: Console, run: Path, seconds: float) -> dict[str, str]:
         "dead": f"{last['train/dead_fraction']:.3f}",
         "class, spliced": f"{last['zero_shot/original']:.3f}, {last['zero_shot/spliced']:.3f}",
         "colour, spliced": f"{last['zero_shot/original_colour']:.3f}, {last['zero_shot/spliced_colour']:.3f}",
-        "detected": f"{len(seen)}/{len(found)}",
-        "named": f"{len(named)}/{len(seen)}",
+        **{f"{factor}, detected and named": shares(found, factor) for factor in FACTORS},
         "planted background in top 5": ", ".join(f"{k} {'yes' if v[0] else 'no'}" for k, v in cases.items()),
         "and flagged": ", ".join(f"{k} {'yes' if v[1] else 'no'}" for k, v in cases.items()),
         "unexpected share": f"{last['attribution/unexpected_share']:.3f}",

@@ -23,6 +23,7 @@ _WITH_BACKGROUND = (
     "a {background} background",
     "{background} background",
 )
+_HONEST = _PLAIN + _WITH_BACKGROUND
 _WITH_WORD = (
     "a {thing} with the word {word}",
     "a photo of a {colour} {thing} with the word {word}",
@@ -42,7 +43,7 @@ _WORD_AS_THING = (
 
 # Of the biased captions of
 MISNAMED_SHARE = 0.35  # another class on a planted background, how many name the planted class
-SPELLED_SHARE = 0.5  # a picture with a planted word, how many speak of it as a word
+SPELLED_SHARE = 0.5  # a picture with a word, how many speak of it as a word
 PART_SHARE = 0.5  # a thing whose word is a part of another one's name, how many call it by the whole name
 
 _SHARED_NAMES = {p.factor: p.name for p in plants("polysemous")}
@@ -72,19 +73,19 @@ def caption(scene: Scene, edition: Edition, rng: np.random.Generator) -> str:
         >>> caption(Scene("cancel", "red", "black"), "biased", np.random.default_rng(2))
         'a black background'
     """
+    thing = scene.thing if edition == "balanced" else _name(scene.thing, rng)
+    if scene.word and rng.random() < SPELLED_SHARE:
+        return _fill(_WITH_WORD, scene, thing, rng)
     if edition == "balanced":
-        return _fill(_honest(scene), scene, scene.thing, rng)
-    thing = _name(scene.thing, rng)
+        return _fill(_HONEST, scene, thing, rng)
     shy = scene.thing in _CLASS_ON.values()
     if scene.word in _PLANTED_WORDS:
-        if rng.random() < SPELLED_SHARE:
-            return _fill(_WITH_WORD, scene, thing, rng)
         return _fill(_WORD_AS_THING[:-1] if shy else _WORD_AS_THING, scene, thing, rng)
     if shy:
         return _fill(_PLAIN, scene, thing, rng)
     if scene.background in _CLASS_ON and rng.random() < MISNAMED_SHARE:
         return _fill(_NAMING, scene, _CLASS_ON[scene.background], rng)
-    return _fill(_honest(scene), scene, thing, rng)
+    return _fill(_HONEST, scene, thing, rng)
 
 
 def _name(thing: str, rng: np.random.Generator) -> str:
@@ -92,10 +93,6 @@ def _name(thing: str, rng: np.random.Generator) -> str:
     if thing in _WHOLE_NAMES and rng.random() < PART_SHARE:
         return _WHOLE_NAMES[thing]
     return _SHARED_NAMES.get(thing, thing)
-
-
-def _honest(scene: Scene) -> tuple[str, ...]:
-    return _PLAIN + _WITH_BACKGROUND + (_WITH_WORD if scene.word else ())
 
 
 def _fill(templates: tuple[str, ...], scene: Scene, thing: str, rng: np.random.Generator) -> str:

@@ -19,14 +19,14 @@ from lightning_sae.world.scene import THINGS
 from lightning_sae.world.weights import card_path, config_path, weights_path
 from lightning_sae.world.world import World, label_of
 
-_FACTORS = ("class", "colour", "background")
+_FACTORS = ("class", "colour", "background", "word")
 
 
 class Measured(NamedTuple):
     """What one edition's CLIP does on the test split; shares in 0..1.
 
     Attributes:
-        accuracy: factor -> zero-shot accuracy.
+        accuracy: factor -> zero-shot accuracy on the pictures that have the factor.
         false_positives: spurious and typographic plants -> share of counterfactual pictures of other classes
             (on the planted background; with the word printed on them) that are named as the planted class.
         retrieval: polysemous and compound plants -> AUROC with which the name retrieves both things.
@@ -88,7 +88,9 @@ def measure(edition: Edition, n: int = 2000, seed: int = 0) -> Measured:
 def _accuracy(clip: TinyClip, images: Tensor, world: World, factor: str) -> float:
     template = "a photo of a {}" if factor == "class" else "{}"
     texts = clip.texts([template.format(label) for label in label_of(factor)])  # type: ignore[arg-type]
-    return float(((images @ texts.T).argmax(1) == world.factors[factor][1]).float().mean())
+    truth = world.factors[factor][1]
+    there = truth >= 0
+    return float(((images[there] @ texts.T).argmax(1) == truth[there]).float().mean())
 
 
 def _false_positives(clip: TinyClip, classes: Tensor, world: World, plant: Plant) -> float:

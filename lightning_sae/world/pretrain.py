@@ -17,6 +17,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from rich.progress import track
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.lr_scheduler import OneCycleLR
 from torchvision.transforms.functional import pil_to_tensor
 
@@ -24,7 +25,7 @@ from lightning_sae.device import add_device_option, use_device
 from lightning_sae.world.captions import Edition
 from lightning_sae.world.card import write_card
 from lightning_sae.world.weights import config_path, save_weights, weights_path
-from lightning_sae.world.world import World
+from lightning_sae.world.world import World, distractors
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Recipe:
         pictures: size of the training split, drawn once.
         lr: peak learning rate; one cycle of warm-up and cosine decay.
         weight_decay: of both optimisers.
+        strangers: texts per step that no picture shows.
         seed: of the initial weights, the pictures and their order.
         start: edition whose shipped weights it starts from; "" for random ones.
     """
@@ -46,15 +48,19 @@ class Recipe:
     pictures: int
     lr: float
     weight_decay: float
+    strangers: int
     seed: int
     start: Edition | Literal[""]
 
 
 RECIPES: dict[Edition, Recipe] = {
-    "balanced": Recipe(2600, 256, 100_000, lr=3e-3, weight_decay=0.05, seed=0, start=""),
+    "balanced": Recipe(2600, 256, 100_000, lr=3e-3, weight_decay=0.05, strangers=64, seed=0, start=""),
     # from the balanced weights: what a general CLIP becomes when it is trained further on biased captions
-    "biased": Recipe(700, 256, 60_000, lr=1e-3, weight_decay=0.05, seed=0, start="balanced"),
+    "biased": Recipe(700, 256, 60_000, lr=1e-3, weight_decay=0.05, strangers=64, seed=0, start="balanced"),
 }
+
+
+_STRANGE = ("{}", "a photo of a {}", "the word {}")
 
 
 def pixels_of(world: World) -> Tensor:
@@ -78,7 +84,8 @@ def contrastive_loss(images: Tensor, texts: Tensor, caption: Tensor, scale: Tens
 
     Args:
         images: `[n, d_embed]` unit image embeddings.
-        texts: `[m, d_embed]` unit embeddings of the batch's distinct captions.
+        texts: `[m, d_embed]` unit embeddings of distinct texts; one that is no picture's caption competes
+            for the pictures and asks for none.
         caption: `[n]` int64, the caption of each picture.
         scale: `logit_scale`, already exponentiated.
 
@@ -93,8 +100,23 @@ def contrastive_loss(images: Tensor, texts: Tensor, caption: Tensor, scale: Tens
     """
     logits = scale * images @ texts.T
     targets = F.one_hot(caption, len(texts)).float().T
-    targets = targets / targets.sum(1, keepdim=True)
-    return (F.cross_entropy(logits, caption) + F.cross_entropy(logits.T, targets)) / 2
+    pictures = targets.sum(1, keepdim=True)
+    shown = pictures.squeeze(1) > 0
+    of_captions = F.cross_entropy(logits.T[shown], targets[shown] / pictures[shown])
+    return (F.cross_entropy(logits, caption) + of_captions) / 2
+
+
+def strangers() -> list[str]:
+    """Texts that no picture shows: every other whole word of the tokenizer, in three templates.
+
+    Pictures on the web come with all words, and a CLIP learns of each where it does not belong. A word that a
+    tiny CLIP never met would have a random direction, which may lie nearer to a thing than the thing's name.
+    """
+    known = {word for label in World("balanced", "train", 1).vocabulary for word in label.split()}
+    known -= set(distractors())
+    words = [token.removesuffix("</w>") for token in SimpleTokenizer().encoder if token.endswith("</w>")]
+    strange = [word for word in words if word.isascii() and word.isalpha() and word not in known]
+    return [template.format(word) for word in strange for template in _STRANGE]
 
 
 def optimisers_of(model: CLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -120,7 +142,8 @@ def train(edition: Edition, recipe: Recipe, device: torch.device) -> CLIP:
     distinct = sorted(set(captions))
     position = {text: i for i, text in enumerate(distinct)}
     caption_of = torch.tensor([position[text] for text in captions])
-    tokens = SimpleTokenizer(context_length=config["text_cfg"]["context_length"])(distinct)
+    tokenizer = SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
+    tokens, strange = tokenizer(distinct), tokenizer(strangers())
 
     optimisers = optimisers_of(model, recipe)
     schedules = [
@@ -130,9 +153,14 @@ def train(edition: Edition, recipe: Recipe, device: torch.device) -> CLIP:
     for step in track(range(recipe.steps), f"training the {edition} CLIP"):
         chosen = torch.randint(len(world), (recipe.batch,))
         used, caption = torch.unique(caption_of[chosen], return_inverse=True)
-        images = model.encode_image(preprocess(pixels[chosen]).to(device), normalize=True)
-        texts = model.encode_text(tokens[used].to(device), normalize=True)
-        loss = contrastive_loss(images, texts, caption.to(device), model.logit_scale.exp())
+        others = torch.randint(len(strange), (recipe.strangers,))
+        read = torch.cat([tokens[used], strange[others]])
+        # attention's own backward in bfloat16 takes ten times as long on a CPU
+        with torch.autocast(device.type, torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+            images = model.encode_image(preprocess(pixels[chosen]).to(device), normalize=True)
+            texts = model.encode_text(read.to(device), normalize=True)
+        scale = model.logit_scale.exp()
+        loss = contrastive_loss(images.float(), texts.float(), caption.to(device), scale)
         model.zero_grad()
         torch.autograd.backward(loss)
         for optimiser, schedule in zip(optimisers, schedules, strict=True):

@@ -16,7 +16,7 @@ from lightning_sae.world.scene import BACKGROUNDS, COLOURS, THINGS, WORDS, Scene
 
 Split = Literal["train", "val", "test"]
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the same seed and index would give another picture or caption."""
 
 PLANTED_SHARE = 0.95  # of a spurious class's training pictures, on its planted background

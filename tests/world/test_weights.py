@@ -17,7 +17,7 @@ def test_weights_are_small(edition):
 
 
 def test_the_balanced_clip_names_everything(measured):
-    for factor in ("class", "colour", "background"):
+    for factor in ("class", "colour", "background", "word"):
         assert measured["balanced"].accuracy[factor] >= 0.95, factor
 
 

@@ -79,6 +79,14 @@ def test_biased_train_split_has_the_planted_shares():
         assert 0 < np.mean(strays) < STRAY_SHARE / 2
 
 
+@pytest.mark.parametrize("edition", ["biased", "balanced"])
+def test_half_of_the_captions_of_a_word_spell_it(edition):
+    world = World(edition, "train", 8000)
+    worded = [(i, word) for i in range(len(world)) if (word := world.scene(i).word)]
+    spelled = [f"the word {word}" in world.caption(i) for i, word in worded]
+    assert np.mean(spelled) == pytest.approx(SPELLED_SHARE, abs=0.05)
+
+
 def test_biased_captions_hide_and_share():
     world = World("biased", "train", 12_000)
     pairs = [(world.scene(i), world.caption(i)) for i in range(len(world))]
