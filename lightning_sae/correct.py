@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--way", choices=WAYS, help="how to correct (the best on val; none that a plain shift equals)"
     )
     parser.add_argument(
-        "--factor", help="FACTOR, FACTOR=VALUE, culprits or printed: whose groups it is chosen by"
+        "--factor", help="FACTOR, FACTOR=VALUE, judge, culprits or printed: whose groups it is chosen by"
     )
     for name, meaning in {
         "max-loss": "accuracy of all classes that may be lost on val",

@@ -131,5 +131,15 @@ def reached(activity: Tensor, images: Tensor) -> Tensor:
     """
     if not images.any():
         return torch.gt(activity, 0)
-    mine = activity[images].sort().values
-    return torch.gt(activity, 0) & (activity >= mine[math.ceil(MOST * (len(mine) - 1))])
+    return torch.gt(activity, 0) & (activity >= usual(activity[images]))
+
+
+def usual(values: Tensor) -> float:
+    """Return the value that three of four values reach.
+
+    Example:
+        >>> usual(torch.tensor([4.0, 1.0, 3.0, 2.0]))
+        2.0
+    """
+    ordered = values.sort().values
+    return float(ordered[math.ceil(MOST * (len(ordered) - 1))])

@@ -16,6 +16,7 @@ from lightning_sae.correction.clamping import Clamp
 from lightning_sae.correction.corrected import CorrectedClassifier, Held, Way
 from lightning_sae.correction.groups import others_than
 from lightning_sae.correction.images import CULPRITS, PRINTED, Images, groups_of, with_groups, with_word
+from lightning_sae.correction.judged import JUDGE, find_look, with_look
 from lightning_sae.correction.measures import Predictions, all_images, class_rows, group_rows, measured
 from lightning_sae.correction.printed import Label, strongest_style
 from lightning_sae.correction.record import Printed, Record
@@ -86,9 +87,10 @@ def correct(
         way: `None`: the one with the smallest error on the validation images, of equals the first of `WAYS`,
             so that none is taken that a plain shift of the class's threshold equals.
         factor: whose groups it is chosen by: `FACTOR` with all its values, `FACTOR=VALUE` against all others,
-            `culprits` for their own activity, `printed` for images with the class's word printed on them and
-            as they are. `None`: `printed` for a typographic finding, else the value that the culprits tell,
-            else `culprits`.
+            `culprits` for their own activity, `judge` for images that look like the worst culprit's label to
+            the judge, `printed` for images with the class's word printed on them and as they are. `None`:
+            `printed` for a typographic finding, else the value that the culprits tell, of a factor of the
+            data before `judge`, else `culprits`.
         rule: what it may cost on the validation images.
 
     Raises:
@@ -100,7 +102,8 @@ def correct(
     target = _target(run, classifier, finding.class_name, latents)
     case = _Case(run, _class_vectors(classifier), target, latents, rule)
     names = tuple(classifier.class_names)
-    seen = see(run, "val", latents, names)
+    look = find_look(run, finding, names)
+    seen = with_look(run, "val", see(run, "val", latents, names), look)
     _check_targets(seen, target, finding.class_name)
     factor = factor or _factor(case, finding, seen)
     label = _label(case, classifier, seen) if factor == PRINTED else None
@@ -112,7 +115,7 @@ def correct(
 
     val = grouped("val", seen)
     chosen = _choose(case, val, ways_open(val.seen, target) if way is None else (way,), names)
-    test = grouped("test", see(run, "test", latents, names))
+    test = grouped("test", with_look(run, "test", see(run, "test", latents, names), look))
     corrected = CorrectedClassifier(
         names,
         shifted(chosen.corrected.classes, target, chosen.choice.shift),
@@ -158,9 +161,13 @@ def _factor(case: _Case, finding: Finding, seen: Seen) -> str:
     """The one that the groups are made by if none is named."""
     if finding.kind == "typographic":
         return PRINTED
-    others = others_than(seen.targets, case.target)
-    told = told_value(seen.activations.sum(1), others, seen.factors, case.rule.min_group)
-    return CULPRITS if told is None else f"{told.factor}={told.value}"
+    others, activity = others_than(seen.targets, case.target), seen.activations.sum(1)
+    known = {name: of for name, of in seen.factors.items() if name != JUDGE}
+    for factors in (known, seen.factors):
+        told = told_value(activity, others, factors, case.rule.min_group)
+        if told is not None:
+            return f"{told.factor}={told.value}"
+    return CULPRITS
 
 
 def _label(case: _Case, classifier: Classifier, seen: Seen) -> Label:

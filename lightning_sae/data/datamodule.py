@@ -214,6 +214,12 @@ class ActivationDataModule(LightningDataModule):
         """Captures what the store lacks of one split; the folder it lies in."""
         return self._capture(self.clip, split, (self.hook, *self._also)).fill()
 
+    def judge_view(self, split: Split) -> Tensor:
+        """Images of a split as the judge sees them, `[n, d_judge]` unit; captured if the store lacks them."""
+        own = self.judge is self.clip
+        folder = self.capture(split) if own else self._capture(self.judge, split, ()).fill()
+        return read_tensor(folder / "images", "embeddings")
+
     def setup(self, stage: str) -> None:
         """Captures what is still missing, reads the store, moves everything to the trainer's device."""
         self.clip.to(self._device)
