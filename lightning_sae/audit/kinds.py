@@ -96,8 +96,9 @@ def decide(case: Case, latent: int) -> Decided:
     1. *compound*, *polysemous*: it is another thing. At least half of the wrong predictions show one other
        subject, it detects that subject, and the judge, if it can tell the class, calls at most half of the
        wrong predictions the class. Compound if the subject's name is a part of the class's, else polysemous.
-    2. *typographic*: it reads. It detects the class's word among meaningless ones, it raises the class's
-       score there, and the word turns images to the class and raises its score as no meaningless one does.
+    2. *typographic*: it reads. It detects the class's word, on which it is more active than on most
+       meaningless ones, it raises the class's score there, and the word turns images to the class and raises
+       its score as no meaningless one does.
     3. *spurious*: it does not look like the class. Either the class is taken for wrongly more often in a
        group that the data know, and the latent detects this group. Or its top images do not mean the class,
        by the judge. Or the wrong predictions that it drives most are worse than images of the class, and the
@@ -128,10 +129,10 @@ def _reads(case: Case, latent: int) -> tuple[Evidence, ...]:
             name="word_auroc",
             value=auroc,
             threshold=case.limits.detects,
-            passed=auroc >= case.limits.detects and auroc_p <= READ,
+            passed=auroc >= case.limits.detects and auroc_p <= HALF,
             p_value=auroc_p,
             meaning=f'how well it tells the printed word "{case.phrase}" from an empty label; p against '
-            "meaningless words",
+            "meaningless words, most of which have to make it less active",
         ),
         Evidence(
             name="word_attribution",
