@@ -41,7 +41,9 @@ def clip(source: Source, edition: str, seed: int, out: Path) -> Path:
     if not path.exists():
         taught = source.draw("train", edition, "biased", None)
         steps = source.judge_steps if edition == JUDGE else source.steps
-        recipe = Recipe(steps, 128, len(taught.pixels), lr=3e-3, weight_decay=0.05, seed=seed, start="")
+        recipe = Recipe(
+            steps, 128, len(taught.pixels), lr=3e-3, weight_decay=0.05, strangers=0, seed=seed, start=""
+        )
         shape = small_clip.config(taught.pixels.shape[1], source.patch_size)
         small_clip.save(small_clip.train(taught, shape, recipe), shape, path)
     return path

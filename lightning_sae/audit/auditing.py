@@ -138,7 +138,7 @@ def _drafts(studied: Studied, most: int) -> list[_Draft]:
 def _findings(
     run: RunFolder, classifier: Classifier, options: Options, found: Examined
 ) -> list[tuple[int, Finding]]:
-    """With the number of the class, as two classes can have one name."""
+    """Those of certain harm, with the number of the class, as two classes can have one name."""
     drafts = [draft for studied in found.studied for draft in _drafts(studied, options.limits.culprits)]
     scores = classifier.scores(options.output)
     culprits = [draft.culprit for draft in drafts]
@@ -146,6 +146,7 @@ def _findings(
     made = [
         (draft.studied.c, _finding(classifier, found, draft, one))
         for draft, one in zip(drafts, measured, strict=True)
+        if one.harm.share.low > 0
     ]
     # shares that only rounding sets apart keep the order of the classes: on any device it is the same
     made.sort(key=lambda pair: (-SEVERITIES.index(pair[1].severity), -round(pair[1].harm.value, 4)))
