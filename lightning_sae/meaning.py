@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_sae.alignment import concept_vectors
 from lightning_sae.metrics import auroc
-from lightning_sae.significance import p_values, random_image_sets
+from lightning_sae.significance import least_auroc, p_values, random_image_sets
 from lightning_sae.zero_shot import predict
 
 ROUNDING = 1e-6  # of a mean cosine: sets that differ by less agree alike
@@ -81,14 +81,23 @@ class Meaning(NamedTuple):
         return self.asked & (self.p_random <= self.tests.level) & (self.p_class > 0) & ~self.below_class
 
     @property
+    def passes_by(self) -> Tensor:
+        """`[d_sae, C]` bool: not more active on images of the class than chance allows (Mann-Whitney)."""
+        counts = self.images.tolist()
+        least = [least_auroc(n, sum(counts) - n, self.tests.level) for n in counts]
+        return self.detects <= self.detects.new_tensor(least)
+
+    @property
     def foreign(self) -> Tensor:
         """`[d_sae, C]` bool: worse than images of the class, no better than random images, and not its mark.
 
         A latent that tells the images of the class from others, with an AUROC of 0.8 or more, is a feature of
         the class as far as these images can tell, though others have more of it: as of ankle boots one that
-        fires on shoes, on sandals most.
+        fires on shoes, on sandals most. One that passes the class by cannot mean it, though its top images
+        may be better than random ones, being like each other: as grey notes are like an umbrella.
         """
-        return self.asked & (self.p_random > self.tests.level) & self.below_class & ~(self.detects >= TELLS)
+        no_better = (self.p_random > self.tests.level) | self.passes_by
+        return self.asked & no_better & self.below_class & ~(self.detects >= TELLS)
 
 
 def class_meaning(

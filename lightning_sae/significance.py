@@ -1,10 +1,11 @@
 """Could it be chance? What random sets of images reach, p-values, and Benjamini-Hochberg."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from scipy.stats import false_discovery_control
+from scipy.stats import false_discovery_control, norm
 from torch import Tensor
 
 from lightning_sae.alignment import concept_vectors
@@ -219,3 +220,27 @@ def significant(p: Tensor, fdr: float = 0.05) -> Tensor:
         adjusted = torch.from_numpy(false_discovery_control(p[known].double().cpu().numpy()))
         keep[known] = (adjusted <= fdr).to(p.device)
     return keep
+
+
+def least_auroc(positives: int, negatives: int, level: float = 0.01) -> float:
+    """Return the AUROC that a column which knows nothing exceeds with a probability of `level`.
+
+    `1/2 + z sqrt((m + n + 1) / (12 m n))`, by the normal approximation (Mann and Whitney 1947, Annals of
+    Mathematical Statistics 18).
+
+    Args:
+        positives: `m`.
+        negatives: `n`.
+        level: in (0, 1).
+
+    Returns:
+        In (0, 1]; 1 where either is missing.
+
+    Example:
+        >>> round(least_auroc(50, 1000), 3)
+        0.597
+    """
+    if min(positives, negatives) == 0:
+        return 1.0
+    spread = math.sqrt((positives + negatives + 1) / (12 * positives * negatives))
+    return min(1.0, 0.5 + float(norm.isf(level)) * spread)

@@ -1,12 +1,14 @@
 """What a latent means for a class, against sets that can be counted by hand."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import binom, hypergeom
 from torch.nn.functional import normalize
 
-from lightning_sae.meaning import MeaningTests, alike_sets, class_meaning, shown_classes
+from lightning_sae.meaning import Meaning, MeaningTests, alike_sets, class_meaning, shown_classes
 from lightning_sae.metrics import auroc, top_images
 from lightning_sae.types import SparseLatents
 
@@ -139,3 +141,13 @@ def test_what_fires_on_the_class_is_not_foreign_to_it():
     tops, detects = (100 + torch.arange(20))[None], torch.tensor([[0.8, 0.2]])
     assert class_meaning(tops, images, texts, shown).foreign.tolist() == [[True, False]]
     assert class_meaning(tops, images, texts, shown, detects).foreign.tolist() == [[False, False]]
+
+
+@pytest.mark.parametrize(("detects", "foreign"), [(0.4, True), (0.577, True), (0.578, False), (math.nan, False)])
+def test_what_passes_the_class_by_is_foreign_though_better_than_random_images(detects, foreign):
+    """With 100 images of the class and 300 others, chance reaches 0.5776 in one of a hundred cases."""
+    p, n = torch.tensor([[0.001]], dtype=torch.float64), torch.tensor([100, 300])
+    both = [torch.cat([part, torch.ones_like(part)], 1) for part in (p, p)]
+    known = torch.tensor([[detects, 0.5]])
+    found = Meaning(torch.zeros(1, 2), *both, n, known, torch.ones(2), MeaningTests())
+    assert found.foreign.tolist() == [[foreign, False]]

@@ -1,15 +1,14 @@
 """Cues of a class: the latents that drive it where it is wrong, or without meaning it."""
 
-import math
 from typing import NamedTuple
 
 import torch
-from scipy.stats import norm
 from torch import Tensor
 
 from lightning_sae.audit.seen import Seen, class_means
 from lightning_sae.audit.subjects import Subjects
 from lightning_sae.metrics import sparse_auroc
+from lightning_sae.significance import least_auroc
 
 HALF = 0.5  # of the wrong predictions, from which one other subject is what they show
 
@@ -150,30 +149,6 @@ def find_cues(
         foreign[some] = sparse_auroc(latents.keep(either), errors[either]).float().cpu()
     marked = marks > least_auroc(int(marked_others.sum()), int((~shows & ~marked_others).sum()))
     return Cues(c, group, n, errors, by_errors, thing, share, taken, attribution, marks, marked, foreign)
-
-
-def least_auroc(positives: int, negatives: int, level: float = 0.01) -> float:
-    """Return the AUROC that a column which knows nothing exceeds with a probability of `level`.
-
-    `1/2 + z sqrt((m + n + 1) / (12 m n))`, by the normal approximation (Mann and Whitney 1947, Annals of
-    Mathematical Statistics 18).
-
-    Args:
-        positives: `m`.
-        negatives: `n`.
-        level: in (0, 1).
-
-    Returns:
-        In (0, 1]; 1 where either is missing.
-
-    Example:
-        >>> round(least_auroc(50, 1000), 3)
-        0.597
-    """
-    if min(positives, negatives) == 0:
-        return 1.0
-    spread = math.sqrt((positives + negatives + 1) / (12 * positives * negatives))
-    return min(1.0, 0.5 + float(norm.isf(level)) * spread)
 
 
 def _thing(shown: Tensor, n_subjects: int) -> tuple[int, float]:

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from lightning_sae.audit.cues import Group, least_auroc
+from lightning_sae.audit.cues import Group
 from lightning_sae.metrics import auroc
+from lightning_sae.significance import least_auroc
 
 from .imagined import LIMITS, apart, look, seen, subjects
 
