@@ -143,7 +143,9 @@ def test_what_fires_on_the_class_is_not_foreign_to_it():
     assert class_meaning(tops, images, texts, shown, detects).foreign.tolist() == [[False, False]]
 
 
-@pytest.mark.parametrize(("detects", "foreign"), [(0.4, True), (0.577, True), (0.578, False), (math.nan, False)])
+@pytest.mark.parametrize(
+    ("detects", "foreign"), [(0.4, True), (0.577, True), (0.578, False), (math.nan, False)]
+)
 def test_what_passes_the_class_by_is_foreign_though_better_than_random_images(detects, foreign):
     """With 100 images of the class and 300 others, chance reaches 0.5776 in one of a hundred cases."""
     p, n = torch.tensor([[0.001]], dtype=torch.float64), torch.tensor([100, 300])

@@ -125,7 +125,7 @@ def test_what_cannot_be_told_is_neither_a_finding_nor_none(write):
     assert "Nothing unintended was found in 1 class." in said
     assert "1 class of which it cannot be told" in said
     assert "collect <moons>" in said
-    assert "mark=yes: 25.0 % taken for it, elsewhere 1.0 %" in said
+    assert "mark=yes: 25.0\N{NO-BREAK SPACE}% taken for it, elsewhere 1.0\N{NO-BREAK SPACE}%" in said
     said = write(audit((untold,))).said()
     assert "No class could be judged: these images do not show what drives them." in said
     assert "Nothing unintended" not in said

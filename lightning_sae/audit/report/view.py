@@ -132,7 +132,10 @@ def _class_row(
 def _gap(gap: GroupGap) -> str:
     """Where the class goes wrong more often, in a few words."""
     what = {"false_positives": "taken for it", "misses": "missed"}[gap.measure]
-    return f"{gap.group}: {percent(gap.share, 1)} {what}, elsewhere {percent(gap.elsewhere, 1)}"
+    share, elsewhere = (
+        percent(part, 1).replace(" ", "\N{NO-BREAK SPACE}") for part in (gap.share, gap.elsewhere)
+    )
+    return f"{gap.group}: {share} {what}, elsewhere {elsewhere}"
 
 
 def _drivers(name: str, rows: pd.DataFrame | None, culprits: set[tuple[str, int]]) -> list[dict[str, Any]]:
