@@ -247,7 +247,7 @@ def _classes(
                 told=_known(meaning.told[c]),
                 unexpected_share=_known(shares[c]),
                 findings=mine,
-                suspects=suspects_left(studied, means[c].nan_to_num(), meaning.foreign[:, c], limits),
+                suspects=suspects_left(found, studied, means[c].nan_to_num(), limits),
                 gaps=tuple(_gap(gap) for gap in studied.gaps),
             )
         )

@@ -20,7 +20,7 @@ def untold(found: Examined, studied: Studied, attribution: Tensor, options: Opti
         attribution: `[d_sae]`, mean attribution over the images predicted as it.
         options: how the audit is done.
     """
-    suspects = suspects_left(studied, attribution, found.judged.meaning.foreign[:, studied.c], options.limits)
+    suspects = suspects_left(found, studied, attribution, options.limits)
     if suspects:
         numbers = ", ".join(map(str, suspects[:5]))
         who = f"latent{'s' * (len(suspects) > 1)} {numbers}"
@@ -42,25 +42,30 @@ def untold(found: Examined, studied: Studied, attribution: Tensor, options: Opti
     )
 
 
-def suspects_left(studied: Studied, attribution: Tensor, foreign: Tensor, limits: Limits) -> tuple[int, ...]:
+def suspects_left(found: Examined, studied: Studied, attribution: Tensor, limits: Limits) -> tuple[int, ...]:
     """Return the latents that may lead a class astray, though removing them does not tell.
 
-    These are latents that drive it much and do not mean it, and latents that make false positives, as many as
-    a finding of medium severity has at the lower end of its interval, but without which the class is told
-    no better.
+    These are latents of suspects whose removal tells nothing, if they drive the class much and do not mean
+    it; or if they make false positives, as many as a finding of medium severity has at the lower end of its
+    interval, and are no part of the class, or have a name that is not of any subject.
 
     Args:
+        found: all that was found.
         studied: the class.
         attribution: `[d_sae]`, mean attribution over the images predicted as it.
-        foreign: `[d_sae]` bool, latents that do not mean it.
         limits: `unexpected_share` is how much.
     """
-    much = foreign & (positive_shares(attribution) >= limits.unexpected_share)
-    left = [one for one in studied.tried if one.verdict == "cannot be told"]
-    found = [j for one in left for j in one.suspect.latents if much[j]]
-    for one in left:
-        found += one.helpful.latents if one.taken_by_helpful.low >= LIMITS["medium"] else ()
-    return tuple(dict.fromkeys(found))
+    judged, least = found.judged, LIMITS["medium"]
+    much = judged.meaning.foreign[:, studied.c] & (positive_shares(attribution) >= limits.unexpected_share)
+    left: list[int] = []
+    for one in (one for one in studied.tried if one.verdict == "cannot be told"):
+        left += [j for j in one.suspect.latents if much[j]]
+        if one.taken_by_helpful.low >= least:
+            left += one.helpful.latents
+        if one.taken.low >= least:
+            names = {j: judged.labels[j] for j in one.suspect.latents if judged.named[j]}
+            left += [j for j, name in names.items() if name not in found.subjects.names]
+    return tuple(dict.fromkeys(left))
 
 
 def main_drivers(attribution: Tensor) -> Tensor:

@@ -15,12 +15,16 @@ from .imagined import seen, subjects, suspect
 OPTIONS = Options()
 
 
-def tried(latents, verdict, helpful=(), taken=0.0):
-    by_helpful = UNKNOWN._replace(value=taken + 0.1, low=taken, high=1.0)
+def share(low):
+    return UNKNOWN._replace(value=low + 0.1, low=low, high=1.0)
+
+
+def tried(latents, verdict, helpful=(), by_helpful=0.0, taken=0.0):
     return SimpleNamespace(
         suspect=suspect(None, latents),
         helpful=suspect(None, list(helpful)),
-        taken_by_helpful=by_helpful,
+        taken=share(taken),
+        taken_by_helpful=share(by_helpful),
         verdict=verdict,
     )
 
@@ -36,31 +40,39 @@ def test_the_fewest_latents_with_half_of_the_attribution():
 
 
 def test_suspects_are_left_that_drive_much_and_do_not_mean_it():
-    attribution, foreign = torch.tensor([5.0, 4.0, 0.5, 4.0]), torch.tensor([True, True, True, False])
+    attribution, some = torch.tensor([5.0, 4.0, 0.5, 4.0]), found(torch.zeros(40, 4), foreign=[0, 1, 2])
     of_class = studied(
         tried([0, 2], "cannot be told"), tried([3, 1, 0], "cannot be told"), tried([1], "part of the class")
     )
-    assert suspects_left(of_class, attribution, foreign, Limits()) == (0, 1)
-    assert suspects_left(of_class, attribution, foreign, Limits(unexpected_share=0.35)) == (0,)
-    assert suspects_left(studied(tried([0], "culprit")), attribution, foreign, Limits()) == ()
-    assert suspects_left(studied(), attribution, foreign, Limits()) == ()
+    assert suspects_left(some, of_class, attribution, Limits()) == (0, 1)
+    assert suspects_left(some, of_class, attribution, Limits(unexpected_share=0.35)) == (0,)
+    assert suspects_left(some, studied(tried([0], "culprit")), attribution, Limits()) == ()
+    assert suspects_left(some, studied(), attribution, Limits()) == ()
 
 
 @pytest.mark.parametrize(("taken", "left"), [(0.02, (1, 2)), (0.019, ()), (float("nan"), ())])
 def test_suspects_are_left_that_make_false_positives(taken, left):
-    none = torch.zeros(3, dtype=torch.bool)
     of_class = studied(tried([0, 1, 2], "cannot be told", [1, 2], taken), tried([0], "culprit", [0], 0.5))
-    assert suspects_left(of_class, torch.ones(3), none, Limits()) == left
+    assert suspects_left(found(torch.zeros(40, 3)), of_class, torch.ones(3), Limits()) == left
 
 
-def found(a, foreign=()):
+@pytest.mark.parametrize(("taken", "left"), [(0.02, (3,)), (0.019, ())])
+def test_suspects_are_left_that_make_false_positives_and_are_called_something_else(taken, left):
+    labels = [("b", True), ("", False), ("stripes", False), ("stripes", True)]
+    some = found(torch.zeros(40, 4), names=labels)
+    of_class = studied(tried([0, 1, 2, 3], "cannot be told", taken=taken), tried([3], "culprit", taken=0.5))
+    assert suspects_left(some, of_class, torch.ones(4), Limits()) == left
+
+
+def found(a, foreign=(), names=()):
     """Of 40 images the first 20 show class 0; latents in `foreign` do not mean it."""
+    labels, named = zip(*(names or [("", False)] * a.shape[1]), strict=True)
     mask = torch.zeros(a.shape[1], 1, dtype=torch.bool)
     mask[list(foreign)] = True
     return SimpleNamespace(
         seen=seen([0] * 20 + [1] * 20, a),
         subjects=subjects(["a", "b"], [0] * 20 + [1] * 20),
-        judged=SimpleNamespace(meaning=SimpleNamespace(foreign=mask)),
+        judged=SimpleNamespace(meaning=SimpleNamespace(foreign=mask), labels=labels, named=named),
     )
 
 
