@@ -22,6 +22,7 @@ from lightning_sae.clip import (
 )
 from lightning_sae.data.capture import Capture
 from lightning_sae.data.captured_splits import CapturedSplits, Decode
+from lightning_sae.data.decoding import WHITE
 from lightning_sae.data.images import ImageSet, ImageSource, Split
 from lightning_sae.data.loader import EvalLoader, TrainLoader
 from lightning_sae.data.locations import hook_folder
@@ -61,10 +62,12 @@ class ActivationDataModule(LightningDataModule):
         capture_batch_size: images per pass of CLIP.
         num_workers: processes that decode images during capture; `None` is one per core that the
             model leaves; processes that capture on one machine share its cores.
-        decode: `fast` takes large JPEG files at a fraction of their size (`ReducedImages`), into a store of
+        decode: `fast` takes large JPEG files at a fraction of their size (`DecodedImages`), into a store of
             its own: activations change.
         tokens_per_image: random tokens that are kept of each image of `train` (`kept_tokens`); `None` keeps
             all. `val`, `test` and the probe keep all: validation and attribution look at whole images.
+        background: colour that transparent pictures are laid on, a name or `#rrggbb`; another than white has
+            a store of its own.
         max_bad_images: images of a split that may be left out because they cannot be decoded, a count, or a
             share below 1; more than that stop the capture.
         n_probe: images of `val` on which the later part of CLIP is run.
@@ -112,6 +115,7 @@ class ActivationDataModule(LightningDataModule):
         num_workers: int | None = None,
         decode: Decode = "exact",
         tokens_per_image: int | None = None,
+        background: str = WHITE,
         max_bad_images: float = 0,
         n_probe: int = 512,
         seed: int = 0,
@@ -125,7 +129,7 @@ class ActivationDataModule(LightningDataModule):
         self.clip, self.judge = clip, judge or clip
         self.hook = HookPoint(hook_point, tokens)
         self._also = [HookPoint(module, tokens) for module in also_capture]
-        self._splits = CapturedSplits(images, store_dir, decode)
+        self._splits = CapturedSplits(images, store_dir, decode, background)
         self.prompts = class_prompts(self.class_names, templates, prompts_file)
         self.store_dir, self.dtype, self.shard_images = store_dir, dtype, shard_images
         self.memory_limit_gb = memory_limit_gb
@@ -169,6 +173,11 @@ class ActivationDataModule(LightningDataModule):
     def images(self, split: Split) -> ImageSet:
         """The images of a split, once captured without its bad ones; image ids index them."""
         return self._splits.good(split, self.clip)
+
+    @property
+    def background(self) -> str:
+        """What transparent pictures are laid on, for those who decode others as these were decoded."""
+        return self._splits.background
 
     @property
     def judge_folder(self) -> Path:

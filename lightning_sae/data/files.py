@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 
-from lightning_sae.data.bad_images import decode
 from lightning_sae.data.contents import content_hashes
+from lightning_sae.data.decoding import PIXELS, decode
 from lightning_sae.data.images import Factors, LabelledImages, digest
 
 
@@ -65,6 +65,7 @@ class ImageFiles(LabelledImages):
             "classes": digest(self.class_names),
             "files": self._digest,
             "images": len(self),
+            "pixels": PIXELS,
         }
 
     @cached_property

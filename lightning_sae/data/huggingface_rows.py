@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_sae.data.bad_images import decode
 from lightning_sae.data.columns import Column
+from lightning_sae.data.decoding import PIXELS, decode
 from lightning_sae.data.hub import import_datasets
 from lightning_sae.data.images import Factors, LabelledImages, digest
 
@@ -71,7 +71,7 @@ class HuggingFaceSplit(LabelledImages):
     def identity(self) -> dict[str, Any]:
         """Files, rows and classes, but not where they lie."""
         own = {"classes": digest(self.class_names), "images": len(self), "rows": self._digest}
-        return {"name": self.name, **self.part.known, **own}
+        return {"name": self.name, **self.part.known, **own, "pixels": PIXELS}
 
     @cached_property
     def _digest(self) -> str:
