@@ -1,5 +1,6 @@
 """Columns of a data set: what they are called, and their values as classes, known truth and splits."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -10,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_sae.data.class_names import merged, readable, wordnet_names
+from lightning_sae.data.given_classes import Classes
 from lightning_sae.data.images import Split, listed
-from lightning_sae.data.splits import ALIASES
-
-Classes = Sequence[str] | Mapping[str, str] | None
-"""Names of classes: in their order, or by the value that a data set has for each."""
+from lightning_sae.data.splits import ALIASES, split_of
 
 
 class Names(NamedTuple):
@@ -70,6 +70,23 @@ class Column(NamedTuple):
         known = used[used >= 0]
         return Column([self.values[i] for i in known], codes.astype(np.int64) - (len(used) - len(known)))
 
+    def without_minus_one(self, where: str) -> "Column":
+        """The same with -1, as many data sets call what has no class, as none; says how many there are.
+
+        Example:
+            >>> import warnings
+            >>> with warnings.catch_warnings(action="ignore"):
+            ...     Column.of([1, -1, 0]).without_minus_one("x.csv")
+            Column(values=['1', '0'], codes=array([ 0, -1,  1]))
+        """
+        if "-1" not in self.values:
+            return self
+        warnings.warn(
+            f"{self.count('-1')} rows of {where} have the label -1: they have no class", stacklevel=4
+        )
+        codes = np.where(self.codes == self.values.index("-1"), -1, self.codes)
+        return Column(self.values, codes).take(np.arange(len(codes)))
+
     def count(self, value: str) -> int:
         """How many rows have it."""
         return int((self.codes == self.values.index(value)).sum())
@@ -86,8 +103,8 @@ class Column(NamedTuple):
         return [self.values[i] for i in order], torch.from_numpy(places[self.codes].astype(np.int64))
 
     def classes(self) -> list[str]:
-        """The sorted values, as they stand in a prompt."""
-        return list(dict.fromkeys(readable(value) for value in sorted(self.values, key=_natural)))
+        """The sorted values, as they stand in a prompt; warns of those that several share."""
+        return merged(sorted(self.values, key=_natural))
 
     def indices(self, names: Sequence[str], given: Classes, where: str) -> NDArray[np.int64]:
         """The class of each row, `[n]`, -1 for none.
@@ -128,7 +145,14 @@ class Column(NamedTuple):
 
 def _codes(given: Classes) -> dict[str, str]:
     """What each value is called; nothing where only names are given."""
-    return {str(code): str(name) for code, name in given.items()} if isinstance(given, Mapping) else {}
+    return (
+        {str(code): readable(str(name)) for code, name in given.items()} if isinstance(given, Mapping) else {}
+    )
+
+
+def known_classes(given: Classes, train: Column | None) -> Classes:
+    """What the user said; else the names of ImageNet's WordNet ids, if the labels are such; else nothing."""
+    return given or (wordnet_names(train.values) if train else None) or None
 
 
 def class_names(train: Column | None, given: Classes) -> list[str]:
@@ -141,7 +165,7 @@ def class_names(train: Column | None, given: Classes) -> list[str]:
         >>> class_names(None, {"nv": "nevus", "mel": "melanoma"})
         ['nevus', 'melanoma']
     """
-    names = list(dict.fromkeys(_codes(given).values())) or [str(name) for name in given or ()]
+    names = list(dict.fromkeys(_codes(given).values())) or [readable(str(name)) for name in given or ()]
     names = names or (train.classes() if train else [])
     if not names:
         raise ValueError(
@@ -175,11 +199,6 @@ def close_to(name: str, names: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def readable(value: str) -> str:
-    """A class as it stands in a prompt: underscores are spaces."""
-    return value.replace("_", " ")
-
-
 def _natural(value: str) -> tuple[bool, int, str]:
     return (not value.isdecimal(), int(value) if value.isdecimal() else 0, value)
 
@@ -188,12 +207,13 @@ def split_names(given: Mapping[str, Any] | None, present: Sequence[str], where: 
     """What the splits are called, of those that are there.
 
     Args:
-        given: split -> name; `None` knows the usual ones (`ALIASES`).
+        given: split -> name; `None` knows the usual ones (`ALIASES`), in any case.
         present: the names that there are.
         where: for messages.
 
     Raises:
-        ValueError: a key that is no split, a given name that is not there, or no train split.
+        ValueError: a key that is no split, a given name that is not there, no train split, or several names
+            for one.
 
     Example:
         >>> split_names(None, ["train", "validation"], "")
@@ -204,11 +224,19 @@ def split_names(given: Mapping[str, Any] | None, present: Sequence[str], where: 
     if unknown := sorted({*(given or {})} - {*ALIASES}):
         raise ValueError(f"the keys of data.split_names are train, val and test, got {', '.join(unknown)}")
     found: dict[Split, str] = {}
-    for split, usual in ALIASES.items():
-        wanted = usual if given is None else () if given.get(split) is None else (str(given[split]),)
-        here = [name for name in wanted if name in present]
-        if given and wanted and not here:
-            raise ValueError(f"{where}: the split {wanted[0]!r} is empty; there are {', '.join(present)}")
+    for split in ALIASES:
+        wanted = None if given is None else given.get(split)
+        if given is None:
+            here = [name for name in present if split_of(name) == split]
+        else:
+            here = [name for name in present if wanted is not None and name == str(wanted)]
+        if wanted is not None and not here:
+            raise ValueError(f"{where}: the split {str(wanted)!r} is empty; there are {', '.join(present)}")
+        if len(here) > 1:
+            raise ValueError(
+                f"{where} has several names for {split}: {', '.join(here)}. Say which is meant with "
+                f"'data.split_names={{train: NAME, val: NAME, test: NAME}}'"
+            )
         found |= {split: here[0]} if here else {}
     if "train" not in found:
         raise ValueError(

@@ -86,9 +86,9 @@ def decode(
         raise BadImageError(f"{name}: {error}") from error
 
 
-def notes_on(image: Image.Image) -> tuple[str, ...]:
-    """Return what `decode` did to an image beyond reading its pixels; nothing for other pictures."""
-    notes: tuple[str, ...] = image.info.get(_NOTES, ())
+def notes_on(example: Any) -> tuple[str, ...]:
+    """Return what `decode` did to an image beyond reading its pixels; nothing for other examples."""
+    notes: tuple[str, ...] = example.info.get(_NOTES, ()) if isinstance(example, Image.Image) else ()
     return notes
 
 

@@ -68,7 +68,11 @@ class ImageFiles(LabelledImages):
             "pixels": PIXELS,
         }
 
+    def contents(self) -> list[str]:
+        """The hash of each file."""
+        return content_hashes(self.root, [file.path for file in self.files])
+
     @cached_property
     def _digest(self) -> str:
-        contents = content_hashes(self.root, [file.path for file in self.files])
+        contents = self.contents()
         return digest([[*file, content] for file, content in zip(self.files, contents, strict=True)])

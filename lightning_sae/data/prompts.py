@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lightning_sae.clip import Clip
+from lightning_sae.data.class_names import readable, spellings
+from lightning_sae.data.images import listed
 
 
 def class_prompts(
@@ -34,14 +36,19 @@ def class_prompts(
 
 
 def _from_file(class_names: Sequence[str], path: Path) -> list[list[str]]:
-    prompts = dict(zip(*read_prompts(path), strict=True))
-    missing, unknown = [n for n in class_names if n not in prompts], sorted({*prompts} - {*class_names})
+    names, groups = read_prompts(path)
+    if twice := [", ".join(map(repr, own)) for own in spellings(names).values() if len(own) > 1]:
+        raise ValueError(
+            f"{path} spells {len(twice)} classes in several ways:{listed(twice)}\nKeep one of each"
+        )
+    prompts, known = dict(zip(map(readable, names), groups, strict=True)), [*map(readable, class_names)]
+    missing, unknown = [n for n in known if n not in prompts], sorted({*prompts} - {*known})
     if missing or unknown:
         raise ValueError(
             f"{path} must have prompts for exactly the classes {list(class_names)[:10]}...: it lacks "
             f"{missing[:10]} and has unknown {unknown[:10]}"
         )
-    return [prompts[name] for name in class_names]
+    return [prompts[name] for name in known]
 
 
 def read_prompts(path: str | Path) -> tuple[list[str], list[list[str]]]:

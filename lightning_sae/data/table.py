@@ -1,6 +1,7 @@
 """A table of images: a CSV or parquet file with a path, a class, a split and any groups in each row."""
 
 import os
+import posixpath
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lightning_sae.data.columns import Column, Names, check_columns, class_names, split_names
+from lightning_sae.data.columns import Column, Names, check_columns, class_names, known_classes, split_names
+from lightning_sae.data.contents import content_hashes
+from lightning_sae.data.copies import keep_copies_together
 from lightning_sae.data.files import ImageFile, ImageFiles
 from lightning_sae.data.images import Split, listed
 from lightning_sae.data.located import locate
@@ -68,7 +71,7 @@ class ImageTable:
         wanted = [names.image, *names.known, *(column for column in (split, together) if column)]
         columns = _read(self.path, list(dict.fromkeys(wanted)))
         paths = _paths(columns[names.image], self.path)
-        paths = locate(self.root, files, paths) if files else paths
+        paths = locate(self.root, files, paths) if files else [posixpath.normpath(path) for path in paths]
         rows = _rows(len(paths), columns[split] if split else None, names_of_splits, self.path)
         labels = self._label(columns, names, rows)
         self.factors = {name: columns[name].factor() for name in names.groups}
@@ -82,6 +85,8 @@ class ImageTable:
             dealt = stratified_split([paths[i] for i in train], labels[train], missing, seed)
             self._rows = rows | {name: train[part] for name, part in dealt.items()}
         self._files = self._find(paths, labels)
+        if missing and not units:
+            self._keep_copies_together(train, [*missing])
 
     def split(self, name: Split) -> ImageFiles:
         """The images of one split."""
@@ -97,13 +102,22 @@ class ImageTable:
         return ImageFiles(self.root, files, self.class_names, f"{self.path.stem}-{name}", factors)
 
     def _label(self, columns: Mapping[str, Column], names: Names, rows: Mapping[Split, Rows]) -> Rows:
-        label = columns[names.label] if names.label else None
-        self.class_names = class_names(label and label.take(rows["train"]), names.classes)
+        label = columns[names.label].without_minus_one(str(self.path)) if names.label else None
+        train = label and label.take(rows["train"])
+        given = known_classes(names.classes, train)
+        self.class_names = class_names(train, given)
         labels = np.full(len(columns[names.image].codes), -1, dtype=np.int64)
         if label:
             used = np.sort(np.concatenate([*rows.values()]))
-            labels[used] = label.take(used).indices(self.class_names, names.classes, str(self.path))
+            labels[used] = label.take(used).indices(self.class_names, given, str(self.path))
         return labels
+
+    def _keep_copies_together(self, train: Rows, dealt: Sequence[Split]) -> None:
+        """One file under several names, and copies of it, go where the first of them does."""
+        contents = content_hashes(self.root, [self._files[row].path for row in train.tolist()])
+        parts = {split: np.searchsorted(train, self._rows[split]) for split in ("train", *dealt)}
+        kept = keep_copies_together(parts, contents)
+        self._rows |= {split: train[part] for split, part in kept.items()}
 
     def _find(self, paths: Sequence[str], labels: Rows) -> dict[int, ImageFile]:
         """The file of every row that is used."""

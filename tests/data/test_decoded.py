@@ -28,7 +28,7 @@ def folder(tmp_path):
         for i in range(n):
             path = tmp_path / "pets" / split / ("cat", "dog")[i % 2] / f"{i}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture(200, 150, i).save(path, quality=90)
+            picture(200, 150, 10 * len(split) + i).save(path, quality=90)
     return tmp_path / "pets"
 
 
