@@ -81,9 +81,9 @@ def check_words(names: Sequence[str]) -> None:
     """
     if codes := [name for name in names if not _has_a_word(name)]:
         warnings.warn(
-            f"{len(codes)} of {len(names)} class names look like codes, and prompts say 'a photo of a "
-            f"{codes[0]}':{listed(codes)}\nSay what they are called with "
-            "'data.classes={CODE: NAME, ...}' or data.classes=FILE",
+            f"{len(codes)} of {len(names)} class names look like codes, and prompts are made of them:"
+            f"{listed(codes)}\nSay what they are called with 'data.classes={{CODE: NAME, ...}}' or "
+            "data.classes=FILE",
             stacklevel=2,
         )
 

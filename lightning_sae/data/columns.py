@@ -1,5 +1,6 @@
 """Columns of a data set: what they are called, and their values as classes, known truth and splits."""
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -51,14 +52,26 @@ class Column(NamedTuple):
     codes: NDArray[np.int64]
 
     @classmethod
-    def of(cls, content: Any) -> "Column":
+    def of(cls, content: Any, where: str = "a column", first_row: int = 1) -> "Column":
         """From an array; nulls and empty texts are none.
+
+        Args:
+            content: its values.
+            where: for messages.
+            first_row: what the first row is called in messages.
+
+        Raises:
+            ValueError: a row has a list.
 
         Example:
             >>> Column.of(["b", None, "a", "", "b"])
             Column(values=['b', 'a'], codes=array([ 0, -1,  1, -1,  0]))
         """
-        codes, distinct = pd.factorize(pd.Series(content))
+        try:
+            codes, distinct = pd.factorize(pd.Series(content))
+        except (TypeError, NotImplementedError) as error:  # of Python, of Arrow
+            row, value = next((i, each) for i, each in enumerate(content) if pd.api.types.is_list_like(each))
+            raise ValueError(f"{where}, row {row + first_row} has {_listing(value)}") from error
         column = cls([str(value) for value in distinct], codes.astype(np.int64))
         if "" in column.values:
             column.codes[column.codes == column.values.index("")] = -1
@@ -70,20 +83,24 @@ class Column(NamedTuple):
         known = used[used >= 0]
         return Column([self.values[i] for i in known], codes.astype(np.int64) - (len(used) - len(known)))
 
-    def without_minus_one(self, where: str) -> "Column":
-        """The same with -1, as many data sets call what has no class, as none; says how many there are.
+    def as_labels(self, where: str) -> "Column":
+        """The same as classes of images: -1, as many data sets call it where there is none, is none.
+
+        Raises:
+            ValueError: a value is a list, written as text.
 
         Example:
             >>> import warnings
             >>> with warnings.catch_warnings(action="ignore"):
-            ...     Column.of([1, -1, 0]).without_minus_one("x.csv")
+            ...     Column.of([1, -1, 0]).as_labels("x.csv")
             Column(values=['1', '0'], codes=array([ 0, -1,  1]))
         """
+        if lists := [value for value in self.values if re.fullmatch(r"\[.*\]", value.strip(), re.S)]:
+            row = int(np.flatnonzero(self.codes == self.values.index(lists[0]))[0])
+            raise ValueError(f"{where}, row {row + 1} has {_listing(lists[0])}")
         if "-1" not in self.values:
             return self
-        warnings.warn(
-            f"{self.count('-1')} rows of {where} have the label -1: they have no class", stacklevel=4
-        )
+        warnings.warn(f"{where}: {self.count('-1')} rows have -1, which is taken as no class", stacklevel=4)
         codes = np.where(self.codes == self.values.index("-1"), -1, self.codes)
         return Column(self.values, codes).take(np.arange(len(codes)))
 
@@ -141,6 +158,10 @@ class Column(NamedTuple):
             )
         of_value = np.array([*(places[readable(value)] for value in self.values), -1], dtype=np.int64)
         return of_value[self.codes]
+
+
+def _listing(value: Any) -> str:
+    return f"several values, {value}: an image has one class; write a row for each, or a column of one class"
 
 
 def _codes(given: Classes) -> dict[str, str]:

@@ -92,19 +92,16 @@ def _leaks(images: KnownImages, others: KnownImages) -> list[str]:
 
 
 def _copy_among(images: KnownImages, candidates: Sequence[int], others: KnownImages, other: int) -> str:
-    """Names the first image of the very same bytes, if one has them: hashes need not see all of them."""
-    content, name = others.encoded(other)
-    for i in candidates:
-        found, its_name = images.encoded(i)
-        if found == content and _is_good(others, other):
-            return f"{name} is {its_name}" if name != its_name else name
-    return ""
+    """Names the first image of the very same bytes, if one has them: hashes need not see all of them.
 
-
-def _is_good(images: KnownImages, index: int) -> bool:
-    """Tell if an image can be decoded: those that cannot are often alike, and belong to no split."""
+    Files that are no images are often alike, and are none of both.
+    """
     try:
-        images[index]
+        others[other]
+        content, name = others.encoded(other)
+        known = (images.encoded(i) for i in candidates)
+        return next(
+            (f"{name} is {own}" if name != own else name for found, own in known if found == content), ""
+        )
     except BadImageError:
-        return False
-    return True
+        return ""

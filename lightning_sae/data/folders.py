@@ -115,4 +115,4 @@ def _labels(members: Sequence[Member], names: Sequence[str], given: Classes, whe
 def _files(root: Path, members: Sequence[Member], labels: Sequence[int]) -> list[ImageFile]:
     paths = (member.file.path.relative_to(root).as_posix() for member in members)
     sizes = (member.file.size for member in members)
-    return [ImageFile(*each) for each in zip(paths, sizes, labels, strict=True)]
+    return sorted(ImageFile(*each) for each in zip(paths, sizes, labels, strict=True))

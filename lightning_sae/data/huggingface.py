@@ -99,7 +99,7 @@ class HuggingFaceImages:
         check_columns([self._names.image, *kept], list(data.features), where)
         known = {"files": digest(self._opened.files[own]), "image": self._names.image}
         pictures, table = self._open(own, undecoded(data, self._names.image, where), kept, digest(known))
-        columns = {name: column_of(table[name], data.features[name]) for name in kept}
+        columns = {name: column_of(table[name], data.features[name], f"{where}, {name!r}") for name in kept}
         labels, classes = self._label(own, columns, data.features, len(pictures))
         return Part(pictures, columns, labels, classes, known)
 
@@ -129,8 +129,8 @@ class HuggingFaceImages:
             codes = known_classes(given, column)
             classes = class_names(None, codes) if codes else merged(names)
             return column.indices(classes, codes, where), classes
-        column = column.without_minus_one(where)
-        known = column if given or own == train else self._part(train).columns[label].without_minus_one(train)
+        column = column.as_labels(f"{where}, {label!r}")
+        known = column if given or own == train else self._part(train).columns[label].as_labels(train)
         codes = known_classes(given, known)
         classes = class_names(known, codes)
         return column.indices(classes, codes, where), classes

@@ -146,9 +146,9 @@ def undecoded(data: Any, column: str, where: str) -> Any:
     return data
 
 
-def column_of(content: Any, feature: Any) -> Column:
+def column_of(content: Any, feature: Any, where: str) -> Column:
     """A column of an Arrow table; a `ClassLabel` keeps the order of its names."""
     if names := getattr(feature, "names", None):
         codes = content.to_pandas(types_mapper=pd.ArrowDtype).fillna(-1)
         return Column(list(names), codes.to_numpy(dtype=np.int64))
-    return Column.of(content.to_pandas(types_mapper=pd.ArrowDtype))
+    return Column.of(content.to_pandas(types_mapper=pd.ArrowDtype), where, first_row=0)

@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from lightning_sae.data.columns import Column, Names, check_columns, class_names, known_classes, split_names
+from lightning_sae.data.columns import Column, Names, class_names, known_classes, split_names
 from lightning_sae.data.contents import content_hashes
 from lightning_sae.data.copies import keep_copies_together
 from lightning_sae.data.files import ImageFile, ImageFiles
 from lightning_sae.data.images import Split, listed
 from lightning_sae.data.located import locate
 from lightning_sae.data.splits import check_fractions, stratified_split
+from lightning_sae.data.table_file import read_table
 from lightning_sae.data.together import check_together, split_together, units_of
 
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 Rows = NDArray[np.int64]
 
 
@@ -31,7 +30,7 @@ class ImageTable:
     path, as in `ImageFolders`. Group columns are known truth: each a factor of the images.
 
     Args:
-        path: `.csv`, `.tsv` (or `.tab`) or `.parquet`, a row per image.
+        path: a row per image, as `read_table` takes it: `.csv`, `.tsv` or `.parquet`.
         root: where the paths in it start; `None` is the folder of the table.
         names: of the columns.
         split: column that says which split a row belongs to; `None` where there is none.
@@ -69,7 +68,9 @@ class ImageTable:
         self.path = Path(path).expanduser()
         self.root = Path(root).expanduser() if root else self.path.parent
         wanted = [names.image, *names.known, *(column for column in (split, together) if column)]
-        columns = _read(self.path, list(dict.fromkeys(wanted)))
+        wanted = list(dict.fromkeys(wanted))
+        frame = read_table(self.path, wanted)
+        columns = {name: Column.of(frame[name], f"{self.path}, column {name!r}") for name in wanted}
         paths = _paths(columns[names.image], self.path)
         paths = locate(self.root, files, paths) if files else [posixpath.normpath(path) for path in paths]
         rows = _rows(len(paths), columns[split] if split else None, names_of_splits, self.path)
@@ -102,7 +103,8 @@ class ImageTable:
         return ImageFiles(self.root, files, self.class_names, f"{self.path.stem}-{name}", factors)
 
     def _label(self, columns: Mapping[str, Column], names: Names, rows: Mapping[Split, Rows]) -> Rows:
-        label = columns[names.label].without_minus_one(str(self.path)) if names.label else None
+        label = columns[names.label] if names.label else None
+        label = label and label.as_labels(f"{self.path}, column {names.label!r}")
         train = label and label.take(rows["train"])
         given = known_classes(names.classes, train)
         self.class_names = class_names(train, given)
@@ -139,33 +141,6 @@ def _size(path: Path) -> int | None:
         return os.stat(path).st_size
     except FileNotFoundError:
         return None
-
-
-def _read(path: Path, wanted: Sequence[str]) -> dict[str, Column]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no table {path}: data.path must be a .csv, .tsv or .parquet file")
-    if path.suffix in SEPARATORS:
-        frame = pd.read_csv(path, sep=SEPARATORS[path.suffix], dtype=str, keep_default_na=False)
-        check_columns(wanted, list(frame.columns), str(path))
-    elif path.suffix == ".parquet":
-        frame = _read_parquet(path, wanted)
-    else:
-        raise ValueError(f"data.path must be a .csv, .tsv or .parquet file, got {path}")
-    if not len(frame):
-        raise ValueError(f"{path} has no rows")
-    return {name: Column.of(frame[name]) for name in wanted}
-
-
-def _read_parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
-    try:
-        from pyarrow import parquet
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{path} is read by the package pyarrow, which is not installed: pip install -e '.[datasets]', "
-            "or save the table as CSV"
-        ) from error
-    check_columns(wanted, parquet.read_schema(path).names, str(path))
-    return pd.read_parquet(path, columns=list(wanted), dtype_backend="numpy_nullable")
 
 
 def _paths(column: Column, where: Path) -> list[str]:

@@ -14,9 +14,8 @@ from lightning_sae.data import ActivationDataModule, ImageFolders
 
 def paint(path, seed=0, kind=None):
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng([seed, *path.as_posix().encode()]).integers(
-        0, 256, (4, 4, 3), dtype=np.uint8
-    )
+    rng = np.random.default_rng([seed, *path.as_posix().encode()])
+    pixels = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, kind)
     return path
 
