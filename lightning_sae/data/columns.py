@@ -83,8 +83,12 @@ class Column(NamedTuple):
         known = used[used >= 0]
         return Column([self.values[i] for i in known], codes.astype(np.int64) - (len(used) - len(known)))
 
-    def as_labels(self, where: str) -> "Column":
+    def as_labels(self, where: str, given: Classes = None) -> "Column":
         """The same as classes of images: -1, as many data sets call it where there is none, is none.
+
+        Args:
+            where: for messages.
+            given: what the user said; a -1 that has a name there stays.
 
         Raises:
             ValueError: a value is a list, written as text.
@@ -98,7 +102,7 @@ class Column(NamedTuple):
         if lists := [value for value in self.values if re.fullmatch(r"\[.*\]", value.strip(), re.S)]:
             row = int(np.flatnonzero(self.codes == self.values.index(lists[0]))[0])
             raise ValueError(f"{where}, row {row + 1} has {_listing(lists[0])}")
-        if "-1" not in self.values:
+        if "-1" not in self.values or "-1" in _codes(given):
             return self
         warnings.warn(f"{where}: {self.count('-1')} rows have -1, which is taken as no class", stacklevel=4)
         codes = np.where(self.codes == self.values.index("-1"), -1, self.codes)

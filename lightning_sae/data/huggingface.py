@@ -129,7 +129,7 @@ class HuggingFaceImages:
             codes = known_classes(given, column)
             classes = class_names(None, codes) if codes else merged(names)
             return column.indices(classes, codes, where), classes
-        column = column.as_labels(f"{where}, {label!r}")
+        column = column.as_labels(f"{where}, {label!r}", given)
         known = column if given or own == train else self._part(train).columns[label].as_labels(train)
         codes = known_classes(given, known)
         classes = class_names(known, codes)

@@ -104,7 +104,7 @@ class ImageTable:
 
     def _label(self, columns: Mapping[str, Column], names: Names, rows: Mapping[Split, Rows]) -> Rows:
         label = columns[names.label] if names.label else None
-        label = label and label.as_labels(f"{self.path}, column {names.label!r}")
+        label = label and label.as_labels(f"{self.path}, column {names.label!r}", names.classes)
         train = label and label.take(rows["train"])
         given = known_classes(names.classes, train)
         self.class_names = class_names(train, given)

@@ -3,12 +3,14 @@
 import os
 import unicodedata
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from lightning_sae.audit.choice import prompt_classifier
 from lightning_sae.data import ActivationDataModule, ImageFolders
 
 
@@ -305,3 +307,13 @@ def test_copies_are_dealt_into_one_split(tmp_path):
     where = {path: split for split in ("train", "val", "test") for path in paths(source, split)}
     assert all(where[f"cat/{i}.png"] == where[f"cat/copy {i}.png"] for i in range(20))
     assert {*where.values()} == {"train", "val", "test"}
+
+
+def test_prompts_that_an_audit_is_given_are_told_apart(tmp_path, clip, judge):
+    data = ActivationDataModule(
+        opened(fill(tmp_path / "pets", "cat", "owl")), clip, "visual.transformer.resblocks.1", judge=judge
+    )
+    data.class_embeddings = torch.zeros(2, clip.embed_dim)
+    (tmp_path / "prompts.json").write_text('{"Cat": "a photo of a Cat", "cat": "a photo of a cat"}')
+    with pytest.raises(ValueError, match="1 sets of classes have the same prompts"):
+        prompt_classifier(SimpleNamespace(data=data), str(tmp_path / "prompts.json"))

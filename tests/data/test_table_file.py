@@ -111,6 +111,14 @@ def test_minus_one_is_no_class_with_a_word(pets, tmp_path, classes, name):
     assert table.split("train").targets.tolist() == [-1, 0, -1, 0, 0, 0, 1, 1, 1, 1, 1, 1]
 
 
+def test_minus_one_may_have_a_name(pets, tmp_path, recwarn):
+    pets["y"] = pets["y"].map({0: -1, 1: 1})
+    pets.to_csv(tmp_path / "pets.csv", index=False)
+    table = ImageTable(tmp_path / "pets.csv", names=Names(label="y", classes={"-1": "dog", "1": "cat"}))
+    assert table.split("val").targets.tolist() == [0, 0, 0, 1, 1, 1, 1]
+    assert not recwarn
+
+
 @pytest.mark.parametrize("split", ["Train", "TRAINING", " train "])
 def test_splits_of_a_table_are_known_in_any_case(pets, tmp_path, split):
     pets["split"] = pets["split"].map({"train": split, "val": "Valid", "test": "TEST"})
