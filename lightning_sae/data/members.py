@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lightning_sae.data.class_names import readable
 from lightning_sae.data.images import Split, listed
 from lightning_sae.data.split_folders import class_folders
-from lightning_sae.data.walk import FoundFile, Inode, above, endings, walk_images
+from lightning_sae.data.walk import FoundFile, Inode, above, endings, loose_images, walk_images
 
 
 class Member(NamedTuple):
@@ -35,10 +35,10 @@ def read_members(folder: Path) -> list[Member]:
             f"no images in the subfolders of {folder}: looked for {', '.join(endings())}"
             + (f"; there are {counted}" if kinds else "")
         )
-    left_out = [f"{name}/, which has no images" for name, walk in walks.items() if not walk.images]
-    left_out += (
-        [f"{kinds.total()} files that Pillow does not read here as images: {counted}"] if kinds else []
-    )
+    left_out = [f"{kinds.total()} files that Pillow does not read here as images: {counted}"] * bool(kinds)
+    if loose := loose_images(folder):
+        left_out.append(f"{loose} images that lie in no folder of a class")
+    left_out += [f"{name}/, which has no images" for name, walk in walks.items() if not walk.images]
     if left_out:
         warnings.warn(f"left out of {folder}:{listed(left_out)}", stacklevel=4)
     return members

@@ -9,7 +9,7 @@ from typing import Any
 from lightning_sae.data.columns import split_names
 from lightning_sae.data.images import Split, listed
 from lightning_sae.data.splits import split_of
-from lightning_sae.data.walk import above, any_image, holds_images, subfolders
+from lightning_sae.data.walk import above, any_image, loose_images, subfolders
 
 
 def find_split_folders(root: Path, names: Mapping[str, Any] | None = None) -> dict[Split, Path]:
@@ -72,7 +72,7 @@ def _refuse_mixture(root: Path, found: Mapping[Split, str], others: Sequence[str
 def _only_folder(root: Path, folders: Sequence[str]) -> Path | None:
     """Return the one folder with images in a folder, if these lie in folders of their own."""
     full = list(islice((root / name for name in folders if any_image(root / name, above(root))), 2))
-    if len(full) == 1 and subfolders(full[0]) and not holds_images(full[0]):
+    if len(full) == 1 and subfolders(full[0]) and not loose_images(full[0]):
         return full[0]
     return None
 

@@ -66,10 +66,10 @@ def subfolders(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir() and _counts(entry.name))
 
 
-def holds_images(folder: Path) -> bool:
-    """Tell if an image lies directly in a folder."""
+def loose_images(folder: Path) -> int:
+    """Count the files directly in a folder that are called as images are."""
     with os.scandir(folder) as entries:
-        return any(_counts(entry.name) and Path(entry.name).suffix.lower() in endings() for entry in entries)
+        return sum(_counts(entry.name) and Path(entry.name).suffix.lower() in endings() for entry in entries)
 
 
 def above(folder: Path) -> frozenset[Inode]:

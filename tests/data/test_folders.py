@@ -135,6 +135,12 @@ def test_empty_folders_are_no_classes(tmp_path):
     assert source.split("val").class_names == ["cat", "dog"]
 
 
+def test_images_beside_the_classes_are_counted(tmp_path):
+    fill(tmp_path, "cat", "dog", ".")
+    with pytest.warns(UserWarning, match=r"left out of .*:\n  3 images that lie in no folder of a class$"):
+        assert len(everything(ImageFolders(tmp_path))) == 6
+
+
 def test_a_class_that_only_val_has_is_refused(tmp_path):
     fill(tmp_path, "train/cat", "val/cat", "val/owl")
     (tmp_path / "train" / "owl").mkdir()
