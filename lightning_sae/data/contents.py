@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 
 from lightning_sae.data.atomic import remove_temporaries, writable, write_atomic
@@ -120,7 +121,8 @@ def _fill(files: Sequence[str], found: Known) -> None:
     missing = np.flatnonzero(found["content"] == b"")
     parts = _in_threads([files[i] for i in missing.tolist()], content_hash)
     chunks = -(-len(missing) // CHUNK)
-    for i, hashes in enumerate(track(parts, "reading files", total=chunks, transient=True)):
+    console = Console(stderr=True)  # what commands print stays alone on stdout
+    for i, hashes in enumerate(track(parts, "reading files", chunks, console=console, transient=True)):
         found["content"][missing[i * CHUNK :][: len(hashes)]] = hashes
 
 
