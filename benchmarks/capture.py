@@ -32,8 +32,8 @@ from rich.table import Table
 
 from lightning_sae.clip import Clip, HookPoint, load_clip
 from lightning_sae.data import ImageFolders, ImageSet, capture_store, hook_folder, store_folder
+from lightning_sae.data.decoded import DecodedImages
 from lightning_sae.data.pixels import available_cores, default_workers, load_pixels
-from lightning_sae.data.reduced import ReducedImages
 
 FORK = get_context("fork")
 OF_THE_CORES, OF_THE_SLOWER = 0.85, 0.95
@@ -253,7 +253,7 @@ def main() -> None:
         clip = random_clip(size.model, size.precision, Path(folder)).to(device)
         images = write_images(Path(folder, "images"), size.files, size.side)
         if options.decode == "fast":
-            images = ReducedImages(images, clip.image_size)
+            images = DecodedImages(images, clip.image_size)
         timed = ways(clip, images, Path(folder, "store"), size)
         took = interleave({name: way.run for name, way in timed.items()}, size.repeats)
     speeds = {name: way.images / took[name] for name, way in timed.items()}

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from lightning_sae.clip import clip_titles
+from lightning_sae.data import BadImageError, decode
+from lightning_sae.data.decoding import WHITE
 from lightning_sae.device import add_device_option, use_device
 from lightning_sae.explain_picture import draw_explanation, save_picture
 from lightning_sae.explanation import PromptExplanation, check_request, explain
@@ -24,22 +26,22 @@ from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Output
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """An image file in RGB.
+def read_image(path: str | Path, background: str = WHITE) -> Image.Image:
+    """Return an image file in RGB, decoded as the data of a run are (`decode`).
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no image, or damaged.
     """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no image {path}")
+    if not path.is_file():  # a folder, or a pipe, which would be waited for
+        raise ValueError(f"{path} is no image that can be read: it is no file")
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (UnidentifiedImageError, IsADirectoryError, SyntaxError) as error:
+        return decode(path.read_bytes(), path.name, background=background)
+    except BadImageError as error:
         raise ValueError(f"{path} is no image that can be read ({error}): name a PNG, JPEG, ...") from error
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no image {path}") from error
-    except OSError as error:
-        raise ValueError(f"{path} is damaged ({error}): save the image again") from error
 
 
 def driver_table(explanation: PromptExplanation, output: str) -> Table:
@@ -79,8 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     check_request(options.prompt, options.top)
-    image = read_image(options.image)
+    read_image(options.image)  # is refused before the run is opened
     run = open_run(options.run, options.overrides, use_device(options.device))
+    image = read_image(options.image, run.data.background)
     explanations = explain(run, image, options.prompt, options.output, options.top)
     console = Console()
     for explanation in explanations:

@@ -7,6 +7,7 @@ import torch
 
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import ClassifierSource
+from lightning_sae.data.class_names import check_distinct
 from lightning_sae.data.prompts import embed_prompts, read_prompts
 from lightning_sae.fit_probe import probe_of
 from lightning_sae.probe_file import WEIGHTS, load_probe
@@ -20,11 +21,15 @@ def prompt_classifier(run: RunFolder, prompts_file: str | None = None) -> Classi
         run: `ready`.
         prompts_file: JSON or YAML, `{class: [prompt, ...]}`; it may have fewer classes than the data, or
             others.
+
+    Raises:
+        ValueError: classes whose prompts the tokenizer cannot tell apart.
     """
     data, names, prompts = run.data, run.data.class_names, run.data.prompts
     weights = data.class_embeddings
     if prompts_file is not None:
         names, prompts = read_prompts(prompts_file)
+        check_distinct(names, prompts, data.clip.tokenizer)
         weights = embed_prompts(data.clip, prompts).float().to(weights)
     return Classifier(names, weights, prompts, data.clip.logit_scale)
 

@@ -1,9 +1,9 @@
 """Images, the activation store, and the datamodule."""
 
-from lightning_sae.data.bad_images import BadImageError
 from lightning_sae.data.cache import cached_tensor
 from lightning_sae.data.capture import Capture, capture_store
 from lightning_sae.data.datamodule import ActivationDataModule
+from lightning_sae.data.decoding import BadImageError, decode
 from lightning_sae.data.factories import fashion_mnist, huggingface, image_folder, table, world
 from lightning_sae.data.fashion import FashionMNIST
 from lightning_sae.data.folders import ImageFolders
@@ -51,6 +51,7 @@ __all__ = [
     "cached_tensor",
     "capture_store",
     "choose_probe",
+    "decode",
     "fashion_mnist",
     "hook_folder",
     "huggingface",

@@ -17,9 +17,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lightning_sae.data.decoded import DecodedImages, EncodedImages
 from lightning_sae.data.pixels import load_pixels
 from lightning_sae.data.precision import compare_decoding, compare_precision
-from lightning_sae.data.reduced import EncodedImages, ReducedImages
 from lightning_sae.data.space import check_space
 from lightning_sae.data.verify import verify_store
 from lightning_sae.device import AUTO, add_device_option, use_device
@@ -68,11 +68,11 @@ def precision(config: DictConfig, device: torch.device) -> None:
     data = instantiate(config.data, _convert_="all")
     images, clip, hook = data.images("val"), clips["fp32"], data.hook
     ids = range(min(data.capture_batch_size, len(images)))
-    ((pixels, faults),) = load_pixels(images, clip, [ids], len(ids))
+    ((pixels, faults, _),) = load_pixels(images, clip, [ids], len(ids))
     inputs = clip.finish(pixels[[not fault for fault in faults]].to(clip.device))
     print(f"bf16 at {hook} {compare_precision(clips['bf16'], clip, hook, inputs)} in fp32")
     if isinstance(images, EncodedImages):
-        reduced = ReducedImages(images, clip.image_size)
+        reduced = DecodedImages(images, clip.image_size)
         found = compare_decoding(clip, reduced, images, hook, ids)
         print(f"decode=fast at {hook} {found} decoded in full")
 

@@ -1,50 +1,17 @@
 """Images that cannot be decoded: counted, named, and left out."""
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
+from lightning_sae.data.decoding import BadImageError
 from lightning_sae.data.images import ImageSet, listed
-
-
-class BadImageError(OSError):
-    """An image that cannot be decoded; the message starts with its name."""
-
-
-def decode(content: bytes | None, name: str, at_least: tuple[int, int] | None = None) -> Image.Image:
-    """An image file's bytes in RGB.
-
-    Args:
-        content: the file; `None` where a data set has no image in that row.
-        name: of the image in the message, the same on every machine.
-        at_least: width and height that are enough: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where it
-            still has both of them, which is faster; `None` decodes all of it.
-
-    Raises:
-        BadImageError: it cannot be decoded, whatever Pillow says of it.
-    """
-    if not content:
-        raise BadImageError(f"{name}: {'empty' if content is not None else 'no image'}")
-    try:
-        with Image.open(io.BytesIO(content)) as file:
-            if at_least:
-                file.draft(None, at_least)
-            return file.convert("RGB")
-    except MemoryError:
-        raise
-    except UnidentifiedImageError as error:  # its text has an address in memory
-        raise BadImageError(f"{name}: not an image file that Pillow knows") from error
-    # damaged files make Pillow's decoders raise nearly anything: OSError, SyntaxError, ValueError, TypeError,
-    # IndexError, struct.error, zlib.error, and DecompressionBombError, which has no base but Exception
-    except Exception as error:
-        raise BadImageError(f"{name}: {error}") from error
 
 
 class BadImages:

@@ -141,6 +141,7 @@ class Capture:
         with alone(self._claims.folder / "manifest.lock", f"manifest of {self.folder}"):
             self._store.check_bad_images()
             self._store.finish()
+        self._store.report_decoding()
         self._claims.tidy()
         return self.folder
 

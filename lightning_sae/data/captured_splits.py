@@ -5,10 +5,11 @@ from typing import Literal, get_args
 
 from lightning_sae.clip import Clip
 from lightning_sae.data.bad_images import GoodImages, check_same_images
+from lightning_sae.data.decoded import DecodedImages
+from lightning_sae.data.decoding import WHITE, check_background
 from lightning_sae.data.images import ImageSet, ImageSource, Split
 from lightning_sae.data.locations import store_folder
 from lightning_sae.data.manifest import MANIFEST, bad_images_of, read_manifest
-from lightning_sae.data.reduced import ReducedImages
 
 Decode = Literal["exact", "fast"]
 
@@ -19,16 +20,24 @@ class CapturedSplits:
     Args:
         source: the data set.
         store_dir: root of all stores; `None` is the user's cache folder.
-        decode: `fast` takes large JPEG files at a fraction of their size (`ReducedImages`).
+        decode: `fast` takes large JPEG files at a fraction of their size (`DecodedImages`).
+        background: the colour that transparent pictures are laid on.
 
     Raises:
-        ValueError: another `decode`; images that are no files, when they are asked for.
+        ValueError: another `decode`, or no colour; images that are no files, when they are asked for.
     """
 
-    def __init__(self, source: ImageSource, store_dir: str | None, decode: Decode = "exact") -> None:
+    def __init__(
+        self,
+        source: ImageSource,
+        store_dir: str | None,
+        decode: Decode = "exact",
+        background: str = WHITE,
+    ) -> None:
         if decode not in get_args(Decode):
             raise ValueError(f"data.decode must be one of {', '.join(get_args(Decode))}, got {decode!r}")
         self._source, self._store_dir, self._decode = source, store_dir, decode
+        self.background = check_background(background)
         self._whole, self._good = dict[Split, ImageSet](), dict[Split, ImageSet]()
 
     def whole(self, split: Split) -> ImageSet:
@@ -40,7 +49,9 @@ class CapturedSplits:
     def decoded(self, split: Split, clip: Clip) -> ImageSet:
         """All images, as they are decoded for a CLIP."""
         whole = self.whole(split)
-        return ReducedImages(whole, clip.image_size) if self._decode == "fast" else whole
+        if self._decode == "exact" and self.background == WHITE:
+            return whole
+        return DecodedImages(whole, clip.image_size if self._decode == "fast" else None, self.background)
 
     def folder(self, split: Split, clip: Clip) -> Path:
         """Where a CLIP's view of a split lies."""

@@ -1,6 +1,6 @@
 """Images through CLIP, batch by batch: what is stored of each, on its way to the host."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import NamedTuple
@@ -37,6 +37,7 @@ class CapturedBatch(NamedTuple):
         ids: of its images.
         activations: a row per image, also for the bad ones; not to be read before they have arrived.
         bad: its bad images, id -> message.
+        notes: how many of its images were decoded how.
         arrived: waits until they are on the host.
     """
 
@@ -44,6 +45,7 @@ class CapturedBatch(NamedTuple):
     ids: range
     activations: Activations
     bad: dict[int, str]
+    notes: Counter[str]
     arrived: Callable[[], object]
 
     @property
@@ -117,11 +119,11 @@ class ClipPass:
                     yield ids
 
         workers = self._workers(ranges)
-        for pixels, faults in load_pixels(self.images, self.clip, batches(), self.batch_size, workers):
+        for pixels, faults, notes in load_pixels(self.images, self.clip, batches(), self.batch_size, workers):
             part, ids = ahead.popleft()
             bad = met.add(ids, faults)
             activations = self._forward(part, pixels, torch.tensor(ids))
-            yield CapturedBatch(part, ids, activations, bad, _arrival(self.clip.device))
+            yield CapturedBatch(part, ids, activations, bad, notes, _arrival(self.clip.device))
             advance(len(ids))
 
     def _workers(self, ranges: Iterable[range]) -> int:

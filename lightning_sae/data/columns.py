@@ -1,5 +1,7 @@
 """Columns of a data set: what they are called, and their values as classes, known truth and splits."""
 
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -10,11 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_sae.data.class_names import merged, readable, wordnet_names
+from lightning_sae.data.given_classes import Classes
 from lightning_sae.data.images import Split, listed
-from lightning_sae.data.splits import ALIASES
-
-Classes = Sequence[str] | Mapping[str, str] | None
-"""Names of classes: in their order, or by the value that a data set has for each."""
+from lightning_sae.data.splits import ALIASES, split_of
 
 
 class Names(NamedTuple):
@@ -51,14 +52,26 @@ class Column(NamedTuple):
     codes: NDArray[np.int64]
 
     @classmethod
-    def of(cls, content: Any) -> "Column":
+    def of(cls, content: Any, where: str = "a column", first_row: int = 1) -> "Column":
         """From an array; nulls and empty texts are none.
+
+        Args:
+            content: its values.
+            where: for messages.
+            first_row: what the first row is called in messages.
+
+        Raises:
+            ValueError: a row has a list.
 
         Example:
             >>> Column.of(["b", None, "a", "", "b"])
             Column(values=['b', 'a'], codes=array([ 0, -1,  1, -1,  0]))
         """
-        codes, distinct = pd.factorize(pd.Series(content))
+        try:
+            codes, distinct = pd.factorize(pd.Series(content))
+        except (TypeError, NotImplementedError) as error:  # of Python, of Arrow
+            row, value = next((i, each) for i, each in enumerate(content) if pd.api.types.is_list_like(each))
+            raise ValueError(f"{where}, row {row + first_row} has {_listing(value)}") from error
         column = cls([str(value) for value in distinct], codes.astype(np.int64))
         if "" in column.values:
             column.codes[column.codes == column.values.index("")] = -1
@@ -69,6 +82,31 @@ class Column(NamedTuple):
         used, codes = np.unique(self.codes[rows], return_inverse=True)
         known = used[used >= 0]
         return Column([self.values[i] for i in known], codes.astype(np.int64) - (len(used) - len(known)))
+
+    def as_labels(self, where: str, given: Classes = None) -> "Column":
+        """The same as classes of images: -1, as many data sets call it where there is none, is none.
+
+        Args:
+            where: for messages.
+            given: what the user said; a -1 that has a name there stays.
+
+        Raises:
+            ValueError: a value is a list, written as text.
+
+        Example:
+            >>> import warnings
+            >>> with warnings.catch_warnings(action="ignore"):
+            ...     Column.of([1, -1, 0]).as_labels("x.csv")
+            Column(values=['1', '0'], codes=array([ 0, -1,  1]))
+        """
+        if lists := [value for value in self.values if re.fullmatch(r"\[.*\]", value.strip(), re.S)]:
+            row = int(np.flatnonzero(self.codes == self.values.index(lists[0]))[0])
+            raise ValueError(f"{where}, row {row + 1} has {_listing(lists[0])}")
+        if "-1" not in self.values or "-1" in _codes(given):
+            return self
+        warnings.warn(f"{where}: {self.count('-1')} rows have -1, which is taken as no class", stacklevel=4)
+        codes = np.where(self.codes == self.values.index("-1"), -1, self.codes)
+        return Column(self.values, codes).take(np.arange(len(codes)))
 
     def count(self, value: str) -> int:
         """How many rows have it."""
@@ -86,8 +124,8 @@ class Column(NamedTuple):
         return [self.values[i] for i in order], torch.from_numpy(places[self.codes].astype(np.int64))
 
     def classes(self) -> list[str]:
-        """The sorted values, as they stand in a prompt."""
-        return list(dict.fromkeys(readable(value) for value in sorted(self.values, key=_natural)))
+        """The sorted values, as they stand in a prompt; warns of those that several share."""
+        return merged(sorted(self.values, key=_natural))
 
     def indices(self, names: Sequence[str], given: Classes, where: str) -> NDArray[np.int64]:
         """The class of each row, `[n]`, -1 for none.
@@ -126,9 +164,20 @@ class Column(NamedTuple):
         return of_value[self.codes]
 
 
+def _listing(value: Any) -> str:
+    return f"several values, {value}: an image has one class; write a row for each, or a column of one class"
+
+
 def _codes(given: Classes) -> dict[str, str]:
     """What each value is called; nothing where only names are given."""
-    return {str(code): str(name) for code, name in given.items()} if isinstance(given, Mapping) else {}
+    return (
+        {str(code): readable(str(name)) for code, name in given.items()} if isinstance(given, Mapping) else {}
+    )
+
+
+def known_classes(given: Classes, train: Column | None) -> Classes:
+    """What the user said; else the names of ImageNet's WordNet ids, if the labels are such; else nothing."""
+    return given or (wordnet_names(train.values) if train else None) or None
 
 
 def class_names(train: Column | None, given: Classes) -> list[str]:
@@ -141,7 +190,7 @@ def class_names(train: Column | None, given: Classes) -> list[str]:
         >>> class_names(None, {"nv": "nevus", "mel": "melanoma"})
         ['nevus', 'melanoma']
     """
-    names = list(dict.fromkeys(_codes(given).values())) or [str(name) for name in given or ()]
+    names = list(dict.fromkeys(_codes(given).values())) or [readable(str(name)) for name in given or ()]
     names = names or (train.classes() if train else [])
     if not names:
         raise ValueError(
@@ -175,11 +224,6 @@ def close_to(name: str, names: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def readable(value: str) -> str:
-    """A class as it stands in a prompt: underscores are spaces."""
-    return value.replace("_", " ")
-
-
 def _natural(value: str) -> tuple[bool, int, str]:
     return (not value.isdecimal(), int(value) if value.isdecimal() else 0, value)
 
@@ -188,12 +232,13 @@ def split_names(given: Mapping[str, Any] | None, present: Sequence[str], where: 
     """What the splits are called, of those that are there.
 
     Args:
-        given: split -> name; `None` knows the usual ones (`ALIASES`).
+        given: split -> name; `None` knows the usual ones (`ALIASES`), in any case.
         present: the names that there are.
         where: for messages.
 
     Raises:
-        ValueError: a key that is no split, a given name that is not there, or no train split.
+        ValueError: a key that is no split, a given name that is not there, no train split, or several names
+            for one.
 
     Example:
         >>> split_names(None, ["train", "validation"], "")
@@ -204,11 +249,19 @@ def split_names(given: Mapping[str, Any] | None, present: Sequence[str], where: 
     if unknown := sorted({*(given or {})} - {*ALIASES}):
         raise ValueError(f"the keys of data.split_names are train, val and test, got {', '.join(unknown)}")
     found: dict[Split, str] = {}
-    for split, usual in ALIASES.items():
-        wanted = usual if given is None else () if given.get(split) is None else (str(given[split]),)
-        here = [name for name in wanted if name in present]
-        if given and wanted and not here:
-            raise ValueError(f"{where}: the split {wanted[0]!r} is empty; there are {', '.join(present)}")
+    for split in ALIASES:
+        wanted = None if given is None else given.get(split)
+        if given is None:
+            here = [name for name in present if split_of(name) == split]
+        else:
+            here = [name for name in present if wanted is not None and name == str(wanted)]
+        if wanted is not None and not here:
+            raise ValueError(f"{where}: the split {str(wanted)!r} is empty; there are {', '.join(present)}")
+        if len(here) > 1:
+            raise ValueError(
+                f"{where} has several names for {split}: {', '.join(here)}. Say which is meant with "
+                f"'data.split_names={{train: NAME, val: NAME, test: NAME}}'"
+            )
         found |= {split: here[0]} if here else {}
     if "train" not in found:
         raise ValueError(

@@ -22,6 +22,9 @@ from lightning_sae.clip import (
 )
 from lightning_sae.data.capture import Capture
 from lightning_sae.data.captured_splits import CapturedSplits, Decode
+from lightning_sae.data.class_names import check_distinct, check_words
+from lightning_sae.data.copies import check_leaks
+from lightning_sae.data.decoding import WHITE
 from lightning_sae.data.images import ImageSet, ImageSource, Split
 from lightning_sae.data.loader import EvalLoader, TrainLoader
 from lightning_sae.data.locations import hook_folder
@@ -61,12 +64,16 @@ class ActivationDataModule(LightningDataModule):
         capture_batch_size: images per pass of CLIP.
         num_workers: processes that decode images during capture; `None` is one per core that the
             model leaves; processes that capture on one machine share its cores.
-        decode: `fast` takes large JPEG files at a fraction of their size (`ReducedImages`), into a store of
+        decode: `fast` takes large JPEG files at a fraction of their size (`DecodedImages`), into a store of
             its own: activations change.
         tokens_per_image: random tokens that are kept of each image of `train` (`kept_tokens`); `None` keeps
             all. `val`, `test` and the probe keep all: validation and attribution look at whole images.
+        background: colour that transparent pictures are laid on, a name or `#rrggbb`; another than white has
+            a store of its own.
         max_bad_images: images of a split that may be left out because they cannot be decoded, a count, or a
             share below 1; more than that stop the capture.
+        max_leaks: images of a split whose files another one before it has as well, a count, or a share below
+            1; more than that are refused before anything is captured.
         n_probe: images of `val` on which the later part of CLIP is run.
         seed: of shuffling and of the choice of the probe.
 
@@ -112,7 +119,9 @@ class ActivationDataModule(LightningDataModule):
         num_workers: int | None = None,
         decode: Decode = "exact",
         tokens_per_image: int | None = None,
+        background: str = WHITE,
         max_bad_images: float = 0,
+        max_leaks: float = 0,
         n_probe: int = 512,
         seed: int = 0,
     ) -> None:
@@ -125,8 +134,12 @@ class ActivationDataModule(LightningDataModule):
         self.clip, self.judge = clip, judge or clip
         self.hook = HookPoint(hook_point, tokens)
         self._also = [HookPoint(module, tokens) for module in also_capture]
-        self._splits = CapturedSplits(images, store_dir, decode)
+        self._splits = CapturedSplits(images, store_dir, decode, background)
         self.prompts = class_prompts(self.class_names, templates, prompts_file)
+        check_distinct(self.class_names, self.prompts, clip.tokenizer)
+        if prompts_file is None:
+            check_words(self.class_names)
+        self.max_leaks = max_leaks
         self.store_dir, self.dtype, self.shard_images = store_dir, dtype, shard_images
         self.memory_limit_gb = memory_limit_gb
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
@@ -171,6 +184,11 @@ class ActivationDataModule(LightningDataModule):
         return self._splits.good(split, self.clip)
 
     @property
+    def background(self) -> str:
+        """What transparent pictures are laid on, for those who decode others as these were decoded."""
+        return self._splits.background
+
+    @property
     def judge_folder(self) -> Path:
         """Where the judge's view of `val` lies, and what is computed from it once and for all runs."""
         return self._splits.folder("val", self.judge)
@@ -182,9 +200,11 @@ class ActivationDataModule(LightningDataModule):
             self.fill()
 
     def check(self) -> None:
-        """Refuses hook points that cannot influence the score; warns where CLIP is its own judge."""
+        """Refuses dead hook points, and leaks before a capture; warns where CLIP is its own judge."""
         for hook in (self.hook, *self._also):
             inspect_hook_point(self.clip, hook)  # refuse before hours of capture
+        if not all(capture.complete for capture in self.captures().values()):
+            self._check_leaks("train", "val")
         if not self.judge_independent:
             warnings.warn(
                 f"the audited CLIP also judges what its latents mean, {clip_titles(self.clip)[0]}: a bias of "
@@ -192,6 +212,9 @@ class ActivationDataModule(LightningDataModule):
                 "data.judge.pretrained=TAG",
                 stacklevel=3,
             )
+
+    def _check_leaks(self, *splits: Split) -> None:
+        check_leaks({split: self._splits.whole(split) for split in splits}, self.max_leaks)
 
     def captures(self) -> dict[str, Capture]:
         """What belongs into the store: `train`, `val`, and the judge's view of `val`."""
@@ -212,7 +235,10 @@ class ActivationDataModule(LightningDataModule):
 
     def capture(self, split: Split) -> Path:
         """Captures what the store lacks of one split; the folder it lies in."""
-        return self._capture(self.clip, split, (self.hook, *self._also)).fill()
+        capture = self._capture(self.clip, split, (self.hook, *self._also))
+        if split == "test" and not capture.complete:
+            self._check_leaks("train", "val", "test")
+        return capture.fill()
 
     def judge_view(self, split: Split) -> Tensor:
         """Images of a split as the judge sees them, `[n, d_judge]` unit; captured if the store lacks them."""

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from lightning_sae.data.columns import Classes, Names
+from lightning_sae.data.columns import Names
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.fashion import FashionMNIST
 from lightning_sae.data.folders import ImageFolders
+from lightning_sae.data.given_classes import Classes, given_classes
 from lightning_sae.data.huggingface import HuggingFaceImages
 from lightning_sae.data.table import ImageTable
 from lightning_sae.data.world_images import WorldImages
@@ -17,10 +18,13 @@ def image_folder(
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
     split_seed: int = 0,
+    classes: Classes | str = None,
+    split_names: Mapping[str, Any] | None = None,
     **activations: Any,
 ) -> ActivationDataModule:
     """The datamodule of `ImageFolders`; `activations` are the arguments of `ActivationDataModule`."""
-    return ActivationDataModule(ImageFolders(root, val_fraction, test_fraction, split_seed), **activations)
+    images = ImageFolders(root, val_fraction, test_fraction, split_seed, classes, split_names)
+    return ActivationDataModule(images, **activations)
 
 
 def table(
@@ -30,7 +34,7 @@ def table(
     label: str | None = "label",
     split: str | None = "split",
     groups: Sequence[str] = (),
-    classes: Classes = None,
+    classes: Classes | str = None,
     split_names: Mapping[str, Any] | None = None,
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
@@ -40,7 +44,7 @@ def table(
     **activations: Any,
 ) -> ActivationDataModule:
     """The datamodule of `ImageTable`; `activations` are the arguments of `ActivationDataModule`."""
-    names = Names(image, label, groups, classes)
+    names = Names(image, label, groups, given_classes(classes))
     held_out = (val_fraction, test_fraction, split_seed)
     images = ImageTable(path, root, names, split, split_names, *held_out, files, together)
     return ActivationDataModule(images, **activations)
@@ -55,7 +59,7 @@ def huggingface(
     label: str | None = "label",
     groups: Sequence[str] = (),
     caption: str | None = None,
-    classes: Classes = None,
+    classes: Classes | str = None,
     split_names: Mapping[str, Any] | None = None,
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
@@ -66,7 +70,7 @@ def huggingface(
     """The datamodule of `HuggingFaceImages`; `activations` are the arguments of `ActivationDataModule`."""
     images = HuggingFaceImages(
         path,
-        Names(image, label, groups, classes),
+        Names(image, label, groups, given_classes(classes)),
         caption,
         config,
         revision,

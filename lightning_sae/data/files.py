@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 
-from lightning_sae.data.bad_images import decode
+from lightning_sae.data.contents import content_hashes
+from lightning_sae.data.decoding import PIXELS, decode
 from lightning_sae.data.images import Factors, LabelledImages, digest
 
 
@@ -58,14 +59,20 @@ class ImageFiles(LabelledImages):
         return (self.root / path).read_bytes(), path
 
     def identity(self) -> dict[str, Any]:
-        """Names, sizes and classes of the files, but not where the folder lies."""
+        """Names, contents (`content_hashes`) and classes of the files, but not where the folder lies."""
         return {
             "name": self.name,
             "classes": digest(self.class_names),
             "files": self._digest,
             "images": len(self),
+            "pixels": PIXELS,
         }
 
+    def contents(self) -> list[str]:
+        """The hash of each file."""
+        return content_hashes(self.root, [file.path for file in self.files])
+
     @cached_property
-    def _digest(self) -> str:  # seconds for a million files
-        return digest(self.files)
+    def _digest(self) -> str:
+        contents = self.contents()
+        return digest([[*file, content] for file, content in zip(self.files, contents, strict=True)])

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import platformdirs
 
-from lightning_sae.data.columns import Column, Names, check_columns, class_names, readable, split_names
+from lightning_sae.data.class_names import merged
+from lightning_sae.data.columns import Column, Names, check_columns, class_names, known_classes, split_names
+from lightning_sae.data.copies import keep_copies_together
 from lightning_sae.data.hub import open_data_set
 from lightning_sae.data.huggingface_rows import HuggingFaceSplit, Part, Pictures, Rows, column_of, undecoded
 from lightning_sae.data.images import Split, digest
@@ -82,7 +84,9 @@ class HuggingFaceImages:
         everything = np.arange(len(labels))
         if (name in self._own and name != "train") or not missing:
             return everything
-        return stratified_split(everything, labels, missing, self._seed)[name]
+        dealt = stratified_split(everything, labels, missing, self._seed)
+        contents = self._part(self._own["train"]).pictures.contents
+        return (dealt if contents is None else keep_copies_together(dealt, contents))[name]
 
     def _part(self, own: str) -> Part:
         if own not in self._parts:
@@ -95,7 +99,7 @@ class HuggingFaceImages:
         check_columns([self._names.image, *kept], list(data.features), where)
         known = {"files": digest(self._opened.files[own]), "image": self._names.image}
         pictures, table = self._open(own, undecoded(data, self._names.image, where), kept, digest(known))
-        columns = {name: column_of(table[name], data.features[name]) for name in kept}
+        columns = {name: column_of(table[name], data.features[name], f"{where}, {name!r}") for name in kept}
         labels, classes = self._label(own, columns, data.features, len(pictures))
         return Part(pictures, columns, labels, classes, known)
 
@@ -116,14 +120,17 @@ class HuggingFaceImages:
         label, given, train = self._names.label, self._names.classes, self._own["train"]
         if label is None:
             return np.full(n, -1, dtype=np.int64), class_names(None, given)
+        column, where = columns[label], f"the {own} split of {self._opened.name}"
         if names := getattr(features[label], "names", None):  # of a ClassLabel, in their order
-            if isinstance(given, Mapping):
-                classes, column = class_names(None, given), columns[label]._replace(values=list(names))
-                return column.indices(classes, given, f"the {own} split of {self._opened.name}"), classes
-            if given and len(given) != len(names):
-                raise ValueError(f"data.classes must name the {len(names)} of {label}, got {len(given)}")
-            return columns[label].codes, class_names(None, given or [readable(name) for name in names])
-        known = columns if given or own == train else self._part(train).columns
-        names = class_names(known[label], given)
-        where = f"the {own} split of {self._opened.name}"
-        return columns[label].indices(names, given, where), names
+            if given and not isinstance(given, Mapping):
+                if len(given) != len(names):
+                    raise ValueError(f"data.classes must name the {len(names)} of {label}, got {len(given)}")
+                return column.codes, class_names(None, given)
+            codes = known_classes(given, column)
+            classes = class_names(None, codes) if codes else merged(names)
+            return column.indices(classes, codes, where), classes
+        column = column.as_labels(f"{where}, {label!r}", given)
+        known = column if given or own == train else self._part(train).columns[label].as_labels(train)
+        codes = known_classes(given, known)
+        classes = class_names(known, codes)
+        return column.indices(classes, codes, where), classes

@@ -12,12 +12,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_sae.data.bad_images import decode
 from lightning_sae.data.columns import Column
+from lightning_sae.data.contents import content_hash
+from lightning_sae.data.decoding import PIXELS, decode
 from lightning_sae.data.hub import import_datasets
 from lightning_sae.data.images import Factors, LabelledImages, digest
 
 Rows = NDArray[np.int64]
+AHEAD = 1024  # rows looked at together
+EDGE = 4096  # bytes of either end of a picture that tell it from others of its size
 
 
 class Part(NamedTuple):
@@ -68,10 +71,15 @@ class HuggingFaceSplit(LabelledImages):
         content, path = _content(self.part.pictures[row])
         return content, f"row {row}" + (f" ({Path(path).name})" if path else "")
 
+    def contents(self) -> list[str] | None:
+        """A hash of each picture's file; `None` for a stream, which would have to be read for it."""
+        known = self.part.pictures.contents
+        return None if known is None else [known[row] for row in self.rows.tolist()]
+
     def identity(self) -> dict[str, Any]:
         """Files, rows and classes, but not where they lie."""
         own = {"classes": digest(self.class_names), "images": len(self), "rows": self._digest}
-        return {"name": self.name, **self.part.known, **own}
+        return {"name": self.name, **self.part.known, **own, "pixels": PIXELS}
 
     @cached_property
     def _digest(self) -> str:
@@ -103,6 +111,26 @@ class Pictures:
     def __getitem__(self, row: int) -> Any:
         return self.data[row][self.column]
 
+    @cached_property
+    def contents(self) -> list[str]:
+        """A hash of each row's size and both ends, where they lie in the mapped file; "" for no picture."""
+        tables = self.data.with_format("arrow").iter(AHEAD)
+        return [_hash(picture) for table in tables for picture in table[self.column]]
+
+
+def _hash(picture: Any) -> str:
+    """Of an Arrow scalar, bytes or `{"bytes", "path"}`, without a copy of all of them."""
+    content, path = (
+        (picture["bytes"], picture["path"].as_py()) if hasattr(picture, "keys") else (picture, None)
+    )
+    if content.is_valid:
+        view = memoryview(content.as_buffer())
+        found = hashlib.sha256(f"{len(view)} ".encode())
+        found.update(view[:EDGE])
+        found.update(view[-EDGE:])
+        return found.hexdigest()
+    return content_hash(path) if path and "://" not in path else ""
+
 
 def undecoded(data: Any, column: str, where: str) -> Any:
     """The data with the bytes of the pictures instead of the pictures, which are decoded here."""
@@ -118,9 +146,9 @@ def undecoded(data: Any, column: str, where: str) -> Any:
     return data
 
 
-def column_of(content: Any, feature: Any) -> Column:
+def column_of(content: Any, feature: Any, where: str) -> Column:
     """A column of an Arrow table; a `ClassLabel` keeps the order of its names."""
     if names := getattr(feature, "names", None):
         codes = content.to_pandas(types_mapper=pd.ArrowDtype).fillna(-1)
         return Column(list(names), codes.to_numpy(dtype=np.int64))
-    return Column.of(content.to_pandas(types_mapper=pd.ArrowDtype))
+    return Column.of(content.to_pandas(types_mapper=pd.ArrowDtype), where, first_row=0)

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_sae.clip import Clip
-from lightning_sae.data.bad_images import BadImageError
+from lightning_sae.data.decoding import BadImageError, notes_on
 from lightning_sae.data.images import ImageSet
 
 PIECE = 32
@@ -33,10 +33,12 @@ class Decoded(NamedTuple):
             zeros for a bad image. In pinned memory where `clip` is on a GPU; elsewhere they hold until the
             next batch is asked for.
         faults: `m` texts, why an image is bad, "" for a good one.
+        notes: how many were decoded how (`notes_on`).
     """
 
     pixels: Tensor
     faults: list[str]
+    notes: Counter[str]
 
 
 class Piece(NamedTuple):
@@ -81,14 +83,16 @@ def load_pixels(
         prefetch_factor=_pieces_ahead(batch_size, num_workers) if num_workers else None,
         generator=torch.Generator(),  # the global one decides the weights of the autoencoder
     )
-    faults: list[str] = []
-    for found in loader:
+    faults, notes = list[str](), Counter[str]()
+    for found, how in loader:
         faults += found
+        notes.update(how)
         if len(faults) == len(on_their_way[0]):
             rows = on_their_way.popleft()
             pixels = ring[rows.start : rows.stop]
-            yield Decoded(pixels.pin_memory() if clip.device.type == "cuda" else pixels, faults)
-            faults = []
+            pixels = pixels.pin_memory() if clip.device.type == "cuda" else pixels
+            yield Decoded(pixels, faults, notes)
+            faults, notes = [], Counter()
 
 
 def default_workers(clip: Clip, batches: Sequence[Sequence[int]], processes: int = 1) -> int:
@@ -136,20 +140,23 @@ def available_cores() -> int:
     return int(cpu_count())
 
 
-class _Decoding(Dataset[list[str]]):
-    """Writes pieces into the ring; what is read from it are the faults of each."""
+class _Decoding(Dataset[tuple[list[str], list[str]]]):
+    """Writes pieces into the ring; what is read from it are the faults of each image, and all notes."""
 
     def __init__(self, images: ImageSet, clip: Clip, ring: Tensor) -> None:
         self.images, self.prepare, self.ring = images, clip.prepare, ring
 
-    def __getitem__(self, piece: Piece) -> list[str]:
-        return [self._decode(image, piece.row + i) for i, image in enumerate(piece.ids)]
+    def __getitem__(self, piece: Piece) -> tuple[list[str], list[str]]:
+        notes: list[str] = []
+        return [self._decode(image, piece.row + i, notes) for i, image in enumerate(piece.ids)], notes
 
-    def _decode(self, image: int, row: int) -> str:
-        """The image's fault."""
+    def _decode(self, image: int, row: int, notes: list[str]) -> str:
+        """The image's fault; adds to the notes."""
         try:
-            self.ring[row] = self.prepare(self.images[image])
+            picture = self.images[image]
+            self.ring[row] = self.prepare(picture)
         except BadImageError as error:
             self.ring[row] = 0
             return str(error)
+        notes += notes_on(picture)
         return ""

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lightning_sae.clip import Clip
+from lightning_sae.data.class_names import readable, spellings
+from lightning_sae.data.images import listed
 
 
 def class_prompts(
@@ -34,18 +36,18 @@ def class_prompts(
 
 
 def _from_file(class_names: Sequence[str], path: Path) -> list[list[str]]:
-    prompts = dict(zip(*read_prompts(path), strict=True))
-    missing, unknown = [n for n in class_names if n not in prompts], sorted({*prompts} - {*class_names})
+    prompts, known = dict(zip(*read_prompts(path), strict=True)), [*map(readable, class_names)]
+    missing, unknown = [n for n in known if n not in prompts], sorted({*prompts} - {*known})
     if missing or unknown:
         raise ValueError(
             f"{path} must have prompts for exactly the classes {list(class_names)[:10]}...: it lacks "
             f"{missing[:10]} and has unknown {unknown[:10]}"
         )
-    return [prompts[name] for name in class_names]
+    return [prompts[name] for name in known]
 
 
 def read_prompts(path: str | Path) -> tuple[list[str], list[list[str]]]:
-    """Classes and their prompts from a file `{class: [prompt, ...]}`, JSON or YAML, in its order.
+    """Classes, by readable names, and their prompts from a file `{class: [prompt, ...]}`, in its order.
 
     Raises:
         ValueError: something else is in it, or a class without prompts.
@@ -58,7 +60,17 @@ def read_prompts(path: str | Path) -> tuple[list[str], list[list[str]]]:
     prompts = {str(name): [value] if isinstance(value, str) else value for name, value in content.items()}
     if empty := [name for name, group in prompts.items() if not group]:
         raise ValueError(f"{path} has no prompts for {', '.join(empty[:10])}: give each class at least one")
-    return list(prompts), [[str(prompt) for prompt in group] for group in prompts.values()]
+    return _each_once(list(prompts), path), [[str(prompt) for prompt in group] for group in prompts.values()]
+
+
+def _each_once(names: Sequence[str], path: Path) -> list[str]:
+    """The readable names of classes; refuses two spellings of one."""
+    found = spellings(names)
+    if twice := [", ".join(map(repr, own)) for own in found.values() if len(own) > 1]:
+        raise ValueError(
+            f"{path} spells {len(twice)} classes in several ways:{listed(twice)}\nKeep one of each"
+        )
+    return [*found]
 
 
 def embed_prompts(clip: Clip, prompts: Sequence[Sequence[str]]) -> Tensor:

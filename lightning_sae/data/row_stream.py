@@ -33,6 +33,7 @@ class RowStream:
         self.starts = np.cumsum([0, *counts])
         self._rows: Iterator[Any] = iter(())
         self._next, self._stop, self._process = 0, 0, os.getpid()
+        self.contents: None = None  # all files would have to be read to tell
 
     def __len__(self) -> int:
         return int(self.starts[-1])

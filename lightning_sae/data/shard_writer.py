@@ -1,5 +1,7 @@
 """Batches of a capture, checked and put together into shards on the disk."""
 
+from collections import Counter
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ class ShardWriter:
 
     def __init__(self, store: SplitStore, claims: Claims) -> None:
         self._store, self._claims = store, claims
-        self._batches, self._bad = list[Activations](), dict[int, str]()
+        self._start()
         self.written = 0
 
     def take(self, batch: CapturedBatch) -> None:
@@ -35,11 +37,15 @@ class ShardWriter:
         batch.arrived()
         self._batches.append(_good_rows(batch))
         self._bad |= batch.bad
+        self._notes += batch.notes
         if batch.last:
-            self._store.write(Captured(batch.part, self._batches, self._bad))
+            self._store.write(Captured(batch.part, self._batches, self._bad, self._notes))
             self._claims.release(batch.part.shard)
-            self._batches, self._bad = [], {}
+            self._start()
             self.written += 1
+
+    def _start(self) -> None:
+        self._batches, self._bad, self._notes = list[Activations](), dict[int, str](), Counter[str]()
 
 
 def _good_rows(batch: CapturedBatch) -> Activations:

@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -97,18 +98,26 @@ class ShardFolder:
         """File of a shard."""
         return self.folder / f"{shard:06d}.safetensors"
 
-    def write(self, shard: int, tensors: Mapping[str, Tensor], bad: Mapping[int, str] | None = None) -> None:
+    def write(
+        self,
+        shard: int,
+        tensors: Mapping[str, Tensor],
+        bad: Mapping[int, str] | None = None,
+        notes: Mapping[str, int] | None = None,
+    ) -> None:
         """Writes one shard whole or not at all; what a killed writer left of it goes.
 
         Args:
             shard: its number.
             tensors: a row per image that is not bad.
             bad: id -> message of those that are.
+            notes: how many images were decoded how.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_temporaries(self.folder, self.path(shard).name)
         # one key only: safetensors does not keep the order of several, and equal shards are to be equal bytes
         label = self._label(shard) | ({"bad_images": dict(bad)} if bad else {})
+        label |= {"decoded": dict(notes)} if notes else {}
         metadata = {"shard": json.dumps(label, sort_keys=True)}
         write_atomic(self.path(shard), save(dict(tensors), metadata), IN_A_STORE)
 
@@ -119,6 +128,7 @@ class ShardFolder:
             "fingerprint": dict(self.fingerprint),
             "n_images": self.n_images,
             "bad_images": self.bad_images(),
+            "decoded": self.notes(),
             "tensors": {
                 name: [entry["dtype"], entry["shape"][1:]]
                 for name, entry in read_header(self.path(0)).tensors.items()
@@ -135,10 +145,20 @@ class ShardFolder:
         if self.complete:
             return bad_images_of(read_manifest(self.folder))
         found: dict[int, str] = {}
-        for shard in filter(self.present, range(self.n_shards)):
-            label = json.loads(read_header(self.path(shard)).metadata["shard"])
+        for label in self._labels():
             found |= {int(image): message for image, message in label.get("bad_images", {}).items()}
         return found
+
+    def notes(self) -> Counter[str]:
+        """How many images of the shards that are there were decoded how."""
+        if self.complete:
+            return Counter(read_manifest(self.folder).get("decoded", {}))
+        return sum((Counter(label.get("decoded", {})) for label in self._labels()), Counter())
+
+    def _labels(self) -> Iterator[dict[str, Any]]:
+        """What the shards that are there say of themselves."""
+        for shard in filter(self.present, range(self.n_shards)):
+            yield json.loads(read_header(self.path(shard)).metadata["shard"])
 
     def _tidy(self, files: set[str]) -> None:
         """Leaves the shards alone: no rest of a killed writer, no damaged shard, none of another size."""
@@ -195,7 +215,8 @@ class ShardFolder:
         except ValueError:  # damaged: is made anew
             return False
         label = json.loads(header.metadata["shard"])
-        label.pop("bad_images", None)
+        for found in ("bad_images", "decoded"):
+            label.pop(found, None)
         self._check(label["fingerprint"])
         return bool(label == self._label(shard)) and header.end == path.stat().st_size
 

@@ -1,6 +1,7 @@
 """The part of the store that belongs to one CLIP on one split: embeddings, and activations at hook points."""
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import torch
 from lightning_sae.clip import Clip, HookPoint
 from lightning_sae.data.bad_images import BadImages, check_same_images, describe_bad_images
 from lightning_sae.data.clip_pass import Activations, Part
+from lightning_sae.data.decoding import describe_notes
 from lightning_sae.data.images import ImageSet
 from lightning_sae.data.locations import clip_identity, hook_folder, store_folder
 from lightning_sae.data.manifest import flatten
@@ -22,11 +24,12 @@ FORMAT = 1
 
 
 class Captured(NamedTuple):
-    """A part, the good rows of its batches, and its bad images, id -> message."""
+    """A part, the good rows of its batches, its bad images, id -> message, and how images were decoded."""
 
     part: Part
     batches: list[Activations]
     bad: dict[int, str]
+    notes: Counter[str]
 
 
 class SplitStore:
@@ -115,12 +118,12 @@ class SplitStore:
 
     def write(self, captured: Captured) -> None:
         """Writes what was missing of a shard."""
-        part, batches, bad = captured
+        part, batches, bad, notes = captured
         if part.own:
             ids = [image for image in part.ids if image not in bad]
             embeddings = torch.cat([batch[None] for batch in batches])
             tensors = {"embeddings": embeddings, "targets": self.images.targets[ids]}
-            self.own.write(part.shard, tensors, bad)
+            self.own.write(part.shard, tensors, bad, notes)
         for hook in part.hook_points:
             x = torch.cat([batch[hook] for batch in batches])
             moments = Moments.of(x.flatten(0, 1))
@@ -139,6 +142,11 @@ class SplitStore:
         if found:
             text = describe_bad_images([*found.values()], len(self.images))
             warnings.warn(f"left out: {text}", stacklevel=3)
+
+    def report_decoding(self) -> None:
+        """Warns of images that are not plain RGB of eight bits, by how many were decoded how."""
+        if notes := self.own.notes():
+            warnings.warn(describe_notes(notes, len(self.images)), stacklevel=3)
 
     def finish(self) -> None:
         """Writes the manifests that are missing."""

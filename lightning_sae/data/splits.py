@@ -13,9 +13,20 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 ALIASES: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
     "val": ("val", "validation", "valid", "dev"),
-    "test": ("test",),
+    "test": ("test", "testing"),
 }
-"""What each split is called elsewhere."""
+"""What each split is called elsewhere, in lower case."""
+
+
+def split_of(name: str) -> Split | None:
+    """Return the split that a name stands for, in any case.
+
+    Example:
+        >>> split_of("Validation"), split_of("cat")
+        ('val', None)
+    """
+    usual = name.strip().casefold()
+    return next((split for split, names in ALIASES.items() if usual in names), None)
 
 
 def check_fractions(val_fraction: float, test_fraction: float) -> dict[Split, float]:
@@ -74,5 +85,5 @@ def stratified_split(
 def _hashes(keys: Sequence[str] | NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
     if isinstance(keys, np.ndarray):
         return hash_numbers(keys, seed)
-    digests = (hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8] for key in keys)
+    digests = (hashlib.sha256(f"{seed}:{key}".encode(errors="surrogateescape")).digest()[:8] for key in keys)
     return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)

@@ -1,23 +1,25 @@
 """A table of images: a CSV or parquet file with a path, a class, a split and any groups in each row."""
 
 import os
+import posixpath
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from lightning_sae.data.columns import Column, Names, check_columns, class_names, split_names
+from lightning_sae.data.columns import Column, Names, class_names, known_classes, split_names
+from lightning_sae.data.contents import content_hashes
+from lightning_sae.data.copies import keep_copies_together
 from lightning_sae.data.files import ImageFile, ImageFiles
 from lightning_sae.data.images import Split, listed
 from lightning_sae.data.located import locate
 from lightning_sae.data.splits import check_fractions, stratified_split
+from lightning_sae.data.table_file import read_table
 from lightning_sae.data.together import check_together, split_together, units_of
 
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 Rows = NDArray[np.int64]
 
 
@@ -28,7 +30,7 @@ class ImageTable:
     path, as in `ImageFolders`. Group columns are known truth: each a factor of the images.
 
     Args:
-        path: `.csv`, `.tsv` (or `.tab`) or `.parquet`, a row per image.
+        path: a row per image, as `read_table` takes it: `.csv`, `.tsv` or `.parquet`.
         root: where the paths in it start; `None` is the folder of the table.
         names: of the columns.
         split: column that says which split a row belongs to; `None` where there is none.
@@ -66,9 +68,11 @@ class ImageTable:
         self.path = Path(path).expanduser()
         self.root = Path(root).expanduser() if root else self.path.parent
         wanted = [names.image, *names.known, *(column for column in (split, together) if column)]
-        columns = _read(self.path, list(dict.fromkeys(wanted)))
+        wanted = list(dict.fromkeys(wanted))
+        frame = read_table(self.path, wanted)
+        columns = {name: Column.of(frame[name], f"{self.path}, column {name!r}") for name in wanted}
         paths = _paths(columns[names.image], self.path)
-        paths = locate(self.root, files, paths) if files else paths
+        paths = locate(self.root, files, paths) if files else [posixpath.normpath(path) for path in paths]
         rows = _rows(len(paths), columns[split] if split else None, names_of_splits, self.path)
         labels = self._label(columns, names, rows)
         self.factors = {name: columns[name].factor() for name in names.groups}
@@ -82,6 +86,8 @@ class ImageTable:
             dealt = stratified_split([paths[i] for i in train], labels[train], missing, seed)
             self._rows = rows | {name: train[part] for name, part in dealt.items()}
         self._files = self._find(paths, labels)
+        if missing and not units:
+            self._keep_copies_together(train, [*missing])
 
     def split(self, name: Split) -> ImageFiles:
         """The images of one split."""
@@ -98,12 +104,22 @@ class ImageTable:
 
     def _label(self, columns: Mapping[str, Column], names: Names, rows: Mapping[Split, Rows]) -> Rows:
         label = columns[names.label] if names.label else None
-        self.class_names = class_names(label and label.take(rows["train"]), names.classes)
+        label = label and label.as_labels(f"{self.path}, column {names.label!r}", names.classes)
+        train = label and label.take(rows["train"])
+        given = known_classes(names.classes, train)
+        self.class_names = class_names(train, given)
         labels = np.full(len(columns[names.image].codes), -1, dtype=np.int64)
         if label:
             used = np.sort(np.concatenate([*rows.values()]))
-            labels[used] = label.take(used).indices(self.class_names, names.classes, str(self.path))
+            labels[used] = label.take(used).indices(self.class_names, given, str(self.path))
         return labels
+
+    def _keep_copies_together(self, train: Rows, dealt: Sequence[Split]) -> None:
+        """One file under several names, and copies of it, go where the first of them does."""
+        contents = content_hashes(self.root, [self._files[row].path for row in train.tolist()])
+        parts = {split: np.searchsorted(train, self._rows[split]) for split in ("train", *dealt)}
+        kept = keep_copies_together(parts, contents)
+        self._rows |= {split: train[part] for split, part in kept.items()}
 
     def _find(self, paths: Sequence[str], labels: Rows) -> dict[int, ImageFile]:
         """The file of every row that is used."""
@@ -125,33 +141,6 @@ def _size(path: Path) -> int | None:
         return os.stat(path).st_size
     except FileNotFoundError:
         return None
-
-
-def _read(path: Path, wanted: Sequence[str]) -> dict[str, Column]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no table {path}: data.path must be a .csv, .tsv or .parquet file")
-    if path.suffix in SEPARATORS:
-        frame = pd.read_csv(path, sep=SEPARATORS[path.suffix], dtype=str, keep_default_na=False)
-        check_columns(wanted, list(frame.columns), str(path))
-    elif path.suffix == ".parquet":
-        frame = _read_parquet(path, wanted)
-    else:
-        raise ValueError(f"data.path must be a .csv, .tsv or .parquet file, got {path}")
-    if not len(frame):
-        raise ValueError(f"{path} has no rows")
-    return {name: Column.of(frame[name]) for name in wanted}
-
-
-def _read_parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
-    try:
-        from pyarrow import parquet
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{path} is read by the package pyarrow, which is not installed: pip install -e '.[datasets]', "
-            "or save the table as CSV"
-        ) from error
-    check_columns(wanted, parquet.read_schema(path).names, str(path))
-    return pd.read_parquet(path, columns=list(wanted), dtype_backend="numpy_nullable")
 
 
 def _paths(column: Column, where: Path) -> list[str]:

@@ -17,7 +17,8 @@ from lightning_sae.data import (
     capture_store,
     hook_folder,
 )
-from lightning_sae.data.bad_images import GoodImages, decode
+from lightning_sae.data.bad_images import GoodImages
+from lightning_sae.data.decoding import decode
 from lightning_sae.data.shards import read_manifest, read_tensor
 
 CLS = HookPoint("visual.transformer.resblocks.1", "cls")

@@ -17,8 +17,8 @@ from lightning_sae.data import (
     capture_store,
     hook_folder,
 )
-from lightning_sae.data.bad_images import decode
 from lightning_sae.data.columns import Names
+from lightning_sae.data.decoding import decode
 from lightning_sae.data.row_stream import index_stream
 from lightning_sae.data.shards import read_tensor
 

@@ -72,7 +72,7 @@ def test_identity_follows_the_files_not_the_place(pets, tmp_path):
 )
 def test_no_images_says_what_was_looked_for(tmp_path, make):
     make(tmp_path / "empty")
-    with pytest.raises(FileNotFoundError, match=r"one subfolder|one per class|looked for \.bmp, "):
+    with pytest.raises(FileNotFoundError, match=r"one subfolder|one per class|looked for \.apng, \.avif, "):
         ImageFolders(tmp_path / "empty")
 
 

@@ -26,10 +26,11 @@ BATCHES = {
 @pytest.mark.parametrize("batches", BATCHES.values(), ids=BATCHES)
 def test_the_pixels_are_those_of_a_plain_loop(clip, noise, batches, num_workers):
     found = load_pixels(noise, clip, iter(batches), max(map(len, batches)), num_workers)
-    for ids, (batch, faults) in zip(batches, found, strict=True):
+    for ids, (batch, faults, notes) in zip(batches, found, strict=True):
         assert batch.dtype == torch.uint8
         assert clip.finish(batch).equal(torch.stack([clip.preprocess(noise[i]) for i in ids]))
         assert faults == [""] * len(ids)
+        assert not notes
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -39,7 +40,7 @@ def test_a_preprocessing_that_cannot_be_split_is_done_by_the_workers(clip, noise
 
     other = Clip(clip.model, invert, clip.tokenizer, clip.name, None)
     batches = deal([40, 5])
-    for ids, (batch, _) in zip(batches, load_pixels(noise, other, batches, 40, num_workers), strict=True):
+    for ids, (batch, *_) in zip(batches, load_pixels(noise, other, batches, 40, num_workers), strict=True):
         assert other.finish(batch).equal(torch.stack([invert(noise[i]) for i in ids]))
 
 
@@ -51,7 +52,7 @@ def test_a_bad_image_is_black_and_says_why(clip, make_noise, num_workers):
                 raise BadImageError("20.png: gone")
             return super().__getitem__(index)
 
-    ((batch, faults),) = load_pixels(Broken(), clip, [range(22)], 22, num_workers)
+    ((batch, faults, _),) = load_pixels(Broken(), clip, [range(22)], 22, num_workers)
     assert faults == ["20.png: gone" if i == 20 else "" for i in range(22)]
     assert [bool(row.any()) for row in batch] == [i != 20 for i in range(22)]
 

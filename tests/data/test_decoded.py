@@ -8,8 +8,8 @@ from PIL import Image
 from lightning_sae.clip import HookPoint
 from lightning_sae.data import ActivationDataModule, ImageFolders, hook_folder
 from lightning_sae.data import __main__ as command
+from lightning_sae.data.decoded import DecodedImages
 from lightning_sae.data.precision import compare_decoding, relative_change
-from lightning_sae.data.reduced import ReducedImages
 from lightning_sae.data.shards import read_manifest, read_tensor
 
 POINT = HookPoint("visual.transformer.resblocks.1", "cls")
@@ -28,7 +28,7 @@ def folder(tmp_path):
         for i in range(n):
             path = tmp_path / "pets" / split / ("cat", "dog")[i % 2] / f"{i}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture(200, 150, i).save(path, quality=90)
+            picture(200, 150, 10 * len(split) + i).save(path, quality=90)
     return tmp_path / "pets"
 
 
@@ -49,14 +49,14 @@ def test_it_is_decoded_at_the_smallest_size_that_is_twice_what_clip_takes(tmp_pa
         path.parent.mkdir(parents=True)
         picture(width, height).save(path)
         images = ImageFolders(tmp_path / suffix, 0, 0).split("train")
-        assert ReducedImages(images, (16, 16))[0].size == (decoded if suffix == "jpg" else (width, height))
+        assert DecodedImages(images, (16, 16))[0].size == (decoded if suffix == "jpg" else (width, height))
         assert images[0].size == (width, height)
 
 
 def test_height_and_width_are_not_mixed_up(folder):
     images = ImageFolders(folder).split("train")
-    assert ReducedImages(images, (16, 40))[0].size == (100, 75)  # 200 x 150 for 40 wide and 16 high
-    assert ReducedImages(images, (40, 16))[0].size == (200, 150)
+    assert DecodedImages(images, (16, 40))[0].size == (100, 75)  # 200 x 150 for 40 wide and 16 high
+    assert DecodedImages(images, (40, 16))[0].size == (200, 150)
 
 
 def datamodule(folder, clip, store, **settings):
@@ -107,7 +107,7 @@ def test_what_has_no_files_cannot_be_decoded_otherwise(noise, clip, tmp_path):
 
 def test_the_change_is_that_of_the_formula(folder, clip):
     images = ImageFolders(folder).split("train")
-    reduced = ReducedImages(images, clip.image_size)
+    reduced = DecodedImages(images, clip.image_size)
     found = compare_decoding(clip, reduced, images, POINT, range(8), repeats=1)
     with torch.no_grad():
         fast, exact = (
@@ -122,7 +122,7 @@ def test_the_change_is_that_of_the_formula(folder, clip):
 def test_a_bad_file_is_left_out_of_the_comparison(folder, clip):
     (folder / "train/cat/0.jpg").write_bytes(b"")
     images = ImageFolders(folder).split("train")
-    found = compare_decoding(clip, ReducedImages(images, clip.image_size), images, POINT, range(8), repeats=1)
+    found = compare_decoding(clip, DecodedImages(images, clip.image_size), images, POINT, range(8), repeats=1)
     assert 0 < found.activations < 0.1
 
 

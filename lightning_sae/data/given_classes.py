@@ -1,0 +1,76 @@
+"""What users call their classes: in the configuration, or in a file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightning_sae.data.class_names import readable
+from lightning_sae.data.images import listed
+
+Classes = Sequence[str] | Mapping[str, str] | None
+"""Names of classes: in their order, or by the value that a data set has for each."""
+
+
+def given_classes(classes: Classes | str | Path) -> Classes:
+    """Return what `data.classes` says, read from a file if it names one, with readable names.
+
+    A `.json` or `.yaml` file holds a list of names, or `{CODE: NAME}`; any other file a line `CODE NAME` per
+    class, the code without spaces, as ImageNet's `LOC_synset_mapping.txt` has it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: something else is in it; a list that names a class twice; codes with two names.
+
+    Example:
+        >>> given_classes({"mel": "melanoma", "nv": "melanocytic_nevus"})
+        {'mel': 'melanoma', 'nv': 'melanocytic nevus'}
+    """
+    if isinstance(classes, str | Path):
+        path = Path(classes).expanduser()
+        return _checked(_read(path), str(path))
+    return _checked(classes, "data.classes")
+
+
+def _checked(classes: Any, where: str) -> Classes:
+    if classes is None:
+        return None
+    if isinstance(classes, Mapping):
+        return _checked_codes([(str(code), str(name)) for code, name in classes.items()], where)
+    if not isinstance(classes, Sequence) or isinstance(classes, str):
+        raise ValueError(f"{where} must be a list of names, {{CODE: NAME}} or a file, got {classes!r}")
+    names = [readable(str(name)) for name in classes]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{where} names {len(twice)} classes twice:{listed(twice)}\nName each once")
+    return names
+
+
+def _checked_codes(pairs: Sequence[tuple[str, str]], where: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for code, name in pairs:
+        if found.setdefault(readable(code), readable(name)) != readable(name):
+            raise ValueError(
+                f"{where} gives {code!r} two names, {found[readable(code)]!r} and {name!r}: keep one"
+            )
+    return found
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no file {path}: data.classes is a list of names, {{CODE: NAME}}, or a file of it"
+        )
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        if path.suffix.lower() == ".json":
+            return json.loads(text)
+        if path.suffix.lower() in (".yaml", ".yml"):
+            return yaml.load(text, yaml.BaseLoader)  # keys and names are texts: no, 007, 1e3
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+    if short := [number for number, line in enumerate(lines, 1) if len(line) < 2]:
+        raise ValueError(f"{path}, line {short[0]}: expected a code and a name, got one word")
+    return _checked_codes([(code, name) for code, name in lines], str(path))
