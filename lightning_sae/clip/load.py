@@ -30,7 +30,8 @@ class Clip(nn.Module):
             `[H, W, 3]` for the transforms of open_clip.
         finish: the rest, for a batch on the model's device: bytes `[n, H, W, 3]` -> `[n, 3, H, W]`.
         tokenizer: texts -> `[m, context]` token ids.
-        name: the model's name; of a local config its stem and a digest of its content.
+        name: the model's name, with `-quickgelu` where its weights ask for that activation function; of a
+            local config its stem and a digest of its content.
         pretrained: tag or file name of the weights; `None` for random weights or a hub model's own.
         folder: name of the folder that a file of weights lies in; "" for all others.
         reads_texts: whether the examples that it encodes are texts, see `TextClip`.
@@ -161,8 +162,15 @@ def load_clip(
     pretrained: str | Path | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     cache_dir: str | None = None,
+    like: str | None = None,
 ) -> Clip:
     """Loads a CLIP by open_clip's own words, or from local files.
+
+    Weights do not tell the activation function and the preprocessing that they were trained with. A tag has
+    both. Of a local file they are taken from the model config; then from `like`, from an
+    `open_clip_config.json` beside the file, or from the marks of OpenAI's own files; and then from the tags
+    of the model, where these agree. Only a model without tags gets what open_clip takes by itself: GELU, and
+    OpenAI's mean, std, interpolation and resize mode.
 
     Args:
         model: a name of `open_clip.list_models()`, `hf-hub:ORG/NAME`, or the path of an open_clip model
@@ -171,15 +179,19 @@ def load_clip(
             random weights, with a warning (a hub model brings its own).
         precision: of the weights. bf16 is several times faster and changes activations by about 1 %.
         cache_dir: where fetched weights are kept; `None` for the libraries' default.
+        like: for a local checkpoint, the tag of the model that was trained with the same activation function
+            and preprocessing, such as the one that it was tuned from.
 
     Raises:
         FileNotFoundError: a config or checkpoint file is missing.
-        ValueError: unknown model or tag; broken config; a checkpoint that is unreadable or does not fit.
+        ValueError: unknown model or tag; broken config; a checkpoint that is unreadable, does not fit, or
+            does not tell how it was trained; `like` beside weights that tell it.
         ConnectionError: something has to be fetched and cannot be.
     """
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
-    source = find_source(model, pretrained, cache_dir)
+    cache_dir = None if cache_dir is None else str(Path(cache_dir).expanduser())
+    source = find_source(model, pretrained, cache_dir, like)
     built, preprocess, tokenizer = build(source, precision, cache_dir)
     if source.checkpoint is None:
         warnings.warn(f"{source.name} has random weights; for a real CLIP set clip.pretrained", stacklevel=2)
@@ -187,7 +199,7 @@ def load_clip(
         load_weights(built, source)
     if pretrained is None or source.tag is not None:
         return Clip(built, preprocess, tokenizer, source.name, source.tag)
-    path = Path(pretrained).absolute()
+    path = Path(pretrained).expanduser().absolute()
     return Clip(built, preprocess, tokenizer, source.name, path.name, path.parent.name)
 
 
