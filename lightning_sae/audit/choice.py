@@ -1,7 +1,6 @@
 """Which classifier is audited: the one that a user names."""
 
 from hashlib import sha256
-from pathlib import Path
 
 import torch
 
@@ -9,6 +8,7 @@ from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import ClassifierSource
 from lightning_sae.data.prompts import embed_prompts, read_prompts
 from lightning_sae.fit_probe import probe_of
+from lightning_sae.paths import user_path
 from lightning_sae.probe_file import WEIGHTS, load_probe
 from lightning_sae.run_folder import RunFolder
 
@@ -46,7 +46,7 @@ def check_choice(name: str, prompts_file: str | None = None) -> None:
         return
     if prompts_file is not None:
         raise ValueError("a probe has no prompts: leave out --prompts, or audit --classifier prompts")
-    if name != "probe" and not Path(name).is_dir():
+    if name != "probe" and not user_path(name).is_dir():
         raise FileNotFoundError(f"the classifier must be prompts, probe or the folder of a probe, got {name}")
 
 
@@ -82,7 +82,8 @@ def probe_classifier(run: RunFolder, folder: str | None = None) -> Classifier:
     if folder is None:
         saved, source = probe_of(run.data), None
     else:
-        saved, weights = load_probe(folder, run.data.clip.identity()), Path(folder, WEIGHTS).read_bytes()
-        source = ClassifierSource(folder=str(Path(folder).resolve()), sha256=sha256(weights).hexdigest())
+        place = user_path(folder).resolve()
+        saved, weights = load_probe(place, run.data.clip.identity()), (place / WEIGHTS).read_bytes()
+        source = ClassifierSource(folder=str(place), sha256=sha256(weights).hexdigest())
     on_device = torch.empty(0, device=run.data.clip.device)
     return Classifier(saved.class_names, saved.probe.to(on_device), source=source)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lightning_sae.clip.preprocessing import in_two_parts
 from lightning_sae.clip.sources import Preprocess, Tokenizer, build, find_source, load_weights
+from lightning_sae.paths import user_path
 
 
 class Clip(nn.Module):
@@ -190,7 +191,7 @@ def load_clip(
     """
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
-    cache_dir = None if cache_dir is None else str(Path(cache_dir).expanduser())
+    cache_dir = None if cache_dir is None else str(user_path(cache_dir))
     source = find_source(model, pretrained, cache_dir, like)
     built, preprocess, tokenizer = build(source, precision, cache_dir)
     if source.checkpoint is None:
@@ -199,7 +200,7 @@ def load_clip(
         load_weights(built, source)
     if pretrained is None or source.tag is not None:
         return Clip(built, preprocess, tokenizer, source.name, source.tag)
-    path = Path(pretrained).expanduser().absolute()
+    path = user_path(pretrained).absolute()
     return Clip(built, preprocess, tokenizer, source.name, path.name, path.parent.name)
 
 

@@ -24,6 +24,7 @@ from lightning_sae.clip.recipe import (
     tags_of,
     without_openai_marks,
 )
+from lightning_sae.paths import user_path
 
 Preprocess = Callable[[Image.Image], Tensor]
 Tokenizer = Callable[[list[str]], Tensor]
@@ -73,7 +74,7 @@ def find_source(
             raise ValueError(f"{name} brings its own weights, got pretrained={pretrained!r}: set it to null")
         checkpoint = _fetch(name, None, cache_dir)
         return Source(name, name, None, checkpoint, _state(checkpoint), Recipe())
-    known = local_model(Path(model).expanduser()) if name.endswith(".json") else built_in_model(name)
+    known = local_model(user_path(model)) if name.endswith(".json") else built_in_model(name)
     if pretrained is None:
         return Source(known.name, known.registered, None, None, None, known.stated)
     if open_clip.is_pretrained_cfg(known.name, str(pretrained)):
@@ -216,7 +217,7 @@ def _unfilled() -> Iterator[None]:
 
 
 def _local_checkpoint(name: str, pretrained: str | Path) -> Path:
-    path = Path(pretrained).expanduser()
+    path = user_path(pretrained)
     if path.is_file():
         return path
     tags = open_clip.list_pretrained_tags_by_model(name)
