@@ -9,17 +9,16 @@ from lightning_sae.paths import user_path
 
 
 class HomeFolder(Callback):
-    """Takes `~` in `hydra.run.dir` as the home folder, before Hydra makes a folder of that name."""
+    """Takes `~` in `hydra.run.dir` and `hydra.sweep.dir` as the home folder, before Hydra makes a folder."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Writes the whole path."""
         config.hydra.run.dir = str(user_path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuses it for a multirun, whose jobs Hydra composes by themselves.
-
-        Raises:
-            ValueError: `hydra.sweep.dir` begins with `~`.
-        """
-        if str(config.hydra.sweep.dir).startswith("~"):
-            raise ValueError(f"hydra.sweep.dir must be a whole path, got {config.hydra.sweep.dir}")
+        """Writes the whole path, also among the words by which Hydra composes each job."""
+        given = config.hydra.sweep.dir
+        config.hydra.sweep.dir = str(user_path(given))
+        if config.hydra.sweep.dir != given:
+            quoted = config.hydra.sweep.dir.replace("'", "\\'")
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
