@@ -85,6 +85,11 @@ class Clip(nn.Module):
         return getattr(self.model, "text", self.model)
 
     @property
+    def tower(self) -> str:
+        """What encodes the examples, in words."""
+        return f"the {'text' if self.reads_texts else 'image'} tower of {self.name}"
+
+    @property
     def logit_scale(self) -> float:
         """The factor between cosines and logits, exp of the learned temperature."""
         scale: Tensor = self.model.logit_scale
@@ -127,13 +132,22 @@ class Clip(nn.Module):
         inside `torch.inference_mode`.
 
         Raises:
-            ValueError: no texts, or a single string where a sequence of them is expected.
+            ValueError: no texts, a single string where a sequence of them is expected, or embeddings that are
+                NaN: the weights of the text tower are.
         """
         if isinstance(texts, str) or len(texts) == 0:
             raise ValueError(f"texts must be a sequence of at least one string, got {texts!r}")
         with torch.inference_mode(False), torch.no_grad():
             ids = self.tokenizer(list(texts))
-            return torch.cat([self.encode_ids(part) for part in torch.split(ids, batch_size)])
+            found = torch.cat([self.encode_ids(part) for part in torch.split(ids, batch_size)])
+        if (bad := found.isnan().any(1)).any():
+            first = texts[int(bad.nonzero()[0])]
+            raise ValueError(
+                f"{int(bad.sum())} of {len(texts)} texts have NaN embeddings by the text tower of "
+                f"{self.name}, the first is {first!r}: use clip.precision=fp32, or check the weights of the "
+                "checkpoint"
+            )
+        return found
 
     def identity(self) -> dict[str, str]:
         """What an activation depends on, for fingerprints and provenance; holds no path of this machine.
