@@ -16,8 +16,9 @@ from rich.table import Table
 
 from lightning_sae.clip import clip_titles
 from lightning_sae.device import add_device_option, use_device
-from lightning_sae.explain_picture import draw_explanation, save_picture
+from lightning_sae.explain_picture import draw_explanation
 from lightning_sae.explanation import PromptExplanation, check_request, explain
+from lightning_sae.figures import save_figure
 from lightning_sae.naming import LatentName
 from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.paths import user_path
@@ -98,7 +99,7 @@ def _run(options: argparse.Namespace) -> None:
             f"{clip} judges its own latents here: what it confuses, the labels confuse too", highlight=False
         )
     path = options.out or run.folder / "pictures" / f"explain_{options.image.stem}.png"
-    save_picture(draw_explanation(run, image, explanations, options.output), path)
+    save_figure(draw_explanation(run, image, explanations, options.output), path, dpi=100)
     console.print(f"picture: {escape(str(path))}", soft_wrap=True, highlight=False)
 
 
