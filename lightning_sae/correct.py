@@ -27,7 +27,9 @@ from lightning_sae.run_folder import RunFolder, open_run
 
 
 def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
-    """The classifier that was audited: its prompts, a saved probe, or one that is fitted to the run again.
+    """The classifier that was audited: its prompts, or the probe that the audit names.
+
+    Of an audit that was made without a folder, and names none, the probe is fitted to the run again.
 
     Args:
         run: an opened run.
@@ -44,10 +46,11 @@ def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
     source = audit.subject.classifier_source
     if source is None:
         return probe_classifier(run)
-    classifier = probe_classifier(run, source.folder)
-    if classifier.source != source:
+    folder = run.folder / source.folder
+    classifier = probe_classifier(run, str(folder))
+    if classifier.source is None or classifier.source.sha256 != source.sha256:
         raise ValueError(
-            f"the probe in {source.folder} is not the one that was audited, its weights have changed: audit "
+            f"the probe in {folder} is not the one that was audited, its weights have changed: audit "
             "the run again, or bring that probe back"
         )
     return classifier

@@ -1,6 +1,7 @@
 """Which classifier is audited: the one that a user names."""
 
 from hashlib import sha256
+from pathlib import Path
 
 import torch
 
@@ -9,8 +10,10 @@ from lightning_sae.audit.findings import ClassifierSource
 from lightning_sae.data.prompts import embed_prompts, read_prompts
 from lightning_sae.fit_probe import probe_of
 from lightning_sae.paths import user_path
-from lightning_sae.probe_file import WEIGHTS, load_probe
+from lightning_sae.probe_file import WEIGHTS, load_probe, save_probe
 from lightning_sae.run_folder import RunFolder
+
+KEPT = "audited_probe"
 
 
 def prompt_classifier(run: RunFolder, prompts_file: str | None = None) -> Classifier:
@@ -66,6 +69,23 @@ def chosen_classifier(run: RunFolder, name: str = "prompts", prompts_file: str |
     if name == "prompts":
         return prompt_classifier(run, prompts_file)
     return probe_classifier(run, None if name == "probe" else name)
+
+
+def kept_probe(run: RunFolder, folder: Path) -> Classifier:
+    """A probe that is fitted to the train embeddings of a run, and saved beside the audit of it.
+
+    Args:
+        run: `ready`.
+        folder: of the audit; the probe lies in `audited_probe` there, by which name its source is known.
+
+    Raises:
+        ValueError: a class without train images.
+        FileExistsError: `audited_probe` holds something else.
+    """
+    save_probe(*probe_of(run.data), folder / KEPT)
+    kept = probe_classifier(run, str(folder / KEPT))
+    assert kept.source is not None
+    return kept._replace(source=kept.source.model_copy(update={"folder": KEPT}))
 
 
 def probe_classifier(run: RunFolder, folder: str | None = None) -> Classifier:

@@ -58,7 +58,9 @@ class Moments(NamedTuple):
         )
 
     def _packed(self) -> Tensor:
-        return torch.cat([self.mean.new_tensor([self.n, self.spread], dtype=torch.float64), self.mean.double()])
+        return torch.cat(
+            [self.mean.new_tensor([self.n, self.spread], dtype=torch.float64), self.mean.double()]
+        )
 
     @classmethod
     def _unpacked(cls, packed: Tensor) -> "Moments":
