@@ -1,8 +1,6 @@
 """Whether attribution tells what drives the score, measured on the probe during training."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import get_args
 
 import pandas as pd
@@ -17,6 +15,7 @@ from callbacks.image_pass import reconstruct
 from callbacks.parts import data_of, decoder_of, find
 from lightning_sae.data import choose_probe
 from lightning_sae.faithfulness import Evidence, Method, faithfulness_table, measure
+from lightning_sae.figures import save_figure
 from lightning_sae.methods import Explained
 from lightning_sae.metrics import Interval, interval, mean_in_units
 from lightning_sae.scores import Output, make_score
@@ -136,7 +135,7 @@ class Faithfulness(Callback):
         table = faithfulness_table(self.evidence, list(self.methods), self.reference, self.confidence)
         publish_table(trainer, "faithfulness", table)
         path = run_dir(trainer) / "pictures" / "faithfulness.png"
-        _save(draw_curves(self.evidence, table, self.confidence), path)
+        save_figure(draw_curves(self.evidence, table, self.confidence), path, dpi=120)
         publish_picture(trainer, "pictures/faithfulness", path)
 
     def state_dict(self) -> dict[str, int]:
@@ -205,10 +204,3 @@ def _draw_panel(
         title_fontsize=9,
         alignment="left",
     )
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=120, facecolor="white")
-    os.replace(part, path)

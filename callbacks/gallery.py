@@ -1,8 +1,6 @@
 """A picture of the latents that matter: their top images, what they are called and what they drive."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -13,6 +11,7 @@ from torch import Tensor
 from callbacks.latent_table import latent_table
 from callbacks.parts import data_of, sae_of
 from lightning_sae.data import ImageSet
+from lightning_sae.figures import save_figure
 from lightning_sae.naming import LatentName
 from lightning_sae.thumbnails import thumbnail
 from lightning_sae.tracking import publish_picture, run_dir
@@ -72,7 +71,7 @@ class Gallery(Callback):
         images = data_of(trainer).images("val")
         figure = draw_gallery(_panels(table, self.rows), image_ids[:, : self.images].cpu(), images)
         path = run_dir(trainer) / "pictures" / "gallery.png"
-        _save(figure, path)
+        save_figure(figure, path, dpi=100)
         publish_picture(trainer, "pictures/gallery", path)
 
 
@@ -131,10 +130,3 @@ def _details(row: pd.Series) -> str:
     if "alignment" in row:
         details.append(f"alignment {row['alignment']:.2f}")
     return "  ·  ".join(details)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=100, facecolor="white")
-    os.replace(part, path)

@@ -18,6 +18,7 @@ from lightning_sae.audit.sides import TELLS
 from lightning_sae.correction.groups import Groups, factor_groups
 from lightning_sae.data import ActivationDataModule, Split, store_folder
 from lightning_sae.data.shards import read_tensor
+from lightning_sae.figures import save_figure
 from lightning_sae.mean_attribution import MeanAttribution
 from lightning_sae.metrics import ImageLatents, sparse_auroc
 from lightning_sae.probe_bias import (
@@ -28,7 +29,7 @@ from lightning_sae.probe_bias import (
     most_associated,
     occurring,
 )
-from lightning_sae.probe_picture import draw_comparison, save_comparison
+from lightning_sae.probe_picture import draw_comparison
 from lightning_sae.reliance import unexpected_reliance
 from lightning_sae.scores import ClassScores, Output, Probe, fit_probe
 from lightning_sae.tracking import publish_picture, publish_table, run_dir
@@ -269,7 +270,7 @@ class ProbeVsPrompt(ImagePassCallback):
             return
         publish_table(trainer, "probe_vs_prompt", self.table)
         path = run_dir(trainer) / "pictures" / "probe_vs_prompt.png"
-        save_comparison(draw_comparison(self.table, self.factor), path)
+        save_figure(draw_comparison(self.table, self.factor), path, dpi=120)
         publish_picture(trainer, "pictures/probe_vs_prompt", path)
 
     def sentence(self) -> str:

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_sae.data.atomic import write_atomic
 from lightning_sae.data.manifest import flatten
+from lightning_sae.paths import user_path
 
 FREE = ("ckpt_path", "resume", "run_dir", "optimized_metric", "errors")
 """Settings that may change when a run goes on."""
@@ -59,7 +60,7 @@ class RunRecord(Callback):
             ValueError: the folder holds a run with other settings.
         """
         self._config, last = config, self.path.parent / "checkpoints" / "last.ckpt"
-        given: str | None = config["ckpt_path"]
+        given = None if config["ckpt_path"] is None else str(user_path(config["ckpt_path"]))
         if config["task"] != "fit":
             return given
         if config["resume"] and not given and self.path.exists():

@@ -5,7 +5,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -23,11 +22,14 @@ from lightning_sae.correction.record import Change
 from lightning_sae.data.prompts import embed_prompts
 from lightning_sae.device import add_device_option, use_device
 from lightning_sae.one_line_errors import one_line_errors
+from lightning_sae.paths import user_path
 from lightning_sae.run_folder import RunFolder, open_run
 
 
 def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
-    """The classifier that was audited: its prompts, a saved probe, or one that is fitted to the run again.
+    """The classifier that was audited: its prompts, or the probe that the audit names.
+
+    Of an audit that was made without a folder, and names none, the probe is fitted to the run again.
 
     Args:
         run: an opened run.
@@ -44,10 +46,11 @@ def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
     source = audit.subject.classifier_source
     if source is None:
         return probe_classifier(run)
-    classifier = probe_classifier(run, source.folder)
-    if classifier.source != source:
+    folder = run.folder / source.folder
+    classifier = probe_classifier(run, str(folder))
+    if classifier.source is None or classifier.source.sha256 != source.sha256:
         raise ValueError(
-            f"the probe in {source.folder} is not the one that was audited, its weights have changed: audit "
+            f"the probe in {folder} is not the one that was audited, its weights have changed: audit "
             "the run again, or bring that probe back"
         )
     return classifier
@@ -99,9 +102,9 @@ def headline(record: Record) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Chooses, measures and exports; what the user can mend ends in one message."""
     parser = argparse.ArgumentParser(prog="python -m lightning_sae.correct", description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of a finished run with an audit.json")
+    parser.add_argument("run", type=user_path, help="folder of a finished run with an audit.json")
     parser.add_argument("--finding", type=int, required=True, help="its number in the audit")
-    parser.add_argument("--out", type=Path, required=True, help="folder to export to")
+    parser.add_argument("--out", type=user_path, required=True, help="folder to export to")
     parser.add_argument(
         "--way", choices=WAYS, help="how to correct (the best on val; none that a plain shift equals)"
     )

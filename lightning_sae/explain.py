@@ -18,10 +18,12 @@ from lightning_sae.clip import clip_titles
 from lightning_sae.data import BadImageError, decode
 from lightning_sae.data.decoding import WHITE
 from lightning_sae.device import add_device_option, use_device
-from lightning_sae.explain_picture import draw_explanation, save_picture
+from lightning_sae.explain_picture import draw_explanation
 from lightning_sae.explanation import PromptExplanation, check_request, explain
+from lightning_sae.figures import save_figure
 from lightning_sae.naming import LatentName
 from lightning_sae.one_line_errors import one_line_errors
+from lightning_sae.paths import user_path
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Output
 
@@ -64,14 +66,14 @@ def driver_table(explanation: PromptExplanation, output: str) -> Table:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a table per prompt and writes the picture; what the user can mend ends in one message."""
     parser = argparse.ArgumentParser(prog="python -m lightning_sae.explain", description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("run", type=user_path, help="folder of a finished run")
     parser.add_argument(
-        "--image", type=Path, required=True, help="the picture, in any format that Pillow reads"
+        "--image", type=user_path, required=True, help="the picture, in any format that Pillow reads"
     )
     parser.add_argument("--prompt", action="append", default=[], help="a text; again for further ones")
     parser.add_argument("--top", type=int, default=8, help="latents per prompt (8)")
     parser.add_argument("--output", choices=get_args(Output), default="logit", help="the score (logit)")
-    parser.add_argument("--out", type=Path, help="PNG to write (RUN/pictures/explain_IMAGE.png)")
+    parser.add_argument("--out", type=user_path, help="PNG to write (RUN/pictures/explain_IMAGE.png)")
     add_device_option(parser)
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
@@ -100,7 +102,7 @@ def _run(options: argparse.Namespace) -> None:
             f"{clip} judges its own latents here: what it confuses, the labels confuse too", highlight=False
         )
     path = options.out or run.folder / "pictures" / f"explain_{options.image.stem}.png"
-    save_picture(draw_explanation(run, image, explanations, options.output), path)
+    save_figure(draw_explanation(run, image, explanations, options.output), path, dpi=100)
     console.print(f"picture: {escape(str(path))}", soft_wrap=True, highlight=False)
 
 

@@ -1,9 +1,7 @@
 """The picture of an explanation: the image, its heatmaps, and the images that each latent stands for."""
 
 import math
-import os
 from collections.abc import Hashable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -74,14 +72,6 @@ def as_clip_sees(clip: Clip, image: Image.Image) -> Image.Image:
     return Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy())
 
 
-def save_picture(figure: Figure, path: Path) -> None:
-    """Writes a PNG, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=100, facecolor="white")
-    os.replace(part, path)
-
-
 def _draw_block(
     axes: Axes,
     top: float,
@@ -91,7 +81,7 @@ def _draw_block(
     shape: tuple[int, int] | None,
     output: str,
 ) -> None:
-    axes.text(MARGIN, top + 28, explanation.prompt, fontsize=14, weight="bold", color=INK)
+    axes.text(MARGIN, top + 28, explanation.prompt, fontsize=14, weight="bold", color=INK, parse_math=False)
     signs = f"latents: {explanation.positive:+.3g} {explanation.negative:+.3g}"
     score = f"{output} {explanation.score:.3g}"
     top += HEAD

@@ -5,7 +5,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from rich import box
@@ -18,6 +17,7 @@ from lightning_sae.data.images import Split
 from lightning_sae.data.shards import read_tensor
 from lightning_sae.device import add_device_option, use_device
 from lightning_sae.one_line_errors import one_line_errors
+from lightning_sae.paths import user_path
 from lightning_sae.probe_file import SavedProbe, save_probe
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Probe, fit_probe
@@ -85,8 +85,8 @@ def recall_table(data: ActivationDataModule, saved: SavedProbe) -> Table:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fits, saves and prints; what the user can mend ends in one message."""
     parser = argparse.ArgumentParser(prog="python -m lightning_sae.fit_probe", description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of a finished run")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the probe")
+    parser.add_argument("run", type=user_path, help="folder of a finished run")
+    parser.add_argument("--out", type=user_path, required=True, help="folder of the probe")
     parser.add_argument("--inverse-l2", type=float, default=100.0, help="weight of the data (100)")
     parser.add_argument("--balanced", action="store_true", help="all classes weigh the same")
     add_device_option(parser)

@@ -13,6 +13,8 @@ from open_clip.zero_shot_metadata import (
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from lightning_sae.paths import user_path
+
 ENSEMBLES = {"openai": OPENAI_IMAGENET_TEMPLATES, "simple": SIMPLE_IMAGENET_TEMPLATES}
 """Prompt ensembles for ImageNet as open_clip ships them: 80 templates, and 7 that do nearly as well."""
 
@@ -121,7 +123,7 @@ def vocabulary_from_file(path: str | Path, templates: Templates = ("{}",)) -> Vo
         ValueError: the file is empty, has a blank line, or is not UTF-8.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = user_path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error}): save the labels as UTF-8") from error
     lines = text.removesuffix("\n").split("\n")

@@ -20,6 +20,7 @@ from lightning_sae.device import describe
 from lightning_sae.gpu_memory import check_room
 
 GRACE = 10  # seconds that the other processes have to end by themselves
+TOO_COARSE = ("bf16-true", "16-true", "transformer-engine", "transformer-engine-float16")
 LOST = ("closed by peer", "Connection reset", "timed out", "Timed out", "Broken pipe", "NCCL")
 
 
@@ -31,8 +32,10 @@ def check_launch(trainer: Trainer, config: Mapping[str, Any]) -> None:
         config: all that the run was given, resolved.
 
     Raises:
-        ValueError: the jobs of a multirun would each start processes, which would run the whole multirun.
+        ValueError: the jobs of a multirun would each start processes, which would run the whole multirun; or
+            weights in 16 bits.
     """
+    _check_precision(str(trainer.precision))
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     device = trainer.strategy.root_device
     if device.type == "cuda":
@@ -50,6 +53,15 @@ def check_launch(trainer: Trainer, config: Mapping[str, Any]) -> None:
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     callbacks.insert(0, Devices())
     callbacks.insert(0, Together(config))
+
+
+def _check_precision(precision: str) -> None:
+    """An Adam step of usual size is lost in a weight of 16 bits, and metrics need their sums in float32."""
+    if precision in TOO_COARSE:
+        raise ValueError(
+            f"trainer.precision={precision} keeps the weights of the autoencoder in 16 bits, in which small "
+            "steps and sums are lost; take bf16-mixed, which multiplies in 16 bits, or 32-true"
+        )
 
 
 class Room(Callback):

@@ -11,6 +11,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from lightning_sae import __version__
+from lightning_sae.paths import user_path
 from lightning_sae.sae.checkpoint import clip_differences
 from lightning_sae.scores import Probe
 
@@ -55,7 +56,7 @@ def save_probe(
         >>> load_probe(folder, {"weights": "ab"}).class_names
         ['cat', 'dog']
     """
-    folder, class_names = Path(folder), list(class_names)
+    folder, class_names = user_path(folder), list(class_names)
     if "clip" not in provenance:
         raise ValueError(f"provenance must hold the identity of the CLIP as 'clip', got {sorted(provenance)}")
     _check_shapes(probe, class_names, str(folder))
@@ -87,7 +88,7 @@ def load_probe(folder: str | Path, clip: Mapping[str, str] | None = None) -> Sav
         ValueError: a file is damaged, the two do not fit each other, it is another kind of classifier, or it
             was fitted to the embeddings of another CLIP.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     config = _read_config(folder)
     if clip is not None and (differ := clip_differences(config["clip"], clip)):
         raise ValueError(

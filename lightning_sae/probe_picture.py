@@ -1,8 +1,5 @@
 """The picture of probes beside prompts, over the bias of what the probes were fitted on."""
 
-import os
-from pathlib import Path
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -30,7 +27,9 @@ def draw_comparison(table: pd.DataFrame, factor: str) -> Figure:
         axes.plot(probes["share"], probes[name], "o-", color=PROBE, linewidth=1.8, label="linear probes")
         axes.axhline(float(prompts[name].iloc[0]), color=PROMPT, linewidth=1.8, label="text prompts")
         axes.set_title(f"{title}: {better}", loc="left", color=INK, weight="bold", fontsize=11)
-        axes.set_xlabel(f"share of a paired class's probe images with its {factor}", color=GREY)
+        axes.set_xlabel(
+            f"share of a paired class's probe images with its {factor}", color=GREY, parse_math=False
+        )
         _style(axes)
     figure.axes[0].legend(frameon=False)
     return figure
@@ -44,11 +43,3 @@ def _style(axes: Axes) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=GREY)
-
-
-def save_comparison(figure: Figure, path: Path) -> None:
-    """Writes the PNG, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=120, facecolor="white")
-    os.replace(part, path)

@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.shards import read_tensor
 from lightning_sae.device import find_device
+from lightning_sae.paths import user_path
 from lightning_sae.sae import SparseAutoencoder, load_sae
 
 CONFIG = Path(".hydra") / "config.yaml"
@@ -73,7 +74,7 @@ def open_run(
         ValueError: the autoencoder was made for another CLIP than the configuration gives, or an override
             names nothing in the configuration.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     if not (folder / CONFIG).is_file():
         raise FileNotFoundError(
             f"{folder} is no run folder, {CONFIG} is missing: name the folder that train.py wrote"

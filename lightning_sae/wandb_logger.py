@@ -15,6 +15,8 @@ from lightning_sae.tracker_run import this_job, tracker_config
 REPEATED_ROWS = 1000
 """More rows than the 32 KiB hold that W&B's service keeps back before it writes, at 60 bytes a row."""
 
+_OFFLINE = "Or keep the run on this machine, to be uploaded later: logger.wandb.offline=true"
+
 
 class RunWandbLogger(WandbLogger):
     """Lightning's W&B logger with one W&B run per run folder: what resumes in a folder goes on in its run.
@@ -34,6 +36,9 @@ class RunWandbLogger(WandbLogger):
         name: of the W&B run; `None`: of a job of a multirun what it overrides, else W&B makes one up.
         tags: beside the chosen experiment, clip, data and sae.
         **kwargs: passed to `lightning.pytorch.loggers.WandbLogger` and from there to `wandb.init`.
+
+    Raises:
+        ValueError: the run is to be live, and nobody is logged in.
     """
 
     def __init__(
@@ -45,6 +50,8 @@ class RunWandbLogger(WandbLogger):
         tags: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
+        if not offline:
+            _check_login()
         run_id = _id_of_earlier(save_dir)
         job = this_job()
         settings = {"silent": offline}
@@ -58,9 +65,18 @@ class RunWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
-        """The run's config, without clutter."""
+        """The run's config, without clutter.
+
+        Raises:
+            OSError: W&B cannot start a run: no network, or a key that it does not know.
+        """
+        from wandb.errors import Error
+
         self._config = tracker_config(params, this_job().choices)
-        self._served(self._log_config)
+        try:
+            self._served(self._log_config)
+        except Error as error:
+            raise OSError(f"W&B cannot start a run: {error}. {_OFFLINE}") from error
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -122,6 +138,14 @@ class RunWandbLogger(WandbLogger):
         wandb.run = None  # else Lightning takes it for the new run
         self._wandb_init["id"], self._experiment = dead.id, None
         self._defined, self._behind = set(), True
+
+
+@rank_zero_only
+def _check_login() -> None:
+    import wandb  # slow, and not wanted by a run without it
+
+    if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False, verify=False):
+        raise ValueError(f"a live W&B run wants a login: `wandb login`, or WANDB_API_KEY. {_OFFLINE}")
 
 
 def _id_of_earlier(save_dir: str) -> str | None:

@@ -274,6 +274,8 @@ def test_the_table_pairs_images():
     columns = ["deletion_difference", "deletion_difference_low", "deletion_difference_high"]
     assert table.loc["fast", columns].tolist() == pytest.approx([difference] * 3)
     assert table.loc["slow", columns].tolist() == [0, 0, 0]
+    # the insertion curve here is the deletion curve backwards: it has the same area
+    assert table.loc["fast", "insertion_difference"] == pytest.approx(difference)
     expected = 0.5 + float((spread.exp() * noise).sum() / spread.exp().sum()) * trapezoid(bend, dx=0.25)
     assert table.loc["slow", "deletion"] == pytest.approx(expected)
     assert table.loc["slow", "deletion_high"] - table.loc["slow", "deletion_low"] > 0.01

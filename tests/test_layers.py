@@ -29,15 +29,16 @@ FORMULAS = {
 LIBRARY = {path.stem for path in (ROOT / "lightning_sae").iterdir() if path.stem != "__init__"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
+    "paths": set(),
     "goals": set(),
     "device": set(),
     "memory_places": set(),
     "gpu_memory": {"device", "memory_places"},
     "one_line_errors": {"gpu_memory"},
-    **{name: {"types"} for name in ("sae", "metrics", "clip")},
+    **{name: {"types", "paths"} for name in ("sae", "metrics", "clip")},
     "world": {"types", "device"},
-    "labels": {"types", "clip", "world", "metrics"},
-    "data": {"types", "clip", "world", "metrics", "device", "one_line_errors"},
+    "labels": {"types", "paths", "clip", "world", "metrics"},
+    "data": {"types", "paths", "clip", "world", "metrics", "device", "one_line_errors"},
     **{name: {"types", "sae", "clip", "metrics", "labels"} | FORMULAS for name in FORMULAS},
     "module": {"types", "sae", "metrics"},
 }

@@ -164,3 +164,8 @@ def test_benjamini_hochberg_of_any_order_and_without_the_unknown():
         assert not kept[~known].any()
         assert kept.any()
     assert not significant(torch.full((3,), torch.nan)).any()
+
+
+def test_a_hypothesis_at_the_rate_itself_is_kept():
+    p = torch.tensor([0.05, 0.05000001], dtype=torch.float64)
+    assert [bool(significant(one.view(1), 0.05)) for one in p] == [True, False]

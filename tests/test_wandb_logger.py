@@ -42,6 +42,29 @@ def test_a_run_folder_is_one_wandb_run(tmp_path):
     assert RunWandbLogger(str(tmp_path))._wandb_init["id"] == "abcd1234"
 
 
+def test_a_live_run_without_a_login_is_refused_with_the_two_ways_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    with pytest.raises(
+        ValueError, match=r"`wandb login`, or WANDB_API_KEY\. Or .*logger\.wandb\.offline=true"
+    ):
+        RunWandbLogger(str(tmp_path), offline=False)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    wandb.teardown()
+    RunWandbLogger(str(tmp_path), offline=False)
+
+
+def test_a_run_that_wandb_cannot_start_is_one_message(tmp_path, monkeypatch):
+    def refused(*args, **kwargs):
+        raise wandb.errors.CommError("no network")
+
+    logger = RunWandbLogger(str(tmp_path))
+    monkeypatch.setattr(wandb, "init", refused)
+    with pytest.raises(OSError, match=r"cannot start a run: no network\. Or .*offline=true"):
+        logger.log_hyperparams(CONFIGS)
+
+
 def test_wandb_is_told_group_type_tags_config_and_summaries(tmp_path, wandb_records):
     logger = RunWandbLogger(
         str(tmp_path), project="p", group="sweep", job_type="fit", name="job", tags=["mine"]

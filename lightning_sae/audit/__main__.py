@@ -18,6 +18,7 @@ from lightning_sae.audit.findings import SEVERITIES, Audit
 from lightning_sae.audit.terminal import print_audit
 from lightning_sae.device import add_device_option, use_device
 from lightning_sae.one_line_errors import one_line_errors
+from lightning_sae.paths import user_path
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Output
 
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lightning_sae.audit", description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("run", type=user_path, help="folder of a finished run")
     parser.add_argument(
         "--classifier",
         default="prompts",
@@ -51,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fail-on", choices=SEVERITIES, help=f"exit status {FOUND} where a finding is at least this severe"
     )
-    parser.add_argument("--out", type=Path, help="folder to write to (RUN)")
+    parser.add_argument("--out", type=user_path, help="folder to write to (RUN)")
     add_device_option(parser)
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     return parser

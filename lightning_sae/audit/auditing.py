@@ -12,7 +12,7 @@ from lightning_sae import __version__
 from lightning_sae.audit import findings
 from lightning_sae.audit.advice import EXPORT, advise, summarise
 from lightning_sae.audit.cases import OF_THINGS, Suspect, driven_images
-from lightning_sae.audit.choice import check_choice, chosen_classifier, prompt_classifier
+from lightning_sae.audit.choice import check_choice, chosen_classifier, kept_probe, prompt_classifier
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.cues import Cues
 from lightning_sae.audit.effect import Measured, measure
@@ -52,7 +52,7 @@ def audit_to_folder(
     prompts_file: str | None = None,
     options: Options | None = None,
 ) -> Audit:
-    """Audits a run, and writes `audit.html` and `audit.json`.
+    """Audits a run, and writes `audit.html` and `audit.json`, beside them the probe that it fits.
 
     Args:
         run: of `open_run`; what its store lacks is captured.
@@ -66,7 +66,10 @@ def audit_to_folder(
     """
     check_choice(classifier, prompts_file)
     ready(run)
-    chosen = chosen_classifier(run, classifier, prompts_file)
+    if classifier == "probe":
+        chosen = kept_probe(run, folder)
+    else:
+        chosen = chosen_classifier(run, classifier, prompts_file)
     audit = audit_run(run, chosen, options)
     folder.mkdir(parents=True, exist_ok=True)
     write_report(audit, run, folder, chosen)

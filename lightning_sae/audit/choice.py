@@ -10,8 +10,11 @@ from lightning_sae.audit.findings import ClassifierSource
 from lightning_sae.data.class_names import check_distinct
 from lightning_sae.data.prompts import embed_prompts, read_prompts
 from lightning_sae.fit_probe import probe_of
-from lightning_sae.probe_file import WEIGHTS, load_probe
+from lightning_sae.paths import user_path
+from lightning_sae.probe_file import WEIGHTS, load_probe, save_probe
 from lightning_sae.run_folder import RunFolder
+
+KEPT = "audited_probe"
 
 
 def prompt_classifier(run: RunFolder, prompts_file: str | None = None) -> Classifier:
@@ -51,7 +54,7 @@ def check_choice(name: str, prompts_file: str | None = None) -> None:
         return
     if prompts_file is not None:
         raise ValueError("a probe has no prompts: leave out --prompts, or audit --classifier prompts")
-    if name != "probe" and not Path(name).is_dir():
+    if name != "probe" and not user_path(name).is_dir():
         raise FileNotFoundError(f"the classifier must be prompts, probe or the folder of a probe, got {name}")
 
 
@@ -73,6 +76,23 @@ def chosen_classifier(run: RunFolder, name: str = "prompts", prompts_file: str |
     return probe_classifier(run, None if name == "probe" else name)
 
 
+def kept_probe(run: RunFolder, folder: Path) -> Classifier:
+    """A probe that is fitted to the train embeddings of a run, and saved beside the audit of it.
+
+    Args:
+        run: `ready`.
+        folder: of the audit; the probe lies in `audited_probe` there, by which name its source is known.
+
+    Raises:
+        ValueError: a class without train images.
+        FileExistsError: `audited_probe` holds something else.
+    """
+    save_probe(*probe_of(run.data), folder / KEPT)
+    kept = probe_classifier(run, str(folder / KEPT))
+    assert kept.source is not None
+    return kept._replace(source=kept.source.model_copy(update={"folder": KEPT}))
+
+
 def probe_classifier(run: RunFolder, folder: str | None = None) -> Classifier:
     """A saved probe, or one that is fitted to the train embeddings of a run.
 
@@ -87,7 +107,8 @@ def probe_classifier(run: RunFolder, folder: str | None = None) -> Classifier:
     if folder is None:
         saved, source = probe_of(run.data), None
     else:
-        saved, weights = load_probe(folder, run.data.clip.identity()), Path(folder, WEIGHTS).read_bytes()
-        source = ClassifierSource(folder=str(Path(folder).resolve()), sha256=sha256(weights).hexdigest())
+        place = user_path(folder).resolve()
+        saved, weights = load_probe(place, run.data.clip.identity()), (place / WEIGHTS).read_bytes()
+        source = ClassifierSource(folder=str(place), sha256=sha256(weights).hexdigest())
     on_device = torch.empty(0, device=run.data.clip.device)
     return Classifier(saved.class_names, saved.probe.to(on_device), source=source)

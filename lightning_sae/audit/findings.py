@@ -254,7 +254,7 @@ class ClassifierSource(_Record):
     """Where a saved classifier was read from.
 
     Attributes:
-        folder: of it, absolute.
+        folder: of it, absolute; or relative to that of the audit.
         sha256: of its weights.
     """
 
@@ -271,7 +271,7 @@ class Subject(_Record):
         hook_point: module path.
         tokens: token rule.
         classifier: `prompts` or `probe`.
-        classifier_source: of a saved probe; `None` for prompts, and for a probe that was fitted to the run.
+        classifier_source: of a probe; `None` for prompts, and for a probe that was not kept.
         output: the score: cosine, logit, margin or probability.
         judge: of the CLIP that named the latents, the same.
         judge_independent: whether it has other weights than the audited one.

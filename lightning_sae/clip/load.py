@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lightning_sae.clip.preprocessing import in_two_parts
 from lightning_sae.clip.sources import Preprocess, Tokenizer, build, find_source, load_weights
+from lightning_sae.paths import user_path
 
 
 class Clip(nn.Module):
@@ -30,7 +31,8 @@ class Clip(nn.Module):
             `[H, W, 3]` for the transforms of open_clip.
         finish: the rest, for a batch on the model's device: bytes `[n, H, W, 3]` -> `[n, 3, H, W]`.
         tokenizer: texts -> `[m, context]` token ids.
-        name: the model's name; of a local config its stem and a digest of its content.
+        name: the model's name, with `-quickgelu` where its weights ask for that activation function; of a
+            local config its stem and a digest of its content.
         pretrained: tag or file name of the weights; `None` for random weights or a hub model's own.
         folder: name of the folder that a file of weights lies in; "" for all others.
         reads_texts: whether the examples that it encodes are texts, see `TextClip`.
@@ -83,6 +85,11 @@ class Clip(nn.Module):
         return getattr(self.model, "text", self.model)
 
     @property
+    def tower(self) -> str:
+        """What encodes the examples, in words."""
+        return f"the {'text' if self.reads_texts else 'image'} tower of {self.name}"
+
+    @property
     def logit_scale(self) -> float:
         """The factor between cosines and logits, exp of the learned temperature."""
         scale: Tensor = self.model.logit_scale
@@ -125,13 +132,22 @@ class Clip(nn.Module):
         inside `torch.inference_mode`.
 
         Raises:
-            ValueError: no texts, or a single string where a sequence of them is expected.
+            ValueError: no texts, a single string where a sequence of them is expected, or embeddings that are
+                NaN: the weights of the text tower are.
         """
         if isinstance(texts, str) or len(texts) == 0:
             raise ValueError(f"texts must be a sequence of at least one string, got {texts!r}")
         with torch.inference_mode(False), torch.no_grad():
             ids = self.tokenizer(list(texts))
-            return torch.cat([self.encode_ids(part) for part in torch.split(ids, batch_size)])
+            found = torch.cat([self.encode_ids(part) for part in torch.split(ids, batch_size)])
+        if (bad := found.isnan().any(1)).any():
+            first = texts[int(bad.nonzero()[0])]
+            raise ValueError(
+                f"{int(bad.sum())} of {len(texts)} texts have NaN embeddings by the text tower of "
+                f"{self.name}, the first is {first!r}: use clip.precision=fp32, or check the weights of the "
+                "checkpoint"
+            )
+        return found
 
     def identity(self) -> dict[str, str]:
         """What an activation depends on, for fingerprints and provenance; holds no path of this machine.
@@ -161,8 +177,15 @@ def load_clip(
     pretrained: str | Path | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     cache_dir: str | None = None,
+    like: str | None = None,
 ) -> Clip:
     """Loads a CLIP by open_clip's own words, or from local files.
+
+    Weights do not tell the activation function and the preprocessing that they were trained with. A tag has
+    both. Of a local file they are taken from the model config; then from `like`, from an
+    `open_clip_config.json` beside the file, or from the marks of OpenAI's own files; and then from the tags
+    of the model, where these agree. Only a model without tags gets what open_clip takes by itself: GELU, and
+    OpenAI's mean, std, interpolation and resize mode.
 
     Args:
         model: a name of `open_clip.list_models()`, `hf-hub:ORG/NAME`, or the path of an open_clip model
@@ -171,15 +194,19 @@ def load_clip(
             random weights, with a warning (a hub model brings its own).
         precision: of the weights. bf16 is several times faster and changes activations by about 1 %.
         cache_dir: where fetched weights are kept; `None` for the libraries' default.
+        like: for a local checkpoint, the tag of the model that was trained with the same activation function
+            and preprocessing, such as the one that it was tuned from.
 
     Raises:
         FileNotFoundError: a config or checkpoint file is missing.
-        ValueError: unknown model or tag; broken config; a checkpoint that is unreadable or does not fit.
+        ValueError: unknown model or tag; broken config; a checkpoint that is unreadable, does not fit, or
+            does not tell how it was trained; `like` beside weights that tell it.
         ConnectionError: something has to be fetched and cannot be.
     """
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
-    source = find_source(model, pretrained, cache_dir)
+    cache_dir = None if cache_dir is None else str(user_path(cache_dir))
+    source = find_source(model, pretrained, cache_dir, like)
     built, preprocess, tokenizer = build(source, precision, cache_dir)
     if source.checkpoint is None:
         warnings.warn(f"{source.name} has random weights; for a real CLIP set clip.pretrained", stacklevel=2)
@@ -187,7 +214,7 @@ def load_clip(
         load_weights(built, source)
     if pretrained is None or source.tag is not None:
         return Clip(built, preprocess, tokenizer, source.name, source.tag)
-    path = Path(pretrained).absolute()
+    path = user_path(pretrained).absolute()
     return Clip(built, preprocess, tokenizer, source.name, path.name, path.parent.name)
 
 

@@ -1,100 +1,156 @@
 """Where a CLIP comes from: open_clip's names and tags, or local config and checkpoint files."""
 
-import difflib
-import hashlib
-import json
 import logging
-import pickle
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import open_clip
-import torch
 from open_clip.pretrained import download_pretrained_from_hf
+from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from lightning_sae.clip.checkpoint import State, fill, fill_from_big_vision, is_big_vision, read_state
+from lightning_sae.clip.model_config import ModelConfig, built_in_model, local_model, read_config
+from lightning_sae.clip.recipe import (
+    Recipe,
+    agreed_recipe,
+    openai_recipe,
+    stated_recipe,
+    tag_recipe,
+    tags_of,
+    without_openai_marks,
+)
+from lightning_sae.paths import user_path
 
 Preprocess = Callable[[Image.Image], Tensor]
 Tokenizer = Callable[[list[str]], Tensor]
 
 HUB = "hf-hub:"
-_UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError)
-_MISFIT = (*_UNREADABLE, KeyError, AttributeError, TypeError, ValueError, StopIteration)
+BESIDE = "open_clip_config.json"  # beside the weights in a repository of the hub
+_QUICK = "-quickgelu"  # what open_clip calls a model whose activation function is QuickGELU
 
 
 class Source(NamedTuple):
     """A model as open_clip knows it, and the checkpoint that fills it.
 
     Attributes:
-        name: an open_clip model name (of a local config: stem and digest of its content) or `hf-hub:...`.
+        name: an open_clip model name (of a local config: stem and digest of its content) or `hf-hub:...`;
+            ends in `-quickgelu` where its weights ask for that activation function.
+        registered: the name by which open_clip has its config.
         tag: open_clip's pretrained tag, which carries the preprocessing; `None` for anything else.
         checkpoint: the weights file; `None` for random weights.
-        preprocess: preprocessing settings that stand in a local config.
+        state: what a local checkpoint holds; `None` for what open_clip reads by itself.
+        recipe: activation function and preprocessing, as far as open_clip does not know them.
     """
 
     name: str
+    registered: str
     tag: str | None
     checkpoint: Path | None
-    preprocess: dict[str, Any]
+    state: State | None
+    recipe: Recipe
 
 
-def find_source(model: str | Path, pretrained: str | Path | None, cache_dir: str | None) -> Source:
-    """Resolves the two strings of a user, fetching the checkpoint of a tag into the cache.
+def find_source(
+    model: str | Path, pretrained: str | Path | None, cache_dir: str | None, like: str | None = None
+) -> Source:
+    """Resolves the words of a user, fetching the checkpoint of a tag into the cache.
 
     Raises:
         FileNotFoundError: a config or checkpoint file is missing.
-        ValueError: unknown model or tag, broken config.
+        ValueError: unknown model or tag; broken config; an unreadable checkpoint, or one that does not tell
+            how it was trained.
         ConnectionError: weights are not in the cache and cannot be fetched.
     """
-    if str(model).endswith(".json"):
-        name, preprocess = _register_config(Path(model))
-        checkpoint = None if pretrained is None else _local_checkpoint(name, pretrained)
-        return Source(name, None, checkpoint, preprocess)
     name = str(model)
+    if like is not None and (name.startswith(HUB) or pretrained is None):
+        raise ValueError(f"clip.like tells how a local checkpoint was trained, got {like!r} without one")
     if name.startswith(HUB):
         if pretrained is not None:
             raise ValueError(f"{name} brings its own weights, got pretrained={pretrained!r}: set it to null")
-        return Source(name, None, _fetch(name, None, cache_dir), {})
-    name = name.replace("/", "-")
-    if name not in open_clip.list_models():
-        close = difflib.get_close_matches(name, open_clip.list_models(), n=5, cutoff=0.5)
-        raise ValueError(
-            f"unknown CLIP model {name!r}; close names: {', '.join(close) or 'none'}. Give a name of "
-            "open_clip.list_models(), hf-hub:ORG/NAME, or the path of a model-config .json"
-        )
+        checkpoint = _fetch(name, None, cache_dir)
+        return Source(name, name, None, checkpoint, _state(checkpoint), Recipe())
+    known = local_model(user_path(model)) if name.endswith(".json") else built_in_model(name)
     if pretrained is None:
-        return Source(name, None, None, {})
-    if open_clip.is_pretrained_cfg(name, str(pretrained)):
-        return Source(name, str(pretrained), _fetch(name, str(pretrained), cache_dir), {})
-    return Source(name, None, _local_checkpoint(name, pretrained), {})
+        return Source(known.name, known.registered, None, None, None, known.stated)
+    if open_clip.is_pretrained_cfg(known.name, str(pretrained)):
+        tag = str(pretrained)
+        checkpoint = _fetch(known.name, tag, cache_dir)
+        return _source(known, tag, checkpoint, _state(checkpoint), tag_recipe(known.name, tag))
+    checkpoint = _local_checkpoint(known.name, pretrained)
+    state = _state(checkpoint)
+    return _source(known, None, checkpoint, state, _local_recipe(known, checkpoint, state or {}, like))
+
+
+def _source(
+    model: ModelConfig, tag: str | None, checkpoint: Path, state: State | None, recipe: Recipe
+) -> Source:
+    quick = recipe.quick_gelu and not model.stated.quick_gelu
+    return Source(model.name + (_QUICK if quick else ""), model.registered, tag, checkpoint, state, recipe)
+
+
+def _state(checkpoint: Path) -> State | None:
+    return None if is_big_vision(checkpoint) else read_state(checkpoint)
+
+
+def _local_recipe(model: ModelConfig, path: Path, state: Mapping[str, Any], like: str | None) -> Recipe:
+    """How the weights of a file were trained: as the user says, as files say, or as all tags of its model.
+
+    Raises:
+        ValueError: nobody says it and the tags differ, an unknown tag, or a contradiction.
+    """
+    tags = tags_of(model.twins)
+    if like is not None and like not in tags:
+        known_tags = f"its tags: {', '.join(tags)}" if tags else "it has none: state it in the model config"
+        raise ValueError(f"clip.like must be a tag of {model.name}, got {like!r}; {known_tags}")
+    told = tags[like] if like is not None else _beside(path) or openai_recipe(state) or Recipe()
+    if None not in (told.quick_gelu, model.stated.quick_gelu) and told.quick_gelu != model.stated.quick_gelu:
+        raise ValueError(
+            f"the weights of {path} were trained with quick_gelu={told.quick_gelu}, and {model.name} states "
+            f"{model.stated.quick_gelu}: correct the model config, or take the model of the other name"
+        )
+    known = model.stated.completed(told)
+    try:
+        return agreed_recipe(known, tags)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} does not tell how it was trained, and the tags of {model.name} differ in {error}. Set "
+            "clip.like to the tag that it is trained like, or state quick_gelu and preprocess_cfg in a model "
+            "config .json"
+        ) from error
+
+
+def _beside(checkpoint: Path) -> Recipe | None:
+    """The recipe in the file that the hub has beside the weights, if the file lies there."""
+    path = checkpoint.parent / BESIDE
+    return stated_recipe(*read_config(path)) if path.is_file() else None
 
 
 def build(source: Source, precision: str, cache_dir: str | None) -> tuple[nn.Module, Preprocess, Tokenizer]:
     """The model with random weights, its preprocessing (PIL image -> `[3, H, W]`) and its tokenizer.
 
     Raises:
-        ValueError: a config that describes no model.
+        ValueError: a config that describes no model, or whose vocabulary is not that of its tokenizer.
         ConnectionError: a tokenizer or text config cannot be fetched.
         ModuleNotFoundError: its text tower needs the package transformers.
     """
     try:
         with _unfilled():
             model = open_clip.create_model(
-                source.name,
+                source.registered,
                 source.tag,
                 load_weights=False,
                 precision=precision,
                 pretrained_text=False,
-                force_preprocess_cfg=source.preprocess,
+                force_quick_gelu=bool(source.recipe.quick_gelu),
+                force_preprocess_cfg=dict(source.recipe.preprocess),
                 cache_dir=cache_dir,
             )
-            tokenizer: Tokenizer = open_clip.get_tokenizer(source.name, cache_dir=cache_dir)
+            tokenizer: Tokenizer = open_clip.get_tokenizer(source.registered, cache_dir=cache_dir)
     except OSError as error:
         raise ConnectionError(f"could not fetch a part of {source.name}: {error}") from error
     except (ImportError, RuntimeError) as error:  # open_clip raises either where transformers is not there
@@ -106,6 +162,7 @@ def build(source: Source, precision: str, cache_dir: str | None) -> tuple[nn.Mod
             f"the config of {source.name} describes no model: {error}. Compare it with open_clip's configs"
         ) from error
     _refuse_unfit_pool(model.visual, source.name)
+    _refuse_unfit_tokenizer(model, tokenizer, source.name)
     preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
     return model, preprocess, tokenizer
 
@@ -122,21 +179,27 @@ def _refuse_unfit_pool(visual: Any, name: str) -> None:
         )
 
 
+def _refuse_unfit_tokenizer(model: Any, tokenizer: Any, name: str) -> None:
+    """A config that names no tokenizer gets CLIP's own, whose ids must all have an embedding."""
+    n_known = getattr(getattr(model, "text", model), "vocab_size", None)
+    if isinstance(tokenizer, SimpleTokenizer) and n_known is not None and n_known < tokenizer.vocab_size:
+        raise ValueError(
+            f"the text tower of {name} knows {n_known} tokens, and its config names no tokenizer; CLIP's own "
+            f"has {tokenizer.vocab_size}: set text_cfg.hf_tokenizer_name in the config"
+        )
+
+
 def load_weights(model: nn.Module, source: Source) -> None:
     """Fills the model from the source's checkpoint; fp16 files load into the model's own precision.
 
     Raises:
-        ValueError: the file is truncated, runs code when unpickled, or does not fit the model.
+        ValueError: the checkpoint does not fit the model.
     """
-    path = str(source.checkpoint)
-    try:
-        open_clip.load_checkpoint(model, path, weights_only=True)
-    except _MISFIT as error:
-        differences = _differences(_read(path), model.state_dict()) or str(error)
-        raise ValueError(
-            f"checkpoint {path} does not fit the model {source.name}: {differences}. "
-            "Give the model config that it was trained with"
-        ) from error
+    assert source.checkpoint is not None
+    if source.state is None:
+        fill_from_big_vision(model, source.checkpoint)
+    else:
+        fill(model, without_openai_marks(source.state), source.checkpoint, source.name)
 
 
 @contextmanager
@@ -154,7 +217,7 @@ def _unfilled() -> Iterator[None]:
 
 
 def _local_checkpoint(name: str, pretrained: str | Path) -> Path:
-    path = Path(pretrained)
+    path = user_path(pretrained)
     if path.is_file():
         return path
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -181,63 +244,3 @@ def _fetch(name: str, tag: str | None, cache_dir: str | None) -> Path:
             f"could not fetch the weights of {name}{f' / {tag}' if tag else ''}: {error}. "
             f"Without a network use a local checkpoint: clip.{instead}"
         ) from error
-
-
-def _register_config(path: Path) -> tuple[str, dict[str, Any]]:
-    """Makes a model-config JSON known to open_clip under a name made of its stem and content."""
-    config, preprocess = _read_config(path)
-    text = json.dumps(config, sort_keys=True)
-    # open_clip keeps one config per file stem: the digest keeps two files of the same stem apart
-    name = f"{path.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-    if name not in open_clip.list_models():
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder, f"{name}.json")
-            copy.write_text(text)
-            open_clip.add_model_config(copy)
-    return name, preprocess
-
-
-def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no model config {path}. Give an open_clip config .json, or a model name")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also bytes that are not UTF-8
-        raise ValueError(f"model config {path} is not valid JSON: {error}") from error
-    config = document.get("model_cfg", document) if isinstance(document, dict) else {}
-    missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
-    if missing:
-        raise ValueError(f"model config {path} lacks {', '.join(missing)}. Give an open_clip model config")
-    return config, document.get("preprocess_cfg", {})
-
-
-def _read(path: str) -> dict[str, Any]:
-    try:
-        if path.endswith(".safetensors"):
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        raise ValueError(
-            f"cannot read the checkpoint {path}: it is truncated, of another format, or holds code, which is "
-            f"never run. Fetch it again, or save its state dict as .safetensors. The reader said: {error}"
-        ) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
-
-
-def _differences(state: dict[str, Any], expected: dict[str, Tensor]) -> str:
-    misshaped = [
-        f"{key} {list(state[key].shape)} instead of {list(value.shape)}"
-        for key, value in expected.items()
-        if isinstance(state.get(key), Tensor) and state[key].shape != value.shape
-    ]
-    found = {
-        "missing": [key for key in expected if key not in state],
-        "unexpected": [key for key in state if key not in expected],
-        "of another shape": misshaped,
-    }
-    return "; ".join(f"{len(keys)} {kind} ({_few(keys)})" for kind, keys in found.items() if keys)
-
-
-def _few(keys: list[str], n: int = 5) -> str:
-    return ", ".join(keys[:n]) + (", ..." if len(keys) > n else "")

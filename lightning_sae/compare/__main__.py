@@ -16,15 +16,16 @@ from lightning_sae.compare.reading import common_folder
 from lightning_sae.compare.table import terminal
 from lightning_sae.compare.writing import write
 from lightning_sae.goals import goal
+from lightning_sae.paths import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the table, writes the files; what the user can mend ends in one message."""
     parser = argparse.ArgumentParser(prog="python -m lightning_sae.compare", description=__doc__)
     parser.add_argument(
-        "folders", nargs="+", type=Path, metavar="DIR", help="run folders, or folders of them"
+        "folders", nargs="+", type=user_path, metavar="DIR", help="run folders, or folders of them"
     )
-    parser.add_argument("--out", type=Path, help="where the files go (compare/ beside the runs)")
+    parser.add_argument("--out", type=user_path, help="where the files go (compare/ beside the runs)")
     parser.add_argument(
         "--sort", default="val/fvu", metavar="KEY", help="what is best by, KEY:min, KEY:max (val/fvu)"
     )

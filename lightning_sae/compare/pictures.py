@@ -1,6 +1,5 @@
 """Pictures of many runs: trade-offs, parallel coordinates, distributions."""
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,7 +46,7 @@ def draw_pareto(frame: pd.DataFrame, front: Sequence[bool], goals: tuple[Goal, G
         axes.annotate(_short(str(name)), (row[x], row[y]), parse_math=False, **place)
     for goal, name in zip(goals, ("x", "y"), strict=True):
         better = "lower" if goal.direction == "min" else "higher"
-        axes.set(**{f"{name}label": f"{title(goal.key)}, {better} is better"})
+        getattr(axes, f"set_{name}label")(f"{title(goal.key)}, {better} is better", parse_math=False)
     axes.legend(frameon=False, loc="best", fontsize=9)
     _bare(axes)
     return figure
@@ -82,16 +81,18 @@ def draw_parallel(table: RunTable, goal: Goal) -> Figure:
 def _draw_axis(axes: Axes, place: int, column: "pd.Series[Any]") -> "np.ndarray[Any, np.dtype[np.float64]]":
     """One axis with its ends or its values; where the runs cross it, in 0..1."""
     numbers = pd.to_numeric(column, errors="coerce")
+    texts = column.astype(object).where(column.notna(), "").astype(str)
+    known = texts[texts != ""]
     axes.axvline(place, color=LIGHT, linewidth=1, zorder=0)
-    if numbers.notna().sum() == (column.astype(str) != "").sum():
+    if numbers.notna().sum() == len(known):
         low, high = numbers.min(), numbers.max()
         heights = ((numbers - low) / (high - low)) if high > low else numbers * 0 + 0.5
         ends = {0.0: low, 1.0: high} if high > low else {0.5: low}
         ticks = {height: shown_value(str(column.name), float(end)) for height, end in ends.items()}
     else:
-        values = sorted(set(column.astype(str)))
+        values = sorted(set(known))
         steps = np.linspace(0, 1, len(values)) if len(values) > 1 else np.array([0.5])
-        heights = column.astype(str).map(dict(zip(values, steps, strict=True)))
+        heights = texts.map(dict(zip(values, steps, strict=True)))
         ticks = dict(zip(steps.tolist(), values, strict=True))
     for height, text in ticks.items():
         axes.text(
@@ -133,13 +134,6 @@ def draw_alignment(variants: Sequence[Variant]) -> Figure | None:
     axes.set_xlabel("alignment of a latent with its label; dot and line: median, 10 % to 90 %", color=GREY)
     _bare(axes)
     return figure
-
-
-def png(figure: Figure, dpi: int = 140) -> bytes:
-    """A figure as PNG, without a time stamp."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
-    return buffer.getvalue()
 
 
 def _bare(axes: Axes) -> None:

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from lightning_sae.data.manifest import flatten
+from lightning_sae.paths import user_path
 from lightning_sae.run_folder import CONFIG
 
 TABLES = ("latents", "attribution", "reliance", "reliance_groups", "faithfulness", "truth")
@@ -68,7 +69,7 @@ def read_runs(folders: Sequence[str | Path]) -> list[Run]:
     Raises:
         FileNotFoundError: a folder is not there, or there is no run in or below it.
     """
-    found = list(dict.fromkeys(path for folder in folders for path in _find(Path(folder))))
+    found = list(dict.fromkeys(path for folder in folders for path in _find(user_path(folder))))
     root = common_folder(found)
     return [_read(path, str(path.relative_to(root))) for path in found]
 

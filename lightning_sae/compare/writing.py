@@ -10,12 +10,15 @@ from omegaconf import OmegaConf
 from lightning_sae.compare import view
 from lightning_sae.compare.comparison import Comparison
 from lightning_sae.compare.page import Picture, page_context, title
-from lightning_sae.compare.pictures import draw_alignment, draw_parallel, draw_pareto, png
+from lightning_sae.compare.pictures import draw_alignment, draw_parallel, draw_pareto
 from lightning_sae.compare.table import cells, markdown, markdown_text
 from lightning_sae.compare.variants import Cell
 from lightning_sae.data.atomic import write_atomic
+from lightning_sae.figures import png
 from lightning_sae.pages import render
 from lightning_sae.run_folder import CONFIG
+
+DPI = 140  # of pictures
 
 
 def write(found: Comparison, out: Path) -> list[str]:
@@ -46,18 +49,18 @@ def _pictures(found: Comparison) -> dict[str, Picture]:
     if len(frame) > 1:
         figure = draw_pareto(frame, np.isin(frame.index, found.front).tolist(), found.trade_off)
         pictures["pareto.png"] = Picture(
-            png(figure), f"The trade-off between {found.trade_off_words}; a point is a run."
+            png(figure, DPI), f"The trade-off between {found.trade_off_words}; a point is a run."
         )
     if (alignment := draw_alignment(found.variants)) is not None:
         pictures["alignment.png"] = Picture(
-            png(alignment), "How well the labels agree with the images of their latents."
+            png(alignment, DPI), "How well the labels agree with the images of their latents."
         )
     if len(frame) > 1:
         parallel = draw_parallel(found.table._replace(frame=frame), found.goal)
         caption = (
             f"What was set (left) and what came out (right); the darker a run, the better {found.goal.key}."
         )
-        pictures["parallel.png"] = Picture(png(parallel), caption, broad=True)
+        pictures["parallel.png"] = Picture(png(parallel, DPI), caption, broad=True)
     return pictures
 
 

@@ -19,6 +19,7 @@ from lightning_sae.correction.clamping import Clamp
 from lightning_sae.correction.corrected import CorrectedClassifier, Held
 from lightning_sae.correction.correction import Correction
 from lightning_sae.correction.record import FORMAT, Record
+from lightning_sae.paths import user_path
 from lightning_sae.sae import load_sae
 from lightning_sae.sae.checkpoint import save_sae
 from lightning_sae.scores import Probe
@@ -40,7 +41,7 @@ def save_classifier(correction: Correction, folder: str | Path) -> None:
     Raises:
         FileExistsError: `folder` holds something else.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
@@ -89,7 +90,7 @@ def load_classifier(folder: str | Path) -> CorrectedClassifier:
         FileNotFoundError: a file of the folder is missing.
         ValueError: a file is damaged, of another format, or does not fit the others.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     record = read_record(folder)
     classes = _read_tensors(folder / WEIGHTS, len(record.class_names))
     held = None

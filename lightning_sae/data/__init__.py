@@ -14,7 +14,7 @@ from lightning_sae.data.kept_tokens import kept_tokens
 from lightning_sae.data.loader import EvalLoader, TrainLoader
 from lightning_sae.data.locations import hook_folder, store_folder
 from lightning_sae.data.probe import Probe, choose_probe
-from lightning_sae.data.statistics import ActivationStatistics, Moments, merge_moments
+from lightning_sae.data.statistics import ActivationStatistics, Moments
 from lightning_sae.data.store import ActivationStore
 from lightning_sae.data.table import ImageTable
 from lightning_sae.data.text_datamodule import TextDataModule
@@ -57,7 +57,6 @@ __all__ = [
     "huggingface",
     "image_folder",
     "kept_tokens",
-    "merge_moments",
     "store_folder",
     "table",
     "text_file",

@@ -124,7 +124,8 @@ class Capture:
         are taken over.
 
         Raises:
-            ValueError: other settings in that folder; activations that are not finite or all equal.
+            ValueError: other settings in that folder; activations or embeddings that are not finite,
+                or activations that are all equal.
             BadImageError: more images than `max_bad_images` cannot be decoded.
             PermissionError: something is missing, and the folder cannot be written.
             OSError: the disk is full, or will be.
@@ -182,7 +183,7 @@ class Capture:
     def _run(self, parts: Iterable[Part], shards: Sequence[int]) -> int:
         """While batches are taken over and written, the model is at work on the next."""
         ranges = [self._store.own.images(shard) for shard in shards]
-        writer = ShardWriter(self._store, self._claims)
+        writer = ShardWriter(self._store, self._claims, self._pass.clip.tower)
         title = f"capturing {self._store.images.identity()['name']}{self._by}"
         with bar(title, sum(map(len, ranges)), "images") as advance:
             batches = self._pass.run(parts, ranges, self._store.bad_images(), advance)

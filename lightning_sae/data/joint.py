@@ -1,7 +1,6 @@
 """Images and texts in one data set: their final embeddings, which share a space."""
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +12,7 @@ from lightning_sae.data.capture import Capture
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.images import ImageSet, ImageSource, Split
 from lightning_sae.data.loader import EvalLoader
-from lightning_sae.data.statistics import ActivationStatistics, Moments, merge_moments
+from lightning_sae.data.statistics import ActivationStatistics, Moments
 from lightning_sae.data.store import ActivationStore, Layout
 
 
@@ -92,7 +91,7 @@ class JointStore(ActivationStore):
     def __init__(self, parts: Sequence[ActivationStore]) -> None:
         self.folder = parts[0].folder
         self.layout = Layout(sum(part.layout.n_images for part in parts), 1, parts[0].layout.d_in)
-        self.statistics = reduce(merge_moments, (_moments(part.statistics) for part in parts)).statistics()
+        self.statistics = Moments.union(_moments(part.statistics) for part in parts).statistics()
         held = [part.x for part in parts if part.x is not None]
         self.x = torch.cat(held) if len(held) == len(parts) else None
         self._shards = [] if self.x is not None else _behind_each_other(parts)

@@ -5,7 +5,6 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from lightning_sae.clip import HookPoint
 from lightning_sae.data.clip_pass import Activations, CapturedBatch
 from lightning_sae.data.locks import Claims
 from lightning_sae.data.split_store import Captured, SplitStore
@@ -17,13 +16,14 @@ class ShardWriter:
     Args:
         store: where the shards go.
         claims: those of the shards.
+        tower: of CLIP that the batches come from, in words.
 
     Attributes:
         written: shards so far.
     """
 
-    def __init__(self, store: SplitStore, claims: Claims) -> None:
-        self._store, self._claims = store, claims
+    def __init__(self, store: SplitStore, claims: Claims, tower: str) -> None:
+        self._store, self._claims, self._tower = store, claims, tower
         self._start()
         self.written = 0
 
@@ -31,11 +31,11 @@ class ShardWriter:
         """Waits until the batch has arrived on the host, and keeps the rows of its good images.
 
         Raises:
-            ValueError: activations that are not finite.
+            ValueError: activations or embeddings that are not finite.
             OSError: the shard cannot be written.
         """
         batch.arrived()
-        self._batches.append(_good_rows(batch))
+        self._batches.append(_good_rows(batch, self._tower))
         self._bad |= batch.bad
         self._notes += batch.notes
         if batch.last:
@@ -48,19 +48,22 @@ class ShardWriter:
         self._batches, self._bad, self._notes = list[Activations](), dict[int, str](), Counter[str]()
 
 
-def _good_rows(batch: CapturedBatch) -> Activations:
+def _good_rows(batch: CapturedBatch, tower: str) -> Activations:
     good = torch.tensor([image not in batch.bad for image in batch.ids])
     rows = {hook: x[good] for hook, x in batch.activations.items()}
+    ids = torch.tensor(batch.ids)[good]
     for hook in batch.part.hook_points:
-        _check_finite(rows[hook], hook, torch.tensor(batch.ids)[good])
+        _check_finite(rows[hook], f"activations at {hook} as {rows[hook].dtype}", ids)
+    if batch.part.own:
+        _check_finite(rows[None], f"embeddings by {tower}", ids)
     return rows
 
 
-def _check_finite(x: Tensor, hook: HookPoint, ids: Tensor) -> None:
+def _check_finite(x: Tensor, what: str, ids: Tensor) -> None:
     bad = (~x.isfinite()).flatten(1).any(1)
     if bad.any():
         raise ValueError(
-            f"{int(bad.sum())} of {len(ids)} images have NaN or infinite activations at {hook} as "
-            f"{x.dtype}, the first is image {int(ids[bad][0])}: use data.dtype=float32 and "
-            "clip.precision=fp32, or check the checkpoint's weights"
+            f"{int(bad.sum())} of {len(ids)} images have NaN or infinite {what}, the first is image "
+            f"{int(ids[bad][0])}: use data.dtype=float32 and clip.precision=fp32, or check the "
+            "weights of the checkpoint"
         )

@@ -5,7 +5,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +27,7 @@ from lightning_sae.data.manifest import (
     read_manifest,
     shard_rows,
 )
-from lightning_sae.data.statistics import ActivationStatistics, Moments, merge_moments
+from lightning_sae.data.statistics import ActivationStatistics, Moments
 
 LARGEST_HEAD = 100_000_000  # bytes, as in safetensors
 NUMPY_DTYPES = {"F16": np.float16, "F32": np.float32}
@@ -171,7 +170,7 @@ class ShardFolder:
 
     def moments(self) -> Moments:
         """Moments of all rows, merged from those in the shards (`mean`, `spread` beside `x`)."""
-        return reduce(merge_moments, (_shard_moments(self.path(shard)) for shard in range(self.n_shards)))
+        return Moments.union(_shard_moments(self.path(shard)) for shard in range(self.n_shards))
 
     def _label(self, shard: int) -> dict[str, Any]:
         images = self.images(shard)

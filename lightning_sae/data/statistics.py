@@ -1,11 +1,14 @@
 """Mean and scale of activations, without cancellation."""
 
 import math
+from collections.abc import Iterable
 from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from lightning_sae.metrics.moments import centred_moments, merge_moments
 
 CHUNK = 16384  # rows per float64 copy
 
@@ -39,13 +42,29 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor) -> "Moments":
-        """Moments of the rows of `x [n, d]`."""
-        return reduce(merge_moments, (cls._of_chunk(chunk.double()) for chunk in torch.split(x, CHUNK)))
+        """Moments of the rows of `x [n, d]`; a shard may have none, where all of its images are bad."""
+        return cls.union(cls._unpacked(centred_moments(chunk)) for chunk in torch.split(x, CHUNK))
 
     @classmethod
-    def _of_chunk(cls, x: Tensor) -> "Moments":
-        mean = x.sum(0) / max(len(x), 1)  # a shard may have no rows: all of its images are bad
-        return cls(len(x), mean, float((x - mean).square().sum()))
+    def union(cls, parts: Iterable["Moments"]) -> "Moments":
+        """Moments of all rows of one or more parts.
+
+        Example:
+            >>> Moments.union([Moments.of(torch.tensor([[1.0]])), Moments.of(torch.tensor([[3.0]]))]).spread
+            2.0
+        """
+        return cls._unpacked(
+            reduce(lambda a, b: merge_moments(torch.stack([a, b])), (part._packed() for part in parts))
+        )
+
+    def _packed(self) -> Tensor:
+        return torch.cat(
+            [self.mean.new_tensor([self.n, self.spread], dtype=torch.float64), self.mean.double()]
+        )
+
+    @classmethod
+    def _unpacked(cls, packed: Tensor) -> "Moments":
+        return cls(int(packed[0]), packed[2:], float(packed[1]))
 
     def statistics(self) -> ActivationStatistics:
         """Mean and scale; `spread` must not be zero.
@@ -57,16 +76,3 @@ class Moments(NamedTuple):
         """
         scale = math.sqrt(len(self.mean) * self.n / self.spread)
         return ActivationStatistics(self.mean.float(), scale, self.n)
-
-
-def merge_moments(a: Moments, b: Moments) -> Moments:
-    """Moments of the union of two sets of rows (Chan, Golub, LeVeque 1983, *The American Statistician* 37).
-
-    Example:
-        >>> merge_moments(Moments.of(torch.tensor([[1.0]])), Moments.of(torch.tensor([[3.0]]))).spread
-        2.0
-    """
-    n = max(a.n + b.n, 1)
-    delta = b.mean - a.mean
-    spread = a.spread + b.spread + float(delta.square().sum()) * a.n * b.n / n
-    return Moments(a.n + b.n, a.mean + delta * (b.n / n), spread)

@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_sae.data.manifest import read_manifest, shard_rows
 from lightning_sae.data.shards import check_bytes, map_tensor, read_tensor
 from lightning_sae.data.statistics import ActivationStatistics
+from lightning_sae.paths import user_path
 
 FEW_ROWS = 131_072
 """Two pools of the reader."""
@@ -50,7 +51,7 @@ class ActivationStore:
     def __init__(
         self, folder: str | Path, memory_limit_gb: float = 8.0, device: torch.device | str = "cpu"
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = user_path(folder)
         manifest = read_manifest(self.folder)
         kind, (tokens, d_in) = manifest["tensors"]["x"]
         rows = shard_rows(manifest)

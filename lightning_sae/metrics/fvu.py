@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from lightning_sae.metrics.moments import centred_moments, merge_moments
+
 
 def fvu(x: Tensor, x_hat: Tensor) -> Tensor:
     """Fraction of variance unexplained: `sum ||x - x_hat||^2 / sum ||x - mean(x)||^2`, mean per dimension.
@@ -27,32 +29,6 @@ def fvu(x: Tensor, x_hat: Tensor) -> Tensor:
     """
     moments = centred_moments(x)
     return _ratio((x.double() - x_hat.double()).square().sum(), moments)
-
-
-def centred_moments(x: Tensor) -> Tensor:
-    """Number of rows, sum of squares about the mean, and the mean, packed as `[2 + d_in]` float64."""
-    x = x.double()
-    mean = x.mean(0) if len(x) else x.sum(0)
-    count = torch.tensor([len(x)], dtype=x.dtype, device=x.device)
-    return torch.cat([count, (x - mean).square().sum()[None], mean])
-
-
-def merge_moments(moments: Tensor) -> Tensor:
-    """Centred moments of the union of parts, `[parts, 2 + d_in]` -> `[2 + d_in]`, without cancellation.
-
-    Source: Chan, Golub and LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample
-    variances".
-
-    Example:
-        >>> parts = [centred_moments(torch.tensor([[value]])) for value in (1.0, 3.0)]
-        >>> merge_moments(torch.stack(parts)).tolist()
-        [2.0, 2.0, 2.0]
-    """
-    counts, squares, means = moments[:, :1], moments[:, 1], moments[:, 2:]
-    total = counts.sum(0)
-    mean = (counts * means).sum(0) / total.clamp_min(1)
-    squares = squares.sum() + (counts * (means - mean).square()).sum()
-    return torch.cat([total, squares[None], mean])
 
 
 class FVU(Metric):

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lightning_sae import __version__
+from lightning_sae.paths import user_path
 from lightning_sae.sae.base import SparseAutoencoder
 from lightning_sae.sae.card import model_card
 
@@ -43,7 +44,7 @@ def save_sae(
     Raises:
         FileExistsError: `folder` holds something else.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
         raise FileExistsError(f"{folder} holds other files than a saved autoencoder; name a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +76,7 @@ def load_sae(
         ValueError: a file is damaged, the variant is unknown, a tensor has another name or shape than the
             configuration says, or the autoencoder was made for another CLIP.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     config = _read_config(folder)
     if clip is not None and strict:
         recorded: Mapping[str, Any] = config["provenance"].get("clip", config["provenance"])

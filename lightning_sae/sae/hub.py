@@ -5,6 +5,7 @@ from typing import Any, Self, TypeVar
 
 from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
 
+from lightning_sae.paths import user_path
 from lightning_sae.sae.card import model_card
 
 S = TypeVar("S", bound="HubMixin")
@@ -37,7 +38,7 @@ class HubMixin(ModelHubMixin):
         """
         from lightning_sae.sae.checkpoint import CONFIG, WEIGHTS, load_sae
 
-        folder = Path(pretrained_model_name_or_path)
+        folder = user_path(pretrained_model_name_or_path)
         if not folder.is_dir():
             names = (CONFIG, WEIGHTS)
             files = [hf_hub_download(str(pretrained_model_name_or_path), name, **options) for name in names]

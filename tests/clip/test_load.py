@@ -50,6 +50,21 @@ def test_embeddings_are_unit_and_text_may_enter_autograd(clip, pixels):
         clip.encode_text("dog")
 
 
+def test_nan_embeddings_of_texts_are_refused(clip):
+    def spoil(module, args, output):
+        output[1:] = torch.nan
+        return output
+
+    hook = clip.text_features.register_forward_hook(spoil)
+    try:
+        with pytest.raises(
+            ValueError, match=r"2 of 3 texts have NaN embeddings by the text tower of tiny.*first is 'b'"
+        ):
+            clip.encode_text(["a", "b", "c"])
+    finally:
+        hook.remove()
+
+
 def test_pt_and_half_safetensors_load_as_float32(files, clip, pixels):
     exact = load_clip(files / "tiny.json", files / "weights.pt")
     assert torch.equal(exact.encode_image(pixels), clip.encode_image(pixels))

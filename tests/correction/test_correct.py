@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_sae.audit.choice import probe_classifier
+from lightning_sae.audit.choice import kept_probe, probe_classifier
 from lightning_sae.audit.findings import (
     Audit,
     ClassResult,
@@ -303,6 +303,19 @@ def test_the_probe_that_was_audited_is_corrected(folder, run, tmp_path):
     shutil.rmtree(tmp_path / "probe")
     with pytest.raises(FileNotFoundError, match="is no saved probe"):
         audited_classifier(run, audit)
+
+
+def test_a_probe_that_was_fitted_for_an_audit_is_kept_beside_it(folder, run, tmp_path):
+    audited, audit = kept_probe(run, tmp_path / "run"), audit_of(folder, "probe")
+    subject = audit.subject.model_copy(update={"classifier_source": audited.source})
+    audit = Audit.model_validate_json(audit.model_copy(update={"subject": subject}).model_dump_json())
+    shutil.move(tmp_path / "run", tmp_path / "moved")
+    found = audited_classifier(run._replace(folder=tmp_path / "moved"), audit)
+    assert torch.equal(found.weights.weight, audited.weights.weight)
+    torch.testing.assert_close(found.weights.weight, probe_of(run.data).probe.weight)
+    save_probe(*probe_of(run.data, inverse_l2=0.01), tmp_path / "moved" / "audited_probe")
+    with pytest.raises(ValueError, match="audited_probe is not the one that was audited"):
+        audited_classifier(run._replace(folder=tmp_path / "moved"), audit)
 
 
 def test_a_typographic_finding_is_judged_by_the_printed_word(folder, run, plain, tmp_path):

@@ -18,10 +18,11 @@ from lightning_sae.correction.groups import (
 )
 from lightning_sae.correction.measures import Predictions, all_images, class_rows, group_rows, measured
 from lightning_sae.correction.seen import Seen
-from lightning_sae.correction.ways import ways_open
+from lightning_sae.correction.ways import way_out, ways_open
 from lightning_sae.effects import ablate
 from lightning_sae.methods import Explained
 from lightning_sae.sae import TopK
+from lightning_sae.scores import Probe
 from lightning_sae.types import SparseLatents
 
 ANY = Rule(*[1.0] * 4)
@@ -99,6 +100,26 @@ def test_spared_classes_keep_their_mean_score_too(planted):
     assert float((own @ after.direction).mean()) == pytest.approx(after.centre, abs=1e-4)
     score = torch.stack([e @ (weight - after.direction), activations[:, 0]])
     assert float(torch.cov(score)[0, 1]) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_an_edit_keeps_the_mean_scores_by_its_bias(planted, strength):
+    e, activations, weight = planted
+    own = e[:50] + torch.tensor([1.0, 3.0, 0.5, 0.0, 0.0, 0.0])
+    images = Seen(
+        torch.cat([own, e + 0.5]),
+        torch.cat([activations[:50], activations]),
+        torch.tensor([0] * 50 + [1] * 400),
+        {},
+    )
+    classes = Probe(torch.stack([weight, torch.ones(6)]), torch.tensor([0.25, -1.0]))
+    edited = way_out("edit", classes, 0, images, (0,)).make(strength).classes
+    change = images.embeddings @ (edited.weight - classes.weight).T + edited.bias - classes.bias
+    assert float(change[:, 0].std()) > 0.1  # it is an edit
+    for target in (0, 1):
+        assert float(change[images.targets == target, 0].mean()) == pytest.approx(0, abs=1e-4)
+    assert not change[:, 1].any()
+    assert abs(float(edited.bias[0]) - 0.25) > 0.05  # and its bias takes part
 
 
 def test_a_uncorrelated_culprit_leaves_the_vector():

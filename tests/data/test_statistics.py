@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_sae.data import Moments, merge_moments, statistics
+from lightning_sae.data import Moments, statistics
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
@@ -18,7 +18,7 @@ def test_moments_survive_a_mean_that_dwarfs_the_spread(monkeypatch, chunk):
 def test_merge_does_not_depend_on_the_order():
     parts = [torch.randn(n, 3, generator=torch.Generator().manual_seed(n)) for n in (1, 4, 9)]
     a, b, c = map(Moments.of, parts)
-    left, right = merge_moments(merge_moments(a, b), c), merge_moments(a, merge_moments(c, b))
+    left, right = Moments.union([a, b, c]), Moments.union([a, Moments.union([c, b])])
     torch.testing.assert_close(left.mean, right.mean)
     assert left.spread == pytest.approx(right.spread)
     assert left.n == 14

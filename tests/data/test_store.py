@@ -176,6 +176,22 @@ def test_bad_activations_name_the_hook_point(fill, clip, value, message):
     assert str(CLS) in str(caught.value)
 
 
+@pytest.mark.parametrize("hook_points", [[CLS], []], ids=["audited", "judge"])
+def test_nan_embeddings_name_the_tower_and_how_many(fill, clip, hook_points):
+    def spoil(module, args, output):
+        output[1] = torch.nan  # one image of each batch
+        return output
+
+    hook = clip.get_submodule("model.visual").register_forward_hook(spoil)
+    try:
+        with pytest.raises(
+            ValueError, match=r"1 of \d+ images have NaN .* embeddings by the image tower of tiny"
+        ):
+            fill(hook_points)
+    finally:
+        hook.remove()
+
+
 def test_overflow_in_float16_is_refused(fill, clip):
     hook = clip.get_submodule("model.visual.transformer.resblocks.1").register_forward_hook(
         lambda module, args, output: output * 1e6

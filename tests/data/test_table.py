@@ -188,6 +188,13 @@ def test_a_label_is_no_place_unless_classes_are_given():
     assert Column.of(["0", "7"]).indices(names, names, "x.csv").tolist() == [0, 0]  # a name goes first
 
 
+@pytest.mark.parametrize(("n", "expected"), [(2, (2, 0, 0)), (3, (1, 1, 1)), (4, (2, 1, 1))])
+def test_a_class_of_three_gives_one_to_every_split(n, expected):
+    keys = [f"{i}.png" for i in range(n)]
+    parts = stratified_split(keys, [0] * n, {"val": 0.1, "test": 0.1}, seed=0)
+    assert tuple(len(parts[name]) for name in ("train", "val", "test")) == expected
+
+
 @pytest.mark.parametrize("rows", [False, True])
 def test_the_dealing_is_by_class_and_by_hash(rows):
     labels = np.array([0] * 50 + [1] * 30 + [-1] * 20)

@@ -85,3 +85,10 @@ def test_no_process_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     assert started.poll() is not None
     assert "Rank 0 has lost the other processes" in error.__notes__[0]
     assert not trainer.strategy.launcher.procs
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_weights_in_16_bits_are_refused(precision: str) -> None:
+    trainer: Any = SimpleNamespace(precision=precision)  # there is no fp16 on a CPU
+    with pytest.raises(ValueError, match=f"trainer.precision={precision} .* take bf16-mixed"):
+        check_launch(trainer, {})

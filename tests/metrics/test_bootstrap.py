@@ -44,6 +44,15 @@ def test_a_mean_without_a_positive_unit_is_undefined():
     assert mean_in_units(samples, unit + 1).tolist() == pytest.approx([1.5, 1.5])
 
 
+@pytest.mark.parametrize(("confidence", "quantile"), [(0.8, 1.2816), (0.95, 1.9600), (0.99, 2.5758)])
+def test_a_unit_is_positive_by_its_two_sided_normal_interval(confidence, quantile):
+    spread = torch.linspace(-1, 1, 50, dtype=torch.float64)
+    error = float(spread.std()) / 50**0.5
+    for errors, known in ((quantile - 0.01, False), (quantile + 0.01, True)):
+        found = interval(torch.ones(50), spread + errors * error, confidence, resamples=100)
+        assert bool(found.low.isfinite()) is known
+
+
 def test_a_ratio_whose_unit_may_be_zero_has_no_bounds():
     unit = torch.linspace(-1, 1.2, 50)  # mean 0.1, with a standard error of 0.09
     mean, low, high = interval(torch.ones(50), unit)

@@ -153,6 +153,11 @@ def test_density_numbers() -> None:
     assert density_quantiles(torch.zeros(3), [0.1, 0.9]).tolist() == [0, 0]
 
 
+def test_a_density_on_an_edge_is_in_the_bin_that_begins_there() -> None:
+    assert density_histogram(torch.tensor([1.0]), [-1, 0, 1]).tolist() == [0, 1]
+    assert density_histogram(torch.tensor([1.0]), [-1, 0]).tolist() == [1]  # the last bin has both
+
+
 def test_one_latent_keeps_its_shape() -> None:
     latents, ids = SparseLatents.from_dense(torch.tensor([[2.0], [0.0], [1.0]])), torch.arange(3)
     density, top, score = Density(1), TopImages(1, 1), MonoSemanticity(1, 2)

@@ -4,6 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from lightning_sae.paths import user_path
 from lightning_sae.sae.base import SparseAutoencoder
 from lightning_sae.sae.checkpoint import load_sae, save_sae
 from lightning_sae.sae.exchange import attributing_clip, dictionary_learning, saelens, sparsify
@@ -32,7 +33,7 @@ def import_sae(path: str | Path, source: str | None = None, k: int | None = None
         FileNotFoundError: nothing is there, or a file is missing.
         ValueError: the format is not recognised, or a file does not fit it.
     """
-    path = Path(path)
+    path = user_path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     if source is None:
@@ -59,7 +60,7 @@ def export_sae(sae: SparseAutoencoder, folder: str | Path, to: str) -> None:
         FileExistsError: the folder exists.
         ValueError: another format, or a variant that it does not have.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder} exists; name a new folder")
     if to == OURS:

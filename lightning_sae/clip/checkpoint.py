@@ -1,0 +1,180 @@
+"""The weights of a CLIP in the files that people have, read without running code."""
+
+import pickle
+from collections.abc import Callable, Mapping
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.convert import convert_state_dict
+from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.layers.pos_embed import resample_abs_pos_embed
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+
+_UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError)
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+_PREFIXES = ("module.", "model.", "clip.", "clip_model.")
+_COMPILED = "_orig_mod."  # before all that torch.compile has wrapped, wherever it stands
+_BIG_VISION = (".npz", ".npy")
+
+
+def read_state(path: Path) -> State:
+    """The tensors of a checkpoint by their names, without what trainers wrap them in and put before them.
+
+    Args:
+        path: `.safetensors`, or what `torch.save` writes: a state dict, or one under `state_dict`,
+            `model_state_dict` or `model`; the prefixes of DDP, `torch.compile` and Lightning modules go.
+
+    Raises:
+        ValueError: the file is truncated, of another format, or runs code when unpickled.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        raise ValueError(_unreadable(path, error)) from error
+    state = _unwrapped(content)
+    return _without_prefixes({str(key): value for key, value in state.items() if isinstance(value, Tensor)})
+
+
+def is_big_vision(path: Path) -> bool:
+    """Whether a checkpoint is of Google's big_vision, which open_clip reads into the model by itself."""
+    return path.suffix in _BIG_VISION
+
+
+def fill_from_big_vision(model: nn.Module, path: Path) -> None:
+    """Fills a SigLIP from a `.npz` file of its authors."""
+    open_clip.load_checkpoint(model, str(path))
+
+
+def fill(model: Any, state: State, path: Path, name: str) -> None:
+    """Fills a model from a state; values are cast to the model's own precision.
+
+    Position embeddings of another image size or context length are resized in float32, as open_clip does.
+
+    Args:
+        model: of open_clip.
+        state: of `read_state`.
+        path: of the checkpoint, for the message.
+        name: of the model, for the message.
+
+    Raises:
+        ValueError: the state does not fit the model; names missing, unexpected and other keys.
+    """
+    state = _laid_out(model, state)
+    _resize(model, state)
+    differences = _differences(state, model.state_dict())
+    if differences:
+        raise ValueError(
+            f"checkpoint {path} does not fit the model {name}: {differences}. "
+            "Give the model config that it was trained with"
+        )
+    model.load_state_dict(state)
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    if "TorchScript" in str(error):
+        return (
+            f"{path} is a TorchScript archive, as OpenAI publishes its models; these hold code, which is "
+            "never run. Give the tag, clip.pretrained=openai, or save its weights where you trust it: "
+            "torch.save(torch.jit.load(FILE, 'cpu').state_dict(), NEW)"
+        )
+    return (
+        f"cannot read the checkpoint {path}: it is truncated, of another format, or holds code, which is "
+        f"never run. Fetch it again, or save its state dict as .safetensors. The reader said: {error}"
+    )
+
+
+def _unwrapped(content: Any) -> Mapping[Any, Any]:
+    if not isinstance(content, Mapping):
+        return {}
+    inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+    return content if inner is None else _unwrapped(inner)
+
+
+def _without_prefixes(state: State) -> State:
+    state = {key.replace(_COMPILED, ""): value for key, value in state.items()}
+    for prefix in _PREFIXES:
+        if state and all(key.startswith(prefix) for key in state):
+            return _without_prefixes({key.removeprefix(prefix): value for key, value in state.items()})
+    return state
+
+
+def _laid_out(model: Any, state: State) -> State:
+    """The state by the names and shapes of this version of open_clip, as its `load_checkpoint` makes it."""
+    state = dict(convert_state_dict(model, state))
+    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+        state = convert_to_custom_text_state_dict(state)
+    expected = model.state_dict()
+    for key in ("logit_scale", "logit_bias"):
+        if key in state and key in expected and state[key].numel() == 1:
+            state[key] = state[key].reshape(expected[key].shape)
+    if "logit_bias" in expected and "logit_scale" in state:
+        state.setdefault("logit_bias", torch.zeros_like(state["logit_scale"]))
+    old = "text.transformer.embeddings.position_ids"  # transformers no longer keeps it
+    return {key: value for key, value in state.items() if key != old or key in expected}
+
+
+def _resize(model: Any, state: State) -> None:
+    """Position embeddings at the model's own image size and context length, where only these differ."""
+    expected = model.state_dict()
+    resizers: dict[str, Callable[[], object]] = {
+        "visual.positional_embedding": lambda: resize_pos_embed(state, model),
+        "visual.trunk.pos_embed": lambda: _resize_trunk(model.visual.trunk, state),
+        "positional_embedding": lambda: resize_text_pos_embed(state, model),
+        "text.positional_embedding": lambda: resize_text_pos_embed(state, model),
+    }
+    for key, resize in resizers.items():
+        if key not in state or key not in expected or not _differ_in_length(state[key], expected[key]):
+            continue
+        if not key.startswith("visual.") or _is_grid(state[key].shape[-2], model.visual):
+            state[key] = state[key].float()  # there is no interpolation in half precision on a CPU
+            resize()
+
+
+def _differ_in_length(old: Tensor, new: Tensor) -> bool:
+    """Both `[..., length, width]`, with other lengths and nothing else."""
+    return old.ndim == new.ndim >= 2 and old.shape[-1] == new.shape[-1] and old.shape != new.shape
+
+
+def _resize_trunk(trunk: Any, state: State) -> None:
+    key = "visual.trunk.pos_embed"
+    state[key] = resample_abs_pos_embed(
+        state[key], list(trunk.patch_embed.grid_size), num_prefix_tokens=_prefix(trunk)
+    )
+
+
+def _prefix(trunk: Any) -> int:
+    return 0 if getattr(trunk, "no_embed_class", False) else int(getattr(trunk, "num_prefix_tokens", 0))
+
+
+def _is_grid(length: int, visual: Any) -> bool:
+    """Whether so many positions are those of a square image, beside the class token."""
+    patches = length - (_prefix(visual.trunk) if hasattr(visual, "trunk") else 1)
+    return patches > 0 and isqrt(patches) ** 2 == patches
+
+
+def _differences(state: State, expected: Mapping[str, Tensor]) -> str:
+    misshaped = [
+        f"{key} {list(state[key].shape)} instead of {list(value.shape)}"
+        for key, value in expected.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    found = {
+        "missing": [key for key in expected if key not in state],
+        "unexpected": [key for key in state if key not in expected],
+        "of another shape": misshaped,
+    }
+    return "; ".join(f"{len(keys)} {kind} ({_few(keys)})" for kind, keys in found.items() if keys)
+
+
+def _few(keys: list[str], n: int = 5) -> str:
+    return ", ".join(keys[:n]) + (", ..." if len(keys) > n else "")

@@ -1,0 +1,89 @@
+"""Model configs: those that open_clip has, and local files that are made known to it."""
+
+import difflib
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import open_clip
+
+from lightning_sae.clip.recipe import Recipe, same_models, stated_recipe
+
+_REGISTERED = "config-"  # before the digests of local configs
+
+
+class ModelConfig(NamedTuple):
+    """A model that open_clip can build.
+
+    Attributes:
+        name: its name; of a local config the stem and a digest of its content.
+        registered: the name by which open_clip has it.
+        stated: what it states about the training of its weights.
+        twins: names of open_clip's own models that are the same but for the activation function.
+    """
+
+    name: str
+    registered: str
+    stated: Recipe
+    twins: list[str]
+
+
+def built_in_model(name: str) -> ModelConfig:
+    """A model of open_clip.
+
+    Raises:
+        ValueError: there is none of that name; names close ones.
+    """
+    name = name.replace("/", "-")
+    if name not in open_clip.list_models():
+        close = difflib.get_close_matches(name, open_clip.list_models(), n=5, cutoff=0.5)
+        raise ValueError(
+            f"unknown CLIP model {name!r}; close names: {', '.join(close) or 'none'}. Give a name of "
+            "open_clip.list_models(), hf-hub:ORG/NAME, or the path of a model-config .json"
+        )
+    return ModelConfig(name, name, stated_recipe(open_clip.get_model_config(name), {}), [name])
+
+
+def local_model(path: Path) -> ModelConfig:
+    """Makes a model-config JSON known to open_clip, under a name that says nothing but its content.
+
+    The file's own name tells people which it is, and nothing else: open_clip would take a tokenizer by it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no model config.
+    """
+    config, preprocess = read_config(path)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+    registered = f"{_REGISTERED}{digest}"
+    twins = [name for name in same_models(config) if not name.startswith(_REGISTERED)]
+    if registered not in open_clip.list_models():
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, f"{registered}.json")
+            copy.write_text(json.dumps(config))
+            open_clip.add_model_config(copy)
+    return ModelConfig(f"{path.stem}-{digest}", registered, stated_recipe(config, preprocess), twins)
+
+
+def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Model and preprocessing of a config; the hub's layout is complete: silence means GELU there.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is not JSON, or lacks a part of a model.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no model config {path}. Give an open_clip config .json, or a model name")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # also bytes that are not UTF-8
+        raise ValueError(f"model config {path} is not valid JSON: {error}") from error
+    config = document.get("model_cfg", document) if isinstance(document, dict) else {}
+    missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
+    if missing:
+        raise ValueError(f"model config {path} lacks {', '.join(missing)}. Give an open_clip model config")
+    if config is document:
+        return config, {}
+    return {"quick_gelu": False, **config}, document.get("preprocess_cfg", {})
