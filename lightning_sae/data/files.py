@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from lightning_sae.data.bad_images import decode
+from lightning_sae.data.contents import content_hashes
 from lightning_sae.data.images import Factors, LabelledImages, digest
 
 
@@ -58,7 +59,7 @@ class ImageFiles(LabelledImages):
         return (self.root / path).read_bytes(), path
 
     def identity(self) -> dict[str, Any]:
-        """Names, sizes and classes of the files, but not where the folder lies."""
+        """Names, contents (`content_hashes`) and classes of the files, but not where the folder lies."""
         return {
             "name": self.name,
             "classes": digest(self.class_names),
@@ -67,5 +68,6 @@ class ImageFiles(LabelledImages):
         }
 
     @cached_property
-    def _digest(self) -> str:  # seconds for a million files
-        return digest(self.files)
+    def _digest(self) -> str:
+        contents = content_hashes(self.root, [file.path for file in self.files])
+        return digest([[*file, content] for file, content in zip(self.files, contents, strict=True)])

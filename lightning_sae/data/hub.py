@@ -1,18 +1,16 @@
 """Opening a Hugging Face data set: the Hub by name, local files, or what `save_to_disk` left."""
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_sae.data.folders import EXTENSIONS
+from lightning_sae.data.contents import content_hashes
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
 SAFE = {*BUILDERS.values(), "imagefolder"}  # readers that run no code of a data set and unpickle nothing
 SAVED = ("state.json", "dataset_dict.json")  # one of them lies where save_to_disk has written
-EDGE = 1 << 16  # bytes of either end of a file that tell it from another of the same name and size
 
 
 class Opened(NamedTuple):
@@ -150,23 +148,15 @@ def known_by(files: Sequence[str], origin: Sequence[Sequence[str]] = ()) -> list
         origin: of each address what its server says of it, such as a repository and commit.
 
     Returns:
-        Of a path its name below the common folder, its size, and but for pictures, which are many, a hash of
-        both ends; of an address the address and its origin.
+        Of a path its name below the common folder, its size and the hash of its content (`content_hashes`);
+        of an address the address and its origin.
     """
-    local = [os.path.dirname(file) for file in files if "://" not in file]
-    root = os.path.commonpath(local) if local else ""
+    local = [file for file in files if "://" not in file]
+    root = os.path.commonpath([os.path.dirname(file) for file in local]) if local else ""
+    contents = dict(zip(local, content_hashes(root, local), strict=True)) if local else {}
     return [
-        [file, *known] if "://" in file else [os.path.relpath(file, root), *_size_and_ends(file)]
+        [os.path.relpath(file, root), os.stat(file).st_size, contents[file]]
+        if file in contents
+        else [file, *known]
         for file, known in zip(files, origin or [()] * len(files), strict=True)
     ]
-
-
-def _size_and_ends(file: str) -> list[Any]:
-    size = os.stat(file).st_size
-    if Path(file).suffix.lower() in EXTENSIONS:
-        return [size]
-    with open(file, "rb") as content:
-        ends = content.read(EDGE)
-        content.seek(max(size - EDGE, 0))
-        ends += content.read(EDGE)
-    return [size, hashlib.sha256(ends).hexdigest()]
