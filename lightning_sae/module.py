@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from lightning_sae.mappings import flatten
 from lightning_sae.metrics import FVU, L0, Cosine, Density, TopImages, density_quantiles
 from lightning_sae.sae import SparseAutoencoder, clip_by_scale, find_variant
 from lightning_sae.sae.initialisation import BiasStart, RowStart, initialise, start_bias
@@ -20,6 +21,7 @@ from lightning_sae.types import Batch, ValidationOutput
 
 Decay = Literal["linear", "cosine"]
 SAMPLE = 16_384  # activations that a geometric median is of, at least
+FIXED = ("lr", "betas", "bias", "rows", "tied")  # settings of a training that its checkpoint has taken in
 QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 
 
@@ -263,6 +265,40 @@ class SAEModule(LightningModule):
     def on_validation_start(self) -> None:
         """Refuses to validate what has become infinite."""
         self._check()
+
+    def check_checkpoint(self, then: Mapping[str, Any], goes_on: bool) -> None:
+        """Refuse a checkpoint of other settings than this module has.
+
+        A checkpoint holds the weights of its autoencoder, and Adam's state with its learning rate; to go on
+        with them under other settings would be neither the one training nor the other. What it does not hold
+        (`warmup_steps`, `decay_fraction`, `decay`, `gradient_clip`, `top_n`) may change.
+
+        Args:
+            then: the hyper-parameters in the checkpoint.
+            goes_on: whether the training goes on; the weights alone have to fit the autoencoder.
+
+        Raises:
+            ValueError: names each setting with both values.
+        """
+        before, now = (
+            flatten({"sae": given["sae"], "module": {name: given[name] for name in FIXED if goes_on}})
+            for given in (then, self.hparams)
+        )
+        changed = [
+            f"{key} {before.get(key)!r} -> {now.get(key)!r}"
+            for key in sorted({*before, *now})
+            if before.get(key) != now.get(key)
+        ]
+        if changed:
+            raise ValueError(
+                f"the checkpoint was trained with other settings: {', '.join(changed)}. Set them as they "
+                "were, or start a new training without ckpt_path"
+            )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses what a trainer would load into other settings, as `check_checkpoint`."""
+        if self._trainer is not None:
+            self.check_checkpoint(checkpoint["hyper_parameters"], self._trainer.state.fn == "fit")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to save what has become infinite."""

@@ -30,6 +30,7 @@ LIBRARY = {path.stem for path in (ROOT / "lightning_sae").iterdir() if path.stem
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "goals": set(),
+    "mappings": set(),
     "device": set(),
     "memory_places": set(),
     "gpu_memory": {"device", "memory_places"},
@@ -37,9 +38,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     **{name: {"types"} for name in ("sae", "metrics", "clip")},
     "world": {"types", "device"},
     "labels": {"types", "clip", "world", "metrics"},
-    "data": {"types", "clip", "world", "metrics", "device", "one_line_errors"},
+    "data": {"types", "clip", "world", "metrics", "device", "mappings", "one_line_errors"},
     **{name: {"types", "sae", "clip", "metrics", "labels"} | FORMULAS for name in FORMULAS},
-    "module": {"types", "sae", "metrics"},
+    "module": {"types", "sae", "metrics", "mappings"},
 }
 """Part of the library -> parts it may import; one that is not named is a tool and may import all of them."""
 

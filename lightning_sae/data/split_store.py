@@ -12,10 +12,10 @@ from lightning_sae.data.bad_images import BadImages, check_same_images, describe
 from lightning_sae.data.clip_pass import Activations, Part
 from lightning_sae.data.images import ImageSet
 from lightning_sae.data.locations import clip_identity, hook_folder, store_folder
-from lightning_sae.data.manifest import flatten
 from lightning_sae.data.shards import ShardFolder
 from lightning_sae.data.space import SHARD_HEAD
 from lightning_sae.data.statistics import ActivationStatistics, Moments
+from lightning_sae.mappings import flatten
 
 FORMAT = 1
 """Raised when what is stored changes its meaning."""
