@@ -16,6 +16,7 @@ from lightning_sae.data.provenance import check_data
 from lightning_sae.hydra_folder import save_settings
 from lightning_sae.mappings import flatten
 from lightning_sae.module import SAEModule
+from lightning_sae.preflight import check_settings
 from lightning_sae.resuming import check_checkpoint
 from lightning_sae.run_folder import CONFIG
 
@@ -93,13 +94,15 @@ class RunRecord(Callback):
             data: the same.
 
         Raises:
-            ValueError: another training is at work in the folder; or what it holds, or the given checkpoint,
-                is of other settings or images, by name. The folder is as it was.
+            ValueError: settings do not fit each other or the data; another training is at work in the folder;
+                what it holds, or the given checkpoint, is of other settings or images, by name. The folder
+                is as it was.
         """
         goes_on, given = self._config["task"] == "fit", self._config["ckpt_path"]
         if not trainer.is_global_zero:
             yield
             return
+        check_settings(trainer, module, data)
         if given:
             check_checkpoint(given, trainer, module, data, goes_on)
         if not goes_on:

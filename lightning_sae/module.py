@@ -7,12 +7,13 @@ from itertools import islice
 from typing import Any, Literal, get_args
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from lightning_sae.final_validation import FinalValidation
 from lightning_sae.mappings import flatten
 from lightning_sae.metrics import FVU, L0, Cosine, Density, TopImages, density_quantiles
 from lightning_sae.sae import SparseAutoencoder, clip_by_scale, find_variant
@@ -152,6 +153,25 @@ class SAEModule(LightningModule):
         density: Tensor = self.firing.compute()
         return density
 
+    def check(self, trainer: Trainer, d_in: int) -> None:
+        """Refuse before a capture what would be refused behind it.
+
+        Args:
+            trainer: that is to train.
+            d_in: width of the activations that there will be.
+
+        Raises:
+            ValueError: arguments that no autoencoder of this width takes, or an endless training with decay.
+        """
+        arguments = dict(self.hparams["sae"])
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
+        self._check_end(trainer)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """A validation of the final weights closes every fit."""
+        return [FinalValidation()]
+
     def setup(self, stage: str) -> None:
         """Refuses a datamodule that a loaded autoencoder does not fit."""
         d_in, given = self.hparams["d_in"], self._datamodule().d_in
@@ -193,15 +213,18 @@ class SAEModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Fused Adam, and a schedule in optimiser steps."""
-        if self.hparams["decay_fraction"] and self.trainer.max_steps == self.trainer.max_epochs == -1:
-            raise ValueError(
-                "the learning rate cannot decay towards the end of an endless training; "
-                "set trainer.max_steps or trainer.max_epochs, or module.decay_fraction=0"
-            )
+        self._check_end(self.trainer)
         beta1, beta2 = self.hparams["betas"]
         optimiser = Adam(self.sae.parameters(), lr=self.hparams["lr"], betas=(beta1, beta2), fused=True)
         scheduler = LambdaLR(optimiser, self._lr_factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _check_end(self, trainer: Trainer) -> None:
+        if self.hparams["decay_fraction"] and trainer.max_steps == trainer.max_epochs == -1:
+            raise ValueError(
+                "the learning rate cannot decay towards the end of an endless training; "
+                "set trainer.max_steps or trainer.max_epochs, or module.decay_fraction=0"
+            )
 
     def _lr_factor(self, step: int) -> float:
         # Before the first step this would load the data, and Lightning would not restore their position.

@@ -29,6 +29,7 @@ FORMULAS = {
 LIBRARY = {path.stem for path in (ROOT / "lightning_sae").iterdir() if path.stem != "__init__"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
+    "final_validation": set(),
     "goals": set(),
     "mappings": set(),
     "device": set(),
@@ -40,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "labels": {"types", "clip", "world", "metrics"},
     "data": {"types", "clip", "world", "metrics", "device", "mappings", "one_line_errors"},
     **{name: {"types", "sae", "clip", "metrics", "labels"} | FORMULAS for name in FORMULAS},
-    "module": {"types", "sae", "metrics", "mappings"},
+    "module": {"types", "sae", "metrics", "mappings", "final_validation"},
 }
 """Part of the library -> parts it may import; one that is not named is a tool and may import all of them."""
 

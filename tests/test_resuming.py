@@ -37,8 +37,13 @@ def run(train_py, store, images):
     """Runs train.py in a folder; the message or status it ends with."""
 
     def run(folder, *overrides, root=images):
+        small = [
+            word
+            for word in SMALL
+            if not any("callbacks=[" in given for given in overrides) or "callbacks" not in word
+        ]
         return train_py(
-            *SMALL, f"data.root={root}", f"data.store_dir={store}", f"hydra.run.dir={folder}", *overrides
+            *small, f"data.root={root}", f"data.store_dir={store}", f"hydra.run.dir={folder}", *overrides
         )
 
     return run
@@ -102,7 +107,7 @@ def test_a_given_checkpoint_does_not_go_on_with_other_images(run, trained, image
     ("overrides", "message"),
     [
         (["module.lr=0.1"], r"other settings: module.lr 0.002 -> 0.1. "),
-        (["sae=relu"], "sae.variant 'TopK' -> 'ReLU'"),
+        (["sae=batch_topk"], "sae.variant 'TopK' -> 'BatchTopK'"),
         (["sae.d_sae=32"], "other settings: sae.d_sae 64 -> 32. "),
         (["sae.k=5"], "other settings: sae.k 4 -> 5. "),
         (
@@ -114,10 +119,7 @@ def test_a_given_checkpoint_does_not_go_on_with_other_images(run, trained, image
     ],
 )
 def test_a_checkpoint_of_other_settings_is_refused_by_name(run, trained, tmp_path, overrides, message):
-    given = ["trainer.max_steps=6", *overrides]
-    if "sae=relu" in given:
-        given += ["~sae.k"]
-    said = run(tmp_path, last(trained), *given)
+    said = run(tmp_path, last(trained), "trainer.max_steps=6", *overrides)
     assert message in str(said)
     assert not (tmp_path / "run.json").exists()
 
@@ -156,6 +158,29 @@ def test_a_refused_command_leaves_the_settings_of_the_run(run, trained):
     assert "sae.k=4" in yaml.safe_load((trained / ".hydra" / "overrides.yaml").read_text())
     choices = yaml.safe_load((trained / ".hydra" / "hydra.yaml").read_text())["hydra"]["runtime"]["choices"]
     assert choices["data"] == "image_folder"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sae.k=65"], "k must be in 1..d_sae=64, got 65"),
+        (["data.batch_size=65"], "the train store has 64 rows, fewer than a batch of data.batch_size=65"),
+        (
+            ["trainer.check_val_every_n_epoch=1", "trainer.val_check_interval=3"],
+            "trainer.val_check_interval=3 is more than the 2 batches of a pass",
+        ),
+        (["trainer.max_steps=-1", "module.decay_fraction=0.1"], "cannot decay towards the end of an endless"),
+        (["+trainer.gradient_clip_val=1.0"], "set module.gradient_clip=1.0"),
+        (["callbacks=[checkpoint,modality]"], "a modality score needs images and texts in one data set"),
+        (["callbacks=[checkpoint,probe_vs_prompt]"], "compares by the factor"),
+        (["labels=file", "labels.path=none.txt", "callbacks=[checkpoint,alignment]"], "none.txt"),
+    ],
+)
+def test_what_would_fail_behind_the_capture_fails_before_it(run, tmp_path, overrides, message):
+    said = str(run(tmp_path / "run", *overrides, f"data.store_dir={tmp_path / 'store'}"))
+    assert message in said
+    assert "HYDRA_FULL_ERROR" in said
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_second_training_in_a_folder_is_refused(run, tmp_path):

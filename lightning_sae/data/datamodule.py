@@ -290,8 +290,8 @@ class ActivationDataModule(LightningDataModule):
             check_data(then["data"], self.data_identity())
             if then["seed"] != self.seed:
                 raise ValueError(
-                    f"the checkpoint has its place in the order of data.seed={then['seed']}, and this run has "
-                    f"data.seed={self.seed}: set it as it was, or start a new training without ckpt_path"
+                    f"the checkpoint has its place in the order of data.seed={then['seed']}, and this run "
+                    f"has data.seed={self.seed}: set it as it was, or start a new training without ckpt_path"
                 )
 
     @property
