@@ -1,6 +1,5 @@
 """Whether attribution tells what drives the score, measured on the probe during training."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
@@ -17,6 +16,7 @@ from callbacks.image_pass import reconstruct
 from callbacks.parts import data_of, decoder_of, find
 from lightning_sae.data import choose_probe
 from lightning_sae.faithfulness import Evidence, Method, faithfulness_table, measure
+from lightning_sae.files import replacing
 from lightning_sae.methods import Explained
 from lightning_sae.metrics import Interval, interval, mean_in_units
 from lightning_sae.scores import Output, make_score
@@ -208,7 +208,5 @@ def _draw_panel(
 
 
 def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=120, facecolor="white")
-    os.replace(part, path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=120, facecolor="white")

@@ -1,6 +1,5 @@
 """A picture of the latents that matter: their top images, what they are called and what they drive."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from callbacks.latent_table import latent_table
 from callbacks.parts import data_of, sae_of
 from lightning_sae.data import ImageSet
+from lightning_sae.files import replacing
 from lightning_sae.naming import LatentName
 from lightning_sae.thumbnails import thumbnail
 from lightning_sae.tracking import publish_picture, run_dir
@@ -134,7 +134,5 @@ def _details(row: pd.Series) -> str:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=100, facecolor="white")
-    os.replace(part, path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=100, facecolor="white")

@@ -1,7 +1,6 @@
 """The picture of an explanation: the image, its heatmaps, and the images that each latent stands for."""
 
 import math
-import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from lightning_sae.clip import Clip
 from lightning_sae.explanation import PromptExplanation
+from lightning_sae.files import replacing
 from lightning_sae.naming import LatentName
 from lightning_sae.run_folder import RunFolder
 
@@ -76,10 +76,8 @@ def as_clip_sees(clip: Clip, image: Image.Image) -> Image.Image:
 
 def save_picture(figure: Figure, path: Path) -> None:
     """Writes a PNG, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=100, facecolor="white")
-    os.replace(part, path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=100, facecolor="white")
 
 
 def _draw_block(

@@ -4,10 +4,13 @@ An error that the user can mend ends in one message; a signal in the exit status
 """
 
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -17,6 +20,7 @@ from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from lightning_sae.files import ADVICE, FULL, NoRoomError, gigabytes
 from lightning_sae.gpu_memory import is_out_of_memory, too_small
 
 MENDABLE = (ValueError, OSError, InstantiationException, MisconfigurationException)
@@ -56,7 +60,7 @@ def one_line_errors(*others: type[Exception], on_cpu: str = "--device cpu") -> I
             sys.exit(128 + number)
         raise
     except Exception as error:
-        cause = _cause(error)
+        cause = _named_if_full(_cause(error))
         if is_out_of_memory(cause):
             cause = torch.OutOfMemoryError(too_small(cause, on_cpu)).with_traceback(cause.__traceback__)
         elif not isinstance(error, (*MENDABLE, *others)):
@@ -66,6 +70,18 @@ def one_line_errors(*others: type[Exception], on_cpu: str = "--device cpu") -> I
         if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
             raise cause from None
         sys.exit(f"\n{type(cause).__name__}: {cause}\n(HYDRA_FULL_ERROR=1 shows where.)")
+
+
+def _named_if_full(error: BaseException) -> BaseException:
+    """Says what a disk has room for where what did not fit is not known."""
+    if isinstance(error, NoRoomError) or not isinstance(error, OSError) or error.errno not in FULL:
+        return error
+    folder = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else Path.cwd()
+    places = {Path(error.filename).parent} if error.filename else {Path(folder), Path(tempfile.gettempdir())}
+    free = ", ".join(f"{gigabytes(shutil.disk_usage(place).free)} in {place}" for place in sorted(places))
+    return OSError(error.errno, f"a disk is full; free are {free}. {ADVICE}").with_traceback(
+        error.__traceback__
+    )
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """The picture of probes beside prompts, over the bias of what the probes were fitted on."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from lightning_sae.files import replacing
 
 INK, GREY, LIGHT = "#1f2328", "#6e7781", "#d8dee4"
 PROBE, PROMPT = "#0072b2", "#d55e00"  # two of Okabe and Ito's colours
@@ -48,7 +49,5 @@ def _style(axes: Axes) -> None:
 
 def save_comparison(figure: Figure, path: Path) -> None:
     """Writes the PNG, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=120, facecolor="white")
-    os.replace(part, path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=120, facecolor="white")

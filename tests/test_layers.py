@@ -29,17 +29,19 @@ FORMULAS = {
 LIBRARY = {path.stem for path in (ROOT / "lightning_sae").iterdir() if path.stem != "__init__"}
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
+    "files": set(),
     "final_validation": set(),
     "goals": set(),
     "mappings": set(),
     "device": set(),
     "memory_places": set(),
     "gpu_memory": {"device", "memory_places"},
-    "one_line_errors": {"gpu_memory"},
-    **{name: {"types"} for name in ("sae", "metrics", "clip")},
+    "one_line_errors": {"gpu_memory", "files"},
+    "sae": {"types", "files"},
+    **{name: {"types"} for name in ("metrics", "clip")},
     "world": {"types", "device"},
     "labels": {"types", "clip", "world", "metrics"},
-    "data": {"types", "clip", "world", "metrics", "device", "mappings", "one_line_errors"},
+    "data": {"types", "clip", "world", "metrics", "device", "files", "mappings", "one_line_errors"},
     **{name: {"types", "sae", "clip", "metrics", "labels"} | FORMULAS for name in FORMULAS},
     "module": {"types", "sae", "metrics", "mappings", "final_validation"},
 }
