@@ -38,7 +38,7 @@ def start(*command):
 
 
 def stopped(process, number, there):
-    """What it said, having got a signal once a file is there: its group, as Ctrl-C in a terminal; it alone."""
+    """What it said, having got a signal once a file is there; Ctrl-C, as in a terminal, with its group."""
     deadline = time.monotonic() + 200
     while not there():
         assert process.poll() is None, process.communicate()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
 
+from lightning_sae.files import room_for
+
 LEASE_SECONDS = 60.0
 """How long an owner on another machine must have been silent before it counts as dead; on this one its
 process is looked up."""
@@ -58,14 +60,16 @@ class Lease(SoftFileLease):
 
 def lease(path: Path) -> Lease:
     """The lock at a path, whose folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with room_for(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     return Lease(path)
 
 
 def acquired(lock: Lease) -> bool:
     """Takes it if nobody alive has it."""
     try:
-        lock.acquire(blocking=False)
+        with room_for(Path(lock.lock_file)):
+            lock.acquire(blocking=False)
     except Timeout:
         lock.mark_unsigned()
         return False
