@@ -29,12 +29,13 @@ def run(cfg: DictConfig) -> Any:
     loggers: list[Logger] = [instantiate(node) for node in (cfg.logger or {}).values()]
     trainer: Trainer = instantiate(cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    for logger in loggers:
-        logger.log_hyperparams(config)
-    instantiate(cfg.check_launch)(trainer, config)
+    instantiate(cfg.check_launch)(trainer, config, datamodule)
     try:
-        task = getattr(trainer, cfg.task)
-        task(module, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+        with record.held(trainer, module, datamodule):
+            for logger in loggers:
+                logger.log_hyperparams(config)
+            task = getattr(trainer, cfg.task)
+            task(module, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C and SIGTERM
         if trainer.is_global_zero:
             print(_how_to_resume(Path(cfg.run_dir)), file=sys.stderr)

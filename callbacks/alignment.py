@@ -75,6 +75,10 @@ class Alignment(WholePassCallback):
         self._columns: dict[str, Tensor] = {}
         self._judge_independent = False
 
+    def check(self, data: ActivationDataModule) -> None:
+        """Refuses labels of the data that are none."""
+        self.vocabulary.choose(data.images("val").vocabulary)
+
     def embed(self, trainer: Trainer) -> EmbeddedVocabulary:
         """The vocabulary as the judge reads it, embedded once."""
         if self.embedded is None:

@@ -4,13 +4,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from callbacks.parts import data_of
 from lightning_sae.audit.auditing import audit_to_folder
 from lightning_sae.audit.choice import check_choice
 from lightning_sae.audit.cues import Limits
 from lightning_sae.audit.examined import Options
 from lightning_sae.audit.seen import check_images
 from lightning_sae.audit.terminal import print_audit
+from lightning_sae.data import ActivationDataModule
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Output
 from lightning_sae.tracking import run_dir
@@ -45,9 +45,9 @@ class Audit(Callback):
         self.classifier, self.prompts_file = classifier, prompts_file
         self.options = Options(output, Limits(min_images=min_images))
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def check(self, data: ActivationDataModule) -> None:
         """Refuses texts before hours of training."""
-        check_images(data_of(trainer))
+        check_images(data)
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.parts import data_of, sae_of
-from lightning_sae.data import JointDataModule
+from lightning_sae.data import ActivationDataModule, JointDataModule
 from lightning_sae.metrics import Modality, fires_on, modality_score
 from lightning_sae.types import ValidationOutput
 
@@ -37,14 +37,17 @@ class ModalityScore(Callback):
         self.score: Tensor | None = None
         self._means: Modality | None = None
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Empties the sums."""
-        data = data_of(trainer)
+    def check(self, data: ActivationDataModule) -> None:
+        """Refuses images alone."""
         if not isinstance(data, JointDataModule):
             raise ValueError(
                 "a modality score needs images and texts in one data set, such as data=world_joint, got "
                 f"{type(data).__name__}; leave the callback out with ~callbacks.modality"
             )
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Empties the sums."""
+        self.check(data_of(trainer))
         self._means = Modality(sae_of(pl_module).sae.d_sae).to(pl_module.device)
 
     def on_validation_batch_end(

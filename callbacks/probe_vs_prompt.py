@@ -147,6 +147,12 @@ class ProbeVsPrompt(ImagePassCallback):
             )
         self._warned = True
 
+    def check(self, data: ActivationDataModule) -> None:
+        """Refuses factors and pairs that the images do not have."""
+        for split in ("train", "val"):
+            self._groups(data, split)
+        self._pair(data, self._groups(data, "train"))
+
     def _output(self, trainer: Trainer) -> Output:
         attribution = find(trainer, Attribution)
         return attribution.output if attribution else "margin"

@@ -1,17 +1,25 @@
-"""What a run folder knows about its run: the settings, whether it is finished, and the last values."""
+"""What a run folder knows about its run: settings, images, whether it is finished, and the last values."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
 
+from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.atomic import write_atomic
-from lightning_sae.data.manifest import flatten
+from lightning_sae.data.locks import claimed
+from lightning_sae.data.provenance import check_data
+from lightning_sae.hydra_folder import save_settings
+from lightning_sae.mappings import flatten
+from lightning_sae.module import SAEModule
 from lightning_sae.paths import user_path
+from lightning_sae.preflight import check_settings
+from lightning_sae.resuming import check_checkpoint
+from lightning_sae.run_folder import CONFIG
 
 FREE = ("ckpt_path", "resume", "run_dir", "optimized_metric", "errors")
 """Settings that may change when a run goes on."""
@@ -33,11 +41,14 @@ class RunRecord(Callback):
     """
 
     def __init__(self, folder: str, optimized_metric: str | Sequence[str] | None = None) -> None:
-        self.path = Path(folder) / "run.json"
+        self.folder = Path(folder)
+        self.path = self.folder / "run.json"
         self.optimized_metric = optimized_metric
         self.finished = False
         self.metrics: dict[str, float] = {}
         self._config: dict[str, Any] = {}
+        self._before: dict[str, Any] = {}  # of the run that this one goes on with
+        self._data: dict[str, str] = {}
 
     @property
     def objective(self) -> float | tuple[float, ...] | None:
@@ -47,8 +58,14 @@ class RunRecord(Callback):
         values = tuple(self._value(name) for name in self._names())
         return values[0] if isinstance(self.optimized_metric, str) else values
 
+    @property
+    def _given(self) -> str | None:
+        """The checkpoint that the user names."""
+        given = self._config["ckpt_path"]
+        return None if given is None else str(user_path(given))
+
     def begin(self, config: dict[str, Any]) -> str | None:
-        """Looks whether the folder holds this run already.
+        """Looks whether the folder holds this run already; writes nothing.
 
         Args:
             config: as composed, interpolations not resolved; with `task`, `resume` and `ckpt_path`.
@@ -57,29 +74,60 @@ class RunRecord(Callback):
             The checkpoint to start from, if any: the given one, else `last.ckpt` of the folder.
 
         Raises:
-            ValueError: the folder holds a run with other settings.
+            ValueError: the folder holds a finished run with other settings.
         """
-        self._config, last = config, self.path.parent / "checkpoints" / "last.ckpt"
-        given = None if config["ckpt_path"] is None else str(user_path(config["ckpt_path"]))
-        if config["task"] != "fit":
+        self._config, self._before = config, {}
+        given = self._given
+        if config["task"] != "fit" or given or not config["resume"] or not self.path.exists():
             return given
-        if config["resume"] and not given and self.path.exists():
-            before = json.loads(self.path.read_text())
-            self._compare(before["config"])
-            self.metrics, self.finished = before["metrics"] or {}, before["metrics"] is not None
-            return str(last) if last.exists() else None
-        self._start(None if given else last)
-        return given
+        before = json.loads(self.path.read_text())
+        if before["metrics"] is not None:
+            self._compare(before)
+            self.metrics, self.finished = before["metrics"], True
+        elif self._last.exists():
+            self._before = before
+            return str(self._last)
+        return None
+
+    @contextmanager
+    def held(self, trainer: Trainer, module: SAEModule, data: ActivationDataModule) -> Iterator[None]:
+        """Claim the folder for the task in the block, and note when a training came to its end.
+
+        Of several processes only the first looks at the folder; the others are compared with it later.
+
+        Args:
+            trainer: of the run.
+            module: the same.
+            data: the same.
+
+        Raises:
+            ValueError: settings do not fit each other or the data; another training is at work in the folder;
+                what it holds, or the given checkpoint, is of other settings or images, by name. The folder
+                is as it was.
+        """
+        goes_on, given = self._config["task"] == "fit", self._given
+        if not trainer.is_global_zero:
+            yield
+            return
+        check_settings(trainer, module, data)
+        if given:
+            check_checkpoint(given, trainer, module, data, goes_on)
+        if not goes_on:
+            if not (self.folder / CONFIG).exists():
+                save_settings(self.folder, self._config)
+            yield
+            return
+        advice = "wait for its end, or choose another folder with hydra.run.dir=DIR"
+        with claimed(self.folder / ".running.lock", str(self.folder), advice):
+            self._start(data.data_identity())
+            yield
+            self._write(self.metrics)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps the values, and finds a misspelt metric before the training has gone far."""
         if not trainer.sanity_checking:
             self.metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
             _ = self.objective
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The run is finished."""
-        self._write(self.metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """For who goes on behind the last validation pass."""
@@ -100,31 +148,38 @@ class RunRecord(Callback):
         hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(self.metrics)}"
         raise ValueError(f"optimized_metric names {name!r}, which the validation pass did not log: {hint}")
 
-    def _compare(self, before: dict[str, Any]) -> None:
-        then, now = _settings(before), _settings(self._config)
+    @property
+    def _last(self) -> Path:
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    def _start(self, data: dict[str, str]) -> None:
+        if self._before:
+            self._compare(self._before)
+            check_data(self._before["data"], data)
+        elif not self._config["ckpt_path"]:
+            self._last.unlink(missing_ok=True)  # else who is killed early would go on from the run before
+        self._data = data
+        save_settings(self.folder, self._config)
+        self._write(None)
+
+    def _compare(self, before: Mapping[str, Any]) -> None:
+        then, now = _settings(before["config"]), _settings(self._config)
         changed = [
             f"{key} {then.get(key)!r} -> {now.get(key)!r}"
             for key in [*now, *(key for key in then if key not in now)]
             if then.get(key) != now.get(key)
         ]
         if changed:
-            folder = self.path.parent
+            kind = "a run" if before["metrics"] is None else "a finished run"
             raise ValueError(
-                f"{folder} holds a run with other settings: {', '.join(changed)}. Choose another folder, "
-                "start anew with resume=false, or go on all the same with "
-                f"ckpt_path={folder}/checkpoints/last.ckpt"
+                f"{self.folder} holds {kind} with other settings: {', '.join(changed)}. Choose another "
+                "folder with hydra.run.dir=DIR, or start anew in this one with resume=false"
             )
 
-    @rank_zero_only
-    def _start(self, stale: Path | None) -> None:
-        if stale:
-            stale.unlink(missing_ok=True)  # else who is killed early would go on from the run before
-        self._write(None)
-
-    @rank_zero_only
     def _write(self, metrics: Mapping[str, float] | None) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.path, json.dumps({"metrics": metrics, "config": self._config}, indent=1).encode())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        content = {"metrics": metrics, "config": self._config, "data": self._data}
+        write_atomic(self.path, json.dumps(content, indent=1).encode())
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:

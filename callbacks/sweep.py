@@ -14,6 +14,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from lightning_sae.hydra_folder import save_settings
+from lightning_sae.run_folder import CONFIG
+
 ERROR = "error.txt"
 
 
@@ -42,6 +45,9 @@ class Sweep(Callback):
             return
         error, folder = job_return._return_value, Path(config.hydra.runtime.output_dir)
         (folder / ERROR).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        if not (folder / CONFIG).exists():  # it failed before the run began
+            settings: Any = OmegaConf.to_container(job_return.cfg)
+            save_settings(folder, settings)
         print(f"\nJob {folder} failed: {type(error).__name__}: {error}", file=sys.stderr)
         job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 

@@ -6,6 +6,11 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from torch.utils._pytree import tree_leaves
+
+from lightning_sae.files import NoRoomError, replacing
+
+TORCH_COULD_NOT_WRITE = ("unexpected pos", "PytorchStreamWriter")  # its words for a full disk
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -28,17 +33,27 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Replaces the file at `path`; who is interrupted leaves the former one.
 
         Raises:
-            OSError: the disk is full or not writable; the former file stays.
+            NoRoomError: the disk is full; the former file stays.
+            OSError: it cannot be written.
         """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")  # one process writes
+        needed = bytes_of(checkpoint)
         try:
-            with part.open("wb") as file:
+            with replacing(path, needed) as part, part.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-        except (OSError, RuntimeError):  # the disk is full: torch says it by either
-            part.unlink(missing_ok=True)
+        except RuntimeError as error:
+            if any(words in str(error) for words in TORCH_COULD_NOT_WRITE):
+                raise NoRoomError(path, needed) from error
             raise
-        os.replace(part, path)
+
+
+def bytes_of(value: Any) -> int:
+    """Bytes of the tensors in nested mappings and lists.
+
+    Example:
+        >>> bytes_of({"weights": torch.zeros(3), "states": [{"step": 1, "mean": torch.zeros(2)}]})
+        20
+    """
+    return sum(leaf.nbytes for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor))

@@ -3,7 +3,8 @@
 import signal
 import subprocess
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import torch.distributed as dist
@@ -15,21 +16,25 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lightning_sae.data.manifest import flatten
+from lightning_sae.data import ActivationDataModule
 from lightning_sae.device import describe
 from lightning_sae.gpu_memory import check_room
+from lightning_sae.mappings import flatten
 
 GRACE = 10  # seconds that the other processes have to end by themselves
 TOO_COARSE = ("bf16-true", "16-true", "transformer-engine", "transformer-engine-float16")
 LOST = ("closed by peer", "Connection reset", "timed out", "Timed out", "Broken pipe", "NCCL")
 
 
-def check_launch(trainer: Trainer, config: Mapping[str, Any]) -> None:
+def check_launch(
+    trainer: Trainer, config: Mapping[str, Any], data: ActivationDataModule | None = None
+) -> None:
     """To be called before the trainer starts: says where it trains, and has it refuse what would go wrong.
 
     Args:
         trainer: of one run.
         config: all that the run was given, resolved.
+        data: whose images all processes have to see alike; `None` compares the configurations alone.
 
     Raises:
         ValueError: the jobs of a multirun would each start processes, which would run the whole multirun; or
@@ -52,7 +57,10 @@ def check_launch(trainer: Trainer, config: Mapping[str, Any]) -> None:
     # what is logged at the end of a pass is made of all ranks already
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     callbacks.insert(0, Devices())
-    callbacks.insert(0, Together(config))
+    together = Together(config)
+    callbacks.insert(0, together)
+    if data is not None:
+        data.agree = partial(together.agree, data.data_identity)
 
 
 def _check_precision(precision: str) -> None:
@@ -97,18 +105,27 @@ class Together(Callback):
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = comparable(config)
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Compares the ranks.
+    def agree(self, images: Callable[[], Mapping[str, str]] = dict) -> None:
+        """Compare the ranks; all of them have to call it, once the processes are connected.
+
+        Args:
+            images: gives what images this rank sees, by dotted keys.
 
         Raises:
             ValueError: on all ranks; names what differs.
         """
-        configs: list[Any] = [None] * trainer.world_size
-        dist.all_gather_object(configs, self.config)
+        known: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(known, (self.config, dict(images())))
+        configs, seen = zip(*known, strict=True)
         if differing := differences(configs):
             raise ValueError(
                 f"the processes were given different configurations: {'; '.join(differing)}. Start all of "
                 "them with the same command, code and environment"
+            )
+        if differing := differences(seen):
+            raise ValueError(
+                f"the processes see different images: {'; '.join(differing)} (hashes of names, contents and "
+                "classes). Give all machines the same files under data.root or data.path"
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

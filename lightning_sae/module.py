@@ -7,12 +7,14 @@ from itertools import islice
 from typing import Any, Literal, get_args
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from lightning_sae.final_validation import FinalValidation
+from lightning_sae.mappings import flatten
 from lightning_sae.metrics import FVU, L0, Cosine, Density, TopImages, density_quantiles
 from lightning_sae.sae import SparseAutoencoder, clip_by_scale, find_variant
 from lightning_sae.sae.initialisation import BiasStart, RowStart, initialise, start_bias
@@ -20,6 +22,7 @@ from lightning_sae.types import Batch, ValidationOutput
 
 Decay = Literal["linear", "cosine"]
 SAMPLE = 16_384  # activations that a geometric median is of, at least
+FIXED = ("lr", "betas", "bias", "rows", "tied")  # settings of a training that its checkpoint has taken in
 QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 
 
@@ -150,6 +153,25 @@ class SAEModule(LightningModule):
         density: Tensor = self.firing.compute()
         return density
 
+    def check(self, trainer: Trainer, d_in: int) -> None:
+        """Refuse before a capture what would be refused behind it.
+
+        Args:
+            trainer: that is to train.
+            d_in: width of the activations that there will be.
+
+        Raises:
+            ValueError: arguments that no autoencoder of this width takes, or an endless training with decay.
+        """
+        arguments = dict(self.hparams["sae"])
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
+        self._check_end(trainer)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """A validation of the final weights closes every fit."""
+        return [FinalValidation()]
+
     def setup(self, stage: str) -> None:
         """Refuses a datamodule that a loaded autoencoder does not fit."""
         d_in, given = self.hparams["d_in"], self._datamodule().d_in
@@ -191,15 +213,18 @@ class SAEModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Fused Adam, and a schedule in optimiser steps."""
-        if self.hparams["decay_fraction"] and self.trainer.max_steps == self.trainer.max_epochs == -1:
-            raise ValueError(
-                "the learning rate cannot decay towards the end of an endless training; "
-                "set trainer.max_steps or trainer.max_epochs, or module.decay_fraction=0"
-            )
+        self._check_end(self.trainer)
         beta1, beta2 = self.hparams["betas"]
         optimiser = Adam(self.sae.parameters(), lr=self.hparams["lr"], betas=(beta1, beta2), fused=True)
         scheduler = LambdaLR(optimiser, self._lr_factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _check_end(self, trainer: Trainer) -> None:
+        if self.hparams["decay_fraction"] and trainer.max_steps == trainer.max_epochs == -1:
+            raise ValueError(
+                "the learning rate cannot decay towards the end of an endless training; "
+                "set trainer.max_steps or trainer.max_epochs, or module.decay_fraction=0"
+            )
 
     def _lr_factor(self, step: int) -> float:
         # Before the first step this would load the data, and Lightning would not restore their position.
@@ -263,6 +288,40 @@ class SAEModule(LightningModule):
     def on_validation_start(self) -> None:
         """Refuses to validate what has become infinite."""
         self._check()
+
+    def check_checkpoint(self, then: Mapping[str, Any], goes_on: bool) -> None:
+        """Refuse a checkpoint of other settings than this module has.
+
+        A checkpoint holds the weights of its autoencoder, and Adam's state with its learning rate; to go on
+        with them under other settings would be neither the one training nor the other. What it does not hold
+        (`warmup_steps`, `decay_fraction`, `decay`, `gradient_clip`, `top_n`) may change.
+
+        Args:
+            then: the hyper-parameters in the checkpoint.
+            goes_on: whether the training goes on; the weights alone have to fit the autoencoder.
+
+        Raises:
+            ValueError: names each setting with both values.
+        """
+        before, now = (
+            flatten({"sae": given["sae"], "module": {name: given[name] for name in FIXED if goes_on}})
+            for given in (then, self.hparams)
+        )
+        changed = [
+            f"{key} {before.get(key)!r} -> {now.get(key)!r}"
+            for key in sorted({*before, *now})
+            if before.get(key) != now.get(key)
+        ]
+        if changed:
+            raise ValueError(
+                f"the checkpoint was trained with other settings: {', '.join(changed)}. Set them as they "
+                "were, or start a new training without ckpt_path"
+            )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses what a trainer would load into other settings, as `check_checkpoint`."""
+        if self._trainer is not None:
+            self.check_checkpoint(checkpoint["hyper_parameters"], self._trainer.state.fn == "fit")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to save what has become infinite."""

@@ -1,7 +1,6 @@
 """Curves, tables and pictures: into the run folder, and from there to the trackers."""
 
 import csv
-import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
+from lightning_sae.files import replacing, room_for
 from lightning_sae.naming import with_names
 from lightning_sae.tracker_run import this_job, tracker_config
 
@@ -80,7 +80,7 @@ class RunCSVLogger(Logger):
             columns = [*columns, *fresh]
             self._rewrite(self._read(), columns)
         self._columns = columns
-        with self.path.open("a", newline="") as file:
+        with room_for(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, columns, lineterminator="\n").writerow(row)
 
     def _start(self) -> list[str]:
@@ -97,13 +97,10 @@ class RunCSVLogger(Logger):
             return list(csv.DictReader(file))
 
     def _rewrite(self, rows: list[dict[str, str]], columns: list[str]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        with part.open("w", newline="") as file:
+        with replacing(self.path) as part, part.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(part, self.path)
 
 
 class RunTensorBoardLogger(TensorBoardLogger):
@@ -151,10 +148,8 @@ def publish_table(trainer: Trainer, key: str, table: pd.DataFrame) -> None:
         table: the whole table, the most telling rows first.
     """
     path = run_dir(trainer) / f"{key}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    table.to_csv(part, index=False, float_format="%.6g")
-    os.replace(part, path)
+    with replacing(path) as part:
+        table.to_csv(part, index=False, float_format="%.6g")
     for logger in _wandb_loggers(trainer):
         logger.log_table(f"tables/{key}", dataframe=with_names(table.head(MAX_TRACKER_ROWS)))
 

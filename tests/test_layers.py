@@ -30,17 +30,23 @@ LIBRARY = {path.stem for path in (ROOT / "lightning_sae").iterdir() if path.stem
 MAY_IMPORT: dict[str, set[str]] = {
     "types": set(),
     "paths": set(),
+    "files": set(),
+    "final_validation": set(),
     "goals": set(),
+    "mappings": set(),
     "device": set(),
     "memory_places": set(),
     "gpu_memory": {"device", "memory_places"},
-    "one_line_errors": {"gpu_memory"},
-    **{name: {"types", "paths"} for name in ("sae", "metrics", "clip")},
+    "one_line_errors": {"gpu_memory", "files"},
+    "sae": {"types", "files", "paths"},
+    **{name: {"types", "paths"} for name in ("metrics", "clip")},
     "world": {"types", "device"},
     "labels": {"types", "paths", "clip", "world", "metrics"},
-    "data": {"types", "paths", "clip", "world", "metrics", "device", "one_line_errors"},
+    "data": {
+        *("types", "paths", "clip", "world", "metrics", "device", "files", "mappings", "one_line_errors"),
+    },
     **{name: {"types", "sae", "clip", "metrics", "labels"} | FORMULAS for name in FORMULAS},
-    "module": {"types", "sae", "metrics"},
+    "module": {"types", "sae", "metrics", "mappings", "final_validation"},
 }
 """Part of the library -> parts it may import; one that is not named is a tool and may import all of them."""
 

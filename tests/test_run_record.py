@@ -1,20 +1,48 @@
 """What a run folder remembers, and checkpoints that are whole."""
 
 import json
+import os
+from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from callbacks import run_record
 from callbacks.last_checkpoint import LastCheckpoint
 from callbacks.run_record import RunRecord
 from lightning_sae.checkpoint_io import AtomicCheckpointIO
 
 CONFIG = {"task": "fit", "resume": True, "ckpt_path": None, "run_dir": "here", "sae": {"k": 4}}
+IMAGES = {"train.files": "a1", "val.files": "b2"}
 
 
-def begun(folder, **changes):
+class Data:
+    """Images that are known by name alone."""
+
+    def __init__(self, **images):
+        self.images = {**IMAGES, **{f"{split}.files": known for split, known in images.items()}}
+
+    def data_identity(self):
+        return self.images
+
+
+@pytest.fixture(autouse=True)
+def settings_that_fit(monkeypatch):
+    monkeypatch.setattr(run_record, "check_settings", lambda *all_of_it: None)
+
+
+def held(record, data=None, first=True):
+    return record.held(SimpleNamespace(is_global_zero=first), None, data or Data())
+
+
+def begun(folder, data=None, **changes):
+    """A run that was killed, and what it started from."""
     record = RunRecord(str(folder))
-    return record, record.begin({**CONFIG, **changes})
+    start = record.begin({**CONFIG, **changes})
+    with suppress(KeyboardInterrupt), held(record, data):
+        raise KeyboardInterrupt
+    return record, start
 
 
 def last(folder):
@@ -24,9 +52,14 @@ def last(folder):
 
 
 def finish(folder, metrics):
-    record, _ = begun(folder)
-    record.metrics = metrics
-    record.on_fit_end(None, None)
+    record = RunRecord(str(folder))
+    record.begin(CONFIG)
+    with held(record):
+        record.metrics = metrics
+
+
+def files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_same_command_goes_on(tmp_path):
@@ -43,12 +76,71 @@ def test_a_checkpoint_of_an_unknown_run_is_left_alone(tmp_path):
     assert begun(tmp_path)[1] is None
 
 
-def test_other_settings_are_refused_by_name(tmp_path):
+def test_other_settings_are_refused_by_name_and_nothing_is_written(tmp_path):
     begun(tmp_path)
+    last(tmp_path)
+    before = files(tmp_path)
     with pytest.raises(
-        ValueError, match=r"other settings: sae.k 4 -> 8, sae.seed None -> 1\. .*resume=false"
+        ValueError,
+        match=r"a run with other settings: sae.k 4 -> 8, sae.seed None -> 1\. .*resume=false",
     ):
         begun(tmp_path, sae={"k": 8, "seed": 1})
+    assert files(tmp_path) == before
+
+
+def test_other_settings_than_those_of_a_finished_run_are_refused(tmp_path):
+    finish(tmp_path, {"val/fvu": 0.5})
+    with pytest.raises(ValueError, match=r"holds a finished run with other settings: sae\.k 4 -> 8"):
+        begun(tmp_path, sae={"k": 8})
+
+
+def test_other_images_are_refused_by_name(tmp_path):
+    begun(tmp_path)
+    last(tmp_path)
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match=r"on other images, these changed: val\.files b2 -> c3"):
+        begun(tmp_path, Data(val="c3"))
+    assert files(tmp_path) == before
+    assert begun(tmp_path)[1] is not None
+
+
+def test_a_folder_without_a_checkpoint_is_started_anew(tmp_path):
+    begun(tmp_path)
+    record, start = begun(tmp_path, Data(train="c3"), sae={"k": 8})
+    assert start is None
+    found = json.loads(record.path.read_text())
+    assert found["config"]["sae"] == {"k": 8}
+    assert found["data"]["train.files"] == "c3"
+
+
+def test_looking_at_a_folder_writes_nothing(tmp_path):
+    RunRecord(str(tmp_path / "run")).begin(CONFIG)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_second_training_in_one_folder_is_refused(tmp_path):
+    record, second = (RunRecord(str(tmp_path)) for _ in range(2))
+    record.begin(CONFIG)
+    with held(record):
+        second.begin(CONFIG)
+        with (
+            pytest.raises(ValueError, match=rf"is in use by process {os.getpid()} on .*hydra\.run\.dir"),
+            held(second),
+        ):
+            pass
+        other = RunRecord(str(tmp_path))
+        other.begin(CONFIG)
+        with held(other, first=False):  # another rank of the same training
+            pass
+        assert json.loads(record.path.read_text())["metrics"] is None
+    second.begin(CONFIG)
+    assert second.finished
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_only_what_came_to_its_end_is_finished(tmp_path):
+    record, _ = begun(tmp_path)
+    assert json.loads(record.path.read_text())["metrics"] is None
 
 
 def test_starting_anew_forgets_the_run_before(tmp_path):
@@ -61,20 +153,23 @@ def test_starting_anew_forgets_the_run_before(tmp_path):
     assert json.loads((tmp_path / "run.json").read_text())["config"]["sae"] == {"k": 8}
 
 
-def test_a_given_checkpoint_is_taken_and_kept(tmp_path):
+def test_a_given_checkpoint_is_looked_at_and_kept(tmp_path, monkeypatch):
+    looked_at = []
+    monkeypatch.setattr(run_record, "check_checkpoint", lambda path, *others: looked_at.append(path))
     finish(tmp_path, {"val/fvu": 0.5})
     path = last(tmp_path)
     record, start = begun(tmp_path, ckpt_path=path, sae={"k": 8})
-    assert (start, record.finished) == (path, False)
+    assert (start, record.finished, looked_at) == (path, False, [path])
     assert (tmp_path / "checkpoints" / "last.ckpt").exists()
 
 
-def test_a_validation_changes_nothing(tmp_path):
+def test_a_validation_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_record, "check_checkpoint", lambda *all_of_it: None)
     finish(tmp_path, {"val/fvu": 0.5})
-    before = (tmp_path / "run.json").read_bytes()
+    before = files(tmp_path)
     record, start = begun(tmp_path, task="validate", ckpt_path="a.ckpt")
     assert (start, record.finished) == ("a.ckpt", False)
-    assert (tmp_path / "run.json").read_bytes() == before
+    assert files(tmp_path) == before
 
 
 @pytest.mark.parametrize(

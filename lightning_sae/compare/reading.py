@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from lightning_sae.data.manifest import flatten
+from lightning_sae.mappings import flatten
 from lightning_sae.paths import user_path
 from lightning_sae.run_folder import CONFIG
 

@@ -23,7 +23,7 @@ from lightning_sae.data.precision import compare_decoding, compare_precision
 from lightning_sae.data.space import check_space
 from lightning_sae.data.verify import verify_store
 from lightning_sae.device import AUTO, add_device_option, use_device
-from lightning_sae.one_line_errors import one_line_errors
+from lightning_sae.one_line_errors import one_line_errors, sigterm_raises
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -116,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Runs a command; what the user can mend ends in one message instead of a traceback."""
     arguments = parser().parse_args()
-    with one_line_errors(RuntimeError, ModuleNotFoundError):
+    with one_line_errors(RuntimeError, ModuleNotFoundError), sigterm_raises():
         if arguments.command == "verify":
             verify(arguments.store)
         elif arguments.command == "precision":

@@ -3,13 +3,15 @@
 import os
 from pathlib import Path
 
+from lightning_sae.files import ADVICE, NoRoomError, gigabytes, replacing
+
 IN_A_STORE = (
     "What was written before is kept: free some space and run the same command again, it resumes; or choose "
     "another place with data.store_dir=DIR, or half the size with data.dtype=float16"
 )
 
 
-def write_atomic(path: Path, content: bytes, advice: str = "Free some space and run it again") -> None:
+def write_atomic(path: Path, content: bytes, advice: str = ADVICE) -> None:
     """Writes under a temporary name beside `path`, then renames; the mode follows the umask.
 
     Args:
@@ -20,18 +22,17 @@ def write_atomic(path: Path, content: bytes, advice: str = "Free some space and 
     Raises:
         OSError: the disk is full or not writable; nothing is left of this file, earlier ones stay.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with replacing(path, len(content), advice) as temporary, temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+    except NoRoomError:
+        raise
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        reason = error.strerror or error
         raise OSError(
-            error.errno,
-            f"cannot write {len(content) / 1e6:.1f} MB to {path}: {error.strerror or error}. {advice}",
+            error.errno, f"cannot write {gigabytes(len(content))} to {path}: {reason}. {advice}"
         ) from error
 
 

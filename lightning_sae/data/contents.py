@@ -1,4 +1,4 @@
-"""What files hold, as far as their size, both ends and blocks between tell: cheap enough for a million files."""
+"""What files hold, as far as size, both ends and blocks between tell: cheap enough for a million files."""
 
 import hashlib
 import os
@@ -35,9 +35,9 @@ def content_hashes(root: str | Path, paths: Sequence[str]) -> list[str]:
     """Return a SHA-256 for each file: of its size, its first and last 4 KiB, and blocks of 4 KiB between.
 
     Eight blocks, and one a MiB where that is more, evenly spaced; a file of up to eight is read whole. What
-    differs between two blocks alone goes unseen. Hashes are kept in the user's cache folder by inode, size and
-    times of change, so that a file is read again only if one of these is another; where that folder cannot
-    be written, all files are read every time.
+    differs between two blocks alone goes unseen. Hashes are kept in the user's cache folder by inode, size
+    and times of change, so that a file is read again only if one of these is another; where that folder
+    cannot be written, all files are read every time.
 
     Args:
         root: where the paths start.

@@ -1,7 +1,7 @@
 """The datamodule: images, CLIP, the judge, and the store of activations."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -30,7 +30,7 @@ from lightning_sae.data.loader import EvalLoader, TrainLoader
 from lightning_sae.data.locations import hook_folder
 from lightning_sae.data.probe import Probe, cached_probe, choose_probe
 from lightning_sae.data.prompts import class_prompts, embed_prompts
-from lightning_sae.data.provenance import check_provenance, provenance
+from lightning_sae.data.provenance import check_data, check_provenance, data_identity, provenance
 from lightning_sae.data.shards import read_tensor
 from lightning_sae.data.space import check_space
 from lightning_sae.data.statistics import ActivationStatistics
@@ -90,6 +90,7 @@ class ActivationDataModule(LightningDataModule):
         probe: the probe images.
         tail: from the hook point to the final embedding.
         processes: of this machine that capture at the same time without a trainer, and share its cores.
+        agree: called in `setup` before anything is captured: several processes compare what they are on.
     """
 
     store: ActivationStore
@@ -147,6 +148,7 @@ class ActivationDataModule(LightningDataModule):
         self.num_workers, self.n_probe, self.seed = num_workers, n_probe, seed
         self.tokens_per_image, self.max_bad_images = tokens_per_image, max_bad_images
         self.processes = 1
+        self.agree: Callable[[], None] = lambda: None
         self._chosen: torch.device | None = None
 
     def to(self, device: torch.device) -> Self:
@@ -248,6 +250,7 @@ class ActivationDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Captures what is still missing, reads the store, moves everything to the trainer's device."""
+        self.agree()
         self.clip.to(self._device)
         self.judge.to(self._device)
         self.fill()
@@ -290,17 +293,38 @@ class ActivationDataModule(LightningDataModule):
         """What a saved autoencoder is valid for."""
         return provenance(self.clip, self.hook)
 
+    def data_identity(self) -> dict[str, str]:
+        """Return what makes the images of `train` and `val` these images (`provenance.data_identity`)."""
+        return data_identity({split: self._splits.decoded(split, self.clip) for split in ("train", "val")})
+
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint: the activations that it is trained on."""
-        return self.provenance()
+        """For a checkpoint: the activations that it is trained on, their images, and the order's seed."""
+        return {**self.provenance(), "data": self.data_identity(), "seed": self.seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuses a checkpoint that was trained on other activations.
+        """Refuses a checkpoint as `check_checkpoint`."""
+        self.check_checkpoint(state_dict, self.trainer is not None and self.trainer.state.fn == "fit")
+
+    def check_checkpoint(self, then: Mapping[str, Any], goes_on: bool) -> None:
+        """Refuse a checkpoint that was trained on other activations.
+
+        Args:
+            then: the `state_dict` in it.
+            goes_on: whether the training goes on from it, and so has to find the images that it began with,
+                in the same order.
 
         Raises:
-            ValueError: weights or preprocessing of CLIP, hook point or token rule differ; names them.
+            ValueError: weights or preprocessing of CLIP, hook point or token rule differ, or the images, or
+                the seed; names them.
         """
-        check_provenance(state_dict, self.provenance())
+        check_provenance(then, self.provenance())
+        if goes_on:
+            check_data(then["data"], self.data_identity())
+            if then["seed"] != self.seed:
+                raise ValueError(
+                    f"the checkpoint has its place in the order of data.seed={then['seed']}, and this run "
+                    f"has data.seed={self.seed}: set it as it was, or start a new training without ckpt_path"
+                )
 
     @property
     def _device(self) -> torch.device:

@@ -182,6 +182,7 @@ class JointDataModule(ActivationDataModule):
 
     def setup(self, stage: str) -> None:
         """Reads both stores; moves everything to the trainer's device."""
+        self.agree()
         for part in self.parts:
             part.setup(stage)
         first = self._parts[0]

@@ -1,12 +1,15 @@
 """Who is at work on what: leases in files, seen by every process and machine, which end with their owner."""
 
 import os
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
+
+from lightning_sae.files import room_for
 
 LEASE_SECONDS = 60.0
 """How long an owner on another machine must have been silent before it counts as dead; on this one its
@@ -27,7 +30,9 @@ class Lease(SoftFileLease):
         self._unsigned: tuple[int, float] | None = None  # inode of an empty lock file, when it was first seen
 
     def mark_unsigned(self) -> None:
-        """Writes into a lock file that has been empty for a lease: from then on it counts as damaged.
+        """Writes into a lock file that has been empty for a lease, by its age or since it was seen here.
+
+        From then on it counts as damaged.
 
         A process that is killed between making its lock file and writing its name into it leaves it empty,
         and filelock waits for such a one for ever. A damaged one it takes over; an owner who is alive after
@@ -37,6 +42,8 @@ class Lease(SoftFileLease):
             marker, now = Path(self.lock_file).stat(), time.monotonic()
             if marker.st_size > 0:
                 self._unsigned = None
+            elif time.time() - marker.st_mtime >= LEASE_SECONDS:
+                self._sign()
             elif self._unsigned is None or self._unsigned[0] != marker.st_ino:
                 self._unsigned = marker.st_ino, now
             elif now - self._unsigned[1] >= LEASE_SECONDS:
@@ -53,14 +60,16 @@ class Lease(SoftFileLease):
 
 def lease(path: Path) -> Lease:
     """The lock at a path, whose folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with room_for(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     return Lease(path)
 
 
 def acquired(lock: Lease) -> bool:
     """Takes it if nobody alive has it."""
     try:
-        lock.acquire(blocking=False)
+        with room_for(Path(lock.lock_file)):
+            lock.acquire(blocking=False)
     except Timeout:
         lock.mark_unsigned()
         return False
@@ -97,6 +106,38 @@ def alone(path: Path, what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def claimed(path: Path, what: str, advice: str) -> Iterator[None]:
+    """Keep others out for as long as the block runs; whoever comes second is refused.
+
+    An owner on another machine is watched for a lease: one that died there does not stand in the way.
+
+    Args:
+        path: of the lock.
+        what: is claimed, for messages.
+        advice: what the second one may do instead.
+
+    Raises:
+        ValueError: somebody alive has it; names the process.
+    """
+    lock, waiting = lease(path), Waiting(what)
+    end = time.monotonic() + LEASE_SECONDS + 10 * POLL_SECONDS
+    while not acquired(lock):
+        if _lives_here(lock) or time.monotonic() > end:
+            raise ValueError(f"{what} is in use by {owner(lock)}: {advice}")
+        waiting.on([owner(lock)])
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _lives_here(lock: Lease) -> bool:
+    """Whether the owner is a process of this machine; a dead one would have lost the lock."""
+    record = lock.owner
+    return record is not None and record.hostname.partition("?")[0] == socket.gethostname()
 
 
 class Claims:

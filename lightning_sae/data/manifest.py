@@ -67,19 +67,6 @@ def raise_if_lost(folder: Path, manifest: Mapping[str, Any]) -> None:
         )
 
 
-def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots.
-
-    Example:
-        >>> flatten({"clip": {"model": "ViT-B-32"}, "dtype": "float16"})
-        {'clip.model': 'ViT-B-32', 'dtype': 'float16'}
-    """
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        flat |= flatten(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {prefix + key: item}
-    return flat
-
-
 def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """A line for each key whose values differ.
 

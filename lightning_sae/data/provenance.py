@@ -5,7 +5,8 @@ from typing import Any
 
 from lightning_sae import __version__
 from lightning_sae.clip import Clip, HookPoint
-from lightning_sae.data.manifest import flatten
+from lightning_sae.data.images import ImageSet
+from lightning_sae.mappings import flatten
 
 DECISIVE = ("clip.weights", "clip.preprocess", "hook_point", "tokens")
 """What makes activations these activations."""
@@ -39,4 +40,40 @@ def check_provenance(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         raise ValueError(
             f"the checkpoint was trained on other activations, these changed: {', '.join(changed)}; go "
             "on with the clip, hook_point and tokens that it began with, or start anew without ckpt_path"
+        )
+
+
+def data_identity(splits: Mapping[str, ImageSet]) -> dict[str, str]:
+    """Return what makes the images of some splits these images, by dotted keys, but not what they are called.
+
+    Example:
+        >>> import torch
+        >>> from lightning_sae.data.texts import Texts
+        >>> data_identity({"val": Texts("captions", ["a cat"], ["cat"], torch.tensor([0]))})["val.n"]
+        '1'
+    """
+    known = flatten({split: images.identity() for split, images in splits.items()})
+    return {key: str(value) for key, value in known.items() if not key.endswith(".name")}
+
+
+def check_data(then: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Refuse to go on with other images.
+
+    Args:
+        then: `data_identity` of a checkpoint or a run.
+        now: of a run that wants to go on from it.
+
+    Raises:
+        ValueError: images, their order or classes differ; names the splits and what differs in them.
+    """
+    changed = [
+        f"{key} {then.get(key, 'nothing')[:12]} -> {now.get(key, 'nothing')[:12]}"
+        for key in sorted({*then, *now})
+        if then.get(key) != now.get(key)
+    ]
+    if changed:
+        raise ValueError(
+            f"the training was begun on other images, these changed: {', '.join(changed)} (hashes of names, "
+            "contents and classes). Put them back as they were, or start anew in another folder or with "
+            "resume=false"
         )

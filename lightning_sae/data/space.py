@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+from lightning_sae.files import gigabytes
+
 SHARD_HEAD = 4096  # bytes of a shard beside its tensors
 
 
@@ -46,13 +48,3 @@ def check_space(wanted: Iterable[Needs], dtype: str) -> None:
             "another place with data.store_dir=DIR, fewer tokens (tokens=cls) or hook points "
             "(data.also_capture), or free some space",
         )
-
-
-def gigabytes(n: int) -> str:
-    """A size for people, in 10^9 bytes.
-
-    Example:
-        >>> gigabytes(1_234_567), gigabytes(98_304_000_000)
-        ('0.0012 GB', '98 GB')
-    """
-    return f"{n / 1e9:.2g} GB" if n < 1e11 else f"{n / 1e9:,.0f} GB"

@@ -14,10 +14,10 @@ from lightning_sae.data.clip_pass import Activations, Part
 from lightning_sae.data.decoding import describe_notes
 from lightning_sae.data.images import ImageSet
 from lightning_sae.data.locations import clip_identity, hook_folder, store_folder
-from lightning_sae.data.manifest import flatten
 from lightning_sae.data.shards import ShardFolder
 from lightning_sae.data.space import SHARD_HEAD
 from lightning_sae.data.statistics import ActivationStatistics, Moments
+from lightning_sae.mappings import flatten
 
 FORMAT = 1
 """Raised when what is stored changes its meaning."""

@@ -9,6 +9,7 @@ from lightning_sae.clip import Clip, TextClip, Tokens
 from lightning_sae.data.capture import Capture
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.images import ImageSource, Split
+from lightning_sae.data.provenance import data_identity
 from lightning_sae.data.real_tokens import RealTokenStore, real_tokens
 from lightning_sae.data.shards import read_tensor
 from lightning_sae.data.store import ActivationStore
@@ -52,6 +53,10 @@ class TextDataModule(ActivationDataModule):
     def captures(self) -> dict[str, Capture]:
         """What belongs into the store, and the embeddings of the images."""
         return super().captures() | {"images": self._capture_images()}
+
+    def data_identity(self) -> dict[str, str]:
+        """Return that of the texts, and of the images that they are scored against."""
+        return super().data_identity() | data_identity({"images": self._scored_against.split("val")})
 
     def _open(self, split: Split) -> ActivationStore:
         """Of `tokens=all` the store has all positions; those of the padding are left out here."""

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lightning_sae import __version__
+from lightning_sae.files import room_for
 from lightning_sae.paths import user_path
 from lightning_sae.sae.base import SparseAutoencoder
 from lightning_sae.sae.card import model_card
@@ -43,12 +44,17 @@ def save_sae(
 
     Raises:
         FileExistsError: `folder` holds something else.
+        NoRoomError: the disk is full; what the folder held stays.
     """
     folder = user_path(folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
         raise FileExistsError(f"{folder} holds other files than a saved autoencoder; name a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+    needed = sum(tensor.nbytes for tensor in _public(sae).values())
+    with (
+        room_for(folder, needed),
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch,
+    ):
         new = Path(scratch) / "new"
         new.mkdir()
         _write(sae.fold(), new, provenance, metrics or {})

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from lightning_sae.data import locks
-from lightning_sae.data.locks import Claims, acquired, alone, lease
+from lightning_sae.data.locks import Claims, acquired, alone, claimed, lease
 
 FORK = multiprocessing.get_context("fork")
 
@@ -67,6 +67,48 @@ def test_a_lock_whose_owner_was_killed_before_it_could_sign_is_taken_over(tmp_pa
     assert locks.owner(lock).startswith(f"process {os.getpid()} on ")
     lock.release()
     assert not [*tmp_path.iterdir()]
+
+
+def test_an_empty_lock_that_is_older_than_a_lease_is_taken_over_at_once(tmp_path):
+    path = tmp_path / "a.lock"
+    path.touch()
+    old = time.time() - locks.LEASE_SECONDS - 1
+    os.utime(path, (old, old))
+    lock = lease(path)
+    assert not acquired(lock)
+    assert look(lock, 10)
+    lock.release()
+
+
+def test_a_claim_on_a_full_disk_is_named(tmp_path, monkeypatch):
+    def acquire(lock, **how):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(locks.Lease, "acquire", acquire)
+    with pytest.raises(OSError, match=r"^no room for .*000003\.lock: more space is needed, and .* free in "):
+        Claims(tmp_path, 8).take(3)
+
+
+def test_a_second_claim_is_refused_by_name(tmp_path, elsewhere):
+    owner = elsewhere(hold, tmp_path / "a.lock")
+    with pytest.raises(ValueError, match=rf"^RUN is in use by process {owner.pid} on .*: wait$"):
+        claimed(tmp_path / "a.lock", "RUN", "wait").__enter__()
+    owner.kill()
+    owner.join()
+    with claimed(tmp_path / "a.lock", "RUN", "wait"):
+        pass
+
+
+def test_an_owner_that_died_on_another_machine_does_not_stand_in_the_way(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(time, "sleep", lambda seconds: now.append(now[-1] + 10.0))
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[-1])
+    lines = ["filelock/2", "pid=1", "host=elsewhere", "mode=lease", "token=0"]
+    text = "".join(f"{line}\n" for line in [*lines, f"duration={locks.LEASE_SECONDS!r}"])
+    (tmp_path / "a.lock").write_text(text)
+    with claimed(tmp_path / "a.lock", "RUN", "wait"):
+        pass
+    assert "RUN: waiting for process 1 on elsewhere" in capsys.readouterr().out
 
 
 def test_an_owner_who_signs_late_keeps_it(tmp_path, monkeypatch, elsewhere):

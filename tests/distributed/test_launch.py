@@ -62,16 +62,19 @@ def test_ranks_with_different_configs_are_refused(monkeypatch: pytest.MonkeyPatc
     ]
     callbacks = [Together(config) for config in configs]
 
-    def setup(*ranks: int) -> None:
+    def agree(*ranks: int, images: tuple[str, ...] = ("a1",) * 3) -> None:
         def gather(found: list[Any], own: Any) -> None:
-            found[:] = [callbacks[rank].config for rank in ranks]
+            found[:] = [(callbacks[rank].config, {"val.files": images[rank]}) for rank in ranks]
 
+        monkeypatch.setattr(launch.dist, "get_world_size", lambda: len(ranks))
         monkeypatch.setattr(launch.dist, "all_gather_object", gather)
-        callbacks[0].setup(SimpleNamespace(world_size=len(ranks)), None, "fit")  # type: ignore[arg-type]
+        callbacks[0].agree()
 
-    setup(0, 1)  # only the time differs
+    agree(0, 1)  # only the time differs
     with pytest.raises(ValueError, match=r"configurations: sae\.k is 4 on rank 0, 8 on rank 2\. Start all"):
-        setup(0, 1, 2)
+        agree(0, 1, 2)
+    with pytest.raises(ValueError, match=r"different images: val\.files is a1 on rank 0, b2 on rank 1"):
+        agree(0, 1, images=("a1", "b2"))
 
 
 def test_no_process_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:

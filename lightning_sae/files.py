@@ -1,0 +1,87 @@
+"""Files that are there whole or not at all, and disks that have no room for them."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+ADVICE = "Free some space and run it again"
+
+
+class NoRoomError(OSError):
+    """A disk, or what a user may use of it, is full; the message has path, needed and free space."""
+
+    def __init__(self, path: str | Path, needed: int | None = None, advice: str = ADVICE) -> None:
+        there = next(folder for folder in Path(path).absolute().parents if folder.exists())
+        free = shutil.disk_usage(there).free
+        amount = "more space is" if needed is None else f"{gigabytes(needed)} are"
+        message = f"no room for {path}: {amount} needed, and {gigabytes(free)} are free in {there}. {advice}"
+        super().__init__(errno.ENOSPC, message)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+@contextmanager
+def room_for(path: Path, needed: int | None = None, advice: str = ADVICE) -> Iterator[None]:
+    """Have a full disk named where something is written.
+
+    Args:
+        path: what is written in the block, a file or a folder.
+        needed: bytes of all of it; `None` where that is not known before.
+        advice: what to do; ends the message.
+
+    Raises:
+        NoRoomError: there is no room.
+    """
+    try:
+        yield
+    except NoRoomError:
+        raise
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise NoRoomError(path, needed, advice) from error
+
+
+@contextmanager
+def replacing(path: Path, needed: int | None = None, advice: str = ADVICE) -> Iterator[Path]:
+    """Give a temporary path beside `path`, which takes its place when the block has ended well.
+
+    Args:
+        path: the file; its folder is made.
+        needed: bytes of it; `None` where that is not known before.
+        advice: what to do where there is no room.
+
+    Raises:
+        NoRoomError: there is no room. Nothing is left of this file, an earlier one stays.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "a", "b.txt")
+        >>> with replacing(path) as part:
+        ...     _ = part.write_text("whole")
+        >>> [file.name for file in path.parent.iterdir()], path.read_text()
+        (['b.txt'], 'whole')
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with room_for(path, needed, advice):
+            yield part
+            os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def gigabytes(n: int) -> str:
+    """A size for people, in 10^9 bytes.
+
+    Example:
+        >>> gigabytes(1_234_567), gigabytes(98_304_000_000)
+        ('0.0012 GB', '98 GB')
+    """
+    return f"{n / 1e9:.2g} GB" if n < 1e11 else f"{n / 1e9:,.0f} GB"

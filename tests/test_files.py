@@ -1,0 +1,110 @@
+"""Full disks, by /dev/full, on which no write fits, and by what torch says on one."""
+
+import errno
+
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from lightning_sae.checkpoint_io import AtomicCheckpointIO
+from lightning_sae.explain_picture import save_picture
+from lightning_sae.files import NoRoomError, replacing, room_for
+from lightning_sae.one_line_errors import one_line_errors
+from lightning_sae.sae import TopK, save_sae
+from lightning_sae.tracking import RunCSVLogger
+
+
+@pytest.fixture
+def full(tmp_path, monkeypatch):
+    """A folder on a disk that is full: the temporary files in it are the device."""
+    from lightning_sae import files
+
+    name = files.Path.with_name
+
+    def with_name(path, other):
+        found = name(path, other)
+        if other.endswith(".tmp") and not found.is_symlink():
+            found.symlink_to("/dev/full")
+        return found
+
+    monkeypatch.setattr(files.Path, "with_name", with_name)
+    return tmp_path
+
+
+def refused(path, needed="more space is"):
+    return pytest.raises(NoRoomError, match=rf"^no room for {path}: {needed} needed, and .* GB are free in ")
+
+
+def test_a_picture(full):
+    with refused(full / "a.png"):
+        save_picture(Figure(), full / "a.png")
+    assert not [*full.iterdir()]
+
+
+def test_a_table(full):
+    with refused(full / "a.csv"), replacing(full / "a.csv") as part:
+        pd.DataFrame({"a": range(100_000)}).to_csv(part)
+    assert not [*full.iterdir()]
+
+
+def test_a_checkpoint(full):
+    with refused(full / "a.ckpt", "0.00?4 GB are"):
+        AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(1_000_000)}, full / "a.ckpt")
+    assert not [*full.iterdir()]
+
+
+@pytest.mark.parametrize(
+    "words", ["[enforce fail] . unexpected pos 64 vs 0", "PytorchStreamWriter failed writing"]
+)
+def test_what_torch_says_of_a_full_disk(tmp_path, monkeypatch, words):
+    def save(checkpoint, file):
+        raise RuntimeError(words)
+
+    monkeypatch.setattr(torch, "save", save)
+    with refused(tmp_path / "a.ckpt", "4e-09 GB are"):
+        AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(1)}, tmp_path / "a.ckpt")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_another_error_of_torch_is_not_a_full_disk(tmp_path, monkeypatch):
+    def save(checkpoint, file):
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        AtomicCheckpointIO().save_checkpoint({}, tmp_path / "a.ckpt")
+
+
+def test_the_curve(tmp_path):
+    logger = RunCSVLogger(str(tmp_path))
+    logger.log_metrics({"val/fvu": 0.5}, step=3)
+    logger.path.unlink()
+    logger.path.symlink_to("/dev/full")
+    with refused(logger.path):
+        logger.log_metrics({"val/fvu": 0.25}, step=7)
+
+
+def test_a_saved_autoencoder(tmp_path, monkeypatch):
+    def write_bytes(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    sae = TopK(d_in=4, d_sae=8, k=2)
+    save_sae(sae, tmp_path / "sae", {})
+    monkeypatch.setattr("lightning_sae.sae.checkpoint.Path.write_bytes", write_bytes)
+    with refused(tmp_path / "sae", r"\S+ GB are"):
+        save_sae(sae, tmp_path / "sae", {})
+    assert {path.name for path in tmp_path.iterdir()} == {"sae"}
+
+
+def test_what_is_written_elsewhere_ends_in_one_message(monkeypatch):
+    with (
+        pytest.raises(SystemExit, match=r"OSError: .*a disk is full; free are .* GB in"),
+        one_line_errors(),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_other_errors_stay(tmp_path):
+    with pytest.raises(PermissionError), room_for(tmp_path):
+        raise PermissionError(errno.EACCES, "no")
