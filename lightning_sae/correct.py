@@ -24,6 +24,7 @@ from lightning_sae.data.prompts import embed_prompts
 from lightning_sae.device import add_device_option, use_device
 from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.run_folder import RunFolder, open_run
+from lightning_sae.targets import add_trust_option
 
 
 def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
@@ -117,6 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         usual = Rule._field_defaults[name.replace("-", "_")]
         parser.add_argument(f"--{name}", type=float, default=usual, help=f"{meaning} ({usual})")
     add_device_option(parser)
+    add_trust_option(parser)
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
     with one_line_errors():
@@ -127,7 +129,7 @@ def _run(options: argparse.Namespace) -> None:
     check_free(options.out)
     audit = read_audit(options.run)
     finding = audit.finding(options.finding)
-    run = open_run(options.run, options.overrides, use_device(options.device))
+    run = open_run(options.run, options.overrides, use_device(options.device), options.trust)
     classifier = audited_classifier(run, audit)
     rule = Rule(**{name: getattr(options, name) for name in Rule().limits})
     correction = correct(run, classifier, finding, options.way, options.factor, rule)

@@ -22,6 +22,7 @@ from lightning_sae.naming import LatentName
 from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Output
+from lightning_sae.targets import add_trust_option
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -71,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", choices=get_args(Output), default="logit", help="the score (logit)")
     parser.add_argument("--out", type=Path, help="PNG to write (RUN/pictures/explain_IMAGE.png)")
     add_device_option(parser)
+    add_trust_option(parser)
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
     with one_line_errors():
@@ -80,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(options: argparse.Namespace) -> None:
     check_request(options.prompt, options.top)
     image = read_image(options.image)
-    run = open_run(options.run, options.overrides, use_device(options.device))
+    run = open_run(options.run, options.overrides, use_device(options.device), options.trust)
     explanations = explain(run, image, options.prompt, options.output, options.top)
     console = Console()
     for explanation in explanations:

@@ -21,6 +21,7 @@ from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.probe_file import SavedProbe, save_probe
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Probe, fit_probe
+from lightning_sae.targets import add_trust_option
 from lightning_sae.zero_shot import accuracy, balanced_accuracy
 
 
@@ -90,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--inverse-l2", type=float, default=100.0, help="weight of the data (100)")
     parser.add_argument("--balanced", action="store_true", help="all classes weigh the same")
     add_device_option(parser)
+    add_trust_option(parser)
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
     with one_line_errors():
@@ -97,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    data = open_run(options.run, options.overrides, use_device(options.device)).data
+    data = open_run(options.run, options.overrides, use_device(options.device), options.trust).data
     if data.clip.reads_texts:
         raise ValueError(f"{options.run} is a run on texts: a probe classifies images")
     saved = probe_of(data, options.inverse_l2, options.balanced)

@@ -6,14 +6,15 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor
 
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.shards import read_tensor
 from lightning_sae.device import find_device
+from lightning_sae.labels import Vocabulary
 from lightning_sae.sae import SparseAutoencoder, load_sae
+from lightning_sae.targets import instantiate
 
 CONFIG = Path(".hydra") / "config.yaml"
 TEXTS = ("label", "second_label", "attribution_class", "unexpected_class", "top_images")  # of latents.csv
@@ -28,6 +29,7 @@ class RunFolder(NamedTuple):
         data: images, CLIP and judge on one device; nothing is captured, `setup` is not called.
         sae: the saved autoencoder, checked against the CLIP, on the same device; in evaluation mode.
         latents: `latents.csv`, by latent.
+        trusted: packages that its configuration may name beside what is ours.
     """
 
     folder: Path
@@ -35,6 +37,12 @@ class RunFolder(NamedTuple):
     data: ActivationDataModule
     sae: SparseAutoencoder
     latents: pd.DataFrame
+    trusted: Sequence[str] | None = ()
+
+    def vocabulary(self) -> Vocabulary:
+        """What latents are labelled with."""
+        vocabulary: Vocabulary = instantiate(self.config.labels, self.trusted)
+        return vocabulary
 
     def top_images(self, latent: int) -> list[int]:
         """Ids of the latent's top validation images, the largest activation first; none if it never fired."""
@@ -58,20 +66,24 @@ class RunFolder(NamedTuple):
 
 
 def open_run(
-    folder: str | Path, overrides: Sequence[str] = (), device: torch.device | None = None
+    folder: str | Path,
+    overrides: Sequence[str] = (),
+    device: torch.device | None = None,
+    trusted: Sequence[str] | None = (),
 ) -> RunFolder:
-    """Reads the folder of a finished run.
+    """Reads the folder of a finished run. Nothing is run that its configuration names and that is not ours.
 
     Args:
         folder: as `train.py` wrote it.
         overrides: what has moved since, as `data.store_dir=DIR`.
         device: where CLIP, judge, autoencoder and all that is read by them lie; `None` is the GPU where there
             is one, else the CPU.
+        trusted: packages that the configuration may name all the same; `None` for a run of this process.
 
     Raises:
         FileNotFoundError: the folder is none of a run, or lacks the autoencoder or the table.
-        ValueError: the autoencoder was made for another CLIP than the configuration gives, or an override
-            names nothing in the configuration.
+        ValueError: the configuration names what is not trusted, the autoencoder was made for another CLIP
+            than it gives, or an override names nothing in it.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
@@ -85,12 +97,12 @@ def open_run(
                 f"{folder} has no {name}: {writer} writes it; let the run come to its end"
             )
     config = _overridden(OmegaConf.load(folder / CONFIG), overrides)
-    data: ActivationDataModule = instantiate(config.data, _convert_="all")
+    data: ActivationDataModule = instantiate(config.data, trusted)
     sae = load_sae(folder / "sae", data.clip.identity())
     device = device or find_device()
     texts = dict.fromkeys(TEXTS, str)  # a class may be called "7"
     latents = pd.read_csv(folder / "latents.csv", keep_default_na=False, dtype=texts).set_index("latent")
-    return RunFolder(folder, config, data.to(device), sae.to(device), latents)
+    return RunFolder(folder, config, data.to(device), sae.to(device), latents, trusted)
 
 
 def _overridden(config: DictConfig | ListConfig, overrides: Sequence[str]) -> DictConfig:

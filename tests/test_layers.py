@@ -34,10 +34,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "memory_places": set(),
     "gpu_memory": {"device", "memory_places"},
     "one_line_errors": {"gpu_memory"},
+    "targets": set(),
     **{name: {"types"} for name in ("sae", "metrics", "clip")},
     "world": {"types", "device"},
     "labels": {"types", "clip", "world", "metrics"},
-    "data": {"types", "clip", "world", "metrics", "device", "one_line_errors"},
+    "data": {"types", "clip", "world", "metrics", "device", "one_line_errors", "targets"},
     **{name: {"types", "sae", "clip", "metrics", "labels"} | FORMULAS for name in FORMULAS},
     "module": {"types", "sae", "metrics"},
 }
