@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_sae.data.atomic import write_atomic
 from lightning_sae.data.manifest import flatten
+from lightning_sae.documents import read_json
 
 FREE = ("ckpt_path", "resume", "run_dir", "optimized_metric", "errors")
 """Settings that may change when a run goes on."""
@@ -63,7 +64,7 @@ class RunRecord(Callback):
         if config["task"] != "fit":
             return given
         if config["resume"] and not given and self.path.exists():
-            before = json.loads(self.path.read_text())
+            before = read_json(self.path, needed=["config", "metrics"])
             self._compare(before["config"])
             self.metrics, self.finished = before["metrics"] or {}, before["metrics"] is not None
             return str(last) if last.exists() else None

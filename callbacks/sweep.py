@@ -12,7 +12,9 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
+
+from lightning_sae.documents import read_yaml_list
 
 ERROR = "error.txt"
 
@@ -81,7 +83,7 @@ def _print_failed(sweep_dir: Path) -> int:
     """One paragraph for each failed job; how many there are."""
     failed = sorted(sweep_dir.glob(f"*/{ERROR}"))
     for path in failed:
-        overrides = [str(word) for word in OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")]
+        overrides = [str(word) for word in read_yaml_list(path.parent / ".hydra" / "overrides.yaml")]
         command = shlex.join(["python", sys.argv[0], *overrides, f"hydra.run.dir={path.parent}"])
         error = path.read_text(encoding="utf-8").strip().splitlines()[-1]
         print(f"\nFailed: {path.parent}\n  {error}\n  {command}", file=sys.stderr)

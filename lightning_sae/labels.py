@@ -13,6 +13,8 @@ from open_clip.zero_shot_metadata import (
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from lightning_sae.documents import read_text
+
 ENSEMBLES = {"openai": OPENAI_IMAGENET_TEMPLATES, "simple": SIMPLE_IMAGENET_TEMPLATES}
 """Prompt ensembles for ImageNet as open_clip ships them: 80 templates, and 7 that do nearly as well."""
 
@@ -120,11 +122,7 @@ def vocabulary_from_file(path: str | Path, templates: Templates = ("{}",)) -> Vo
         FileNotFoundError: there is no such file.
         ValueError: the file is empty, has a blank line, or is not UTF-8.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}): save the labels as UTF-8") from error
-    lines = text.removesuffix("\n").split("\n")
+    lines = read_text(path).removesuffix("\n").split("\n")
     if lines == [""]:
         raise ValueError(f"{path} holds no labels: write one label a line")
     for number, line in enumerate(lines, start=1):

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.shards import read_tensor
 from lightning_sae.device import find_device
+from lightning_sae.documents import read_config
 from lightning_sae.labels import Vocabulary
 from lightning_sae.sae import SparseAutoencoder, load_sae
 from lightning_sae.targets import instantiate
@@ -96,7 +97,7 @@ def open_run(
             raise FileNotFoundError(
                 f"{folder} has no {name}: {writer} writes it; let the run come to its end"
             )
-    config = _overridden(OmegaConf.load(folder / CONFIG), overrides)
+    config = _overridden(read_config(folder / CONFIG), overrides)
     data: ActivationDataModule = instantiate(config.data, trusted)
     sae = load_sae(folder / "sae", data.clip.identity())
     device = device or find_device()
@@ -105,7 +106,7 @@ def open_run(
     return RunFolder(folder, config, data.to(device), sae.to(device), latents, trusted)
 
 
-def _overridden(config: DictConfig | ListConfig, overrides: Sequence[str]) -> DictConfig:
+def _overridden(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals or key.split(".")[0] not in config:

@@ -51,6 +51,16 @@ def test_other_settings_are_refused_by_name(tmp_path):
         begun(tmp_path, sae={"k": 8, "seed": 1})
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [('{"metrics": nul', "line 1: no JSON: "), ("{}", "lacks config, metrics"), ("", "ends too")],
+)
+def test_a_damaged_record_is_named(tmp_path, content, said):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"run\.json,? .*{said}|run\.json {said}"):
+        begun(tmp_path)
+
+
 def test_starting_anew_forgets_the_run_before(tmp_path):
     finish(tmp_path, {"val/fvu": 0.5})
     last(tmp_path)

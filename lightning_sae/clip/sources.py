@@ -20,6 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lightning_sae.documents import read_json
+
 Preprocess = Callable[[Image.Image], Tensor]
 Tokenizer = Callable[[list[str]], Tensor]
 
@@ -200,11 +202,8 @@ def _register_config(path: Path) -> tuple[str, dict[str, Any]]:
 def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"no model config {path}. Give an open_clip config .json, or a model name")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also bytes that are not UTF-8
-        raise ValueError(f"model config {path} is not valid JSON: {error}") from error
-    config = document.get("model_cfg", document) if isinstance(document, dict) else {}
+    document = read_json(path)
+    config = document.get("model_cfg", document)
     missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
     if missing:
         raise ValueError(f"model config {path} lacks {', '.join(missing)}. Give an open_clip model config")

@@ -14,6 +14,7 @@ from lightning_sae.compare.pictures import draw_alignment, draw_parallel, draw_p
 from lightning_sae.compare.table import cells, markdown, markdown_text
 from lightning_sae.compare.variants import Cell
 from lightning_sae.data.atomic import write_atomic
+from lightning_sae.documents import read_config
 from lightning_sae.pages import render
 from lightning_sae.run_folder import CONFIG
 
@@ -101,7 +102,7 @@ def _best_yaml(found: Comparison) -> str:
     """Run -> why it is here, what its command line said, and its config as it was saved."""
     return OmegaConf.to_yaml(
         {
-            run.name: {"why": why, "overrides": run.overrides, "config": OmegaConf.load(run.folder / CONFIG)}
+            run.name: {"why": why, "overrides": run.overrides, "config": read_config(run.folder / CONFIG)}
             for run, why in found.bests()
         }
     )

@@ -1,15 +1,14 @@
 """The prompts of the classes and their text embeddings."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from lightning_sae.clip import Clip
+from lightning_sae.documents import read_json, read_yaml
 
 
 def class_prompts(
@@ -47,18 +46,22 @@ def _from_file(class_names: Sequence[str], path: Path) -> list[list[str]]:
 def read_prompts(path: str | Path) -> tuple[list[str], list[list[str]]]:
     """Classes and their prompts from a file `{class: [prompt, ...]}`, JSON or YAML, in its order.
 
+    All are texts as they are written: a class `no` or `007` of a YAML file is called so.
+
     Raises:
-        ValueError: something else is in it, or a class without prompts.
+        ValueError: the file is damaged, something else is in it, or a class without prompts.
     """
     path = Path(path).expanduser()
-    text = path.read_text(encoding="utf-8")
-    content = json.loads(text) if path.suffix == ".json" else OmegaConf.to_container(OmegaConf.create(text))
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"{path} must hold {{class: [prompt, ...]}}, got a {type(content).__name__}")
-    prompts = {str(name): [value] if isinstance(value, str) else value for name, value in content.items()}
+    content = (read_json if path.suffix == ".json" else read_yaml)(path)
+    prompts = {name: [value] if isinstance(value, str) else value for name, value in content.items()}
     if empty := [name for name, group in prompts.items() if not group]:
         raise ValueError(f"{path} has no prompts for {', '.join(empty[:10])}: give each class at least one")
-    return list(prompts), [[str(prompt) for prompt in group] for group in prompts.values()]
+    for name, group in prompts.items():
+        if not isinstance(group, list) or not all(isinstance(prompt, str) for prompt in group):
+            raise ValueError(f"{path}: the prompts of {name!r} must be a list of texts, got {group!r:.200}")
+    if not prompts:
+        raise ValueError(f"{path} must hold {{class: [prompt, ...]}}, and is empty")
+    return list(prompts), list(prompts.values())
 
 
 def embed_prompts(clip: Clip, prompts: Sequence[Sequence[str]]) -> Tensor:

@@ -128,8 +128,8 @@ def test_no_network(monkeypatch, tmp_path, model, tag, local):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not valid JSON"),
-        ("[1]", "lacks embed_dim"),
+        ("{", r"my\.json, line 1: no JSON: "),
+        ("[1]", r"my\.json, line 1: no JSON object, but a list"),
         ('{"embed_dim": 8, "text_cfg": {}}', "lacks vision_cfg"),
         (json.dumps(config(widht=64)), "widht"),
         (json.dumps(config(width=100)), "describes no model"),
