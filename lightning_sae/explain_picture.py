@@ -1,7 +1,7 @@
 """The picture of an explanation: the image, its heatmaps, and the images that each latent stands for."""
 
+import io
 import math
-import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from lightning_sae.clip import Clip
+from lightning_sae.data.atomic import write_atomic
 from lightning_sae.explanation import PromptExplanation
 from lightning_sae.naming import LatentName
 from lightning_sae.run_folder import RunFolder
@@ -77,9 +78,9 @@ def as_clip_sees(clip: Clip, image: Image.Image) -> Image.Image:
 def save_picture(figure: Figure, path: Path) -> None:
     """Writes a PNG, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    figure.savefig(part, format="png", dpi=100, facecolor="white")
-    os.replace(part, path)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100, facecolor="white")
+    write_atomic(path, content.getvalue())
 
 
 def _draw_block(

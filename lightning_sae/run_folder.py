@@ -15,6 +15,7 @@ from lightning_sae.device import find_device
 from lightning_sae.documents import read_config
 from lightning_sae.labels import Vocabulary
 from lightning_sae.sae import SparseAutoencoder, load_sae
+from lightning_sae.tables import read_table
 from lightning_sae.targets import instantiate
 
 CONFIG = Path(".hydra") / "config.yaml"
@@ -102,7 +103,7 @@ def open_run(
     sae = load_sae(folder / "sae", data.clip.identity())
     device = device or find_device()
     texts = dict.fromkeys(TEXTS, str)  # a class may be called "7"
-    latents = pd.read_csv(folder / "latents.csv", keep_default_na=False, dtype=texts).set_index("latent")
+    latents = read_table(folder / "latents.csv", keep_default_na=False, dtype=texts).set_index("latent")
     return RunFolder(folder, config, data.to(device), sae.to(device), latents, trusted)
 
 

@@ -15,7 +15,9 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
+from lightning_sae.data.atomic import write_atomic
 from lightning_sae.naming import with_names
+from lightning_sae.tables import csv_bytes
 from lightning_sae.tracker_run import this_job, tracker_config
 
 MAX_TRACKER_ROWS = 100
@@ -152,9 +154,7 @@ def publish_table(trainer: Trainer, key: str, table: pd.DataFrame) -> None:
     """
     path = run_dir(trainer) / f"{key}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    table.to_csv(part, index=False, float_format="%.6g")
-    os.replace(part, path)
+    write_atomic(path, csv_bytes(table))
     for logger in _wandb_loggers(trainer):
         logger.log_table(f"tables/{key}", dataframe=with_names(table.head(MAX_TRACKER_ROWS)))
 

@@ -36,10 +36,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "one_line_errors": {"gpu_memory"},
     "targets": set(),
     "documents": set(),
+    "tables": {"documents"},
     **{name: {"types", "documents"} for name in ("sae", "metrics", "clip")},
     "world": {"types", "device"},
     "labels": {"types", "clip", "world", "metrics", "documents"},
-    "data": {"types", "clip", "world", "metrics", "device", "one_line_errors", "targets", "documents"},
+    "data": {
+        *("types", "clip", "world", "metrics", "device", "one_line_errors"),
+        *("targets", "documents", "tables"),
+    },
     **{name: {"types", "sae", "clip", "metrics", "labels"} | FORMULAS for name in FORMULAS},
     "module": {"types", "sae", "metrics"},
 }

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from lightning_sae.data.manifest import flatten
 from lightning_sae.documents import read_config, read_json, read_yaml_list
 from lightning_sae.run_folder import CONFIG
+from lightning_sae.tables import read_table
 
 TABLES = ("latents", "attribution", "reliance", "reliance_groups", "faithfulness", "truth")
 _TEXTS = ("label", "second_label", "class", "attribution_class", "unexpected_class", "value", "top_images")
@@ -171,7 +172,7 @@ def _read_csv(run: Run, name: str) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXTS, str))
+        table = read_table(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXTS, str))
         return table.fillna({column: "" for column in _TEXTS if column in table})
     except (ValueError, OSError) as error:
         run.missing.append(f"{name} cannot be read ({_first_line(error)})")

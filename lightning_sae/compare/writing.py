@@ -17,6 +17,7 @@ from lightning_sae.data.atomic import write_atomic
 from lightning_sae.documents import read_config
 from lightning_sae.pages import render
 from lightning_sae.run_folder import CONFIG
+from lightning_sae.tables import csv_bytes
 
 
 def write(found: Comparison, out: Path) -> list[str]:
@@ -24,13 +25,13 @@ def write(found: Comparison, out: Path) -> list[str]:
     out.mkdir(parents=True, exist_ok=True)
     pictures = _pictures(found)
     files: dict[str, bytes] = {
-        "compare.csv": found.table.frame.to_csv(float_format="%.6g").encode(),
+        "compare.csv": csv_bytes(found.table.frame, index=True),
         "compare.md": _markdown(found, list(pictures)).encode(),
         "best.yaml": _best_yaml(found).encode(),
         **{name: picture.content for name, picture in pictures.items()},
     }
     if len(found.concepts.table):
-        files["concepts.csv"] = found.concepts.table.to_csv(index=False, float_format="%.6g").encode()
+        files["concepts.csv"] = csv_bytes(found.concepts.table)
     names = [*files, "compare.html"]
     files["compare.html"] = render(
         "lightning_sae.compare", page_context(found, list(pictures.values()), names)

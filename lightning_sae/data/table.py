@@ -16,6 +16,7 @@ from lightning_sae.data.images import Split, listed
 from lightning_sae.data.located import locate
 from lightning_sae.data.splits import check_fractions, stratified_split
 from lightning_sae.data.together import check_together, split_together, units_of
+from lightning_sae.tables import read_csv
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 Rows = NDArray[np.int64]
@@ -131,7 +132,7 @@ def _read(path: Path, wanted: Sequence[str]) -> dict[str, Column]:
     if not path.is_file():
         raise FileNotFoundError(f"no table {path}: data.path must be a .csv, .tsv or .parquet file")
     if path.suffix in SEPARATORS:
-        frame = pd.read_csv(path, sep=SEPARATORS[path.suffix], dtype=str, keep_default_na=False)
+        frame = read_csv(path, SEPARATORS[path.suffix])
         check_columns(wanted, list(frame.columns), str(path))
     elif path.suffix == ".parquet":
         frame = _read_parquet(path, wanted)

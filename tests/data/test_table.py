@@ -44,6 +44,23 @@ def test_it_is_the_folder_whatever_the_order_of_the_rows(root, frame, tmp_path, 
         assert all(mine[i].tobytes() == theirs[i].tobytes() for i in range(len(theirs)))
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("image,label\na.png,cat\nb.png\n", r"pets\.csv, line 3: 1 cells, and the first line has 2"),
+        ("image,label\na.png,cat\nb.png,dog,x\n", r"pets\.csv, line 3: 3 cells, and the first line has 2"),
+        ("image,label\na.png,cat,x\nb.png,dog,x\n", r"pets\.csv, line 2: 3 cells, and the first line has 2"),
+        ("image,label,label\na.png,cat,dog\n", r"pets\.csv, line 1: the column 'label' stands there twice"),
+        ("", r"pets\.csv is empty"),
+    ],
+)
+def test_a_damaged_table_is_named(tmp_path, content, said):
+    path = tmp_path / "pets.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=f"(?s){said}"):
+        ImageTable(path, split=None)
+
+
 def test_the_store_is_that_of_the_folder(root, frame, clip, tmp_path):
     table = ImageTable(write(frame, root / "pets.csv")).split("val")
     for name in ("embeddings", "targets"):
