@@ -14,6 +14,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig
 
+from lightning_sae.control_characters import visible
 from lightning_sae.documents import read_yaml_list
 
 ERROR = "error.txt"
@@ -44,7 +45,7 @@ class Sweep(Callback):
             return
         error, folder = job_return._return_value, Path(config.hydra.runtime.output_dir)
         (folder / ERROR).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        print(f"\nJob {folder} failed: {type(error).__name__}: {error}", file=sys.stderr)
+        print(visible(f"\nJob {folder} failed: {type(error).__name__}: {error}", keep="\n"), file=sys.stderr)
         job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -86,7 +87,8 @@ def _print_failed(sweep_dir: Path) -> int:
         overrides = [str(word) for word in read_yaml_list(path.parent / ".hydra" / "overrides.yaml")]
         command = shlex.join(["python", sys.argv[0], *overrides, f"hydra.run.dir={path.parent}"])
         error = path.read_text(encoding="utf-8").strip().splitlines()[-1]
-        print(f"\nFailed: {path.parent}\n  {error}\n  {command}", file=sys.stderr)
+        said = (f"Failed: {path.parent}", f"  {error}", f"  {command}")
+        print("", *map(visible, said), sep="\n", file=sys.stderr)
     if failed:
         given = [word for word in sys.argv if not word.startswith("hydra.sweep.dir=")]
         again = shlex.join(["python", *given, f"hydra.sweep.dir={sweep_dir}"])

@@ -7,14 +7,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich import box
+from rich import box, markup
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from lightning_sae.audit.choice import probe_classifier
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import Audit, read_audit
+from lightning_sae.control_characters import escape, visible
 from lightning_sae.correction import WAYS, Record, correct, save_classifier
 from lightning_sae.correction.card import change, percent, price
 from lightning_sae.correction.choice import Rule
@@ -91,7 +91,7 @@ def headline(record: Record) -> str:
         "accuracy": found.accuracy,
     }
     return (
-        f"{record.target}: {how}; on {found.split}, before → after (by a plain shift): "
+        f"{visible(record.target)}: {how}; on {found.split}, before → after (by a plain shift): "
         f"{', '.join(f'{name} {beside_shift(shares)}' for name, shares in shown.items())}\n"
         f"costs: {price(record)}"
     )
@@ -137,7 +137,7 @@ def _run(options: argparse.Namespace) -> None:
     record, console = correction.record, Console()
     console.print(group_table(record))
     where = f"The corrected classifier lies in [bold]{escape(str(options.out))}[/bold]"
-    console.print(f"{escape(headline(record))}\n{where}", soft_wrap=True, highlight=False)
+    console.print(f"{markup.escape(headline(record))}\n{where}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from lightning_sae.clip import clip_titles
+from lightning_sae.control_characters import escape
+from lightning_sae.data.bad_images import decode, read_file
 from lightning_sae.device import add_device_option, use_device
 from lightning_sae.explain_picture import draw_explanation, save_picture
 from lightning_sae.explanation import PromptExplanation, check_request, explain
@@ -26,21 +27,16 @@ from lightning_sae.targets import add_trust_option
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """An image file in RGB.
+    """An image file in RGB, decoded as capture decodes it.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no image, or damaged.
+        BadImageError: it is no image, damaged, too large to be meant, or no regular file.
     """
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (UnidentifiedImageError, IsADirectoryError, SyntaxError) as error:
-        raise ValueError(f"{path} is no image that can be read ({error}): name a PNG, JPEG, ...") from error
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no image {path}") from error
-    except OSError as error:
-        raise ValueError(f"{path} is damaged ({error}): save the image again") from error
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no image {path}")
+    return decode(read_file(path, str(path)), str(path))
 
 
 def driver_table(explanation: PromptExplanation, output: str) -> Table:

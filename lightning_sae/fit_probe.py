@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from lightning_sae.control_characters import escape
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.images import Split
 from lightning_sae.data.shards import read_tensor
@@ -79,7 +80,7 @@ def recall_table(data: ActivationDataModule, saved: SavedProbe) -> Table:
         own, named = val.targets == c, predicted == c
         wrong = named & ~own & (val.targets >= 0)
         counts = f"{int((train == c).sum())}", f"{int(own.sum())}"
-        table.add_row(name, *counts, f"{(named & own).sum() / own.sum():.0%}", f"{int(wrong.sum())}")
+        table.add_row(escape(name), *counts, f"{(named & own).sum() / own.sum():.0%}", f"{int(wrong.sum())}")
     return table
 
 
@@ -110,7 +111,7 @@ def _run(options: argparse.Namespace) -> None:
         f"val: {saved.provenance['val_accuracy']:.1%} right, mean over classes "
         f"{saved.provenance['val_balanced_accuracy']:.1%}"
     )
-    console.print(f"probe: {options.out}", soft_wrap=True, highlight=False)
+    console.print(f"probe: {escape(str(options.out))}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

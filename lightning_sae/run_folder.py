@@ -15,6 +15,7 @@ from lightning_sae.device import find_device
 from lightning_sae.documents import read_config
 from lightning_sae.labels import Vocabulary
 from lightning_sae.sae import SparseAutoencoder, load_sae
+from lightning_sae.sae.checkpoint import CONFIG as SAE_CONFIG
 from lightning_sae.tables import read_table
 from lightning_sae.targets import instantiate
 
@@ -94,7 +95,7 @@ def open_run(
         )
     needed = {"sae": "callbacks.save_sae, when training ends,", "latents.csv": "callbacks.latent_table"}
     for name, writer in needed.items():
-        if not (folder / name).exists():
+        if not ((folder / name).is_file() or (folder / name / SAE_CONFIG).is_file()):
             raise FileNotFoundError(
                 f"{folder} has no {name}: {writer} writes it; let the run come to its end"
             )

@@ -16,6 +16,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lightning_sae.control_characters import visible
 from lightning_sae.data.pixels import load_pixels
 from lightning_sae.data.precision import compare_decoding, compare_precision
 from lightning_sae.data.reduced import EncodedImages, ReducedImages
@@ -53,7 +54,7 @@ def capture(config: DictConfig, device: torch.device | None = None) -> None:
             raise RuntimeError(
                 f"{len(part.missing())} shards of {part.folder} are missing: capture them again"
             )
-        print(f"{name}: {part.folder}")
+        print(visible(f"{name}: {part.folder}"))
 
 
 def precision(config: DictConfig, device: torch.device) -> None:
@@ -80,8 +81,9 @@ def precision(config: DictConfig, device: torch.device) -> None:
 def verify(folder: str) -> None:
     """Names what is damaged or incomplete; the exit status says whether anything is."""
     if faults := verify_store(folder):
-        sys.exit("\n".join(map(str, faults)) + "\nThe next capture makes these anew, and no others.")
-    print(f"{folder}: every shard is as it was written")
+        lines = [visible(str(fault)) for fault in faults]
+        sys.exit("\n".join([*lines, "The next capture makes these anew, and no others."]))
+    print(visible(f"{folder}: every shard is as it was written"))
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:

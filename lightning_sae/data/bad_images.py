@@ -1,6 +1,7 @@
 """Images that cannot be decoded: counted, named, and left out."""
 
 import io
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,6 +46,28 @@ def decode(content: bytes | None, name: str, at_least: tuple[int, int] | None = 
     # IndexError, struct.error, zlib.error, and DecompressionBombError, which has no base but Exception
     except Exception as error:
         raise BadImageError(f"{name}: {error}") from error
+
+
+def read_file(path: Path, name: str) -> bytes:
+    """The bytes of an image file.
+
+    Args:
+        path: where it lies.
+        name: of the image in the message.
+
+    Raises:
+        BadImageError: it is a pipe, a device or a socket, which is never opened: reading could wait for ever.
+        OSError: it cannot be read at all, which is not the image's fault.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise BadImageError(f"{name}: {_kind(mode)}, not a file")
+    return path.read_bytes()
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 class BadImages:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 
-from lightning_sae.data.bad_images import decode
+from lightning_sae.data.bad_images import decode, read_file
 from lightning_sae.data.images import Factors, LabelledImages, digest
 
 
@@ -53,9 +53,14 @@ class ImageFiles(LabelledImages):
         return decode(*self.encoded(index))
 
     def encoded(self, index: int) -> tuple[bytes, str]:
-        """The file of an image, and its path from the root."""
+        """The file of an image, and its path from the root.
+
+        Raises:
+            BadImageError: it is no regular file.
+            OSError: it cannot be read at all.
+        """
         path = self.files[index].path
-        return (self.root / path).read_bytes(), path
+        return read_file(self.root / path, path), path
 
     def identity(self) -> dict[str, Any]:
         """Names, sizes and classes of the files, but not where the folder lies."""

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from lightning_sae.data.bad_images import decode
+from lightning_sae.data.bad_images import decode, read_file
 from lightning_sae.data.columns import Column
 from lightning_sae.data.hub import import_datasets
 from lightning_sae.data.images import Factors, LabelledImages, digest
@@ -84,6 +84,8 @@ def _content(picture: Any) -> tuple[bytes | None, str | None]:
         return picture, None
     content, path = picture.get("bytes"), picture.get("path")
     if content is None and path:
+        if "://" not in path:
+            return read_file(Path(path), Path(path).name), path
         import fsspec
 
         with fsspec.open(path, "rb") as file:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
 
+from lightning_sae.control_characters import visible
+
 LEASE_SECONDS = 60.0
 """How long an owner on another machine must have been silent before it counts as dead; on this one its
 process is looked up."""
@@ -82,7 +84,7 @@ class Waiting:
     def on(self, owners: Iterable[str]) -> None:
         """Waits a moment."""
         if new := {*owners} - self._said:
-            print(f"{self._what}: waiting for {', '.join(sorted(new))}", flush=True)
+            print(visible(f"{self._what}: waiting for {', '.join(sorted(new))}"), flush=True)
             self._said |= new
         time.sleep(POLL_SECONDS)
 

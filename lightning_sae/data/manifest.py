@@ -43,7 +43,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ValueError: it is damaged, or names other files than shards of the folder.
     """
     path = folder / MANIFEST
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(
             f"no complete store at {folder}: capture it with `python -m lightning_sae.data capture`"
         )

@@ -83,7 +83,7 @@ class ShardFolder:
     @property
     def complete(self) -> bool:
         """Whether the manifest is written."""
-        return (self.folder / MANIFEST).exists()
+        return (self.folder / MANIFEST).is_file()
 
     @property
     def n_shards(self) -> int:

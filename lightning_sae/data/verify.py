@@ -61,7 +61,7 @@ def _finished(folder: Path) -> set[Path]:
 
 
 def _is_finished(folder: Path) -> bool:
-    return (folder / MANIFEST).exists()
+    return (folder / MANIFEST).is_file()
 
 
 def _check(path: Path, entry: dict[str, Any]) -> Fault | None:

@@ -180,6 +180,18 @@ def test_a_manifest_that_is_cut_off_is_named_by_line(rewrite):
     assert "manifest.json, line 1: no JSON: the file ends too early" in str(fault)
 
 
+def test_pipes_in_a_store_are_not_waited_for(fill):
+    store = hook_folder(fill(), CLS)
+    (store / "000001.safetensors").unlink()
+    os.mkfifo(store / "000001.safetensors")
+    assert [fault.what for fault in verify_store(store)] == ["gone"]
+    (store / "manifest.json").unlink()
+    os.mkfifo(store / "manifest.json")
+    assert [fault.what for fault in verify_store(store)] == ["incomplete, capture it again"]
+    with pytest.raises(FileNotFoundError, match="no complete store"):
+        read_tensor(store, "x")
+
+
 def test_no_store_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no store in"):
         verify_store(tmp_path)
