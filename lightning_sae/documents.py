@@ -1,7 +1,7 @@
 """JSON and YAML that people wrote: a fault names file and line, and no file costs more than its size."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -101,6 +101,29 @@ def read_config(path: str | Path) -> DictConfig:
         return cast(DictConfig, OmegaConf.create(text))
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         raise _yaml_fault(Path(path), text, error) from error
+
+
+def check_texts(what: str, values: Iterable[Any]) -> None:
+    """Refuses what YAML or a command line has read as something else than a text.
+
+    Args:
+        what: holds them, for the message.
+        values: of a user.
+
+    Raises:
+        ValueError: names the first that is no text.
+
+    Example:
+        >>> check_texts("data.classes", ["yes", False])
+        Traceback (most recent call last):
+        ValueError: data.classes holds False, which is no text: ...
+    """
+    for value in values:
+        if not isinstance(value, str):
+            raise ValueError(
+                f"{what} holds {value!r}, which is no text: YAML reads no, 007, 12:30 and 1e3 as other "
+                'things; put it into quotes, on the command line as \'data.classes=["1","2"]\''
+            )
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types

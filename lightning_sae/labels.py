@@ -13,7 +13,7 @@ from open_clip.zero_shot_metadata import (
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lightning_sae.documents import read_text
+from lightning_sae.documents import check_texts, read_text
 
 ENSEMBLES = {"openai": OPENAI_IMAGENET_TEMPLATES, "simple": SIMPLE_IMAGENET_TEMPLATES}
 """Prompt ensembles for ImageNet as open_clip ships them: 80 templates, and 7 that do nearly as well."""
@@ -145,6 +145,7 @@ def embed_labels(clip: TextEncoder, labels: Sequence[str], templates: Sequence[s
 def _checked_labels(labels: Sequence[str]) -> list[str]:
     if isinstance(labels, str):
         raise ValueError(f"labels must be a list of labels, got the text {labels!r}: write [{labels!r}]")
+    check_texts("the vocabulary", labels)
     stripped = [label.strip() for label in labels]
     if not stripped:
         raise ValueError(
@@ -165,6 +166,7 @@ def _checked_templates(templates: Sequence[str]) -> list[str]:
         )
     if not templates:
         raise ValueError('there are no templates: give at least one, such as "{}"')
+    check_texts("the list of templates", templates)
     for template in templates:
         if template.count("{}") != 1:
             raise ValueError(f"a template holds {{}} exactly once, where the label goes; got {template!r}")

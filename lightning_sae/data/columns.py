@@ -12,8 +12,9 @@ from torch import Tensor
 
 from lightning_sae.data.images import Split, listed
 from lightning_sae.data.splits import ALIASES
+from lightning_sae.documents import check_texts
 
-Classes = Sequence[str] | Mapping[str, str] | None
+Classes = Sequence[str] | Mapping[str | int, str] | None
 """Names of classes: in their order, or by the value that a data set has for each."""
 
 
@@ -94,8 +95,8 @@ class Column(NamedTuple):
 
         Args:
             names: of the classes.
-            given: what the user said: where it is a list, a value may also be a place in it, where it is a
-                mapping, one of its keys.
+            given: what the user said: where it is a list of names none of which is a number, a value may also
+                be a place in it; where it is a mapping, one of its keys.
             where: for messages.
 
         Raises:
@@ -111,7 +112,8 @@ class Column(NamedTuple):
             array([1, 0])
         """
         codes = _codes(given)
-        places = {str(i): i for i in range(len(names))} if given and not codes else {}
+        counted = given and not codes and not any(_is_number(name) for name in names)
+        places = {str(i): i for i in range(len(names))} if counted else {}
         places |= {readable(name): i for i, name in enumerate(names)}
         places |= {readable(code): names.index(name) for code, name in codes.items()}
         unknown = [value for value in self.values if readable(value) not in places]
@@ -127,21 +129,39 @@ class Column(NamedTuple):
 
 
 def _codes(given: Classes) -> dict[str, str]:
-    """What each value is called; nothing where only names are given."""
-    return {str(code): str(name) for code, name in given.items()} if isinstance(given, Mapping) else {}
+    """What each value is called; nothing where only names are given.
+
+    Raises:
+        ValueError: a name that is no text, a value that is neither text nor whole number, or one given twice.
+    """
+    if not isinstance(given, Mapping):
+        return {}
+    others = [code for code in given if isinstance(code, bool) or not isinstance(code, int)]
+    check_texts("data.classes", [*given.values(), *others])
+    codes = {str(code): name for code, name in given.items()}
+    if len(codes) < len(given):
+        raise ValueError(f"data.classes names a value twice, as number and as text: {sorted(codes)[:10]}")
+    return codes
+
+
+def _is_number(name: str) -> bool:
+    return name.strip().lstrip("+-").isdecimal()
 
 
 def class_names(train: Column | None, given: Classes) -> list[str]:
     """The names that are given, else those of the train images.
 
     Raises:
-        ValueError: neither.
+        ValueError: neither, a given name that is no text, or one that is given twice.
 
     Example:
         >>> class_names(None, {"nv": "nevus", "mel": "melanoma"})
         ['nevus', 'melanoma']
     """
-    names = list(dict.fromkeys(_codes(given).values())) or [str(name) for name in given or ()]
+    names = list(dict.fromkeys(_codes(given).values())) if isinstance(given, Mapping) else list(given or ())
+    check_texts("data.classes", names)
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise ValueError(f"data.classes names {twice[0]!r} twice: one of the two could never be predicted")
     names = names or (train.classes() if train else [])
     if not names:
         raise ValueError(
@@ -157,6 +177,8 @@ def check_columns(wanted: Iterable[str], present: Sequence[str], where: str) -> 
     Raises:
         ValueError: names each, and what it is close to.
     """
+    wanted = list(wanted)
+    check_texts("the configuration of the columns", wanted)
     if unknown := [f"{name!r}{close_to(name, present)}" for name in wanted if name not in present]:
         raise ValueError(
             f"{where} has no column {', '.join(unknown)}; it has {', '.join(present)}. Name them "

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lightning_sae.clip import Clip
-from lightning_sae.documents import read_json, read_yaml
+from lightning_sae.documents import check_texts, read_json, read_yaml
 
 
 def class_prompts(
@@ -25,6 +25,7 @@ def class_prompts(
     """
     if prompts_file is not None:
         return _from_file(class_names, Path(prompts_file).expanduser())
+    check_texts("data.templates", templates)
     if not templates or any("{}" not in template for template in templates):
         raise ValueError(
             f"templates must be at least one text with {{}} where the class goes, got {list(templates)}"
