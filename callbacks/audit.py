@@ -53,6 +53,6 @@ class Audit(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Audits and prints."""
         folder = run_dir(trainer)
-        run = open_run(folder, device=trainer.strategy.root_device)
+        run = open_run(folder, device=trainer.strategy.root_device, trusted=None)
         audit = audit_to_folder(run, folder, self.classifier, self.prompts_file, self.options)
         print_audit(Console(), audit, folder)

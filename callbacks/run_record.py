@@ -13,6 +13,7 @@ from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.atomic import write_atomic
 from lightning_sae.data.locks import claimed
 from lightning_sae.data.provenance import check_data
+from lightning_sae.documents import read_json
 from lightning_sae.hydra_folder import save_settings
 from lightning_sae.mappings import flatten
 from lightning_sae.module import SAEModule
@@ -80,7 +81,7 @@ class RunRecord(Callback):
         given = self._given
         if config["task"] != "fit" or given or not config["resume"] or not self.path.exists():
             return given
-        before = json.loads(self.path.read_text())
+        before = read_json(self.path, needed=["config", "metrics"])
         if before["metrics"] is not None:
             self._compare(before)
             self.metrics, self.finished = before["metrics"], True

@@ -5,12 +5,12 @@ import math
 import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from callbacks.parts import find, sae_of
 from callbacks.probe_vs_prompt import ProbeVsPrompt
 from callbacks.reliance import UnexpectedReliance
+from lightning_sae.control_characters import escape
 from lightning_sae.naming import names_of
 from lightning_sae.tracking import run_dir
 
@@ -51,7 +51,7 @@ class Summary(Callback):
             console.print(culprit_table(culprits, self.classes))
         comparison = find(trainer, ProbeVsPrompt)
         if comparison is not None and (sentence := comparison.sentence()):
-            console.print(sentence, highlight=False, soft_wrap=True)
+            console.print(escape(sentence), highlight=False, soft_wrap=True)
         console.print(f"Everything lies in [bold]{escape(str(run_dir(trainer)))}[/bold]", soft_wrap=True)
 
 

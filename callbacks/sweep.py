@@ -14,6 +14,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from lightning_sae.control_characters import visible
+from lightning_sae.documents import read_yaml_list
 from lightning_sae.hydra_folder import save_settings
 from lightning_sae.run_folder import CONFIG
 
@@ -48,7 +50,7 @@ class Sweep(Callback):
         if not (folder / CONFIG).exists():  # it failed before the run began
             settings: Any = OmegaConf.to_container(job_return.cfg)
             save_settings(folder, settings)
-        print(f"\nJob {folder} failed: {type(error).__name__}: {error}", file=sys.stderr)
+        print(visible(f"\nJob {folder} failed: {type(error).__name__}: {error}", keep="\n"), file=sys.stderr)
         job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -87,10 +89,11 @@ def _print_failed(sweep_dir: Path) -> int:
     """One paragraph for each failed job; how many there are."""
     failed = sorted(sweep_dir.glob(f"*/{ERROR}"))
     for path in failed:
-        overrides = [str(word) for word in OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")]
+        overrides = [str(word) for word in read_yaml_list(path.parent / ".hydra" / "overrides.yaml")]
         command = shlex.join(["python", sys.argv[0], *overrides, f"hydra.run.dir={path.parent}"])
         error = path.read_text(encoding="utf-8").strip().splitlines()[-1]
-        print(f"\nFailed: {path.parent}\n  {error}\n  {command}", file=sys.stderr)
+        said = (f"Failed: {path.parent}", f"  {error}", f"  {command}")
+        print("", *map(visible, said), sep="\n", file=sys.stderr)
     if failed:
         given = [word for word in sys.argv if not word.startswith("hydra.sweep.dir=")]
         again = shlex.join(["python", *given, f"hydra.sweep.dir={sweep_dir}"])

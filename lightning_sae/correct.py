@@ -6,14 +6,14 @@
 import argparse
 from collections.abc import Sequence
 
-from rich import box
+from rich import box, markup
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from lightning_sae.audit.choice import probe_classifier
 from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import Audit, read_audit
+from lightning_sae.control_characters import escape, visible
 from lightning_sae.correction import WAYS, Record, correct, save_classifier
 from lightning_sae.correction.card import change, percent, price
 from lightning_sae.correction.choice import Rule
@@ -24,6 +24,7 @@ from lightning_sae.device import add_device_option, use_device
 from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.paths import user_path
 from lightning_sae.run_folder import RunFolder, open_run
+from lightning_sae.targets import add_trust_option
 
 
 def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
@@ -93,7 +94,7 @@ def headline(record: Record) -> str:
         "accuracy": found.accuracy,
     }
     return (
-        f"{record.target}: {how}; on {found.split}, before → after (by a plain shift): "
+        f"{visible(record.target)}: {how}; on {found.split}, before → after (by a plain shift): "
         f"{', '.join(f'{name} {beside_shift(shares)}' for name, shares in shown.items())}\n"
         f"costs: {price(record)}"
     )
@@ -120,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         usual = Rule._field_defaults[name.replace("-", "_")]
         parser.add_argument(f"--{name}", type=float, default=usual, help=f"{meaning} ({usual})")
     add_device_option(parser)
+    add_trust_option(parser)
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
     with one_line_errors():
@@ -130,7 +132,7 @@ def _run(options: argparse.Namespace) -> None:
     check_free(options.out)
     audit = read_audit(options.run)
     finding = audit.finding(options.finding)
-    run = open_run(options.run, options.overrides, use_device(options.device))
+    run = open_run(options.run, options.overrides, use_device(options.device), options.trust)
     classifier = audited_classifier(run, audit)
     rule = Rule(**{name: getattr(options, name) for name in Rule().limits})
     correction = correct(run, classifier, finding, options.way, options.factor, rule)
@@ -138,7 +140,7 @@ def _run(options: argparse.Namespace) -> None:
     record, console = correction.record, Console()
     console.print(group_table(record))
     where = f"The corrected classifier lies in [bold]{escape(str(options.out))}[/bold]"
-    console.print(f"{escape(headline(record))}\n{where}", soft_wrap=True, highlight=False)
+    console.print(f"{markup.escape(headline(record))}\n{where}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

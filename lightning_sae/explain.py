@@ -11,11 +11,12 @@ from typing import get_args
 from PIL import Image
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from lightning_sae.clip import clip_titles
+from lightning_sae.control_characters import escape
 from lightning_sae.data import BadImageError, decode
+from lightning_sae.data.bad_images import read_file
 from lightning_sae.data.decoding import WHITE
 from lightning_sae.device import add_device_option, use_device
 from lightning_sae.explain_picture import draw_explanation
@@ -26,6 +27,7 @@ from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.paths import user_path
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Output
+from lightning_sae.targets import add_trust_option
 
 
 def read_image(path: str | Path, background: str = WHITE) -> Image.Image:
@@ -33,15 +35,13 @@ def read_image(path: str | Path, background: str = WHITE) -> Image.Image:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no image, or damaged.
+        BadImageError: it is no image, damaged, too large to be meant, or no regular file.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no image {path}")
-    if not path.is_file():  # a folder, or a pipe, which would be waited for
-        raise ValueError(f"{path} is no image that can be read: it is no file")
     try:
-        return decode(path.read_bytes(), path.name, background=background)
+        return decode(read_file(path, path.name), path.name, background=background)
     except BadImageError as error:
         raise ValueError(f"{path} is no image that can be read ({error}): name a PNG, JPEG, ...") from error
 
@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", choices=get_args(Output), default="logit", help="the score (logit)")
     parser.add_argument("--out", type=user_path, help="PNG to write (RUN/pictures/explain_IMAGE.png)")
     add_device_option(parser)
+    add_trust_option(parser)
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
     with one_line_errors():
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(options: argparse.Namespace) -> None:
     check_request(options.prompt, options.top)
     read_image(options.image)  # is refused before the run is opened
-    run = open_run(options.run, options.overrides, use_device(options.device))
+    run = open_run(options.run, options.overrides, use_device(options.device), options.trust)
     image = read_image(options.image, run.data.background)
     explanations = explain(run, image, options.prompt, options.output, options.top)
     console = Console()

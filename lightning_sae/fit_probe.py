@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from lightning_sae.control_characters import escape
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.images import Split
 from lightning_sae.data.shards import read_tensor
@@ -21,6 +22,7 @@ from lightning_sae.paths import user_path
 from lightning_sae.probe_file import SavedProbe, save_probe
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Probe, fit_probe
+from lightning_sae.targets import add_trust_option
 from lightning_sae.zero_shot import accuracy, balanced_accuracy
 
 
@@ -78,7 +80,7 @@ def recall_table(data: ActivationDataModule, saved: SavedProbe) -> Table:
         own, named = val.targets == c, predicted == c
         wrong = named & ~own & (val.targets >= 0)
         counts = f"{int((train == c).sum())}", f"{int(own.sum())}"
-        table.add_row(name, *counts, f"{(named & own).sum() / own.sum():.0%}", f"{int(wrong.sum())}")
+        table.add_row(escape(name), *counts, f"{(named & own).sum() / own.sum():.0%}", f"{int(wrong.sum())}")
     return table
 
 
@@ -90,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--inverse-l2", type=float, default=100.0, help="weight of the data (100)")
     parser.add_argument("--balanced", action="store_true", help="all classes weigh the same")
     add_device_option(parser)
+    add_trust_option(parser)
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
     with one_line_errors():
@@ -97,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    data = open_run(options.run, options.overrides, use_device(options.device)).data
+    data = open_run(options.run, options.overrides, use_device(options.device), options.trust).data
     if data.clip.reads_texts:
         raise ValueError(f"{options.run} is a run on texts: a probe classifies images")
     saved = probe_of(data, options.inverse_l2, options.balanced)
@@ -108,7 +111,7 @@ def _run(options: argparse.Namespace) -> None:
         f"val: {saved.provenance['val_accuracy']:.1%} right, mean over classes "
         f"{saved.provenance['val_balanced_accuracy']:.1%}"
     )
-    console.print(f"probe: {options.out}", soft_wrap=True, highlight=False)
+    console.print(f"probe: {escape(str(options.out))}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

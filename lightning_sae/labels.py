@@ -13,6 +13,7 @@ from open_clip.zero_shot_metadata import (
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from lightning_sae.documents import check_texts, read_text
 from lightning_sae.paths import user_path
 
 ENSEMBLES = {"openai": OPENAI_IMAGENET_TEMPLATES, "simple": SIMPLE_IMAGENET_TEMPLATES}
@@ -122,11 +123,7 @@ def vocabulary_from_file(path: str | Path, templates: Templates = ("{}",)) -> Vo
         FileNotFoundError: there is no such file.
         ValueError: the file is empty, has a blank line, or is not UTF-8.
     """
-    try:
-        text = user_path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}): save the labels as UTF-8") from error
-    lines = text.removesuffix("\n").split("\n")
+    lines = read_text(user_path(path)).removesuffix("\n").split("\n")
     if lines == [""]:
         raise ValueError(f"{path} holds no labels: write one label a line")
     for number, line in enumerate(lines, start=1):
@@ -149,6 +146,7 @@ def embed_labels(clip: TextEncoder, labels: Sequence[str], templates: Sequence[s
 def _checked_labels(labels: Sequence[str]) -> list[str]:
     if isinstance(labels, str):
         raise ValueError(f"labels must be a list of labels, got the text {labels!r}: write [{labels!r}]")
+    check_texts("the vocabulary", labels)
     stripped = [label.strip() for label in labels]
     if not stripped:
         raise ValueError(
@@ -169,6 +167,7 @@ def _checked_templates(templates: Sequence[str]) -> list[str]:
         )
     if not templates:
         raise ValueError('there are no templates: give at least one, such as "{}"')
+    check_texts("the list of templates", templates)
     for template in templates:
         if template.count("{}") != 1:
             raise ValueError(f"a template holds {{}} exactly once, where the label goes; got {template!r}")

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import pandas as pd
-from rich.markup import escape
+
+from lightning_sae.control_characters import escape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from lightning_sae.control_characters import visible
 from lightning_sae.files import ADVICE, FULL, NoRoomError, gigabytes
 from lightning_sae.gpu_memory import is_out_of_memory, too_small
 
@@ -69,7 +70,8 @@ def one_line_errors(*others: type[Exception], on_cpu: str = "--device cpu") -> I
             raise
         if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
             raise cause from None
-        sys.exit(f"\n{type(cause).__name__}: {cause}\n(HYDRA_FULL_ERROR=1 shows where.)")
+        said = visible(f"{type(cause).__name__}: {cause}", keep="\n")
+        sys.exit(f"\n{said}\n(HYDRA_FULL_ERROR=1 shows where.)")
 
 
 def _named_if_full(error: BaseException) -> BaseException:

@@ -11,6 +11,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from lightning_sae import __version__
+from lightning_sae.documents import read_json
 from lightning_sae.paths import user_path
 from lightning_sae.sae.checkpoint import clip_differences
 from lightning_sae.scores import Probe
@@ -112,12 +113,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
                 f"{folder} is no saved probe, {name} is missing: `python -m lightning_sae.fit_probe RUN "
                 "--out DIR` writes one"
             )
-    try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{folder / CONFIG} is no JSON ({error}); save the probe again") from error
-    if missing := {"kind", "class_names", "clip"} - config.keys():
-        raise ValueError(f"{folder / CONFIG} lacks {', '.join(sorted(missing))}; save the probe again")
+    config = read_json(folder / CONFIG, needed=["class_names", "clip", "kind"])
     if config["kind"] != "probe":
         raise ValueError(f"{folder} holds a classifier of kind {config['kind']!r}, and a probe is wanted")
     return config

@@ -6,15 +6,19 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.shards import read_tensor
 from lightning_sae.device import find_device
+from lightning_sae.documents import read_config
+from lightning_sae.labels import Vocabulary
 from lightning_sae.paths import user_path
 from lightning_sae.sae import SparseAutoencoder, load_sae
+from lightning_sae.sae.checkpoint import CONFIG as SAE_CONFIG
+from lightning_sae.tables import read_table
+from lightning_sae.targets import instantiate
 
 CONFIG = Path(".hydra") / "config.yaml"
 TEXTS = ("label", "second_label", "attribution_class", "unexpected_class", "top_images")  # of latents.csv
@@ -29,6 +33,7 @@ class RunFolder(NamedTuple):
         data: images, CLIP and judge on one device; nothing is captured, `setup` is not called.
         sae: the saved autoencoder, checked against the CLIP, on the same device; in evaluation mode.
         latents: `latents.csv`, by latent.
+        trusted: packages that its configuration may name beside what is ours.
     """
 
     folder: Path
@@ -36,6 +41,12 @@ class RunFolder(NamedTuple):
     data: ActivationDataModule
     sae: SparseAutoencoder
     latents: pd.DataFrame
+    trusted: Sequence[str] | None = ()
+
+    def vocabulary(self) -> Vocabulary:
+        """What latents are labelled with."""
+        vocabulary: Vocabulary = instantiate(self.config.labels, self.trusted)
+        return vocabulary
 
     def top_images(self, latent: int) -> list[int]:
         """Ids of the latent's top validation images, the largest activation first; none if it never fired."""
@@ -59,20 +70,24 @@ class RunFolder(NamedTuple):
 
 
 def open_run(
-    folder: str | Path, overrides: Sequence[str] = (), device: torch.device | None = None
+    folder: str | Path,
+    overrides: Sequence[str] = (),
+    device: torch.device | None = None,
+    trusted: Sequence[str] | None = (),
 ) -> RunFolder:
-    """Reads the folder of a finished run.
+    """Reads the folder of a finished run. Nothing is run that its configuration names and that is not ours.
 
     Args:
         folder: as `train.py` wrote it.
         overrides: what has moved since, as `data.store_dir=DIR`.
         device: where CLIP, judge, autoencoder and all that is read by them lie; `None` is the GPU where there
             is one, else the CPU.
+        trusted: packages that the configuration may name all the same; `None` for a run of this process.
 
     Raises:
         FileNotFoundError: the folder is none of a run, or lacks the autoencoder or the table.
-        ValueError: the autoencoder was made for another CLIP than the configuration gives, or an override
-            names nothing in the configuration.
+        ValueError: the configuration names what is not trusted, the autoencoder was made for another CLIP
+            than it gives, or an override names nothing in it.
     """
     folder = user_path(folder)
     if not (folder / CONFIG).is_file():
@@ -81,20 +96,20 @@ def open_run(
         )
     needed = {"sae": "callbacks.save_sae, when training ends,", "latents.csv": "callbacks.latent_table"}
     for name, writer in needed.items():
-        if not (folder / name).exists():
+        if not ((folder / name).is_file() or (folder / name / SAE_CONFIG).is_file()):
             raise FileNotFoundError(
                 f"{folder} has no {name}: {writer} writes it; let the run come to its end"
             )
-    config = _overridden(OmegaConf.load(folder / CONFIG), overrides)
-    data: ActivationDataModule = instantiate(config.data, _convert_="all")
+    config = _overridden(read_config(folder / CONFIG), overrides)
+    data: ActivationDataModule = instantiate(config.data, trusted)
     sae = load_sae(folder / "sae", data.clip.identity())
     device = device or find_device()
     texts = dict.fromkeys(TEXTS, str)  # a class may be called "7"
-    latents = pd.read_csv(folder / "latents.csv", keep_default_na=False, dtype=texts).set_index("latent")
-    return RunFolder(folder, config, data.to(device), sae.to(device), latents)
+    latents = read_table(folder / "latents.csv", keep_default_na=False, dtype=texts).set_index("latent")
+    return RunFolder(folder, config, data.to(device), sae.to(device), latents, trusted)
 
 
-def _overridden(config: DictConfig | ListConfig, overrides: Sequence[str]) -> DictConfig:
+def _overridden(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals or key.split(".")[0] not in config:

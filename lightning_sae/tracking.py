@@ -14,8 +14,10 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
+from lightning_sae.data.atomic import write_atomic
 from lightning_sae.files import replacing, room_for
 from lightning_sae.naming import with_names
+from lightning_sae.tables import csv_bytes
 from lightning_sae.tracker_run import this_job, tracker_config
 
 MAX_TRACKER_ROWS = 100
@@ -148,8 +150,7 @@ def publish_table(trainer: Trainer, key: str, table: pd.DataFrame) -> None:
         table: the whole table, the most telling rows first.
     """
     path = run_dir(trainer) / f"{key}.csv"
-    with replacing(path) as part:
-        table.to_csv(part, index=False, float_format="%.6g")
+    write_atomic(path, csv_bytes(table))
     for logger in _wandb_loggers(trainer):
         logger.log_table(f"tables/{key}", dataframe=with_names(table.head(MAX_TRACKER_ROWS)))
 

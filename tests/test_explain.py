@@ -1,5 +1,6 @@
 """Explaining one image, end to end on a tiny run, against the whole model."""
 
+import os
 import shutil
 from io import StringIO
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from lightning_sae.clip import splice
+from lightning_sae.data import BadImageError
 from lightning_sae.explain import driver_table, main, read_image
 from lightning_sae.explain_picture import as_clip_sees, draw_explanation, token_grid
 from lightning_sae.explanation import PromptExplanation, explain
@@ -228,8 +230,8 @@ def test_another_clip_than_the_one_it_was_made_for(folder):
         (["--prompt", "star", "--top", "0"], "must be at least 1, got 0"),
         (["--prompt", "star", "--output", "margin"], "compares classes"),
         (["--prompt", "star", "--image", "nowhere.png"], "there is no image nowhere.png"),
-        (["--prompt", "star", "--image", str(ROOT / "README.md")], "is no image that can be read"),
-        (["--prompt", "star", "--image", str(ROOT)], "is no image that can be read"),
+        (["--prompt", "star", "--image", str(ROOT / "README.md")], "README.md: not an image file"),
+        (["--prompt", "star", "--image", str(ROOT)], ": a folder, not a file"),
     ],
 )
 def test_what_the_user_can_mend_ends_in_one_message(folder, image, words, message):
@@ -239,5 +241,15 @@ def test_what_the_user_can_mend_ends_in_one_message(folder, image, words, messag
 
 def test_a_damaged_image(image, tmp_path):
     (tmp_path / "half.png").write_bytes(image.read_bytes()[:300])
-    with pytest.raises(ValueError, match=r"half\.png is (damaged|no image)"):
+    with pytest.raises(BadImageError, match=r"half\.png: image file is truncated"):
         read_image(tmp_path / "half.png")
+
+
+def test_an_image_that_is_a_bomb_or_a_pipe_is_refused_as_by_capture(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    Image.new("RGB", (20, 20)).save(tmp_path / "bomb.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(BadImageError, match=r"bomb\.png: Image size \(400 pixels\) exceeds limit"):
+        read_image(tmp_path / "bomb.png")
+    with pytest.raises(BadImageError, match=r"pipe\.png: a pipe, not a file"):
+        read_image(tmp_path / "pipe.png")

@@ -78,7 +78,7 @@ def test_damaged_folders_are_named(probe, folder, tmp_path):
         with pytest.raises(ValueError, match=message):
             load_probe(folder)
     (folder / CONFIG).write_text("{")
-    with pytest.raises(ValueError, match="is no JSON"):
+    with pytest.raises(ValueError, match=r"config\.json, line 1: no JSON: the file ends too early"):
         load_probe(folder)
     (folder / CONFIG).write_text(json.dumps(config))
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-4])

@@ -143,6 +143,16 @@ def test_only_what_came_to_its_end_is_finished(tmp_path):
     assert json.loads(record.path.read_text())["metrics"] is None
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [('{"metrics": nul', "line 1: no JSON: "), ("{}", "lacks config, metrics"), ("", "ends too")],
+)
+def test_a_damaged_record_is_named(tmp_path, content, said):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"run\.json,? .*{said}|run\.json {said}"):
+        begun(tmp_path)
+
+
 def test_starting_anew_forgets_the_run_before(tmp_path):
     finish(tmp_path, {"val/fvu": 0.5})
     last(tmp_path)

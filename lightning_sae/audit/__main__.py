@@ -21,6 +21,7 @@ from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.paths import user_path
 from lightning_sae.run_folder import open_run
 from lightning_sae.scores import Output
+from lightning_sae.targets import add_trust_option
 
 FOUND = 3  # exit status where --fail-on is met; 1 is an error, 2 a wrong argument
 
@@ -54,12 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=user_path, help="folder to write to (RUN)")
     add_device_option(parser)
+    add_trust_option(parser)
     parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     return parser
 
 
 def _audit(options: argparse.Namespace) -> tuple[Audit, Path]:
-    run = open_run(options.run, options.overrides, use_device(options.device))
+    run = open_run(options.run, options.overrides, use_device(options.device), options.trust)
     how = Options(options.output, Limits(min_images=options.min_images))
     folder = options.out or run.folder
     return audit_to_folder(run, folder, options.classifier, options.prompts, how), folder

@@ -1,10 +1,12 @@
 """What an audit says: findings with evidence, effect and a way out; `audit.json`, schema version 2."""
 
-import os
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lightning_sae.data.atomic import write_atomic
+from lightning_sae.documents import read_text
 
 SCHEMA_VERSION = 2  # as in Audit
 FILE = "audit.json"
@@ -347,9 +349,8 @@ def severity_of(harm: float) -> Severity:
 
 def write_audit(audit: Audit, folder: Path) -> Path:
     """Writes `audit.json`, whole or not at all; its path."""
-    path, part = folder / FILE, folder / f"{FILE}.part"
-    part.write_text(audit.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    path = folder / FILE
+    write_atomic(path, (audit.model_dump_json(indent=2) + "\n").encode())
     return path
 
 
@@ -364,7 +365,7 @@ def read_audit(folder: Path) -> Audit:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {FILE}: `python -m lightning_sae.audit {folder}` writes it")
     try:
-        return Audit.model_validate_json(path.read_text(encoding="utf-8"))
+        return Audit.model_validate_json(read_text(path))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
         raise ValueError(

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from hydra.utils import instantiate
 from torch import Tensor
 
 from lightning_sae.labels import embed_labels
@@ -69,8 +68,7 @@ def judge_run(
         detects: `[d_sae, C]`, AUROC of each latent for images of each class; NaN if unknown.
     """
     embeddings = run.data.judge_embeddings.cpu()
-    templates = instantiate(run.config.labels, _convert_="all").templates
-    texts = embed_labels(run.data.judge, class_names, templates).to(embeddings)
+    texts = embed_labels(run.data.judge, class_names, run.vocabulary().templates).to(embeddings)
     top_ids, tests = _top_ids(run, latents), meaning_tests(run.config)
     column = run.latents.reindex(range(latents.d_sae))
     names = names_of(column)

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from lightning_sae.audit.findings import SEVERITIES, Audit, Finding
+from lightning_sae.control_characters import escape
 
 STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 

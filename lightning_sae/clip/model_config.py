@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import open_clip
 
 from lightning_sae.clip.recipe import Recipe, same_models, stated_recipe
+from lightning_sae.documents import read_json
 
 _REGISTERED = "config-"  # before the digests of local configs
 
@@ -76,11 +77,8 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no model config {path}. Give an open_clip config .json, or a model name")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also bytes that are not UTF-8
-        raise ValueError(f"model config {path} is not valid JSON: {error}") from error
-    config = document.get("model_cfg", document) if isinstance(document, dict) else {}
+    document = read_json(path)
+    config = document.get("model_cfg", document)
     missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
     if missing:
         raise ValueError(f"model config {path} lacks {', '.join(missing)}. Give an open_clip model config")

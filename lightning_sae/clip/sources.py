@@ -24,6 +24,7 @@ from lightning_sae.clip.recipe import (
     tags_of,
     without_openai_marks,
 )
+from lightning_sae.documents import read_json
 from lightning_sae.paths import user_path
 
 Preprocess = Callable[[Image.Image], Tensor]
@@ -134,10 +135,12 @@ def build(source: Source, precision: str, cache_dir: str | None) -> tuple[nn.Mod
     """The model with random weights, its preprocessing (PIL image -> `[3, H, W]`) and its tokenizer.
 
     Raises:
-        ValueError: a config that describes no model, or whose vocabulary is not that of its tokenizer.
+        ValueError: a config that describes no model, whose vocabulary is not that of its tokenizer, or whose
+            tokenizer is to run code of a repository.
         ConnectionError: a tokenizer or text config cannot be fetched.
         ModuleNotFoundError: its text tower needs the package transformers.
     """
+    _refuse_code(source.registered, cache_dir)
     try:
         with _unfilled():
             model = open_clip.create_model(
@@ -165,6 +168,24 @@ def build(source: Source, precision: str, cache_dir: str | None) -> tuple[nn.Mod
     _refuse_unfit_tokenizer(model, tokenizer, source.name)
     preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
     return model, preprocess, tokenizer
+
+
+def _refuse_code(name: str, cache_dir: str | None) -> None:
+    """A config hands arguments to the tokenizer of Hugging Face, and one of them makes it run code."""
+    if name.startswith(HUB):
+        place = {"filename": "open_clip_config.json", "cache_dir": cache_dir}
+        try:
+            file = download_pretrained_from_hf(name.removeprefix(HUB), **place)
+        except OSError as error:
+            raise ConnectionError(f"could not fetch the config of {name}: {error}") from error
+        config = read_json(file).get("model_cfg", {})
+    else:
+        config = open_clip.get_model_config(name)
+    if (config.get("text_cfg", {}).get("tokenizer_kwargs") or {}).get("trust_remote_code"):
+        raise ValueError(
+            f"the config of {name} wants its tokenizer to run code (trust_remote_code), which is never run: "
+            "take it out of text_cfg.tokenizer_kwargs, in a copy of the config"
+        )
 
 
 def _refuse_unfit_pool(visual: Any, name: str) -> None:

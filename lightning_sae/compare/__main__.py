@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
 from lightning_sae.compare.comparison import Comparison, compare
 from lightning_sae.compare.reading import common_folder
 from lightning_sae.compare.table import terminal
 from lightning_sae.compare.writing import write
+from lightning_sae.control_characters import escape, visible
 from lightning_sae.goals import goal
 from lightning_sae.paths import user_path
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         out = options.out or common_folder([run.folder for run in found.runs]) / "compare"
         files = write(found, out)
     except (ValueError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        sys.exit(visible(f"{type(error).__name__}: {error}", keep="\n"))
     _print(found, out, files)
 
 

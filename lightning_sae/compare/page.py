@@ -10,6 +10,7 @@ from lightning_sae.compare import view
 from lightning_sae.compare.comparison import Comparison
 from lightning_sae.compare.reading import Run
 from lightning_sae.compare.table import cells
+from lightning_sae.documents import read_config
 from lightning_sae.pages import picture_uri, png_uri
 from lightning_sae.run_folder import CONFIG
 
@@ -74,7 +75,7 @@ def page_context(found: Comparison, pictures: Sequence[Picture], files: Sequence
 
 
 def _best(run: Run, why: str) -> dict[str, str]:
-    config = OmegaConf.to_yaml(OmegaConf.load(run.folder / CONFIG))
+    config = OmegaConf.to_yaml(read_config(run.folder / CONFIG))
     return {"name": run.name, "why": why, "overrides": " ".join(run.overrides), "config": config}
 
 

@@ -1,6 +1,5 @@
 """Run folders, read from their files alone: no tracker, no CLIP, no data."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,15 +8,16 @@ from typing import Any
 
 import pandas as pd
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
+from lightning_sae.documents import read_config, read_json, read_yaml_list
 from lightning_sae.mappings import flatten
 from lightning_sae.paths import user_path
 from lightning_sae.run_folder import CONFIG
+from lightning_sae.tables import read_table
 
 TABLES = ("latents", "attribution", "reliance", "reliance_groups", "faithfulness", "truth")
 _TEXTS = ("label", "second_label", "class", "attribution_class", "unexpected_class", "value", "top_images")
+CHOICES = "hydra.runtime.choices."
 _FINISHED = {
     "metrics.csv": "logger.csv",
     "latents.csv": "callbacks.latent_table",
@@ -132,13 +132,13 @@ def _read(folder: Path, name: str) -> Run:
 
 def _read_config(run: Run) -> None:
     try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(run.folder / CONFIG))
+        config: Any = OmegaConf.to_container(read_config(run.folder / CONFIG))
         run.config.update(flatten(config))
         run.config.update(_choices(run.folder / ".hydra" / "hydra.yaml"))
         overrides = run.folder / ".hydra" / "overrides.yaml"
         if overrides.is_file():
-            run.overrides.extend(str(word) for word in OmegaConf.load(overrides))
-    except (OmegaConfBaseException, YAMLError, OSError, ValueError, AttributeError) as error:
+            run.overrides.extend(str(word) for word in read_yaml_list(overrides))
+    except (OSError, ValueError) as error:
         run.missing.append(f".hydra cannot be read ({_first_line(error)})")
 
 
@@ -146,11 +146,14 @@ def _choices(path: Path) -> dict[str, str]:
     """Which file of each group was chosen; the groups of Hydra itself left out."""
     if not path.is_file():
         return {}
-    chosen = OmegaConf.select(OmegaConf.load(path), "hydra.runtime.choices") or {}
+    config: Any = OmegaConf.to_container(read_config(path))
+    chosen = {
+        key.removeprefix(CHOICES): name for key, name in flatten(config).items() if key.startswith(CHOICES)
+    }
     return {
-        str(group): str(name)
+        group: str(name)
         for group, name in chosen.items()
-        if name is not None and not str(group).startswith("hydra/")
+        if name is not None and not group.startswith("hydra/")
     }
 
 
@@ -170,7 +173,7 @@ def _read_csv(run: Run, name: str) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXTS, str))
+        table = read_table(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXTS, str))
         return table.fillna({column: "" for column in _TEXTS if column in table})
     except (ValueError, OSError) as error:
         run.missing.append(f"{name} cannot be read ({_first_line(error)})")
@@ -182,8 +185,8 @@ def _read_json(run: Run, name: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, OSError) as error:
+        return read_json(path)
+    except (ValueError, OSError) as error:
         run.missing.append(f"{name} cannot be read ({_first_line(error)})")
         return {}
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from lightning_sae.compare.differences import differing, value
 from lightning_sae.compare.reading import Run
+from lightning_sae.control_characters import escape
 from lightning_sae.goals import Goal
 
 

@@ -14,9 +14,11 @@ from lightning_sae.compare.pictures import draw_alignment, draw_parallel, draw_p
 from lightning_sae.compare.table import cells, markdown, markdown_text
 from lightning_sae.compare.variants import Cell
 from lightning_sae.data.atomic import write_atomic
+from lightning_sae.documents import read_config
 from lightning_sae.figures import png
 from lightning_sae.pages import render
 from lightning_sae.run_folder import CONFIG
+from lightning_sae.tables import csv_bytes
 
 DPI = 140  # of pictures
 
@@ -26,13 +28,13 @@ def write(found: Comparison, out: Path) -> list[str]:
     out.mkdir(parents=True, exist_ok=True)
     pictures = _pictures(found)
     files: dict[str, bytes] = {
-        "compare.csv": found.table.frame.to_csv(float_format="%.6g").encode(),
+        "compare.csv": csv_bytes(found.table.frame, index=True),
         "compare.md": _markdown(found, list(pictures)).encode(),
         "best.yaml": _best_yaml(found).encode(),
         **{name: picture.content for name, picture in pictures.items()},
     }
     if len(found.concepts.table):
-        files["concepts.csv"] = found.concepts.table.to_csv(index=False, float_format="%.6g").encode()
+        files["concepts.csv"] = csv_bytes(found.concepts.table)
     names = [*files, "compare.html"]
     files["compare.html"] = render(
         "lightning_sae.compare", page_context(found, list(pictures.values()), names)
@@ -104,7 +106,7 @@ def _best_yaml(found: Comparison) -> str:
     """Run -> why it is here, what its command line said, and its config as it was saved."""
     return OmegaConf.to_yaml(
         {
-            run.name: {"why": why, "overrides": run.overrides, "config": OmegaConf.load(run.folder / CONFIG)}
+            run.name: {"why": why, "overrides": run.overrides, "config": read_config(run.folder / CONFIG)}
             for run, why in found.bests()
         }
     )

@@ -2,6 +2,7 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lightning_sae.control_characters import visible
 from lightning_sae.correction.record import Change, Record
 from lightning_sae.naming import LatentName
 
@@ -34,7 +35,9 @@ def card(record: Record) -> str:
 
 def price(record: Record) -> str:
     """The classes that lose accuracy on other images than it was chosen on, the largest loss first."""
-    named = [f"{row.name} {change(row.accuracy)} of {row.images} images" for row in record.losers[:NAMED]]
+    named = [
+        f"{visible(row.name)} {change(row.accuracy)} of {row.images} images" for row in record.losers[:NAMED]
+    ]
     more = len(record.losers) - len(named)
     return "; ".join([*named, *([f"{more} more lose less"] if more else [])]) or "no class loses accuracy"
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lightning_sae.control_characters import visible
 from lightning_sae.data.decoded import DecodedImages, EncodedImages
 from lightning_sae.data.pixels import load_pixels
 from lightning_sae.data.precision import compare_decoding, compare_precision
@@ -24,6 +24,7 @@ from lightning_sae.data.space import check_space
 from lightning_sae.data.verify import verify_store
 from lightning_sae.device import AUTO, add_device_option, use_device
 from lightning_sae.one_line_errors import one_line_errors, sigterm_raises
+from lightning_sae.targets import instantiate
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -41,19 +42,19 @@ def capture(config: DictConfig, device: torch.device | None = None) -> None:
     Raises:
         RuntimeError: the engine came back and something is missing.
     """
-    data = instantiate(config.data, _convert_="all")
+    data = instantiate(config.data, trusted=None)
     if device is not None:
         data.to(device)
     data.check()
     check_space(data.captures().values(), data.dtype)
     plain: Any = OmegaConf.to_container(config.data, resolve=True)
-    instantiate(config.engine, _convert_="all")(data, plain)
+    instantiate(config.engine, trusted=None)(data, plain)
     for name, part in data.captures().items():
         if not part.complete:
             raise RuntimeError(
                 f"{len(part.missing())} shards of {part.folder} are missing: capture them again"
             )
-        print(f"{name}: {part.folder}")
+        print(visible(f"{name}: {part.folder}"))
 
 
 def precision(config: DictConfig, device: torch.device) -> None:
@@ -61,11 +62,11 @@ def precision(config: DictConfig, device: torch.device) -> None:
     clips = {}
     for name in ("fp32", "bf16"):
         torch.manual_seed(0)  # equal weights also where they are random
-        clips[name] = instantiate(config.clip, precision=name)
+        clips[name] = instantiate(config.clip, trusted=None, precision=name)
         clips[name].to(device)
     with open_dict(config):
         config.data.judge, config.data.decode = None, "exact"
-    data = instantiate(config.data, _convert_="all")
+    data = instantiate(config.data, trusted=None)
     images, clip, hook = data.images("val"), clips["fp32"], data.hook
     ids = range(min(data.capture_batch_size, len(images)))
     ((pixels, faults, _),) = load_pixels(images, clip, [ids], len(ids))
@@ -80,8 +81,9 @@ def precision(config: DictConfig, device: torch.device) -> None:
 def verify(folder: str) -> None:
     """Names what is damaged or incomplete; the exit status says whether anything is."""
     if faults := verify_store(folder):
-        sys.exit("\n".join(map(str, faults)) + "\nThe next capture makes these anew, and no others.")
-    print(f"{folder}: every shard is as it was written")
+        lines = [visible(str(fault)) for fault in faults]
+        sys.exit("\n".join([*lines, "The next capture makes these anew, and no others."]))
+    print(visible(f"{folder}: every shard is as it was written"))
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:

@@ -1,5 +1,6 @@
 """Images that cannot be decoded: counted, named, and left out."""
 
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,28 @@ from torch import Tensor
 
 from lightning_sae.data.decoding import BadImageError
 from lightning_sae.data.images import ImageSet, listed
+
+
+def read_file(path: Path, name: str) -> bytes:
+    """The bytes of an image file.
+
+    Args:
+        path: where it lies.
+        name: of the image in the message.
+
+    Raises:
+        BadImageError: it is a pipe, a device or a socket, which is never opened: reading could wait for ever.
+        OSError: it cannot be read at all, which is not the image's fault.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise BadImageError(f"{name}: {_kind(mode)}, not a file")
+    return path.read_bytes()
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 class BadImages:

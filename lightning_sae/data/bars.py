@@ -14,6 +14,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from lightning_sae.control_characters import escape
+
 
 class _Speed(ProgressColumn):
     """Units per second since the start."""
@@ -37,5 +39,5 @@ def bar(title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns) as progress:
-        task = progress.add_task(title, total=total)
+        task = progress.add_task(escape(title), total=total)
         yield lambda n: progress.advance(task, n)

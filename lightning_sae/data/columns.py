@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_sae.data.class_names import merged, readable, wordnet_names
-from lightning_sae.data.given_classes import Classes
+from lightning_sae.data.given_classes import Classes, check_given
 from lightning_sae.data.images import Split, listed
 from lightning_sae.data.splits import ALIASES, split_of
+from lightning_sae.documents import check_texts
 
 
 class Names(NamedTuple):
@@ -132,8 +133,8 @@ class Column(NamedTuple):
 
         Args:
             names: of the classes.
-            given: what the user said: where it is a list, a value may also be a place in it, where it is a
-                mapping, one of its keys.
+            given: what the user said: where it is a list of names none of which is a number, a value may also
+                be a place in it; where it is a mapping, one of its keys.
             where: for messages.
 
         Raises:
@@ -149,7 +150,8 @@ class Column(NamedTuple):
             array([1, 0])
         """
         codes = _codes(given)
-        places = {str(i): i for i in range(len(names))} if given and not codes else {}
+        counted = given and not codes and not any(_is_number(name) for name in names)
+        places = {str(i): i for i in range(len(names))} if counted else {}
         places |= {readable(name): i for i, name in enumerate(names)}
         places |= {readable(code): names.index(name) for code, name in codes.items()}
         unknown = [value for value in self.values if readable(value) not in places]
@@ -169,10 +171,18 @@ def _listing(value: Any) -> str:
 
 
 def _codes(given: Classes) -> dict[str, str]:
-    """What each value is called; nothing where only names are given."""
-    return (
-        {str(code): readable(str(name)) for code, name in given.items()} if isinstance(given, Mapping) else {}
-    )
+    """What each value is called; nothing where only names are given.
+
+    Raises:
+        ValueError: a name that is no text, a value that is neither text nor whole number, or one given twice.
+    """
+    if not isinstance(given, Mapping):
+        return {}
+    check_given(given, "data.classes")
+    codes = {str(code): readable(name) for code, name in given.items()}
+    if len(codes) < len(given):
+        raise ValueError(f"data.classes names a value twice, as number and as text: {sorted(codes)[:10]}")
+    return codes
 
 
 def known_classes(given: Classes, train: Column | None) -> Classes:
@@ -180,17 +190,27 @@ def known_classes(given: Classes, train: Column | None) -> Classes:
     return given or (wordnet_names(train.values) if train else None) or None
 
 
+def _is_number(name: str) -> bool:
+    return name.strip().lstrip("+-").isdecimal()
+
+
 def class_names(train: Column | None, given: Classes) -> list[str]:
     """The names that are given, else those of the train images.
 
     Raises:
-        ValueError: neither.
+        ValueError: neither, a given name that is no text, or one that is given twice.
 
     Example:
         >>> class_names(None, {"nv": "nevus", "mel": "melanoma"})
         ['nevus', 'melanoma']
     """
-    names = list(dict.fromkeys(_codes(given).values())) or [readable(str(name)) for name in given or ()]
+    if isinstance(given, Mapping):
+        names = list(dict.fromkeys(_codes(given).values()))
+    else:
+        check_given(given or (), "data.classes")
+        names = [readable(name) for name in given or ()]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise ValueError(f"data.classes names {twice[0]!r} twice: one of the two could never be predicted")
     names = names or (train.classes() if train else [])
     if not names:
         raise ValueError(
@@ -206,6 +226,8 @@ def check_columns(wanted: Iterable[str], present: Sequence[str], where: str) -> 
     Raises:
         ValueError: names each, and what it is close to.
     """
+    wanted = list(wanted)
+    check_texts("the configuration of the columns", wanted)
     if unknown := [f"{name!r}{close_to(name, present)}" for name in wanted if name not in present]:
         raise ValueError(
             f"{where} has no column {', '.join(unknown)}; it has {', '.join(present)}. Name them "

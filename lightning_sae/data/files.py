@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 
+from lightning_sae.data.bad_images import read_file
 from lightning_sae.data.contents import content_hashes
 from lightning_sae.data.decoding import PIXELS, decode
 from lightning_sae.data.images import Factors, LabelledImages, digest
@@ -54,9 +55,14 @@ class ImageFiles(LabelledImages):
         return decode(*self.encoded(index))
 
     def encoded(self, index: int) -> tuple[bytes, str]:
-        """The file of an image, and its path from the root."""
+        """The file of an image, and its path from the root.
+
+        Raises:
+            BadImageError: it is no regular file.
+            OSError: it cannot be read at all.
+        """
         path = self.files[index].path
-        return (self.root / path).read_bytes(), path
+        return read_file(self.root / path, path), path
 
     def identity(self) -> dict[str, Any]:
         """Names, contents (`content_hashes`) and classes of the files, but not where the folder lies."""

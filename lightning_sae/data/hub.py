@@ -119,6 +119,8 @@ def _expand(part: str | Sequence[str]) -> list[str]:
         found = sorted(glob(os.path.expanduser(pattern), recursive=True))
         if not found and "://" not in pattern:
             raise FileNotFoundError(f"data.path: no file matches {pattern}")
+        if others := [file for file in found if not os.path.isfile(file)]:
+            raise ValueError(f"data.path: {others[0]} is no regular file; {pattern} must match files alone")
         files += found or [pattern]
     return files
 

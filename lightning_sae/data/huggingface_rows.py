@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from lightning_sae.data.bad_images import read_file
 from lightning_sae.data.columns import Column
 from lightning_sae.data.contents import content_hash
 from lightning_sae.data.decoding import PIXELS, decode
@@ -92,6 +93,8 @@ def _content(picture: Any) -> tuple[bytes | None, str | None]:
         return picture, None
     content, path = picture.get("bytes"), picture.get("path")
     if content is None and path:
+        if "://" not in path:
+            return read_file(Path(path), Path(path).name), path
         import fsspec
 
         with fsspec.open(path, "rb") as file:

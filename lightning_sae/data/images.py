@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol
 from PIL import Image
 from torch import Tensor
 
+from lightning_sae.control_characters import visible
+
 Split = Literal["train", "val", "test"]
 
 
@@ -88,7 +90,7 @@ class LabelledImages:
 
 
 def listed(lines: Sequence[str]) -> str:
-    """The first ten, a line each, and how many more there are.
+    """The first ten, a line each, and how many more there are; control characters are written out.
 
     Example:
         >>> print("lost:" + listed(["a.png", "b.png"]))
@@ -97,7 +99,7 @@ def listed(lines: Sequence[str]) -> str:
           b.png
     """
     more = f"\n  ... and {len(lines) - 10} more" if len(lines) > 10 else ""
-    return "".join(f"\n  {line}" for line in lines[:10]) + more
+    return "".join(f"\n  {visible(line)}" for line in lines[:10]) + more
 
 
 def digest(value: Any) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
 
+from lightning_sae.control_characters import visible
 from lightning_sae.files import room_for
 
 LEASE_SECONDS = 60.0
@@ -91,7 +92,7 @@ class Waiting:
     def on(self, owners: Iterable[str]) -> None:
         """Waits a moment."""
         if new := {*owners} - self._said:
-            print(f"{self._what}: waiting for {', '.join(sorted(new))}", flush=True)
+            print(visible(f"{self._what}: waiting for {', '.join(sorted(new))}"), flush=True)
             self._said |= new
         time.sleep(POLL_SECONDS)
 

@@ -1,11 +1,14 @@
 """What a shard folder says of itself: what it was made from, and the checksum of each file."""
 
 import hashlib
-import json
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, NonNegativeInt, TypeAdapter, ValidationError
+
+from lightning_sae.documents import read_json
 
 MANIFEST = "manifest.json"
 WITHDRAWN = "manifest.withdrawn.json"  # of a store that is repaired: what is known of the whole shards
@@ -14,19 +17,67 @@ REPAIR = (
 )
 
 
+class _Shard(BaseModel):
+    """A file in the folder of the manifest, and nowhere else."""
+
+    file: str = Field(pattern=r"^[0-9]{6,}\.safetensors$")
+    images: tuple[NonNegativeInt, NonNegativeInt]
+    bytes: NonNegativeInt
+    sha256: str
+
+
+class _Manifest(BaseModel):
+    """What is relied on of a manifest."""
+
+    fingerprint: dict[str, Any]
+    bad_images: dict[NonNegativeInt, str] = {}
+    tensors: dict[str, tuple[Literal["F16", "F32", "I64"], list[NonNegativeInt]]]
+    shards: list[_Shard] = Field(min_length=1)
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a whole shard folder.
 
     Raises:
         FileNotFoundError: the folder is not there or not whole.
+        ValueError: it is damaged, or names other files than shards of the folder.
     """
     path = folder / MANIFEST
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(
             f"no complete store at {folder}: capture it with `python -m lightning_sae.data capture`"
         )
-    manifest: dict[str, Any] = json.loads(path.read_bytes())
+    manifest = read_json(path)
+    _check(path, _Manifest, manifest)
     return manifest
+
+
+def read_withdrawn(folder: Path) -> list[dict[str, Any]]:
+    """What a manifest said of the shards that are whole, while the others are made anew; nothing without one.
+
+    Raises:
+        ValueError: it is damaged, or names other files than shards of the folder.
+    """
+    path = folder / WITHDRAWN
+    if not path.exists():
+        return []
+    entries: list[dict[str, Any]] = read_json(path, needed=["shards"])["shards"]
+    _check(path, list[_Shard], entries)
+    return entries
+
+
+def _check(path: Path, form: Any, content: Any) -> None:
+    try:
+        TypeAdapter(form).validate_python(content)
+    except ValidationError as error:
+        raise ValueError(f"{path} is no manifest of a store ({faults(error)}): delete its folder") from error
+
+
+def faults(error: ValidationError) -> str:
+    """The first five fields that are wrong, each with what it holds."""
+    return "; ".join(
+        f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r:.100}" for e in error.errors()[:5]
+    )
 
 
 def bad_images_of(manifest: Mapping[str, Any]) -> dict[int, str]:

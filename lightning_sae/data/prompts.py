@@ -1,17 +1,16 @@
 """The prompts of the classes and their text embeddings."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from lightning_sae.clip import Clip
 from lightning_sae.data.class_names import readable, spellings
 from lightning_sae.data.images import listed
+from lightning_sae.documents import check_texts, read_json, read_yaml
 
 
 def class_prompts(
@@ -28,6 +27,7 @@ def class_prompts(
     """
     if prompts_file is not None:
         return _from_file(class_names, Path(prompts_file).expanduser())
+    check_texts("data.templates", templates)
     if not templates or any("{}" not in template for template in templates):
         raise ValueError(
             f"templates must be at least one text with {{}} where the class goes, got {list(templates)}"
@@ -49,18 +49,22 @@ def _from_file(class_names: Sequence[str], path: Path) -> list[list[str]]:
 def read_prompts(path: str | Path) -> tuple[list[str], list[list[str]]]:
     """Classes, by readable names, and their prompts from a file `{class: [prompt, ...]}`, in its order.
 
+    All are texts as they are written: a class `no` or `007` of a YAML file is called so.
+
     Raises:
-        ValueError: something else is in it, or a class without prompts.
+        ValueError: the file is damaged, something else is in it, or a class without prompts.
     """
     path = Path(path).expanduser()
-    text = path.read_text(encoding="utf-8")
-    content = json.loads(text) if path.suffix == ".json" else OmegaConf.to_container(OmegaConf.create(text))
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f"{path} must hold {{class: [prompt, ...]}}, got a {type(content).__name__}")
-    prompts = {str(name): [value] if isinstance(value, str) else value for name, value in content.items()}
+    content = (read_json if path.suffix == ".json" else read_yaml)(path)
+    prompts = {name: [value] if isinstance(value, str) else value for name, value in content.items()}
     if empty := [name for name, group in prompts.items() if not group]:
         raise ValueError(f"{path} has no prompts for {', '.join(empty[:10])}: give each class at least one")
-    return _each_once(list(prompts), path), [[str(prompt) for prompt in group] for group in prompts.values()]
+    for name, group in prompts.items():
+        if not isinstance(group, list) or not all(isinstance(prompt, str) for prompt in group):
+            raise ValueError(f"{path}: the prompts of {name!r} must be a list of texts, got {group!r:.200}")
+    if not prompts:
+        raise ValueError(f"{path} must hold {{class: [prompt, ...]}}, and is empty")
+    return _each_once(list(prompts), path), list(prompts.values())
 
 
 def _each_once(names: Sequence[str], path: Path) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from filelock import FileLock
 from rich.progress import track
 
+from lightning_sae.control_characters import escape
 from lightning_sae.data.atomic import write_atomic
 
 AHEAD = 16  # rows converted at a time
@@ -102,7 +103,7 @@ def _paths(folder: Path) -> list[Path]:
 
 
 def _write_index(folder: Path, stream: Any, columns: Sequence[str], title: str) -> None:
-    for file in track(range(stream.num_shards), f"indexing {title}", transient=True):
+    for file in track(range(stream.num_shards), f"indexing {escape(title)}", transient=True):
         path = folder / f"{file:06d}.parquet"
         if not path.exists():
             write_atomic(path, _index_of_file(stream, file, columns))

@@ -25,6 +25,7 @@ from lightning_sae.data.manifest import (
     lost_shards,
     raise_if_lost,
     read_manifest,
+    read_withdrawn,
     shard_rows,
 )
 from lightning_sae.data.statistics import ActivationStatistics, Moments
@@ -73,16 +74,16 @@ class ShardFolder:
 
     def withdraw(self) -> None:
         """Takes back a manifest whose shards are not all there, and keeps what it says of the others."""
-        entries = read_manifest(self.folder)["shards"] if self.complete else self._withdrawn()
+        entries = read_manifest(self.folder)["shards"] if self.complete else read_withdrawn(self.folder)
         kept = [entry for entry in entries if self.present(int(Path(entry["file"]).stem))]
         if len(kept) < len(entries):
-            write_atomic(self.folder / WITHDRAWN, json.dumps(kept).encode(), IN_A_STORE)
+            write_atomic(self.folder / WITHDRAWN, json.dumps({"shards": kept}).encode(), IN_A_STORE)
             (self.folder / MANIFEST).unlink(missing_ok=True)
 
     @property
     def complete(self) -> bool:
         """Whether the manifest is written."""
-        return (self.folder / MANIFEST).exists()
+        return (self.folder / MANIFEST).is_file()
 
     @property
     def n_shards(self) -> int:
@@ -178,17 +179,12 @@ class ShardFolder:
 
     def _entries(self) -> list[dict[str, Any]]:
         """What the manifest says of each shard; of one that was not made anew, what it said before."""
-        kept = {(entry["file"], *entry["images"]): entry for entry in self._withdrawn()}
+        kept = {(entry["file"], *entry["images"]): entry for entry in read_withdrawn(self.folder)}
         entries = []
         for shard in range(self.n_shards):
             images = self.images(shard)
             known = kept.get((self.path(shard).name, images.start, images.stop))
             entries.append(known or self._entry(shard))
-        return entries
-
-    def _withdrawn(self) -> list[dict[str, Any]]:
-        path = self.folder / WITHDRAWN
-        entries: list[dict[str, Any]] = json.loads(path.read_bytes()) if path.exists() else []
         return entries
 
     def _entry(self, shard: int) -> dict[str, Any]:
@@ -207,16 +203,17 @@ class ShardFolder:
             ValueError: it was made from something else; names the keys that differ.
         """
         path = self.path(shard)
-        if not path.exists():
+        if not path.is_file():
             return False
         try:
             header = read_header(path)
-        except ValueError:  # damaged: is made anew
+            label = json.loads(header.metadata["shard"])
+            for found in ("bad_images", "decoded"):
+                label.pop(found, None)
+            fingerprint = label["fingerprint"]
+        except (ValueError, KeyError):  # damaged: is made anew
             return False
-        label = json.loads(header.metadata["shard"])
-        for found in ("bad_images", "decoded"):
-            label.pop(found, None)
-        self._check(label["fingerprint"])
+        self._check(fingerprint)
         return bool(label == self._label(shard)) and header.end == path.stat().st_size
 
     def _check(self, found: Mapping[str, Any]) -> None:
@@ -233,16 +230,15 @@ def read_header(path: Path) -> Header:
     Raises:
         ValueError: it is not one.
     """
-    with path.open("rb") as file:
-        start = 8 + int.from_bytes(file.read(8), "little")
-        try:
+    try:
+        with path.open("rb") as file:
+            start = 8 + int.from_bytes(file.read(8), "little")
             tensors = json.loads(file.read(min(start - 8, LARGEST_HEAD)))
-        except ValueError as error:
-            raise ValueError(f"the shard {path} is damaged, {REPAIR}") from error
-    metadata = tensors.pop("__metadata__", {})
-    return Header(
-        metadata, tensors, start, start + max(entry["data_offsets"][1] for entry in tensors.values())
-    )
+        metadata = tensors.pop("__metadata__", {})
+        end = start + max(entry["data_offsets"][1] for entry in tensors.values())
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise ValueError(f"the shard {path} is damaged, {REPAIR}") from error
+    return Header(metadata, tensors, start, end)
 
 
 def read_tensor(folder: Path, name: str) -> Tensor:
@@ -254,8 +250,15 @@ def read_tensor(folder: Path, name: str) -> Tensor:
     manifest = read_manifest(folder)
     kind, shape = manifest["tensors"][name]
     check_bytes(folder, manifest)
-    ranges = shard_rows(manifest)
-    whole = torch.empty(ranges[-1].stop, *shape, dtype=_torch_dtype(kind))
+    ranges, dtype = shard_rows(manifest), _torch_dtype(kind)
+    size = math.prod([ranges[-1].stop, *shape]) * dtype.itemsize
+    held = sum(entry["bytes"] for entry in manifest["shards"])
+    if size > held:
+        raise ValueError(
+            f"{folder / MANIFEST} says that {name} has {size:,} bytes, and all shards have {held:,}: delete "
+            "the folder and capture it again"
+        )
+    whole = torch.empty(ranges[-1].stop, *shape, dtype=dtype)
     for entry, rows in zip(manifest["shards"], ranges, strict=True):
         whole[rows.start : rows.stop] = load_file(folder / entry["file"])[name]
     return whole

@@ -2,15 +2,14 @@
 
 import codecs
 import gzip
-import warnings
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
 
 from lightning_sae.data.columns import check_columns
 from lightning_sae.data.images import listed
+from lightning_sae.tables import read_csv
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 BOMS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # as spreadsheets save "Unicode text"
@@ -56,24 +55,13 @@ def _unpacked(path: Path) -> bytes:
 def _read_text(path: Path, content: bytes, separator: str) -> pd.DataFrame:
     encoding = next((name for bom, name in BOMS.items() if content.startswith(bom)), "utf-8-sig")
     try:
-        return _parsed(content, separator, encoding)
-    except pd.errors.EmptyDataError as error:
-        raise ValueError(f"{path} is empty: expected a first line with the names of the columns") from error
-    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        raise ValueError(f"{path} cannot be read as a table: {error}") from error
+        return read_csv(path, separator, content.decode(encoding))
     except UnicodeDecodeError as error:
-        lines = _not_utf8(_parsed(content, separator, "latin-1"))
+        lines = _not_utf8(read_csv(path, separator, content.decode("latin-1")))
         raise ValueError(
             f"{path} is not UTF-8:{listed(lines or [str(error)])}\nSave it as UTF-8 (in a spreadsheet: "
             "CSV UTF-8), or convert it: iconv -f LATIN1 -t UTF-8"
         ) from error
-
-
-def _parsed(content: bytes, separator: str, encoding: str) -> pd.DataFrame:
-    settings = {"dtype": str, "keep_default_na": False, "index_col": False}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # it would drop what a line has too much
-        return pd.read_csv(BytesIO(content), sep=separator, encoding=encoding, **settings)  # type: ignore[call-overload,no-any-return]
 
 
 def _not_utf8(frame: pd.DataFrame) -> list[str]:

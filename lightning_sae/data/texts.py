@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_sae.data.images import Split, digest
+from lightning_sae.documents import read_text
 
 
 class Prompted(Protocol):
@@ -117,10 +118,7 @@ def read_texts(path: str | Path) -> list[str]:
         FileNotFoundError: there is no such file.
         ValueError: it holds no text, or is not UTF-8.
     """
-    try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error}): save it as UTF-8") from error
+    lines = read_text(Path(path).expanduser()).splitlines()
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise ValueError(f"{path} holds no text: write one a line")

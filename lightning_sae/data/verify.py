@@ -1,6 +1,5 @@
 """Are the bytes of a store those that were written?"""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,9 +37,15 @@ def verify_store(folder: str | Path) -> list[Fault]:
     folders = sorted({path.parent for path in folder.rglob("[0-9]*.safetensors")} | _finished(folder))
     if not folders:
         raise FileNotFoundError(f"no store in {folder}: name a folder that `capture` filled")
-    incomplete = [Fault(path, "incomplete, capture it again") for path in folders if not _is_finished(path)]
-    shards = [(path, entry) for path in folders if _is_finished(path) for entry in _entries(path)]
-    faults = []
+    faults, shards = [], []
+    for path in folders:
+        if not _is_finished(path):
+            faults.append(Fault(path, "incomplete, capture it again"))
+            continue
+        try:
+            shards += [(path, entry) for entry in read_manifest(path)["shards"]]
+        except ValueError as error:
+            faults.append(Fault(path, str(error)))
     with bar(
         f"verifying {folder.name}", sum(entry["bytes"] for _, entry in shards) // 10**6, "MB"
     ) as advance:
@@ -48,7 +53,7 @@ def verify_store(folder: str | Path) -> list[Fault]:
             if fault := _check(path / entry["file"], entry):
                 faults.append(fault)
             advance(entry["bytes"] / 1e6)
-    return incomplete + faults
+    return faults
 
 
 def _finished(folder: Path) -> set[Path]:
@@ -56,15 +61,11 @@ def _finished(folder: Path) -> set[Path]:
 
 
 def _is_finished(folder: Path) -> bool:
-    return (folder / MANIFEST).exists()
-
-
-def _entries(folder: Path) -> Iterator[dict[str, Any]]:
-    yield from read_manifest(folder)["shards"]
+    return (folder / MANIFEST).is_file()
 
 
 def _check(path: Path, entry: dict[str, Any]) -> Fault | None:
-    if not path.exists():
+    if not path.is_file():
         return Fault(path, "gone")
     if path.stat().st_size != entry["bytes"]:
         what = f"damaged, {path.stat().st_size} bytes instead of {entry['bytes']}"

@@ -35,6 +35,8 @@ def png_uri(content: bytes) -> str:
 
 def picture_uri(path: Path) -> str:
     """A picture of a run folder, drawn anew as JPEG; "" where there is none that can be read."""
+    if not path.is_file():
+        return ""
     try:
         with Image.open(path) as image:
             image.thumbnail((WIDTH, 10 * WIDTH))

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from lightning_sae.control_characters import visible
 from lightning_sae.sae.exchange import FOREIGN, OURS, convert
 
 
@@ -22,9 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command.add_argument("--k", type=int, help="active latents per token, if a checkpoint does not say it")
     options = parser.parse_args(arguments)
     try:
-        print(convert(options.src, options.dst, options.to, options.source, options.k))
+        print(visible(convert(options.src, options.dst, options.to, options.source, options.k)))
     except (ValueError, OSError) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        sys.exit(visible(f"{type(error).__name__}: {error}", keep="\n"))
 
 
 if __name__ == "__main__":

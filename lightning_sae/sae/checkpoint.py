@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lightning_sae import __version__
+from lightning_sae.documents import read_json
 from lightning_sae.files import room_for
 from lightning_sae.paths import user_path
 from lightning_sae.sae.base import SparseAutoencoder
@@ -87,8 +88,9 @@ def load_sae(
     if clip is not None and strict:
         recorded: Mapping[str, Any] = config["provenance"].get("clip", config["provenance"])
         check_clip(f"the autoencoder in {folder}", recorded, clip)
-    sae = _build(folder, config)
     tensors = _read_tensors(folder)
+    _check_widths(folder, config, tensors)
+    sae = _build(folder, config)
     expected = {name: list(tensor.shape) for name, tensor in _public(sae).items()}
     got = {name: list(tensor.shape) for name, tensor in tensors.items()}
     wrong = sorted(name for name in expected | got if expected.get(name) != got.get(name))
@@ -142,14 +144,23 @@ def _read_config(folder: Path) -> dict[str, Any]:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is no saved autoencoder: {name} is missing")
-    try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{folder / CONFIG} is no JSON ({error}); save the autoencoder again") from error
-    missing = {"variant", "provenance"} - config.keys()
-    if missing:
-        raise ValueError(f"{folder / CONFIG} lacks {sorted(missing)}; save the autoencoder again")
+    config = read_json(folder / CONFIG, needed=["variant", "provenance", "d_in", "d_sae"])
+    if not isinstance(config["provenance"], dict):
+        raise ValueError(
+            f"{folder / CONFIG}: provenance must be an object, got {config['provenance']!r:.100}"
+        )
     return config
+
+
+def _check_widths(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Refuses widths that the tensors do not have, before anything is made of them."""
+    said = [config["d_in"], config["d_sae"]]
+    got = list(tensors["W_enc"].shape) if "W_enc" in tensors else None
+    if got != said:
+        raise ValueError(
+            f"{folder / WEIGHTS} does not fit {CONFIG}: W_enc {got} instead of {said}; the two are not of "
+            "one saving"
+        )
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -169,7 +180,10 @@ def _build(folder: Path, config: Mapping[str, Any]) -> SparseAutoencoder:
         raise ValueError(
             f"{folder / CONFIG} lacks {missing} of {variant.__name__}; save the autoencoder again"
         )
-    return variant(**{name: config[name] for name in names})
+    try:
+        return variant(**{name: config[name] for name in names})
+    except TypeError as error:
+        raise ValueError(f"{folder / CONFIG} describes no {variant.__name__}: {error}") from error
 
 
 def find_variant(name: str) -> type[SparseAutoencoder]:

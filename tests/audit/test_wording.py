@@ -107,3 +107,12 @@ def test_a_finding_without_a_measured_effect():
     said = " ".join(printed(audit((), (found,))).split())
     assert "that are taken for it audited: " in said
     assert "ablated" not in said
+
+
+def test_names_do_not_steer_the_terminal():
+    evil, seen = "\x1b[2Jcat\r\x07", r"\x1b[2Jcat\r\x07"
+    classes = result(evil, (1,)), result(evil, verdict="not enough evidence")
+    found = audit(classes, (finding(1, evil, (culprit(1, evil),)),))
+    said = printed(found, width=400)
+    assert said.count(seen) >= 3
+    assert not {"\x1b", "\r", "\x07"} & {*said}

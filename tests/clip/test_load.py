@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from lightning_sae.clip import load_clip
+from lightning_sae.clip import load_clip, sources
 
 from .conftest import CONFIG, config, make_clip
 
@@ -140,11 +140,24 @@ def test_no_network(monkeypatch, tmp_path, model, tag, local):
         load_clip(model, tag, cache_dir=str(tmp_path))
 
 
+def test_a_tokenizer_runs_no_code(tmp_path, monkeypatch):
+    asks = config()
+    asks["text_cfg"] |= {"hf_tokenizer_name": str(tmp_path), "tokenizer_kwargs": {"trust_remote_code": True}}
+    (tmp_path / "my.json").write_text(json.dumps(asks))
+    with pytest.raises(ValueError, match="wants its tokenizer to run code"):
+        load_clip(tmp_path / "my.json")
+    hub = tmp_path / "open_clip_config.json"
+    hub.write_text(json.dumps({"model_cfg": asks, "preprocess_cfg": {}}))
+    monkeypatch.setattr(sources, "download_pretrained_from_hf", lambda *given, **named: str(hub))
+    with pytest.raises(ValueError, match="wants its tokenizer to run code"):
+        load_clip("hf-hub:org/name")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not valid JSON"),
-        ("[1]", "lacks embed_dim"),
+        ("{", r"my\.json, line 1: no JSON: "),
+        ("[1]", r"my\.json, line 1: no JSON object, but a list"),
         ('{"embed_dim": 8, "text_cfg": {}}', "lacks vision_cfg"),
         (json.dumps(config(widht=64)), "widht"),
         (json.dumps(config(width=100)), "describes no model"),

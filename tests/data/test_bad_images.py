@@ -1,6 +1,8 @@
 """Images that cannot be decoded: what is stored, trained on and evaluated is as if they were not there."""
 
 import json
+import os
+import socket
 import warnings
 
 import numpy as np
@@ -49,6 +51,32 @@ def fill(root, clip, store, hooks=(CLS, ALL), split="train", **settings):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return capture_store(ImageFolders(root).split(split), clip, hooks, store_dir=store, **settings)
+
+
+def replace_by(kind, path):
+    """What is no file in the place of one; gives what holds it open."""
+    path.unlink()
+    if kind == "pipe":
+        return os.mkfifo(path)
+    if kind == "device":
+        return path.symlink_to("/dev/zero")
+    listening = socket.socket(socket.AF_UNIX)
+    before = os.getcwd()
+    os.chdir(path.parent)  # an address is short
+    listening.bind(path.name)
+    os.chdir(before)
+    return listening
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
+def test_what_is_no_file_is_a_broken_image_and_never_waited_for(root, clip, tmp_path, kind):
+    held = replace_by(kind, root / "train" / "cat" / "03.png")
+    images = ImageFolders(root).split("train")
+    with pytest.raises(BadImageError, match=rf"train/cat/03\.png: a {kind}, not a file"):
+        images[3]
+    folder = fill(root, clip, tmp_path / "store", max_bad_images=1, num_workers=1)
+    assert json.loads((folder / "images" / "manifest.json").read_text())["bad_images"].keys() == {"3"}
+    del held
 
 
 def contents(folder):

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch.nn.functional import normalize
 
 from lightning_sae.data import ActivationDataModule, choose_probe, factories
-from lightning_sae.data.prompts import class_prompts, embed_prompts
+from lightning_sae.data.prompts import class_prompts, embed_prompts, read_prompts
 
 LAST, MIDDLE = "visual.transformer.resblocks.1", "visual.transformer.resblocks.0"
 CONF = Path(__file__).parents[2] / "conf" / "data"
@@ -154,6 +154,30 @@ def test_prompts_from_a_file(tmp_path, suffix):
     assert class_prompts(["cat", "dog"], ["{}"], path) == [["a cat", "felis"], ["a dog"]]
     with pytest.raises(ValueError, match=r"lacks \['owl'\] and has unknown \['dog'\]"):
         class_prompts(["cat", "owl"], ["{}"], path)
+
+
+def test_classes_of_a_file_are_called_as_they_are_written(tmp_path):
+    path = tmp_path / "prompts.yaml"
+    path.write_text("no: [no]\n007: [1e3, 12:30]\n'1': a\n")
+    assert read_prompts(path) == (["no", "007", "1"], [["no"], ["1e3", "12:30"], ["a"]])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.yaml", "cat: [a]\ndog: [b]\ncat: [c]\n", "line 3: the key 'cat' stands there twice"),
+        ("a.json", '{"cat": ["a"], "cat": ["b"]}', "the key 'cat' stands there twice"),
+        ("a.yaml", "cat: {a: b}\n", "prompts of 'cat' must be a list of texts, got {'a': 'b'}"),
+        ("a.json", '{"cat": [1]}', r"prompts of 'cat' must be a list of texts, got \[1\]"),
+        ("a.json", '{"cat": 1}', "prompts of 'cat' must be a list of texts, got 1"),
+        ("a.yaml", "cat:\n", "no prompts for cat"),
+        ("a.json", "{}", "is empty"),
+    ],
+)
+def test_prompts_that_are_none_are_named(tmp_path, name, content, said):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"{name}.*{said}"):
+        read_prompts(tmp_path / name)
 
 
 @pytest.mark.parametrize("templates", [[], ["a photo"]])

@@ -1,5 +1,6 @@
 """Damage is found, set aside, and mended; what is whole is left alone, also where nothing can be written."""
 
+import json
 import os
 import shutil
 import sys
@@ -10,6 +11,7 @@ import torch
 from lightning_sae.clip import HookPoint
 from lightning_sae.data import ActivationDataModule, Capture, cached_tensor, capture_store, hook_folder
 from lightning_sae.data import __main__ as command
+from lightning_sae.data.shards import read_tensor
 from lightning_sae.data.space import check_space
 from lightning_sae.data.verify import verify_store
 
@@ -102,6 +104,92 @@ def test_the_command_line_says_it_by_its_exit_status(fill, monkeypatch, capsys):
     flip(folder / "images" / "000000.safetensors")
     with pytest.raises(SystemExit, match=r"images/000000.safetensors: damaged"):
         command.main()
+
+
+@pytest.fixture
+def rewrite(fill):
+    """Changes what a manifest says of its first shard, or of all; gives its folder."""
+
+    def rewrite(entry=None, **changes):
+        folder = hook_folder(fill(), CLS)
+        manifest = json.loads((folder / "manifest.json").read_bytes()) | changes
+        manifest["shards"][0] |= entry or {}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return folder
+
+    return rewrite
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../../../precious", "/ABSOLUTE", "../000000.safetensors", "sub/000000.safetensors", "", "."),
+        *(
+            "000000.safetensors\n",
+            "000000.safetensors/../../x",
+            "manifest.json",
+            "C:000000.safetensors",
+            7,
+            None,
+        ),
+    ],
+)
+def test_a_manifest_names_nothing_but_shards_of_its_folder(rewrite, tmp_path, name):
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    folder = rewrite({"file": str(precious) if name == "/ABSOLUTE" else name})
+    before = files(tmp_path)
+    (fault,) = verify_store(folder)
+    assert (fault.path, "is no manifest of a store (shards.0.file: " in fault.what) == (folder, True)
+    with pytest.raises(ValueError, match=r"manifest\.json is no manifest of a store"):
+        read_tensor(folder, "x")
+    assert files(tmp_path) == before
+
+
+def test_what_is_left_of_a_manifest_names_nothing_else_either(fill, tmp_path):
+    store = hook_folder(fill(), CLS)
+    entries = json.loads((store / "manifest.json").read_bytes())["shards"]
+    (store / "manifest.json").unlink()
+    entries[0]["file"] = "../../../precious"
+    (store / "manifest.withdrawn.json").write_text(json.dumps({"shards": entries}))
+    with pytest.raises(ValueError, match=r"manifest\.withdrawn\.json is no manifest .*0\.file: "):
+        fill()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"entry": {"bytes": -1}}, r"shards\.0\.bytes"),
+        ({"entry": {"images": [0, "x"]}}, r"shards\.0\.images"),
+        ({"tensors": {"x": ["F8", [1, 16]]}}, r"tensors\.x"),
+        ({"shards": [{}]}, r"shards\.0\.file: Field required"),
+        ({"tensors": {"x": ["F32", [10**9, 16]]}}, r"says that x has [0-9,]+ bytes, and all shards have"),
+    ],
+)
+def test_a_manifest_that_says_nonsense_is_named_and_nothing_is_allocated(rewrite, changes, said):
+    folder = rewrite(**changes)
+    with pytest.raises(ValueError, match=rf"manifest\.json.*{said}"):
+        read_tensor(folder, "x")
+
+
+def test_a_manifest_that_is_cut_off_is_named_by_line(rewrite):
+    folder = rewrite()
+    path = folder / "manifest.json"
+    path.write_text(path.read_text()[:-40])
+    (fault,) = verify_store(folder)
+    assert "manifest.json, line 1: no JSON: the file ends too early" in str(fault)
+
+
+def test_pipes_in_a_store_are_not_waited_for(fill):
+    store = hook_folder(fill(), CLS)
+    (store / "000001.safetensors").unlink()
+    os.mkfifo(store / "000001.safetensors")
+    assert [fault.what for fault in verify_store(store)] == ["gone"]
+    (store / "manifest.json").unlink()
+    os.mkfifo(store / "manifest.json")
+    assert [fault.what for fault in verify_store(store)] == ["incomplete, capture it again"]
+    with pytest.raises(FileNotFoundError, match="no complete store"):
+        read_tensor(store, "x")
 
 
 def test_no_store_is_an_error(tmp_path):

@@ -100,7 +100,7 @@ def test_truncated_tensors(folder: Path, size: int) -> None:
 def test_truncated_config(folder: Path) -> None:
     path = folder / "cfg.json"
     path.write_text(path.read_text()[:40])
-    with pytest.raises(ValueError, match="no JSON"):
+    with pytest.raises(ValueError, match=r"cfg\.json, line 4: no JSON: the file ends too early"):
         load_sae(folder)
 
 
@@ -118,6 +118,10 @@ def test_wrong_shape(folder: Path) -> None:
         ({"variant": "os.system"}, "unknown SAE variant 'os.system'; known: .*TopK"),
         ({"k": 21}, "k must be in 1..d_sae=20, got 21"),
         ({"k": None}, "lacks .*'k'"),
+        ({"k": "4"}, "describes no TopK"),
+        ({"d_sae": 10**12}, r"W_enc \[6, 20\] instead of \[6, 1000000000000\]"),
+        ({"d_in": "6"}, r"W_enc \[6, 20\] instead of \['6', 20\]"),
+        ({"provenance": 1}, "provenance must be an object, got 1"),
     ],
 )
 def test_wrong_config(folder: Path, change: dict[str, object], message: str) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from lightning_sae.pages import compact, percent
+from lightning_sae.tables import read_table
 
 WIDTH, HEIGHT = 300, 150  # of the frame
 POINTS = 300  # of a line; longer ones are thinned
@@ -36,7 +37,7 @@ def curves(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.csv"
     if not path.is_file():
         return []
-    table = pd.read_csv(path)
+    table = read_table(path)
     panels = []
     for title, keys in PANELS.items():
         lines = {name: _line(table, key) for key, name in keys.items() if key in table}

@@ -20,6 +20,7 @@ from lightning_sae.audit.report.latents import latent_columns, packed
 from lightning_sae.data.atomic import write_atomic
 from lightning_sae.pages import render
 from lightning_sae.run_folder import RunFolder
+from lightning_sae.tables import read_table
 
 FILE = "audit.html"
 SCRIPTS = ("data", "words", "table", "scatter", "card", "main")  # in this order, one module
@@ -113,7 +114,7 @@ def _drivers(audit: Audit, run: RunFolder) -> tuple[pd.DataFrame, bool]:
     """Rows of the run's `attribution.csv`, and whether they are about the audited classes and prompts."""
     path = run.folder / "attribution.csv"
     texts = {"label": str}  # a label may be "7"
-    table = pd.read_csv(path, keep_default_na=False, dtype=texts) if path.is_file() else pd.DataFrame()
+    table = read_table(path, keep_default_na=False, dtype=texts) if path.is_file() else pd.DataFrame()
     own = {name: tuple(prompts) for name, prompts in zip(run.data.class_names, run.data.prompts, strict=True)}
     same = all(own.get(result.name) == result.prompts for result in audit.classes)
     if not len(table) or not same:

@@ -3,10 +3,10 @@
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.device import find_device
+from lightning_sae.targets import instantiate
 
 
 def in_process(data: ActivationDataModule, config: dict[str, Any]) -> None:
@@ -24,7 +24,7 @@ def build(config: dict[str, Any], num_threads: int | None = None, processes: int
     """
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    data: ActivationDataModule = instantiate(config, _convert_="all")
+    data: ActivationDataModule = instantiate(config, trusted=None)
     data.processes = processes
     return data
 

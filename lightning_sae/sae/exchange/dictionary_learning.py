@@ -8,7 +8,7 @@ from torch import Tensor
 from lightning_sae.sae.base import SparseAutoencoder
 from lightning_sae.sae.batch_topk import BatchTopK
 from lightning_sae.sae.exchange.building import build, log_threshold
-from lightning_sae.sae.exchange.reading import check_keys, only_tensors, read_json, read_pickled
+from lightning_sae.sae.exchange.reading import check_keys, only_tensors, read_pickled, read_settings
 from lightning_sae.sae.gated import Gated
 from lightning_sae.sae.jump_relu import JumpReLU
 from lightning_sae.sae.matryoshka import MatryoshkaBatchTopK
@@ -42,7 +42,7 @@ def read(folder: Path) -> SparseAutoencoder:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged or holds code, a key is missing or unexpected, or the class is unknown.
     """
-    config = read_json(folder / CONFIG)
+    config = read_settings(folder / CONFIG)
     kind = config.get("trainer", {}).get("dict_class")
     if kind not in NAMES:
         raise ValueError(

@@ -1,8 +1,7 @@
 """Reading the files of others: tensors only, each key accounted for."""
 
-import json
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,25 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from lightning_sae.documents import read_json
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
+
+def read_settings(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
+    """The JSON object that says what the weights beside it are.
+
+    Args:
+        path: the file.
+        needed: keys that it must have.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged.
+        ValueError: it is damaged, or lacks a key.
     """
     if not path.is_file():
         raise FileNotFoundError(
             f"{path.parent} has no {path.name}: the weights alone do not say what they are"
         )
-    try:
-        config: dict[str, Any] = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON ({error}); copy it again") from error
-    return config
+    return read_json(path, needed)
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

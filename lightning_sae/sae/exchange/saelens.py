@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_sae.sae.base import SparseAutoencoder
 from lightning_sae.sae.batch_topk import BatchTopK
 from lightning_sae.sae.exchange.building import build, log_threshold
-from lightning_sae.sae.exchange.reading import check_keys, read_json, read_safetensors, require
+from lightning_sae.sae.exchange.reading import check_keys, read_safetensors, read_settings, require
 from lightning_sae.sae.gated import Gated
 from lightning_sae.sae.jump_relu import JumpReLU
 from lightning_sae.sae.relu import ReLU
@@ -75,13 +75,15 @@ def read(folder: Path) -> SparseAutoencoder:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged, a key is missing or unexpected, or a setting cannot be expressed here.
     """
-    config, tensors = read_json(folder / CONFIG), read_safetensors(folder / WEIGHTS)
+    config, tensors = read_settings(folder / CONFIG), read_safetensors(folder / WEIGHTS)
     architecture = config.get("architecture", "standard")
     if architecture not in BIASES:
         raise ValueError(
             f"{folder / CONFIG}: architecture {architecture!r} is unknown here, "
             f"known: {', '.join(sorted(BIASES))}"
         )
+    if architecture == "topk" and "k" not in config:
+        raise ValueError(f"{folder / CONFIG} lacks k: it does not say how many latents are active")
     require(folder / CONFIG, config, {"reshape_activations": "none"})
     if config.get("normalize_activations", "none") != "layer_norm":
         require(folder / CONFIG, config, {"normalize_activations": "none"})

@@ -1,11 +1,10 @@
 """The folder of sparsify: `cfg.json` and `sae.safetensors` (https://github.com/EleutherAI/sparsify)."""
 
-import json
 from pathlib import Path
 
 from lightning_sae.sae.base import SparseAutoencoder
 from lightning_sae.sae.exchange.building import build
-from lightning_sae.sae.exchange.reading import check_keys, read_json, read_safetensors, require
+from lightning_sae.sae.exchange.reading import check_keys, read_safetensors, read_settings, require
 from lightning_sae.sae.topk import TopK
 
 WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
@@ -14,7 +13,7 @@ WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
 def recognises(folder: Path) -> bool:
     """Whether the folder is one of sparsify; ours has files of the same names, and says its variant."""
     path = folder / CONFIG
-    return (folder / WEIGHTS).is_file() and path.is_file() and "num_latents" in json.loads(path.read_text())
+    return (folder / WEIGHTS).is_file() and path.is_file() and "num_latents" in read_settings(path)
 
 
 def read(folder: Path) -> SparseAutoencoder:
@@ -24,7 +23,7 @@ def read(folder: Path) -> SparseAutoencoder:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged, a key is missing or unexpected, or a setting cannot be expressed here.
     """
-    config, tensors = read_json(folder / CONFIG), read_safetensors(folder / WEIGHTS)
+    config, tensors = read_settings(folder / CONFIG, ["k"]), read_safetensors(folder / WEIGHTS)
     require(folder / CONFIG, config, {"activation": "topk", "transcode": False, "skip_connection": False})
     check_keys(folder / WEIGHTS, tensors, ["encoder.weight", "encoder.bias", "W_dec", "b_dec"])
     state = {name: tensors[name] for name in ("W_dec", "b_dec")}

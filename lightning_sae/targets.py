@@ -1,0 +1,148 @@
+"""Building what a configuration names: anything for the user's own, a short list for one that came along."""
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import hydra.utils
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+OURS = frozenset(
+    f"lightning_sae.{name}"
+    for name in (
+        "clip.load_clip",
+        "data.FashionMNIST",
+        "data.HuggingFaceImages",
+        "data.ImageFolders",
+        "data.ImageTable",
+        "data.WorldImages",
+        "data.fashion_mnist",
+        "data.huggingface",
+        "data.image_folder",
+        "data.table",
+        "data.text_file",
+        "data.vocabulary",
+        "data.world",
+        "data.world_captions",
+        "data.world_joint",
+        "labels.Vocabulary",
+        "labels.english_vocabulary",
+        "labels.imagenet_vocabulary",
+        "labels.vocabulary_from_file",
+        "world.config_path",
+        "world.weights_path",
+    )
+)
+"""Data sets, CLIPs and vocabularies. Other parts of this package write files, so they are not here."""
+
+MOST_ADDED = 10_000
+"""Values that interpolations may add to those that are written: a second of resolving."""
+
+
+def instantiate(config: Any, trusted: Sequence[str] | None, **settings: Any) -> Any:
+    """Builds what a configuration names; the one place where this library does.
+
+    Args:
+        config: with a `_target_`; containers arrive as plain ones.
+        trusted: packages or single targets, such as `my_package` or `my_package.MyImages`, that may be named
+            beside `OURS`; `None` for a configuration of the user's own, which may name anything.
+        settings: further arguments of the target.
+
+    Raises:
+        ValueError: a target that may not be named, before any is imported; a configuration that is larger
+            than any that is meant.
+
+    Example:
+        >>> str(instantiate({"_target_": "lightning_sae.world.config_path"}, trusted=()).name)
+        'world.json'
+        >>> instantiate({"_target_": "pandas.read_pickle"}, trusted=())
+        Traceback (most recent call last):
+        ValueError: the configuration names pandas.read_pickle, ...
+    """
+    if trusted is not None:
+        config = _resolved(config)
+        for node in _values(config):
+            if isinstance(node, dict) and "_target_" in node:
+                _check(str(node["_target_"]), trusted)
+    with _whitelisted(trusted):
+        return hydra.utils.instantiate(config, _convert_="all", **settings)
+
+
+def add_trust_option(parser: argparse.ArgumentParser) -> None:
+    """Adds `--trust`, with which a user allows targets of a run folder."""
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="your own package, or PACKAGE.NAME, that the run's configuration may name; again for others",
+    )
+
+
+def _resolved(config: Any) -> Any:
+    """Plain containers without interpolations: what is looked at is what is built."""
+    try:
+        config = OmegaConf.create(config) if isinstance(config, dict) else config
+        written = list(_values(OmegaConf.to_container(config._get_root(), resolve=False)))
+        counts = (value.count("${") for value in written if isinstance(value, str))
+        if math.prod(count for count in counts if count) > MOST_ADDED:
+            raise ValueError("texts of the configuration interpolate too many others: write their values")
+        return _plain(config, iter(range(len(written) + MOST_ADDED)))
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise ValueError(f"the configuration cannot be resolved: {error}") from error
+
+
+def _plain(node: Any, budget: Iterator[int]) -> Any:
+    if next(budget, None) is None:
+        raise ValueError(f"interpolations of the configuration add more than {MOST_ADDED:,} values to it")
+    if isinstance(node, DictConfig):
+        return {key: _plain(node[key], budget) for key in node}
+    if isinstance(node, ListConfig):
+        return [_plain(item, budget) for item in node]
+    if isinstance(node, str) and "${" in node:
+        raise ValueError(f"the configuration has an escaped interpolation, {node!r}: write the value itself")
+    return node
+
+
+def _values(config: Any) -> Iterator[Any]:
+    """Plain containers, and everything in them."""
+    yield config
+    if isinstance(config, dict | list):
+        for child in config.values() if isinstance(config, dict) else config:
+            yield from _values(child)
+
+
+def _check(target: str, trusted: Sequence[str]) -> None:
+    if target in OURS:
+        return
+    if not any(_inside(target, package) for package in trusted):
+        raise ValueError(
+            f"the configuration names {target}, which came with the folder and would be run; nothing was. "
+            "Without a word from you only data sets, CLIPs and vocabularies of lightning_sae are built. If "
+            f"you know {target} and who made this folder, allow it with --trust {target}"
+        )
+    found = hydra.utils.get_object(target)
+    home = f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', None)}"
+    if not any(_inside(home, package) for package in trusted):
+        raise ValueError(
+            f"the configuration names {target}, which is {home} and not of {', '.join(trusted)}; it was not "
+            f"run. If that is meant, let the configuration name it so, and allow it with --trust {home}"
+        )
+
+
+def _inside(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def _whitelisted(trusted: Sequence[str] | None) -> Any:
+    """Hydra's own list of targets, which versions from 1.4 on ask for; what is ours is checked before."""
+    whitelist = getattr(hydra.utils, "execution_whitelist", None)
+    if whitelist is None:
+        return nullcontext()
+    if trusted is None:
+        return whitelist(getattr(hydra.utils, "UNSAFE_DISABLE_EXECUTION_CHECKS"))  # noqa: B009
+    patterns = [pattern for name in trusted for pattern in (name, f"{name}.*")]
+    return whitelist(["lightning_sae.*", *patterns], reset=True)
