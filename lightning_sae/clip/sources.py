@@ -73,6 +73,7 @@ def find_source(
     if name.startswith(HUB):
         if pretrained is not None:
             raise ValueError(f"{name} brings its own weights, got pretrained={pretrained!r}: set it to null")
+        _refuse_code(name, cache_dir)
         checkpoint = _fetch(name, None, cache_dir)
         return Source(name, name, None, checkpoint, _state(checkpoint), Recipe())
     known = local_model(user_path(model)) if name.endswith(".json") else built_in_model(name)
@@ -140,7 +141,8 @@ def build(source: Source, precision: str, cache_dir: str | None) -> tuple[nn.Mod
         ConnectionError: a tokenizer or text config cannot be fetched.
         ModuleNotFoundError: its text tower needs the package transformers.
     """
-    _refuse_code(source.registered, cache_dir)
+    if not source.name.startswith(HUB):  # else it has been looked at before the weights were fetched
+        _refuse_code(source.registered, cache_dir)
     try:
         with _unfilled():
             model = open_clip.create_model(
@@ -177,7 +179,10 @@ def _refuse_code(name: str, cache_dir: str | None) -> None:
         try:
             file = download_pretrained_from_hf(name.removeprefix(HUB), **place)
         except OSError as error:
-            raise ConnectionError(f"could not fetch the config of {name}: {error}") from error
+            raise ConnectionError(
+                f"could not fetch the config of {name}: {error}. Without a network use a local checkpoint: "
+                "clip.model=CONFIG.json clip.pretrained=FILE"
+            ) from error
         config = read_json(file).get("model_cfg", {})
     else:
         config = open_clip.get_model_config(name)
