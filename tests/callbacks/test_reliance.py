@@ -5,6 +5,7 @@ import math
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import norm
 
 from callbacks.alignment import Alignment
 from callbacks.attribution import Attribution
@@ -64,12 +65,13 @@ def by_hand(run):
             random = torch.stack([s[order[: len(ids)]].mean() for order in orders])
             below = float(s[ids].mean()) < float(alike.min())
             asked = float(auroc(s, mine)) >= 0.8 and int(mine.sum()) >= 3
-            marks = float(auroc(dense[:, j], mine)) >= 0.8
+            active, n = float(auroc(dense[:, j], mine)), int(mine.sum())
+            chance = 0.5 + float(norm.isf(LEVEL)) * math.sqrt((len(mine) + 1) / (12 * n * (len(mine) - n)))
             p = float((random >= s[ids].mean()).double().mean())
-            foreign = asked and below and not marks and p > LEVEL
+            foreign = asked and below and active < 0.8 and (p > LEVEL or active <= chance)
             r = float(means.mean[c, j].nan_to_num())
             u[c, j] = r if foreign and r > 0 and means.counts[c] >= 3 else 0.0
-            unsure[c, j] = abs(p - LEVEL) < 0.1
+            unsure[c, j] = active > chance and abs(p - LEVEL) < 0.1
     return u, unsure
 
 
@@ -115,9 +117,9 @@ def test_the_table_names_the_largest_u_of_each_class(run, culprits):
             assert rows[key].tolist() == pytest.approx(
                 getattr(meaning, key)[rows["latent"].tolist(), c].tolist(), abs=1e-5
             )
+        assert meaning.foreign[rows["latent"].tolist(), c].all()
         assert rows["told"].tolist() == pytest.approx([float(meaning.told[c])] * len(rows))
     assert culprits["class_share"].is_monotonic_decreasing
-    assert (culprits["p_random"] > LEVEL).all()
     for row in culprits.head(3).itertuples():
         assert [int(i) for i in str(row.examples).split()] == [i for i in tops(run)[row.latent][:5] if i >= 0]
 

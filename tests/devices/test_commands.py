@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 PROMPTS = {name: [f"a photo of a {name}"] for name in ("star", "heart", "anchor")}
 LIMITS = Limits(min_images=1, min_errors=2, detects=0.6, fades=0.4, unexpected_share=0.01)
 LOOSE = Options("logit", LIMITS, min_group=2)
-LONGER = ["trainer.max_steps=150", "trainer.val_check_interval=150", "data.n_probe=96"]
+LONGER = ["trainer.max_steps=300", "trainer.val_check_interval=300", "data.n_probe=96"]
 ANY = Rule(*[1.0] * 4, min_group=1)
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
