@@ -12,7 +12,7 @@ from torch import Tensor
 
 from callbacks.attribution import Attribution
 from callbacks.image_pass import reconstruct
-from callbacks.parts import data_of, decoder_of, find
+from callbacks.parts import data_of, decoder_of, find, is_last_pass
 from lightning_sae.data import choose_probe
 from lightning_sae.faithfulness import Evidence, Method, faithfulness_table, measure
 from lightning_sae.figures import save_figure
@@ -89,7 +89,7 @@ class Faithfulness(Callback):
             return
         fitting = trainer.state.fn == "fit"
         self._passes += fitting
-        if not fitting or self._passes % self.every == 0 or trainer.global_step == trainer.max_steps:
+        if not fitting or self._passes % self.every == 0 or is_last_pass(trainer):
             self.evidence = self._measure(trainer, pl_module)
             self._log(pl_module, self.evidence)
 

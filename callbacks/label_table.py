@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from callbacks.latent_table import latent_table
-from callbacks.parts import data_of, sae_of
+from callbacks.parts import data_of, is_last_pass, sae_of
 from lightning_sae.data import ImageSet
 from lightning_sae.thumbnails import thumbnail
 from lightning_sae.tracking import publish_illustrated
@@ -42,7 +42,7 @@ class LabelTable(Callback):
             return
         fitting = trainer.state.fn == "fit"
         self._passes += fitting
-        if not fitting or self._passes % self.every == 0 or trainer.global_step == trainer.max_steps:
+        if not fitting or self._passes % self.every == 0 or is_last_pass(trainer):
             self._show(trainer, pl_module)
 
     def _show(self, trainer: Trainer, pl_module: LightningModule) -> None:

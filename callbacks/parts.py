@@ -36,6 +36,11 @@ def find(trainer: Trainer, kind: type[C]) -> C | None:
     return next((callback for callback in callbacks_of(trainer) if isinstance(callback, kind)), None)
 
 
+def is_last_pass(trainer: Trainer) -> bool:
+    """Whether the running validation pass closes the fit, as far as is known (`FinalValidation`)."""
+    return trainer.should_stop or trainer.global_step == trainer.max_steps
+
+
 def id_texts(image_ids: Tensor) -> list[str]:
     """Rows of image ids as a table shows them, those that are there (not -1).
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from callbacks.attribution import Attribution
 from callbacks.image_pass import ImagePassCallback, Images
-from callbacks.parts import data_of, decoder_of, find, sae_of
+from callbacks.parts import data_of, decoder_of, find, is_last_pass, sae_of
 from callbacks.reliance import UnexpectedReliance
 from lightning_sae.attribution import attribute, gradient
 from lightning_sae.audit.sides import TELLS
@@ -123,7 +123,7 @@ class ProbeVsPrompt(ImagePassCallback):
         fitting = trainer.state.fn == "fit"
         self._passes += fitting
         turn = self.every > 0 and self._passes % self.every == 0
-        if fitting and not turn and trainer.global_step != trainer.max_steps:
+        if fitting and not turn and not is_last_pass(trainer):
             return
         if find(trainer, Attribution) is None or find(trainer, UnexpectedReliance) is None:
             self._idle()

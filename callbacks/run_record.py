@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from lightning_sae.data.locks import claimed
 from lightning_sae.data.provenance import check_data
 from lightning_sae.documents import read_json
 from lightning_sae.hydra_folder import save_settings
+from lightning_sae.launch import refuse
 from lightning_sae.mappings import flatten
 from lightning_sae.module import SAEModule
 from lightning_sae.paths import user_path
@@ -24,6 +25,9 @@ from lightning_sae.run_folder import CONFIG
 
 FREE = ("ckpt_path", "resume", "run_dir", "optimized_metric", "errors")
 """Settings that may change when a run goes on."""
+
+LOCK = ".running.lock"
+ADVICE = "wait for its end, or choose another folder with hydra.run.dir=DIR"
 
 
 class RunRecord(Callback):
@@ -94,7 +98,8 @@ class RunRecord(Callback):
     def held(self, trainer: Trainer, module: SAEModule, data: ActivationDataModule) -> Iterator[None]:
         """Claim the folder for the task in the block, and note when a training came to its end.
 
-        Of several processes only the first looks at the folder; the others are compared with it later.
+        Of several processes the first has the folder. What one of them refuses all of them refuse, once they
+        are connected: else the others would wait for it.
 
         Args:
             trainer: of the run.
@@ -106,23 +111,22 @@ class RunRecord(Callback):
                 what it holds, or the given checkpoint, is of other settings or images, by name. The folder
                 is as it was.
         """
-        goes_on, given = self._config["task"] == "fit", self._given
-        if not trainer.is_global_zero:
+        fits = self._config["task"] == "fit"
+        with ExitStack() as claims:
+            try:
+                check_settings(trainer, module, data)
+                if given := self._given:
+                    check_checkpoint(given, trainer, module, data, fits)
+                if trainer.is_global_zero and fits:
+                    claims.enter_context(claimed(self.folder / LOCK, str(self.folder), ADVICE))
+                    self._start(data.data_identity())
+                elif trainer.is_global_zero and not (self.folder / CONFIG).exists():
+                    save_settings(self.folder, self._config)
+            except (ValueError, OSError) as refusal:
+                refuse(trainer, refusal)
             yield
-            return
-        check_settings(trainer, module, data)
-        if given:
-            check_checkpoint(given, trainer, module, data, goes_on)
-        if not goes_on:
-            if not (self.folder / CONFIG).exists():
-                save_settings(self.folder, self._config)
-            yield
-            return
-        advice = "wait for its end, or choose another folder with hydra.run.dir=DIR"
-        with claimed(self.folder / ".running.lock", str(self.folder), advice):
-            self._start(data.data_identity())
-            yield
-            self._write(self.metrics)
+            if trainer.is_global_zero and fits:
+                self._write(self.metrics)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keeps the values, and finds a misspelt metric before the training has gone far."""

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.alignment import Alignment
-from callbacks.parts import data_of, find, sae_of
+from callbacks.parts import data_of, find, is_last_pass, sae_of
 from callbacks.whole_pass import WholePassCallback, image_latents
 from lightning_sae.metrics import ActiveRanks
 from lightning_sae.naming import name_columns
@@ -86,7 +86,7 @@ class Truth(WholePassCallback):
         if trainer.state.fn != "fit":
             return bool(self.ks)
         self._passes += 1
-        last = trainer.global_step == trainer.max_steps
+        last = is_last_pass(trainer)
         return bool(self.ks) and (self._passes % self.probe_every == 0 or last)
 
     def _detect(

@@ -39,6 +39,6 @@ class FinalValidation(Callback):
         """Validates where Lightning did not, as when a fit is ended at the end of an epoch."""
         if self._validated == trainer.global_step:
             return
-        trainer.validating = True
+        trainer.should_stop = trainer.validating = True
         trainer.fit_loop.epoch_loop.val_loop.run()
         trainer.training = True

@@ -104,24 +104,27 @@ class Together(Callback):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = comparable(config)
+        self.refusal = ""
 
     def agree(self, images: Callable[[], Mapping[str, str]] = dict) -> None:
-        """Compare the ranks; all of them have to call it, once the processes are connected.
+        """Compare the ranks, and refuse what one of them refuses; all call it, once they are connected.
 
         Args:
             images: gives what images this rank sees, by dotted keys.
 
         Raises:
-            ValueError: on all ranks; names what differs.
+            ValueError: on all ranks; names what differs, or is what a rank refuses.
         """
         known: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(known, (self.config, dict(images())))
-        configs, seen = zip(*known, strict=True)
+        dist.all_gather_object(known, (self.config, dict(images()), self.refusal))
+        configs, seen, refusals = zip(*known, strict=True)
         if differing := differences(configs):
             raise ValueError(
                 f"the processes were given different configurations: {'; '.join(differing)}. Start all of "
                 "them with the same command, code and environment"
             )
+        if refused := list(filter(None, refusals)):
+            raise ValueError(refused[0])
         if differing := differences(seen):
             raise ValueError(
                 f"the processes see different images: {'; '.join(differing)} (hashes of names, contents and "
@@ -149,6 +152,22 @@ class Together(Callback):
             launcher.procs.clear()  # Lightning's observer would kill this process before it has finished
             for process in started:
                 _end(process)
+
+
+def refuse(trainer: Trainer, refusal: Exception) -> None:
+    """Raise what this process refuses, or keep it for the moment in which all processes compare (`Together`).
+
+    Processes that were started by themselves, as by torchrun, would wait long for one that has ended.
+
+    Args:
+        trainer: that `check_launch` has seen.
+        refusal: the error.
+    """
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    together = next((each for each in callbacks if isinstance(each, Together)), None)
+    if together is None or _starts_processes(trainer):
+        raise refusal
+    together.refusal = str(refusal)
 
 
 def comparable(config: Mapping[str, Any]) -> dict[str, str]:

@@ -33,7 +33,7 @@ def settings_that_fit(monkeypatch):
 
 
 def held(record, data=None, first=True):
-    return record.held(SimpleNamespace(is_global_zero=first), None, data or Data())
+    return record.held(SimpleNamespace(is_global_zero=first, callbacks=[]), None, data or Data())
 
 
 def begun(folder, data=None, **changes):

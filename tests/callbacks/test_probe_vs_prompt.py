@@ -118,11 +118,14 @@ def test_validate_gives_what_fit_gave(run, table):
     pd.testing.assert_frame_equal(pd.read_csv(run.folder / "probe_vs_prompt.csv"), table)
 
 
-def test_only_the_last_pass_is_measured(fit, tmp_path):
+def test_only_the_last_pass_is_measured(fit, tmp_path, monkeypatch):
+    measured, fitted = [], ProbeVsPrompt._fit
+    monkeypatch.setattr(ProbeVsPrompt, "_fit", lambda self, data: measured.append(data) or fitted(self, data))
     callbacks = made(ProbeVsPrompt(**SETTINGS, pairs={"star": "red"}))
     run = fit(tmp_path, callbacks, max_steps=6, val_check_interval=4, limit_val_batches=1)
-    assert run.find(ProbeVsPrompt).table is None  # no pass fell on the last step
-    assert not (tmp_path / "probe_vs_prompt.csv").exists()
+    assert len(measured) == 1  # of the passes behind steps 4 and 6
+    assert run.find(ProbeVsPrompt).table is not None
+    assert (tmp_path / "probe_vs_prompt.csv").exists()
 
 
 def test_it_stays_idle_without_the_others(fit, tmp_path):

@@ -64,7 +64,8 @@ def test_ranks_with_different_configs_are_refused(monkeypatch: pytest.MonkeyPatc
 
     def agree(*ranks: int, images: tuple[str, ...] = ("a1",) * 3) -> None:
         def gather(found: list[Any], own: Any) -> None:
-            found[:] = [(callbacks[rank].config, {"val.files": images[rank]}) for rank in ranks]
+            known = [(callbacks[rank].config, callbacks[rank].refusal) for rank in range(3)]
+            found[:] = [(known[rank][0], {"val.files": images[rank]}, known[rank][1]) for rank in ranks]
 
         monkeypatch.setattr(launch.dist, "get_world_size", lambda: len(ranks))
         monkeypatch.setattr(launch.dist, "all_gather_object", gather)
@@ -75,6 +76,9 @@ def test_ranks_with_different_configs_are_refused(monkeypatch: pytest.MonkeyPatc
         agree(0, 1, 2)
     with pytest.raises(ValueError, match=r"different images: val\.files is a1 on rank 0, b2 on rank 1"):
         agree(0, 1, images=("a1", "b2"))
+    callbacks[1].refusal = "RUN is in use"
+    with pytest.raises(ValueError, match=r"^RUN is in use$"):
+        agree(0, 1)
 
 
 def test_no_process_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lightning_sae.data.locks import claimed
+from lightning_sae.world import World
+
+ROOT = Path(__file__).parents[2]
 SMALL = [
     *("data.n_train=256", "data.n_val=161", "data.n_test=1", "data.n_probe=48", "data.eval_batch_size=32"),
     *("sae.d_sae=64", "module.decay_fraction=0", "trainer.accelerator=cpu", "logger=csv"),
@@ -110,12 +114,51 @@ def test_a_training_in_float64_leaves_the_same_tables(launch, tmp_path):
 
 
 @pytest.mark.slow
-def test_ranks_with_different_configs_refuse_to_start(ranks, store, tmp_path):
-    small = [*SMALL, f"data.store_dir={store}", "trainer=ddp"]
-    commands = [["train.py", *small, f"sae.k={k}", f"hydra.run.dir={tmp_path / str(k)}"] for k in (4, 8)]
+@pytest.mark.parametrize("folders", [("4", "8"), ("one", "one")])
+def test_ranks_with_different_configs_refuse_to_start(ranks, store, tmp_path, folders):
+    """Also where the first has just begun the folder that the second one looks at."""
+    small = [*SMALL, f"data.store_dir={store}", "trainer=ddp", "data.batch_size=32"]
+    commands = [
+        ["train.py", *small, f"sae.k={k}", f"hydra.run.dir={tmp_path / folder}"]
+        for k, folder in zip((4, 8), folders, strict=True)
+    ]
     for done in ranks(*commands):
         assert done.returncode == 1
         assert "sae.k is 4 on rank 0, 8 on rank 1" in done.stderr
+    assert not list(tmp_path.rglob("metrics.csv"))
+
+
+@pytest.mark.slow
+def test_what_one_rank_refuses_all_refuse(ranks, store, tmp_path):
+    """Here the folder is in use, which the first alone looks at."""
+    small = [*SMALL, f"data.store_dir={store}", "trainer=ddp", "data.batch_size=32", "sae.k=4"]
+    with claimed(tmp_path / ".running.lock", "", ""):
+        for done in ranks(*[["train.py", *small, f"hydra.run.dir={tmp_path}"]] * 2):
+            assert done.returncode == 1
+            assert f"is in use by process {os.getpid()} on " in done.stderr
+
+
+@pytest.mark.slow
+def test_ranks_that_see_other_images_refuse_to_start(ranks, store, tmp_path):
+    """Under one path, as two machines may: here the second one reads it from another current folder."""
+    small = [word for word in SMALL if not word.startswith(("data.n_t", "data.n_val"))]
+    commands = []
+    for rank in range(2):
+        world = World("biased", "test", 161, seed=rank)
+        for i in range(161):
+            path = tmp_path / str(rank) / "images" / world.class_names[i % 2] / f"{i}.bmp"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            world.image(i).save(path)
+        arguments = [*small, f"data.store_dir={store}", "trainer=ddp", f"hydra.run.dir={tmp_path / 'run'}"]
+        code = f"import os, sys; sys.path.insert(0, {str(ROOT)!r}); os.chdir({str(tmp_path / str(rank))!r}); "
+        code += "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+        arguments = [*arguments, "data=image_folder", "data.root=images", "data.batch_size=16"]
+        script = tmp_path / f"{rank}.py"
+        script.write_text(f"import sys; sys.argv[0] = {str(ROOT / 'train.py')!r}; {code}")
+        commands.append([str(script), *arguments])
+    for done in ranks(*commands):
+        assert done.returncode == 1
+        assert "the processes see different images: train.files is " in done.stderr
     assert not list(tmp_path.rglob("metrics.csv"))
 
 
