@@ -48,13 +48,17 @@ def room_for(path: Path, needed: int | None = None, advice: str = ADVICE) -> Ite
 
 
 @contextmanager
-def replacing(path: Path, needed: int | None = None, advice: str = ADVICE) -> Iterator[Path]:
+def replacing(
+    path: Path, needed: int | None = None, advice: str = ADVICE, ending: str = "part"
+) -> Iterator[Path]:
     """Give a temporary path beside `path`, which takes its place when the block has ended well.
 
     Args:
         path: the file; its folder is made.
         needed: bytes of it; `None` where that is not known before.
         advice: what to do where there is no room.
+        ending: of the temporary name; one of its own for each where several processes write the file. With one
+            name the next writer takes the place of who was killed.
 
     Raises:
         NoRoomError: there is no room. Nothing is left of this file, an earlier one stays.
@@ -68,7 +72,7 @@ def replacing(path: Path, needed: int | None = None, advice: str = ADVICE) -> It
         (['b.txt'], 'whole')
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    part = path.with_name(f".{path.name}.{ending}")
     try:
         with room_for(path, needed, advice):
             yield part

@@ -24,7 +24,7 @@ def full(tmp_path, monkeypatch):
 
     def with_name(path, other):
         found = name(path, other)
-        if other.endswith(".tmp") and not found.is_symlink():
+        if other.endswith(".part") and not found.is_symlink():
             found.symlink_to("/dev/full")
         return found
 
@@ -103,6 +103,12 @@ def test_what_is_written_elsewhere_ends_in_one_message(monkeypatch):
         one_line_errors(),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_a_killed_writer_left_does_not_pile_up(tmp_path):
+    (tmp_path / ".last.ckpt.part").write_bytes(b"half")
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_other_errors_stay(tmp_path):

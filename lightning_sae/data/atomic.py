@@ -23,7 +23,10 @@ def write_atomic(path: Path, content: bytes, advice: str = ADVICE) -> None:
         OSError: the disk is full or not writable; nothing is left of this file, earlier ones stay.
     """
     try:
-        with replacing(path, len(content), advice) as temporary, temporary.open("wb") as file:
+        with (
+            replacing(path, len(content), advice, f"{os.getpid()}.tmp") as temporary,
+            temporary.open("wb") as file,
+        ):
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
