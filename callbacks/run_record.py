@@ -114,7 +114,7 @@ class RunRecord(Callback):
         fits = self._config["task"] == "fit"
         with ExitStack() as claims:
             try:
-                check_settings(trainer, module, data)
+                check_settings(trainer, module, data, fits)
                 if given := self._given:
                     check_checkpoint(given, trainer, module, data, fits)
                 if trainer.is_global_zero and fits:

@@ -17,13 +17,14 @@ class ChecksData(Protocol):
         ...
 
 
-def check_settings(trainer: Trainer, module: SAEModule, data: ActivationDataModule) -> None:
+def check_settings(trainer: Trainer, module: SAEModule, data: ActivationDataModule, fits: bool) -> None:
     """Refuse settings of autoencoder, trainer, callbacks and labels that do not fit each other or the data.
 
     Args:
         trainer: with its callbacks.
         module: not yet configured.
         data: nothing of it has to be captured.
+        fits: whether batches of `train` are wanted.
 
     Raises:
         ValueError: says what does not fit, and what would.
@@ -31,8 +32,9 @@ def check_settings(trainer: Trainer, module: SAEModule, data: ActivationDataModu
     module.check(trainer, data.d_in)
     if (norm := trainer.gradient_clip_val) is not None:
         raise ValueError(f"set module.gradient_clip={norm}, not trainer.gradient_clip_val")
-    rows = len(data.images("train")) * (data.tokens_per_image or data.shape.tokens)
-    check_passes(trainer, rows, data.batch_size)
+    if fits:
+        rows = len(data.images("train")) * (data.tokens_per_image or data.shape.tokens)
+        check_passes(trainer, rows, data.batch_size)
     if (n := len(data.images("val"))) < trainer.world_size:
         raise ValueError(f"{n} val images are too few for {trainer.world_size} processes: add images")
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
