@@ -37,7 +37,7 @@ class FinalValidation(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validates where Lightning did not, as when a fit is ended at the end of an epoch."""
-        if self._validated == trainer.global_step:
+        if self._validated == trainer.global_step or not trainer.enable_validation:
             return
         trainer.should_stop = trainer.validating = True
         trainer.fit_loop.epoch_loop.val_loop.run()
