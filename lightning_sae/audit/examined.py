@@ -121,7 +121,9 @@ def examine(run: RunFolder, classifier: Classifier, options: Options) -> Examine
     view = _View(run, classifier, options, scores, seen, subjects, judged, detects)
     studied = _study(view)
     suspects = _suspects(view, studied)
-    for one in each_once(try_suspects(run, scores, seen, subjects, suspects, options.min_group)):
+    names = [*classifier.class_names, *subjects.names]
+    of_things = [judged.labelled(names, one.latents) for one in suspects]
+    for one in each_once(try_suspects(run, scores, seen, subjects, suspects, of_things, options.min_group)):
         studied[one.suspect.cue.c].tried.append(one)
     return Examined(seen, subjects, judged, studied)
 

@@ -48,6 +48,10 @@ class Judged(NamedTuple):
         chosen = self.embeddings[ids.cpu()]
         return float((predict(chosen, self.texts) == c).float().mean()) if len(chosen) else 0.0
 
+    def labelled(self, names: Sequence[str], latents: Sequence[int]) -> frozenset[int]:
+        """Those of some latents whose label, to be relied on or not, is one of the names."""
+        return frozenset(j for j in latents if self.labels[j] in names)
+
     def of_images(self, ids: Tensor, c: int) -> Meaning:
         """Return what sets of images, `[m, n]` int64, -1 for none, mean for class `c`."""
         of_class = torch.where(self.shown == c, 0, -1)

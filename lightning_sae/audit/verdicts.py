@@ -71,6 +71,7 @@ class Tried(NamedTuple):
         taken_by_helpful: the same for the helpful ones alone.
         apart: whether enough images of other classes have the cue.
         sure: whether the interval of the gain is above 0, and it is more than chance among all suspects.
+        of_things: latents that are labelled as a class or another subject.
     """
 
     suspect: Suspect
@@ -82,14 +83,24 @@ class Tried(NamedTuple):
     taken_by_helpful: Estimate
     apart: bool
     sure: bool
+    of_things: frozenset[int]
 
     @property
     def verdict(self) -> Literal["culprit", "part of the class", "cannot be told"]:
-        """By the interval of the net effect; by the data themselves, where they show what goes wrong."""
-        if self.shown or (self.apart and self.sure):
+        """By the interval of the net effect; by the data themselves, where they show what goes wrong.
+
+        Where they do not know the cue, and the first of the latents is labelled as the class or as another
+        one, it may be a poor detector as well as a wrong reason: that cannot be told.
+        """
+        if self.shown or (self.apart and self.sure and not self.led_by_thing):
             return "culprit"
         parts = not self.helpful.latents or self.net.high < 0
         return "part of the class" if self.apart and parts else "cannot be told"
+
+    @property
+    def led_by_thing(self) -> bool:
+        """Whether the first of the helpful latents is labelled as a class, and no cue is known."""
+        return not self.sample.sides.known and not self.of_things.isdisjoint(self.helpful.latents[:1])
 
     def only(self, latents: Sequence[int]) -> "Tried":
         """Return the same about some of its latents alone."""
@@ -182,6 +193,7 @@ def try_suspects(
     seen: Seen,
     subjects: Subjects,
     suspects: Sequence[Suspect],
+    of_things: Sequence[frozenset[int]],
     min_group: int = 10,
 ) -> list[Tried]:
     """Remove each latent of the suspects alone, and then together those that are no part of the class.
@@ -192,6 +204,7 @@ def try_suspects(
         seen: the images.
         subjects: what they show.
         suspects: of any classes.
+        of_things: of each suspect, the latents that are labelled as a class or another subject.
         min_group: images that a side must have.
     """
     factors = dict(run.data.images("val").factors)
@@ -217,7 +230,9 @@ def try_suspects(
     apart = [sample.others_with_cue() >= min_group for sample in samples]
     return [
         Tried(*parts)
-        for parts in zip(suspects, helpful, samples, nets, each, taken, by_helpful, apart, sure, strict=True)
+        for parts in zip(
+            suspects, helpful, samples, nets, each, taken, by_helpful, apart, sure, of_things, strict=True
+        )
     ]
 
 

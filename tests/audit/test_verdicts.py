@@ -45,8 +45,9 @@ class World:
     def cue_of(self, group=None):
         return look(self.seen, 0, self.shown, group=group)[0]
 
-    def try_(self, *suspects):
-        return try_suspects(self.run, self.scores, self.seen, self.shown, suspects)
+    def try_(self, *suspects, of_things=()):
+        called = [frozenset(of_things)] * len(suspects)
+        return try_suspects(self.run, self.scores, self.seen, self.shown, suspects, called)
 
 
 @pytest.fixture
@@ -67,6 +68,19 @@ def test_the_mark_is_a_culprit(world):
     assert found.sample.others_with_cue() == 40
     assert found.taken.value == found.taken_by_helpful.value == 1.0
     assert found.net.low > 0
+
+
+def test_a_latent_with_the_name_of_the_class_is_no_culprit_where_the_data_do_not_know_the_cue(
+    monkeypatch, world
+):
+    (found,) = world.try_(suspect(world.cue, [1]), of_things=[1])
+    assert found.sure
+    assert found.verdict == "cannot be told"
+    a = activity()
+    (known,) = World(monkeypatch, a, factors=mark(a)).try_(suspect(world.cue, [1]), of_things=[1])
+    assert known.verdict == "culprit"
+    (other,) = world.try_(suspect(world.cue, [1]), of_things=[0, 2, 3])
+    assert other.verdict == "culprit"
 
 
 def test_the_detector_of_the_class_is_a_part_of_it(monkeypatch, world):
