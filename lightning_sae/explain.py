@@ -15,7 +15,7 @@ from rich.table import Table
 
 from lightning_sae.clip import clip_titles
 from lightning_sae.control_characters import escape
-from lightning_sae.data import BadImageError, decode
+from lightning_sae.data import decode
 from lightning_sae.data.bad_images import read_file
 from lightning_sae.data.decoding import WHITE
 from lightning_sae.device import add_device_option, use_device
@@ -40,10 +40,7 @@ def read_image(path: str | Path, background: str = WHITE) -> Image.Image:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no image {path}")
-    try:
-        return decode(read_file(path, path.name), path.name, background=background)
-    except BadImageError as error:
-        raise ValueError(f"{path} is no image that can be read ({error}): name a PNG, JPEG, ...") from error
+    return decode(read_file(path, str(path)), str(path), background=background)
 
 
 def driver_table(explanation: PromptExplanation, output: str) -> Table:
