@@ -17,8 +17,9 @@ class NoRoomError(OSError):
     def __init__(self, path: str | Path, needed: int | None = None, advice: str = ADVICE) -> None:
         there = next(folder for folder in Path(path).absolute().parents if folder.exists())
         free = shutil.disk_usage(there).free
-        amount = "more space is" if needed is None else f"{gigabytes(needed)} are"
-        message = f"no room for {path}: {amount} needed, and {gigabytes(free)} are free in {there}. {advice}"
+        what = "cannot write" if needed is None else f"cannot write {gigabytes(needed)}"
+        reason = os.strerror(errno.ENOSPC)
+        message = f"{what} to {path}: {reason}. {advice}; free are {gigabytes(free)} in {there}"
         super().__init__(errno.ENOSPC, message)
 
     def __str__(self) -> str:

@@ -153,20 +153,30 @@ class SAEModule(LightningModule):
         density: Tensor = self.firing.compute()
         return density
 
-    def check(self, trainer: Trainer, d_in: int) -> None:
-        """Refuse before a capture what would be refused behind it.
+    def check(self, d_in: int) -> None:
+        """Refuse arguments that no autoencoder of this width takes, before its data are there.
 
         Args:
-            trainer: that is to train.
             d_in: width of the activations that there will be.
 
         Raises:
-            ValueError: arguments that no autoencoder of this width takes, or an endless training with decay.
+            ValueError: as the variant does.
         """
         arguments = dict(self.hparams["sae"])
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
-        self._check_end(trainer)
+
+    def check_end(self, trainer: Trainer) -> None:
+        """Refuse a learning rate that decays towards the end of an endless training.
+
+        Raises:
+            ValueError: it does.
+        """
+        if self.hparams["decay_fraction"] and trainer.max_steps == trainer.max_epochs == -1:
+            raise ValueError(
+                "the learning rate cannot decay towards the end of an endless training; "
+                "set trainer.max_steps or trainer.max_epochs, or module.decay_fraction=0"
+            )
 
     def configure_callbacks(self) -> list[Callback]:
         """A validation of the final weights closes every fit."""
@@ -213,18 +223,11 @@ class SAEModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Fused Adam, and a schedule in optimiser steps."""
-        self._check_end(self.trainer)
+        self.check_end(self.trainer)
         beta1, beta2 = self.hparams["betas"]
         optimiser = Adam(self.sae.parameters(), lr=self.hparams["lr"], betas=(beta1, beta2), fused=True)
         scheduler = LambdaLR(optimiser, self._lr_factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _check_end(self, trainer: Trainer) -> None:
-        if self.hparams["decay_fraction"] and trainer.max_steps == trainer.max_epochs == -1:
-            raise ValueError(
-                "the learning rate cannot decay towards the end of an endless training; "
-                "set trainer.max_steps or trainer.max_epochs, or module.decay_fraction=0"
-            )
 
     def _lr_factor(self, step: int) -> float:
         # Before the first step this would load the data, and Lightning would not restore their position.

@@ -24,15 +24,16 @@ def check_settings(trainer: Trainer, module: SAEModule, data: ActivationDataModu
         trainer: with its callbacks.
         module: not yet configured.
         data: nothing of it has to be captured.
-        fits: whether batches of `train` are wanted.
+        fits: whether it is a training, not a validation alone.
 
     Raises:
         ValueError: says what does not fit, and what would.
     """
-    module.check(trainer, data.d_in)
-    if (norm := trainer.gradient_clip_val) is not None:
-        raise ValueError(f"set module.gradient_clip={norm}, not trainer.gradient_clip_val")
+    module.check(data.d_in)
     if fits:
+        module.check_end(trainer)
+        if (norm := trainer.gradient_clip_val) is not None:
+            raise ValueError(f"set module.gradient_clip={norm}, not trainer.gradient_clip_val")
         rows = len(data.images("train")) * (data.tokens_per_image or data.shape.tokens)
         check_passes(trainer, rows, data.batch_size)
     if (n := len(data.images("val"))) < trainer.world_size:

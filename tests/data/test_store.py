@@ -155,7 +155,7 @@ def test_full_disk_leaves_no_half_shard(fill, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=r"no room for .* resumes") as caught:
+    with pytest.raises(OSError, match=r"No space left .* resumes") as caught:
         fill([CLS])
     assert caught.value.errno == errno.ENOSPC
     monkeypatch.undo()
