@@ -38,15 +38,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         path = Path(path)
         needed = bytes_of(checkpoint)
-        try:
-            with replacing(path, needed) as part, part.open("wb") as file:
+        with replacing(path, needed) as part, part.open("wb") as file:
+            try:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-        except RuntimeError as error:
-            if any(words in str(error) for words in TORCH_COULD_NOT_WRITE):
-                raise NoRoomError(path, needed) from error
-            raise
+            except RuntimeError as error:
+                if any(words in str(error) for words in TORCH_COULD_NOT_WRITE):
+                    # behind its own words stands what broke the writing off: a full disk, or Ctrl-C
+                    raise error.__context__ or NoRoomError(path, needed) from None
+                raise
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def bytes_of(value: Any) -> int:

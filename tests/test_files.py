@@ -68,6 +68,32 @@ def test_what_torch_says_of_a_full_disk(tmp_path, monkeypatch, words):
     assert not [*tmp_path.iterdir()]
 
 
+def test_an_interrupt_in_the_middle_of_a_checkpoint_is_one(tmp_path, monkeypatch):
+    """Of which torch makes the same words as of a full disk."""
+    path, opened = tmp_path / "last.ckpt", type(tmp_path).open
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
+
+    class Interrupted:
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *reason):
+            self.file.close()
+
+        def write(self, content):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(tmp_path), "open", lambda path, mode: Interrupted(opened(path, mode)))
+    with pytest.raises(KeyboardInterrupt):
+        AtomicCheckpointIO().save_checkpoint({"step": 2}, path)
+    monkeypatch.undo()
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    assert torch.load(path, weights_only=True) == {"step": 1}
+
+
 def test_another_error_of_torch_is_not_a_full_disk(tmp_path, monkeypatch):
     def save(checkpoint, file):
         raise RuntimeError("CUDA error")
