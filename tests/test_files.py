@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from lightning_sae.checkpoint_io import AtomicCheckpointIO
-from lightning_sae.explain_picture import save_picture
+from lightning_sae.figures import save_figure
 from lightning_sae.files import NoRoomError, replacing, room_for
 from lightning_sae.one_line_errors import one_line_errors
 from lightning_sae.sae import TopK, save_sae
@@ -24,7 +24,7 @@ def full(tmp_path, monkeypatch):
 
     def with_name(path, other):
         found = name(path, other)
-        if other.endswith(".part") and not found.is_symlink():
+        if other.endswith((".part", ".tmp")) and not found.is_symlink():
             found.symlink_to("/dev/full")
         return found
 
@@ -38,8 +38,8 @@ def refused(path, needed=""):
 
 
 def test_a_picture(full):
-    with refused(full / "a.png"):
-        save_picture(Figure(), full / "a.png")
+    with refused(full / "a.png", r"\S+ GB "):
+        save_figure(Figure(), full / "a.png", 100)
     assert not [*full.iterdir()]
 
 
