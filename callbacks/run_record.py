@@ -16,7 +16,7 @@ from lightning_sae.data.provenance import check_data
 from lightning_sae.documents import read_json
 from lightning_sae.hydra_folder import save_settings
 from lightning_sae.launch import refuse
-from lightning_sae.mappings import flatten
+from lightning_sae.mappings import differences, flatten
 from lightning_sae.module import SAEModule
 from lightning_sae.paths import user_path
 from lightning_sae.preflight import check_settings
@@ -169,11 +169,7 @@ class RunRecord(Callback):
 
     def _compare(self, before: Mapping[str, Any]) -> None:
         then, now = _settings(before["config"]), _settings(self._config)
-        changed = [
-            f"{key} {then.get(key)!r} -> {now.get(key)!r}"
-            for key in [*now, *(key for key in then if key not in now)]
-            if then.get(key) != now.get(key)
-        ]
+        changed = differences(then, now)
         if changed:
             kind = "a run" if before["metrics"] is None else "a finished run"
             raise ValueError(

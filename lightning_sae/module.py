@@ -14,7 +14,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_sae.final_validation import FinalValidation
-from lightning_sae.mappings import flatten
+from lightning_sae.mappings import differences, flatten
 from lightning_sae.metrics import FVU, L0, Cosine, Density, TopImages, density_quantiles
 from lightning_sae.sae import SparseAutoencoder, clip_by_scale, find_variant
 from lightning_sae.sae.initialisation import BiasStart, RowStart, initialise, start_bias
@@ -310,11 +310,7 @@ class SAEModule(LightningModule):
             flatten({"sae": given["sae"], "module": {name: given[name] for name in FIXED if goes_on}})
             for given in (then, self.hparams)
         )
-        changed = [
-            f"{key} {before.get(key)!r} -> {now.get(key)!r}"
-            for key in sorted({*before, *now})
-            if before.get(key) != now.get(key)
-        ]
+        changed = differences(before, now)
         if changed:
             raise ValueError(
                 f"the checkpoint was trained with other settings: {', '.join(changed)}. Set them as they "

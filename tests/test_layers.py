@@ -105,3 +105,10 @@ def test_only_the_trackers_parts_name_a_tracker():
     files = [*LIBRARY_FILES, *(ROOT / "callbacks").glob("*.py"), ROOT / "train.py"]
     trackers = {path.stem for path in files if any("wandb" in name.lower() for name in imports(path))}
     assert trackers == {"tracking", "wandb_logger"}
+
+
+def test_configurations_are_built_in_one_place():
+    """There what a stranger's run may name is checked."""
+    files = [*LIBRARY_FILES, *(ROOT / "callbacks").glob("*.py")]
+    builders = {path.stem for path in files if any(name.startswith("hydra.utils") for name in imports(path))}
+    assert builders == {"targets"}

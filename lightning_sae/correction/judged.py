@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from hydra.utils import instantiate
 from torch import Tensor
 
 from lightning_sae.audit.findings import Finding
@@ -42,8 +41,7 @@ def find_look(run: RunFolder, finding: Finding, class_names: Sequence[str]) -> L
     worst = finding.culprits[0]
     if not worst.named or worst.label in class_names or not worst.examples:
         return None
-    templates = instantiate(run.config.labels, _convert_="all").templates
-    (text,) = embed_labels(run.data.judge, [worst.label], templates).float().cpu()
+    (text,) = embed_labels(run.data.judge, [worst.label], run.vocabulary().templates).float().cpu()
     cosines = run.data.judge_view("val").float()[list(worst.examples)] @ text
     return Look(worst.label, text, usual(cosines))
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_sae.data.pools import PoolReader
 from lightning_sae.data.store import ActivationStore
+from lightning_sae.mappings import differences
 from lightning_sae.types import Batch
 
 
@@ -72,11 +73,8 @@ class TrainLoader:
         Raises:
             ValueError: with another seed, store or number of rows per step there is no such place.
         """
-        changed = [
-            f"{key} {state.get(key)} -> {value}"
-            for key, value in self._meaning().items()
-            if state.get(key) != value
-        ]
+        meaning = self._meaning()
+        changed = differences({key: state.get(key) for key in meaning}, meaning)
         if changed:
             raise ValueError(
                 f"cannot resume in the middle of the data, these changed: {', '.join(changed)}; with another "

@@ -6,7 +6,7 @@ from typing import Any
 from lightning_sae import __version__
 from lightning_sae.clip import Clip, HookPoint
 from lightning_sae.data.images import ImageSet
-from lightning_sae.mappings import flatten
+from lightning_sae.mappings import differences, flatten
 
 DECISIVE = ("clip.weights", "clip.preprocess", "hook_point", "tokens")
 """What makes activations these activations."""
@@ -32,10 +32,8 @@ def check_provenance(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     Raises:
         ValueError: weights or preprocessing of CLIP, hook point or token rule differ; names them.
     """
-    before, here = flatten(then), flatten(now)
-    changed = [
-        f"{key} {before.get(key)!r} -> {here[key]!r}" for key in DECISIVE if before.get(key) != here[key]
-    ]
+    before, here = ({key: flat.get(key) for key in DECISIVE} for flat in (flatten(then), flatten(now)))
+    changed = differences(before, here)
     if changed:
         raise ValueError(
             f"the checkpoint was trained on other activations, these changed: {', '.join(changed)}; go "
@@ -66,11 +64,7 @@ def check_data(then: Mapping[str, str], now: Mapping[str, str]) -> None:
     Raises:
         ValueError: images, their order or classes differ; names the splits and what differs in them.
     """
-    changed = [
-        f"{key} {then.get(key, 'nothing')[:12]} -> {now.get(key, 'nothing')[:12]}"
-        for key in sorted({*then, *now})
-        if then.get(key) != now.get(key)
-    ]
+    changed = differences(then, now, lambda digest: (digest or "nothing")[:12])
     if changed:
         raise ValueError(
             f"the training was begun on other images, these changed: {', '.join(changed)} (hashes of names, "

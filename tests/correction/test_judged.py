@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from lightning_sae.audit.sides import usual
 from lightning_sae.correction import judged
@@ -21,9 +20,9 @@ VIEWS = {
 def run(monkeypatch):
     """The judge's first axis is the label."""
     monkeypatch.setattr(judged, "embed_labels", lambda judge, labels, templates: torch.ones(1, 1))
-    labels = OmegaConf.create({"_target_": "types.SimpleNamespace", "templates": ["{}"]})
+    vocabulary = SimpleNamespace(templates=["{}"])
     data = SimpleNamespace(judge=None, judge_view=VIEWS.get)
-    return SimpleNamespace(config=SimpleNamespace(labels=labels), data=data)
+    return SimpleNamespace(vocabulary=lambda: vocabulary, data=data)
 
 
 def finding(label="red mark", named=True, examples=(1, 2, 3, 4)):
@@ -46,8 +45,7 @@ def test_there_is_no_look_without_a_name_that_is_no_class(run, changed):
     assert find_look(run, finding(**changed), ["bag", "coat"]) is None
 
 
-@pytest.mark.parametrize(("values", "least"), [([5.0], 5.0), ([3, 1, 2], 2.0), (list(range(9)), 2.0)])
-def test_the_value_that_three_of_four_reach(values, least):
-    values = torch.tensor(values, dtype=torch.float32)
-    assert usual(values) == least
-    assert float((values >= usual(values)).float().mean()) >= 0.75 or len(values) == 3
+@pytest.mark.parametrize(("n", "reached"), [(1, 1), (4, 3), (8, 6), (20, 15)])
+def test_the_value_that_three_of_four_reach(n, reached):
+    values = torch.randperm(n).float()
+    assert int((values >= usual(values)).sum()) == reached
