@@ -70,7 +70,7 @@ class Repeated:
 
 
 class Size(NamedTuple):
-    """What runs over what, and for how long."""
+    """The model and the images that are timed, and for how long."""
 
     model: str
     precision: str
@@ -87,7 +87,7 @@ SHORT = Size("", "fp32", 12, 64, 4, 0.01, 1)
 
 
 class Way(NamedTuple):
-    """What is timed, and over how many images."""
+    """A way that is timed, and over how many images."""
 
     run: Callable[[], None]
     images: int
@@ -207,7 +207,7 @@ def ways(clip: Clip, files: ImageSet, store_dir: Path, size: Size) -> dict[str, 
 
 
 def judgement(speeds: dict[str, float]) -> Table:
-    """What is the limit, and what is reached of the goals."""
+    """Say what the limit is, and what is reached of the goals."""
     loader = next(speed for name, speed in speeds.items() if name.startswith(LOADER_BESIDE))
     limit = "the loader" if loader < speeds[MODEL] else "the model"
     table = Table("", "reached", "goal", title=f"the limit is {limit}")

@@ -26,7 +26,7 @@ Tables = dict[str, DataFrame]
 
 
 def chosen(rows: DataFrame) -> "Series[bool]":
-    """Which rows belong to what the audit was developed on."""
+    """Return the rows that belong to what the audit was developed on."""
     edition = rows["edition"].isin(CHOSEN_EDITIONS)
     return (rows["data"] == CHOSEN_DATA) & edition & (rows["seed"] == CHOSEN_SEED)
 
@@ -112,7 +112,7 @@ def ratio(part: int, whole: int) -> str:
 
 
 def ranges(tables: Tables) -> DataFrame:
-    """How many findings there are, over the level of the tests and the harm from which one counts."""
+    """Count the findings over the level of the tests and the harm from which one counts."""
     rows = []
     untold = {name: rows[~rows["groups"].astype(bool)] for name, rows in tables.items()}
     for level, found in untold["findings"].groupby("level"):

@@ -1,4 +1,4 @@
-"""What the audit of a run on real pictures says, against what was planted.
+"""The audit of a run on real pictures, against what was planted.
 
 The culprits of a plant are the latents that predict its cue on the test pictures (AUROC at least 0.9) and
 whose ablation lowers the class's score on test pictures with the cue and not of the class, as in
@@ -32,7 +32,7 @@ Culprits = Mapping[Plant, Tensor]
 
 
 class PlantRow(NamedTuple):
-    """How a plant is found.
+    """A plant, and how it is found.
 
     Attributes:
         class_name: that it leads astray.
@@ -88,7 +88,7 @@ class FindingRow(NamedTuple):
 
 
 class ClassRow(NamedTuple):
-    """What the audit says of a class; the fields are those of `ClassResult`."""
+    """A class, and what the audit says of it; the fields are those of `ClassResult`."""
 
     class_name: str
     verdict: str
@@ -236,7 +236,7 @@ def finding_row(finding: Finding, culprits: Culprits, truth: Truth) -> FindingRo
 
 
 def class_row(result: ClassResult) -> ClassRow:
-    """What is kept of a result."""
+    """Return what is kept of a result."""
     shares = (result.accuracy, result.told, result.unexpected_share)
     return ClassRow(result.name, result.verdict, *shares, len(result.findings))
 

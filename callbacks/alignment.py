@@ -166,7 +166,7 @@ class Alignment(WholePassCallback):
         return [] if self.labels is None else self._names(self.labels.index)
 
     def latent_names(self) -> list[LatentName]:
-        """What each latent is called; none before the first validation pass."""
+        """The names of the latents; none before the first validation pass."""
         named = self._columns["named"].tolist() if self._columns else []
         return [LatentName(*name) for name in zip(self.label_names(), named, strict=True)]
 

@@ -37,7 +37,7 @@ def find(trainer: Trainer, kind: type[C]) -> C | None:
 
 
 def is_last_pass(trainer: Trainer) -> bool:
-    """Whether the running validation pass closes the fit, as far as is known (`FinalValidation`)."""
+    """Return whether the running validation pass closes the fit, as far as is known (`FinalValidation`)."""
     return trainer.should_stop or trainer.global_step == trainer.max_steps
 
 

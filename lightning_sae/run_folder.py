@@ -44,7 +44,7 @@ class RunFolder(NamedTuple):
     trusted: Sequence[str] | None = ()
 
     def vocabulary(self) -> Vocabulary:
-        """What latents are labelled with."""
+        """The words that latents are labelled with."""
         vocabulary: Vocabulary = instantiate(self.config.labels, self.trusted)
         return vocabulary
 

@@ -141,7 +141,7 @@ def _drafts(studied: Studied, most: int) -> list[_Draft]:
 def _findings(
     run: RunFolder, classifier: Classifier, options: Options, found: Examined
 ) -> list[tuple[int, Finding]]:
-    """Those of certain harm, with the number of the class, as two classes can have one name."""
+    """Return those of certain harm, with the number of the class: two classes can have one name."""
     drafts = [draft for studied in found.studied for draft in _drafts(studied, options.limits.culprits)]
     scores = classifier.scores(options.output)
     culprits = [draft.culprit for draft in drafts]

@@ -87,7 +87,7 @@ class Tried(NamedTuple):
 
     @property
     def verdict(self) -> Literal["culprit", "part of the class", "cannot be told"]:
-        """By the interval of the net effect; by the data themselves, where they show what goes wrong.
+        """Judge by the interval of the net effect, or by the data where they show what goes wrong.
 
         Where they do not know the cue, and the first of the latents is labelled as the class or as another
         one, it may be a poor detector as well as a wrong reason: that cannot be told.
@@ -99,7 +99,7 @@ class Tried(NamedTuple):
 
     @property
     def led_by_thing(self) -> bool:
-        """Whether the first of the helpful latents is labelled as a class, and no cue is known."""
+        """Return whether the first of the helpful latents is labelled as a class, and no cue is known."""
         return not self.sample.sides.known and not self.of_things.isdisjoint(self.helpful.latents[:1])
 
     def only(self, latents: Sequence[int]) -> "Tried":

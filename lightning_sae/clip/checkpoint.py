@@ -46,7 +46,7 @@ def read_state(path: Path) -> State:
 
 
 def is_big_vision(path: Path) -> bool:
-    """Whether a checkpoint is of Google's big_vision, which open_clip reads into the model by itself."""
+    """Return whether a checkpoint is of Google's big_vision, which open_clip reads by itself."""
     return path.suffix in _BIG_VISION
 
 
@@ -157,7 +157,7 @@ def _prefix(trunk: Any) -> int:
 
 
 def _is_grid(length: int, visual: Any) -> bool:
-    """Whether so many positions are those of a square image, beside the class token."""
+    """Return whether so many positions are those of a square image, beside the class token."""
     patches = length - (_prefix(visual.trunk) if hasattr(visual, "trunk") else 1)
     return patches > 0 and isqrt(patches) ** 2 == patches
 

@@ -86,7 +86,7 @@ class Clip(nn.Module):
 
     @property
     def tower(self) -> str:
-        """What encodes the examples, in words."""
+        """The tower that encodes the examples, in words."""
         return f"the {'text' if self.reads_texts else 'image'} tower of {self.name}"
 
     @property

@@ -15,7 +15,7 @@ _OPENAI_MARKS = {
 
 
 class Recipe(NamedTuple):
-    """What a model has to be given beside its weights, as it was trained with it.
+    """The settings that a model was trained with, and has to be given beside its weights.
 
     Attributes:
         quick_gelu: whether its activation function is `x * sigmoid(1.702 x)`, as in OpenAI's models, and not
@@ -141,6 +141,6 @@ def _architecture(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _preprocess(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the settings matters beside the size, which the model has; lists as tuples."""
+    """Return the settings that matter beside the size, which the model has; lists as tuples."""
     known = merge_preprocess_dict({}, dict(settings))
     return {k: tuple(v) if isinstance(v, list) else v for k, v in known.items() if k != "size"}

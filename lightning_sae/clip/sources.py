@@ -100,7 +100,7 @@ def _state(checkpoint: Path) -> State | None:
 
 
 def _local_recipe(model: ModelConfig, path: Path, state: Mapping[str, Any], like: str | None) -> Recipe:
-    """How the weights of a file were trained: as the user says, as files say, or as all tags of its model.
+    """Return how the weights of a file were trained, by the user, by files, or by all tags of its model.
 
     Raises:
         ValueError: nobody says it and the tags differ, an unknown tag, or a contradiction.

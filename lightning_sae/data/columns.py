@@ -171,7 +171,7 @@ def _listing(value: Any) -> str:
 
 
 def _codes(given: Classes) -> dict[str, str]:
-    """What each value is called; nothing where only names are given.
+    """Return what each value is called; nothing where only names are given.
 
     Raises:
         ValueError: a name that is no text, a value that is neither text nor whole number, or one given twice.
@@ -186,7 +186,7 @@ def _codes(given: Classes) -> dict[str, str]:
 
 
 def known_classes(given: Classes, train: Column | None) -> Classes:
-    """What the user said; else the names of ImageNet's WordNet ids, if the labels are such; else nothing."""
+    """Return what the user said, else the names of ImageNet's WordNet ids, if the labels are such."""
     return given or (wordnet_names(train.values) if train else None) or None
 
 

@@ -134,7 +134,7 @@ def _in_threads(files: Sequence[str], look: Callable[[str], T]) -> Iterator[list
 
 
 def _merged(known: Known, found: Known) -> Known:
-    """What is kept, by inode: without files that have just been written, which may yet change unseen."""
+    """Return what is kept, by inode, without files just written, which may yet change unseen."""
     settled = found[found["ctime"] < time.time_ns() - SETTLED]
     kept = np.concatenate([settled, known[~np.isin(known["inode"], found["inode"])]])
     return kept[np.unique(kept["inode"], return_index=True)[1]]

@@ -187,7 +187,7 @@ class ActivationDataModule(LightningDataModule):
 
     @property
     def background(self) -> str:
-        """What transparent pictures are laid on, for those who decode others as these were decoded."""
+        """The colour under transparent pictures, for who decodes others as these were decoded."""
         return self._splits.background
 
     @property
@@ -298,7 +298,7 @@ class ActivationDataModule(LightningDataModule):
         return data_identity({split: self._splits.decoded(split, self.clip) for split in ("train", "val")})
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint: the activations that it is trained on, their images, and the order's seed."""
+        """Return the activations that it is trained on, their images and the seed of the order."""
         return {**self.provenance(), "data": self.data_identity(), "seed": self.seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

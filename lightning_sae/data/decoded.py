@@ -59,7 +59,7 @@ class DecodedImages:
         return decode(*self.images.encoded(index), self.at_least, self.background)
 
     def identity(self) -> dict[str, Any]:
-        """That of the images, and how they are decoded otherwise: their activations differ."""
+        """Return that of the images, and how they are decoded otherwise: their activations differ."""
         fast = {"decode": "fast"} if self.at_least else {}
         return {
             **self.images.identity(),

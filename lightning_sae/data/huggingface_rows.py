@@ -122,7 +122,7 @@ class Pictures:
 
 
 def _hash(picture: Any) -> str:
-    """Of an Arrow scalar, bytes or `{"bytes", "path"}`, without a copy of all of them."""
+    """Return the hash of an Arrow scalar, bytes or `{"bytes", "path"}`, without a copy of all of them."""
     content, path = (
         (picture["bytes"], picture["path"].as_py()) if hasattr(picture, "keys") else (picture, None)
     )

@@ -136,7 +136,7 @@ def claimed(path: Path, what: str, advice: str) -> Iterator[None]:
 
 
 def _lives_here(lock: Lease) -> bool:
-    """Whether the owner is a process of this machine; a dead one would have lost the lock."""
+    """Return whether the owner is a process of this machine; a dead one would have lost the lock."""
     record = lock.owner
     return record is not None and record.hostname.partition("?")[0] == socket.gethostname()
 

@@ -27,7 +27,7 @@ class _Shard(BaseModel):
 
 
 class _Manifest(BaseModel):
-    """What is relied on of a manifest."""
+    """The part of a manifest that is relied on."""
 
     fingerprint: dict[str, Any]
     bad_images: dict[NonNegativeInt, str] = {}
@@ -53,7 +53,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_withdrawn(folder: Path) -> list[dict[str, Any]]:
-    """What a manifest said of the shards that are whole, while the others are made anew; nothing without one.
+    """Read what a manifest said of the whole shards, while others are made anew; nothing without one.
 
     Raises:
         ValueError: it is damaged, or names other files than shards of the folder.

@@ -150,13 +150,13 @@ class ShardFolder:
         return found
 
     def notes(self) -> Counter[str]:
-        """How many images of the shards that are there were decoded how."""
+        """Count the images of the shards that are there by how they were decoded."""
         if self.complete:
             return Counter(read_manifest(self.folder).get("decoded", {}))
         return sum((Counter(label.get("decoded", {})) for label in self._labels()), Counter())
 
     def _labels(self) -> Iterator[dict[str, Any]]:
-        """What the shards that are there say of themselves."""
+        """Read what the shards that are there say of themselves."""
         for shard in filter(self.present, range(self.n_shards)):
             yield json.loads(read_header(self.path(shard)).metadata["shard"])
 

@@ -24,7 +24,7 @@ class FoundFile(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """What lies below a folder.
+    """The files and folders below a folder.
 
     Attributes:
         images: files that are called as images are, or that Pillow knows if they have no ending, by path.
