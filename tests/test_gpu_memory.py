@@ -168,7 +168,7 @@ def test_a_training_without_room_does_not_start(card):
 
 
 def test_only_a_training_on_a_gpu_needs_room_there(monkeypatch, capsys):
-    trainer = SimpleNamespace(callbacks=[], world_size=1, strategy=SimpleNamespace())
+    trainer = SimpleNamespace(callbacks=[], world_size=1, strategy=SimpleNamespace(), precision="32-true")
     monkeypatch.setattr("lightning_sae.launch.describe", str)
     for name, callbacks in (("cpu", []), ("cuda:1", [Room])):
         trainer.strategy.root_device = torch.device(name)
