@@ -2,16 +2,14 @@
 
 import io
 import warnings
-from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, findSystemFonts, fontManager
-from matplotlib.ft2font import FT2Font
+from matplotlib.font_manager import FontProperties, findfont, fontManager
 from matplotlib.text import Text
 
 from lightning_sae.data.atomic import write_atomic
+from lightning_sae.fonts import fonts_for, letters_of
 
 
 def save_figure(figure: Figure, path: Path, dpi: int) -> None:
@@ -41,30 +39,14 @@ def _use_fonts_that_have_its_letters(figure: Figure) -> None:
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.draw_without_rendering()  # the labels of ticks are made then
     texts: list[Text] = figure.findobj(Text)
-    usual = _letters(findfont(FontProperties()))
-    lacking = {ord(letter) for text in texts for letter in text.get_text() if letter.isprintable()} - usual
-    if families := list(_families_with(lacking)):
+    usual = letters_of(findfont(FontProperties()))
+    lacking = {letter for text in texts for letter in text.get_text() if letter.isprintable()} - usual
+    if families := [_made_known(path) for path in fonts_for(lacking)]:
         for text in texts:
             text.set_fontfamily([*text.get_fontfamily(), *families])
 
 
-def _families_with(letters: Iterable[int]) -> Iterator[str]:
-    """Fonts of the system that have some of the letters, made known to matplotlib; none has no new one."""
-    wanted = set(letters)
-    for path in sorted(findSystemFonts()) if wanted else []:
-        if wanted & _letters(path):
-            wanted -= _letters(path)
-            fontManager.addfont(path)
-            yield FontProperties(fname=path).get_name()
-        if not wanted:
-            return
-
-
-@cache
-def _letters(path: str) -> frozenset[int]:
-    """Letters that a font has as outlines; none where it cannot be read, or has bitmaps only."""
-    try:
-        font = FT2Font(path)
-    except RuntimeError:  # a format that FreeType does not know
-        return frozenset()
-    return frozenset(font.get_charmap()) if font.scalable else frozenset()
+def _made_known(path: str) -> str:
+    """Return the family of a font that matplotlib can use from now on."""
+    fontManager.addfont(path)
+    return FontProperties(fname=path).get_name()

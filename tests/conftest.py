@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+from lightning_sae import fonts
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -134,3 +138,39 @@ def wandb_curve(wandb_records: Callable[[Path], list[Any]]) -> Callable[[Path, s
         return curve
 
     return wandb_curve
+
+
+def _square(side):
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, side), (side, side), (side, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    return pen.glyph()
+
+
+def _write_font(path, letter):
+    """A font in which that letter is a black square, and nothing else is."""
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "letter"])
+    builder.setupCharacterMap({ord(letter): "letter"})
+    builder.setupGlyf({".notdef": _square(0), "letter": _square(1000)})
+    builder.setupHorizontalMetrics({".notdef": (1000, 0), "letter": (1000, 0)})
+    builder.setupHorizontalHeader(ascent=1000, descent=0)
+    builder.setupNameTable({"familyName": f"Only {ord(letter):x}", "styleName": "Regular"})
+    builder.setupOS2(sTypoAscender=1000)
+    builder.setupPost()
+    builder.save(path)
+    return str(path)
+
+
+@pytest.fixture
+def system_fonts(tmp_path, monkeypatch):
+    """Gives the system fonts that each have one letter."""
+
+    def has(*letters):
+        paths = [_write_font(tmp_path / f"{ord(letter):x}.ttf", letter) for letter in letters]
+        (tmp_path / "broken.ttf").write_bytes(b"no font")
+        monkeypatch.setattr(fonts, "findSystemFonts", lambda: [str(tmp_path / "broken.ttf"), *paths])
+
+    return has

@@ -4,51 +4,13 @@ import io
 
 import numpy as np
 import pytest
-from fontTools.fontBuilder import FontBuilder
-from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lightning_sae import figures
+from lightning_sae import fonts
 from lightning_sae.figures import png, save_figure
 
 CAT, DOG = "猫", "🐕"
-
-
-def square(side):
-    pen = TTGlyphPen(None)
-    pen.moveTo((0, 0))
-    for corner in ((0, side), (side, side), (side, 0)):
-        pen.lineTo(corner)
-    pen.closePath()
-    return pen.glyph()
-
-
-def write_font(path, letter):
-    """A font in which that letter is a black square, and nothing else is."""
-    builder = FontBuilder(1000, isTTF=True)
-    builder.setupGlyphOrder([".notdef", "letter"])
-    builder.setupCharacterMap({ord(letter): "letter"})
-    builder.setupGlyf({".notdef": square(0), "letter": square(1000)})
-    builder.setupHorizontalMetrics({".notdef": (1000, 0), "letter": (1000, 0)})
-    builder.setupHorizontalHeader(ascent=1000, descent=0)
-    builder.setupNameTable({"familyName": f"Only {ord(letter):x}", "styleName": "Regular"})
-    builder.setupOS2(sTypoAscender=1000)
-    builder.setupPost()
-    builder.save(path)
-    return str(path)
-
-
-@pytest.fixture
-def system(tmp_path, monkeypatch):
-    """Gives the system fonts that each have one letter."""
-
-    def has(*letters):
-        paths = [write_font(tmp_path / f"{ord(letter):x}.ttf", letter) for letter in letters]
-        (tmp_path / "broken.ttf").write_bytes(b"no font")
-        monkeypatch.setattr(figures, "findSystemFonts", lambda: [str(tmp_path / "broken.ttf"), *paths])
-
-    return has
 
 
 def black(text, place):
@@ -66,15 +28,15 @@ def black(text, place):
 
 @pytest.mark.parametrize("place", ["label", "tick"])
 @pytest.mark.filterwarnings("error")
-def test_letters_come_from_fonts_of_the_system(system, place):
-    system(CAT, DOG)
+def test_letters_come_from_fonts_of_the_system(system_fonts, place):
+    system_fonts(CAT, DOG)
     one, two = black(CAT, place), black(CAT + DOG, place)
     assert one == pytest.approx((40 / 72 * 100) ** 2 / 200**2, rel=0.05)  # a filled square of the font's size
     assert two == pytest.approx(2 * one, rel=0.05)
 
 
-def test_letters_that_no_font_has_are_said(system):
-    system(DOG)
+def test_letters_that_no_font_has_are_said(system_fonts):
+    system_fonts(DOG)
     with pytest.warns(UserWarning, match="CJK UNIFIED IDEOGRAPH-732B.* missing"):
         assert black(CAT, "label") < 0.05
 
@@ -83,7 +45,7 @@ def test_usual_letters_ask_for_no_font(monkeypatch):
     def asked():
         raise AssertionError
 
-    monkeypatch.setattr(figures, "findSystemFonts", asked)
+    monkeypatch.setattr(fonts, "findSystemFonts", asked)
     assert black("ñ é", "label") > 0
 
 

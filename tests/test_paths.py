@@ -44,7 +44,9 @@ def test_what_is_saved_at_home_is_found_there(home):
 
 
 @pytest.mark.parametrize(
-    "read", [open_run, load_classifier, ActivationStore, lambda path: read_runs([path])], ids=str
+    "read",
+    [open_run, load_classifier, ActivationStore, lambda path: read_runs([path])],
+    ids=["run", "classifier", "store", "comparison"],
 )
 def test_what_is_missing_at_home_is_named_in_full(home, read):
     with pytest.raises((FileNotFoundError, ValueError), match=str(home / "none")):

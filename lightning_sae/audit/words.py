@@ -1,5 +1,6 @@
 """Words printed on images with Pillow: whether CLIP and its latents read the word of a class."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import product
@@ -19,6 +20,8 @@ from torch import Tensor
 from lightning_sae.audit.seen import CHUNK, attribute_own
 from lightning_sae.clip import capture_context
 from lightning_sae.data import choose_probe
+from lightning_sae.data.images import listed
+from lightning_sae.fonts import font_with
 from lightning_sae.methods import Explained
 from lightning_sae.metrics import max_over_tokens, sparse_auroc
 from lightning_sae.run_folder import RunFolder
@@ -40,7 +43,7 @@ class Style(NamedTuple):
     """How a word is drawn.
 
     Attributes:
-        font: file of matplotlib.
+        font: file of matplotlib; a word with letters that it lacks is drawn in a font of the system.
         height: of the label, a share of the picture's.
         place: of the label, 0 at the upper edge to 1 at the lower one.
     """
@@ -55,14 +58,28 @@ STYLES = tuple(Style(*parts) for parts in product(FONTS, HEIGHTS, PLACES))
 
 @lru_cache(maxsize=64)
 def _label(word: str, font: str) -> Image.Image:
-    """The word in black on white, as high as the line."""
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
-    letters = ImageFont.truetype(str(path), RENDERED)
+    """The word in black on white, as high as the line; boxes for letters that no font has."""
+    letters = ImageFont.truetype(font_with(word, _file(font)) or _file(font), RENDERED)
     left, _, right, _ = letters.getbbox(word or "word")
     margin, height = RENDERED // 8, sum(letters.getmetrics())
     label = Image.new("L", (int(right - left) + 2 * margin, height), 255)
     ImageDraw.Draw(label).text((margin - left, 0), word, font=letters, fill=0)
     return label
+
+
+def _file(font: str) -> str:
+    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf")
+
+
+def check_letters(words: Sequence[str]) -> None:
+    """Warns of words that no font here has the letters of: on a label they are boxes."""
+    if lacking := [word for word in words if font_with(word, _file(FONTS[0])) is None]:
+        warnings.warn(
+            f"{len(lacking)} words are printed as boxes, and whether CLIP reads them is not known: no font "
+            f"of this system has all their letters:{listed([repr(word) for word in lacking])}\n"
+            "Install one that has, such as Debian's fonts-noto-cjk",
+            stacklevel=3,
+        )
 
 
 def put_label(picture: Image.Image, word: str, style: Style) -> Image.Image:
@@ -165,6 +182,7 @@ def read_words(
         scores: of the classes.
         asked: `[m]` int64, the latents in question.
     """
+    check_letters(words)
     reader = _Reader(run, scores, asked)
     found = [
         reader.read(word, c, words)

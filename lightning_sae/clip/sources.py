@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import open_clip
+import torch
 from open_clip.pretrained import download_pretrained_from_hf
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -31,6 +32,7 @@ Preprocess = Callable[[Image.Image], Tensor]
 Tokenizer = Callable[[list[str]], Tensor]
 
 HUB = "hf-hub:"
+MOST_MORE = 2  # times the numbers of a checkpoint: other image sizes and contexts add less
 BESIDE = "open_clip_config.json"  # beside the weights in a repository of the hub
 _QUICK = "-quickgelu"  # what open_clip calls a model whose activation function is QuickGELU
 
@@ -143,29 +145,21 @@ def build(source: Source, precision: str, cache_dir: str | None) -> tuple[nn.Mod
     """
     if not source.name.startswith(HUB):  # else it has been looked at before the weights were fetched
         _refuse_code(source.registered, cache_dir)
-    try:
-        with _unfilled():
-            model = open_clip.create_model(
-                source.registered,
-                source.tag,
-                load_weights=False,
-                precision=precision,
-                pretrained_text=False,
-                force_quick_gelu=bool(source.recipe.quick_gelu),
-                force_preprocess_cfg=dict(source.recipe.preprocess),
-                cache_dir=cache_dir,
-            )
-            tokenizer: Tokenizer = open_clip.get_tokenizer(source.registered, cache_dir=cache_dir)
-    except OSError as error:
-        raise ConnectionError(f"could not fetch a part of {source.name}: {error}") from error
-    except (ImportError, RuntimeError) as error:  # open_clip raises either where transformers is not there
-        raise ModuleNotFoundError(
-            f"{source.name} has a text tower or tokenizer of Hugging Face: pip install transformers ({error})"
-        ) from error
-    except (TypeError, ValueError, AssertionError, AttributeError, ZeroDivisionError) as error:
-        raise ValueError(
-            f"the config of {source.name} describes no model: {error}. Compare it with open_clip's configs"
-        ) from error
+    with _in_our_words(source):
+        wanted = _numbers(source)
+    _refuse_size(source, wanted)
+    with _in_our_words(source), _unfilled():
+        model = open_clip.create_model(
+            source.registered,
+            source.tag,
+            load_weights=False,
+            precision=precision,
+            pretrained_text=False,
+            force_quick_gelu=bool(source.recipe.quick_gelu),
+            force_preprocess_cfg=dict(source.recipe.preprocess),
+            cache_dir=cache_dir,
+        )
+        tokenizer: Tokenizer = open_clip.get_tokenizer(source.registered, cache_dir=cache_dir)
     _refuse_unfit_pool(model.visual, source.name)
     _refuse_unfit_tokenizer(model, tokenizer, source.name)
     preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
@@ -190,6 +184,47 @@ def _refuse_code(name: str, cache_dir: str | None) -> None:
         raise ValueError(
             f"the config of {name} wants its tokenizer to run code (trust_remote_code), which is never run: "
             "take it out of text_cfg.tokenizer_kwargs, in a copy of the config"
+        )
+
+
+@contextmanager
+def _in_our_words(source: Source) -> Iterator[None]:
+    """What open_clip raises when it builds a model, told to the user."""
+    try:
+        yield
+    except OSError as error:
+        raise ConnectionError(f"could not fetch a part of {source.name}: {error}") from error
+    except (ImportError, RuntimeError) as error:  # open_clip raises either where transformers is not there
+        raise ModuleNotFoundError(
+            f"{source.name} has a text tower or tokenizer of Hugging Face: pip install transformers ({error})"
+        ) from error
+    except (TypeError, ValueError, AssertionError, AttributeError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"the config of {source.name} describes no model: {error}. Compare it with open_clip's configs"
+        ) from error
+
+
+def _numbers(source: Source) -> int:
+    """Return how many parameters a model has that local weights are to fill, without memory for them.
+
+    0 for models whose sizes are those of the hub.
+    """
+    if source.state is None or source.name.startswith(HUB):
+        return 0
+    if "hf_model_name" in open_clip.get_model_config(source.registered)["text_cfg"]:
+        return 0
+    with _unfilled(), torch.device("meta"):
+        model = open_clip.create_model(source.registered, load_weights=False, device="meta")
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _refuse_size(source: Source, wanted: int) -> None:
+    """A config of sizes that its weights do not have would take memory for a model that they cannot fill."""
+    there = sum(tensor.numel() for tensor in (source.state or {}).values())
+    if source.state and wanted > MOST_MORE * there:
+        raise ValueError(
+            f"checkpoint {source.checkpoint} does not fit the model {source.name}: it has {there:,} numbers, "
+            f"and the model {wanted:,}. Give the model config that it was trained with"
         )
 
 

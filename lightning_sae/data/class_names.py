@@ -11,14 +11,23 @@ from torch import Tensor
 
 from lightning_sae.data.images import listed
 
+TRUTH_VALUES = ("true", "false")  # of a column of booleans
+
 
 def readable(value: str) -> str:
     """Return a class as it stands in a prompt: composed (NFC), with single spaces for underscores and space.
+
+    Raises:
+        ValueError: it has bytes that are no UTF-8, as names of files on Linux may.
 
     Example:
         >>> readable(" hot_dog ") == readable("hot  dog")
         True
     """
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError(
+            f"the class {value!r} has a name with bytes that are no UTF-8: rename it, as convmv does"
+        )
     return " ".join(unicodedata.normalize("NFC", value).replace("_", " ").split())
 
 
@@ -70,16 +79,16 @@ def wordnet_names(values: Sequence[str]) -> dict[str, str]:
 
 
 def check_words(names: Sequence[str]) -> None:
-    """Warns of names that look like codes: prompts are made of them.
+    """Warns of names that look like codes, or are truth values: prompts are made of them.
 
     Example:
         >>> import warnings
         >>> with warnings.catch_warnings(record=True) as caught:
-        ...     check_words(["nv", "melanoma", "C43.9"])
-        >>> str(caught[0].message).splitlines()[1:3]
-        ['  nv', '  C43.9']
+        ...     check_words(["nv", "melanoma", "C43.9", "True"])
+        >>> str(caught[0].message).splitlines()[1:4]
+        ['  nv', '  C43.9', '  True']
     """
-    if codes := [name for name in names if not _has_a_word(name)]:
+    if codes := [name for name in names if not _has_a_word(name) or name.casefold() in TRUTH_VALUES]:
         warnings.warn(
             f"{len(codes)} of {len(names)} class names look like codes, and prompts are made of them:"
             f"{listed(codes)}\nSay what they are called with 'data.classes={{CODE: NAME, ...}}' or "

@@ -12,6 +12,8 @@ from scipy.stats import ttest_ind
 from lightning_sae.audit.words import (
     READ,
     Style,
+    _label,
+    check_letters,
     exceeds,
     meaningless_words,
     put_label,
@@ -66,6 +68,28 @@ def test_a_long_word_is_squeezed_into_the_picture(word):
 @pytest.mark.parametrize("word", ["größe", "\u732b", "\U0001f98a", 'a "b" <c> [d]', " "])
 def test_whatever_a_class_is_called_can_be_drawn(word):
     assert pixels(word).shape == (SIDE, SIDE, 3)
+
+
+def test_letters_that_the_usual_font_lacks_come_from_another(system_fonts):
+    system_fonts("猫")
+    _label.cache_clear()
+    cat = pixels("猫")
+    top, bottom, left, right = label(cat)
+    black = (cat[top:bottom, left:right] < 64).all(2).mean()
+    _label.cache_clear()
+    assert black > 0.4  # a filled square and its margins, no box
+
+
+def test_words_that_no_font_has_are_named(system_fonts):
+    system_fonts("猫")
+    with pytest.warns(UserWarning, match=r"(?s)^1 words .* boxes.*'犬'.*fonts-noto-cjk"):
+        check_letters(["owl", "猫", "犬"])
+
+
+@pytest.mark.filterwarnings("error")
+def test_words_that_can_be_printed_need_no_word(system_fonts):
+    system_fonts("猫")
+    check_letters(["owl", "größe", "猫", ""])
 
 
 def test_meaningless_words():

@@ -221,6 +221,12 @@ def test_checkpoint_that_is_no_state_dict(files, content):
         load_clip(files / "tiny.json", files / "odd.pt")
 
 
+def test_sizes_are_compared_before_memory_is_taken(files):
+    (files / "huge.json").write_text(json.dumps(config(width=1 << 20)))  # a terabyte and more
+    with pytest.raises(ValueError, match=r"weights\.pt does not fit .*huge.*: it has [\d,]+ numbers, and the "):
+        load_clip(files / "huge.json", files / "weights.pt")
+
+
 def test_checkpoint_of_another_width(files, tmp_path_factory):
     wide = make_clip(tmp_path_factory.mktemp("wide"), config(width=96))
     save_file(wide.model.state_dict(), files / "wide.safetensors")

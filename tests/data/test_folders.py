@@ -232,6 +232,14 @@ def test_classes_that_the_tokenizer_cannot_tell_are_refused(tmp_path, clip, judg
 CODES = {"n01440764": "tench", "n01443537": "goldfish"}
 
 
+def test_a_class_that_is_no_utf8_is_refused(tmp_path):
+    paint(tmp_path / "owl" / "a.png")
+    (tmp_path / "owl").rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    paint(tmp_path / "owl" / "b.png")
+    with pytest.raises(ValueError, match=r"the class 'caf\\udce9' .* no UTF-8: rename it"):
+        ImageFolders(tmp_path)
+
+
 def test_codes_get_names(tmp_path):
     fill(tmp_path, "mel", "nv")
     source = opened(tmp_path, classes={"nv": "melanocytic nevus", "mel": "melanoma"})
