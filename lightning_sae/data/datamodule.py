@@ -202,11 +202,16 @@ class ActivationDataModule(LightningDataModule):
             self.fill()
 
     def check(self) -> None:
-        """Refuses dead hook points, and leaks before a capture; warns where CLIP is its own judge."""
+        """Refuse dead hook points, and before a capture also leaks and text towers of NaN.
+
+        A CLIP that is its own judge is warned of.
+        """
         for hook in (self.hook, *self._also):
             inspect_hook_point(self.clip, hook)  # refuse before hours of capture
         if not all(capture.complete for capture in self.captures().values()):
             self._check_leaks("train", "val")
+            for clip in (self.clip, self.judge):
+                clip.encode_text(["a photo"])  # refuses a text tower of NaN
         if not self.judge_independent:
             warnings.warn(
                 f"the audited CLIP also judges what its latents mean, {clip_titles(self.clip)[0]}: a bias of "

@@ -223,7 +223,7 @@ def test_checkpoint_that_is_no_state_dict(files, content):
 
 def test_sizes_are_compared_before_memory_is_taken(files):
     (files / "huge.json").write_text(json.dumps(config(width=1 << 20)))  # a terabyte and more
-    with pytest.raises(ValueError, match=r"weights\.pt does not fit .*huge.*: it has [\d,]+ numbers, and the "):
+    with pytest.raises(ValueError, match=r"weights\.pt does not fit .*huge.*: it has [\d,]+ numbers"):
         load_clip(files / "huge.json", files / "weights.pt")
 
 

@@ -32,6 +32,18 @@ def ready(data):
     return data
 
 
+@pytest.mark.parametrize("broken", ["clip", "judge"])
+def test_a_text_tower_of_nan_is_refused_before_the_capture(make, clip, judge, tmp_path, broken):
+    spoiled = {"clip": clip, "judge": judge}[broken]
+    hook = spoiled.text_features.register_forward_hook(lambda module, args, output: output * torch.nan)
+    try:
+        with pytest.raises(ValueError, match="1 of 1 texts have NaN embeddings by the text tower"):
+            make(judge=judge).prepare_data()
+    finally:
+        hook.remove()
+    assert not (tmp_path / "store").exists()
+
+
 def test_what_it_offers(make, judge, clip, noise):
     data = ready(make(judge=judge))
     assert data.judge_independent
