@@ -20,11 +20,11 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lightning_sae.class_attribution import attribute_classes, mean_over_images
+from lightning_sae.attribution.closed_form import LastLayer
+from lightning_sae.attribution.methods import Explained
+from lightning_sae.attribution.per_class import attribute_classes, mean_over_images
+from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.clip import Clip, HookPoint, load_clip, make_tail
-from lightning_sae.last_layer import LastLayer
-from lightning_sae.methods import Explained
-from lightning_sae.scores import ClassScores
 from lightning_sae.types import SparseLatents
 
 D_IN, D_EMBED, K = 768, 512, 64

@@ -24,16 +24,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from lightning_sae.audit.auditing import audit_run
-from lightning_sae.audit.choice import prompt_classifier
-from lightning_sae.audit.classifier import Classifier
-from lightning_sae.audit.examined import Options, examine
+from lightning_sae.attribution.ablation import AblationEffects, Removal
+from lightning_sae.attribution.methods import Explained
+from lightning_sae.audit.audit import audit_run
+from lightning_sae.audit.evidence_pass import ready
+from lightning_sae.audit.examination import Options, examine
 from lightning_sae.audit.findings import Audit
-from lightning_sae.audit.seen import ready
-from lightning_sae.effects import AblationEffects, Removal
-from lightning_sae.methods import Explained
+from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.metrics import sparse_auroc
-from lightning_sae.run_folder import RunFolder, open_run
+from lightning_sae.runs.classifier import prompt_classifier
+from lightning_sae.runs.folder import RunFolder, open_run
 from lightning_sae.world import PLANTS
 
 PROMPTS = ROOT / "docs" / "recipes" / "world_prompts.yaml"

@@ -32,8 +32,8 @@ from rich.table import Table
 
 from lightning_sae.clip import Clip, HookPoint, load_clip
 from lightning_sae.data import ImageFolders, ImageSet, capture_store, hook_folder, store_folder
-from lightning_sae.data.decoded import DecodedImages
-from lightning_sae.data.pixels import available_cores, default_workers, load_pixels
+from lightning_sae.data.capture.pixels import available_cores, default_workers, load_pixels
+from lightning_sae.data.images.decoded import DecodedImages
 
 FORK = get_context("fork")
 OF_THE_CORES, OF_THE_SLOWER = 0.85, 0.95

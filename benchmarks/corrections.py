@@ -27,19 +27,19 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import FILE, Culprit, Effect, Estimate, Finding, read_audit
-from lightning_sae.correct import audited_classifier
-from lightning_sae.correction import WAYS, CorrectedClassifier, Record, Rule, Way, correct
-from lightning_sae.correction.groups import Groups, factor_groups, group_errors, one_against_rest
-from lightning_sae.correction.seen import renumbered
+from lightning_sae.classifiers.biased_sets import biased_sample, biased_shares, occurring
+from lightning_sae.classifiers.classifier import Classifier
+from lightning_sae.classifiers.scores import fit_probe
+from lightning_sae.correct import WAYS, CorrectedClassifier, Record, Rule, Way, correct
+from lightning_sae.correct.__main__ import audited_classifier
+from lightning_sae.correct.embeddings import renumbered
 from lightning_sae.data.prompts import embed_prompts
-from lightning_sae.data.shards import read_tensor
-from lightning_sae.probe_bias import biased_sample, biased_shares, occurring
-from lightning_sae.run_folder import RunFolder, open_run
-from lightning_sae.scores import fit_probe
+from lightning_sae.data.store.shards import read_tensor
+from lightning_sae.metrics.accuracy import accuracy
+from lightning_sae.metrics.group_errors import Groups, factor_groups, group_errors, one_against_rest
+from lightning_sae.runs.folder import RunFolder, open_run
 from lightning_sae.world import PLANTS, Plant, World, plants
-from lightning_sae.zero_shot import accuracy
 
 ROOT = Path(__file__).resolve().parents[1]
 GOAL_FALL, GOAL_LOSS, GOAL_CLASS_LOSS = 0.20, 0.02, 0.03

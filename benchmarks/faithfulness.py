@@ -26,15 +26,21 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from lightning_sae.attribution import attribute, gradient
+from lightning_sae.attribution.faithfulness import (
+    Evidence,
+    Method,
+    faithfulness_table,
+    measure,
+    rank_correlation,
+)
+from lightning_sae.attribution.gradient import attribute, gradient
+from lightning_sae.attribution.methods import Ablation, ActGrad, Explained, IntegratedGradients
+from lightning_sae.attribution.shapley import Shapley
+from lightning_sae.classifiers.scores import ImageScore, Output, make_score
 from lightning_sae.data import ActivationDataModule
-from lightning_sae.faithfulness import Evidence, Method, faithfulness_table, measure, rank_correlation
-from lightning_sae.methods import Ablation, ActGrad, Explained, IntegratedGradients
 from lightning_sae.metrics import interval
+from lightning_sae.metrics.accuracy import predict
 from lightning_sae.sae import load_sae
-from lightning_sae.scores import ImageScore, Output, make_score
-from lightning_sae.shapley import Shapley
-from lightning_sae.zero_shot import predict
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = {

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pictured import APART_SHARE, JUDGE, SPLITS, Pictures, Plant, Source, come_apart
 
-from lightning_sae.data.fashion import CLASS_NAMES, FashionMNIST
+from lightning_sae.data.sources.fashion_mnist import CLASS_NAMES, FashionMNIST
 
 ROOT = "/usr/share/datasets/fashion-mnist"
 N_VAL = 5000  # of the training pictures

@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_sae.data import ActivationStore, Moments, TrainLoader
-from lightning_sae.data.shards import ShardFolder
-from lightning_sae.module import SAEModule
+from lightning_sae.data.store.shards import ShardFolder
 from lightning_sae.sae import TopK
+from lightning_sae.training.module import SAEModule
 from lightning_sae.types import Batch
 
 PLACES = ("in memory", "memory-mapped")  # a copy of this process alone, as on a GPU; what processes share

@@ -22,7 +22,7 @@ from rich.progress import track
 from rich.table import Table
 
 from lightning_sae.data import ActivationDataModule
-from lightning_sae.data.images import Split
+from lightning_sae.data.images.image_set import Split
 from lightning_sae.metrics import sparse_auroc
 from lightning_sae.sae import SparseAutoencoder, load_sae
 from lightning_sae.types import SparseLatents

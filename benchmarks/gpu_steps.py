@@ -22,8 +22,8 @@ from rich.table import Table
 from torch import Tensor
 from torch.optim import Adam
 
-from lightning_sae.module import SAEModule
 from lightning_sae.sae import BatchTopK, MatryoshkaBatchTopK, SparseAutoencoder, TopK, clip_by_scale
+from lightning_sae.training.module import SAEModule
 from lightning_sae.types import Batch
 
 OURS, MIXED, TORCH = "ours", "ours, bf16-mixed", "ours, PyTorch's kernels"

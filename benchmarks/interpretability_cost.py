@@ -40,10 +40,10 @@ from torch import Tensor
 from callbacks.truth import Truth
 from lightning_sae.clip import Clip, load_clip, make_tail
 from lightning_sae.data import ActivationDataModule, ActivationStore, EvalLoader, Moments, Probe, TrainLoader
-from lightning_sae.data.images import LabelledImages, Split
-from lightning_sae.data.store import Layout
-from lightning_sae.module import SAEModule
+from lightning_sae.data.images.image_set import LabelledImages, Split
+from lightning_sae.data.store.activations import Layout
 from lightning_sae.sae import TopK
+from lightning_sae.training.module import SAEModule
 
 ROOT = Path(__file__).resolve().parents[1]
 OTHER = ("progress", "checkpoint", "best_checkpoint", "save_sae", "summary")  # they interpret nothing

@@ -33,7 +33,7 @@ SMALL = [
 IMPORTED = (
     "hydra",
     "lightning.pytorch",
-    "lightning_sae.module",
+    "lightning_sae.training.module",
     "lightning_sae.data",
     "callbacks.last_checkpoint",
 )

@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 from lightning_sae.data import ActivationStore, Moments, TrainLoader
-from lightning_sae.data.shards import ShardFolder
+from lightning_sae.data.store.shards import ShardFolder
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 SHARD = 65_536

@@ -7,13 +7,13 @@ from audit import Truth
 from pictured import Plant
 from torch import Tensor
 
-from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import Finding
-from lightning_sae.correction import correct
-from lightning_sae.correction.groups import factor_groups, group_errors, one_against_rest
-from lightning_sae.correction.measures import all_images
-from lightning_sae.data.shards import read_tensor
-from lightning_sae.run_folder import RunFolder
+from lightning_sae.classifiers.classifier import Classifier
+from lightning_sae.correct import correct
+from lightning_sae.correct.measures import all_images
+from lightning_sae.data.store.shards import read_tensor
+from lightning_sae.metrics.group_errors import factor_groups, group_errors, one_against_rest
+from lightning_sae.runs.folder import RunFolder
 
 
 class CorrectionRow(NamedTuple):

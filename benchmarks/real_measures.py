@@ -17,15 +17,15 @@ from real_runs import Case
 from reliance import precision
 from torch import Tensor
 
-from lightning_sae.audit.auditing import audit_run
-from lightning_sae.audit.choice import prompt_classifier
-from lightning_sae.audit.classifier import Classifier
-from lightning_sae.audit.examined import Examined, Options, examine
+from lightning_sae.audit.audit import audit_run
+from lightning_sae.audit.evidence_pass import ready
+from lightning_sae.audit.examination import Examined, Options, examine
 from lightning_sae.audit.findings import Audit, ClassResult, Finding
-from lightning_sae.audit.seen import ready
+from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.fit_probe import probe_of
 from lightning_sae.metrics import sparse_auroc
-from lightning_sae.run_folder import RunFolder, open_run
+from lightning_sae.runs.classifier import prompt_classifier
+from lightning_sae.runs.folder import RunFolder, open_run
 
 DETECTS = 0.95  # AUROC on test from which a latent is the detector of a class
 Culprits = Mapping[Plant, Tensor]

@@ -23,14 +23,14 @@ from rich.table import Table
 from tiny_judge import teach
 from torch import Tensor
 
-from lightning_sae.audit.auditing import audit_to_folder
+from lightning_sae.audit.audit import audit_to_folder
 from lightning_sae.audit.findings import Finding
+from lightning_sae.classifiers.saved_probe import SavedProbe, load_probe
+from lightning_sae.classifiers.scores import ClassScores
+from lightning_sae.concepts.naming import LatentName
 from lightning_sae.fit_probe import main as fit_probe
 from lightning_sae.metrics import sparse_auroc
-from lightning_sae.naming import LatentName
-from lightning_sae.probe_file import SavedProbe, load_probe
-from lightning_sae.run_folder import RunFolder, open_run
-from lightning_sae.scores import ClassScores
+from lightning_sae.runs.folder import RunFolder, open_run
 from lightning_sae.types import SparseLatents
 from lightning_sae.world import config_path
 

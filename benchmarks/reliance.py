@@ -29,13 +29,13 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from callbacks.reliance import UnexpectedReliance
+from lightning_sae.attribution.ablation import AblationEffects, Removal
+from lightning_sae.attribution.methods import Explained
+from lightning_sae.attribution.reliance import Reliance
+from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.data import ActivationDataModule
-from lightning_sae.effects import AblationEffects, Removal
-from lightning_sae.methods import Explained
 from lightning_sae.metrics import sparse_auroc
-from lightning_sae.module import SAEModule
-from lightning_sae.reliance import Reliance
-from lightning_sae.scores import ClassScores
+from lightning_sae.training.module import SAEModule
 from lightning_sae.types import SparseLatents
 from lightning_sae.world import PLANTS, Plant
 

@@ -18,7 +18,7 @@ from rich.table import Table
 from step import our_step
 from torch.nn.functional import normalize
 
-from lightning_sae.alignment import best_labels, concept_vectors
+from lightning_sae.concepts.alignment import best_labels, concept_vectors
 
 FACTORS = (1, 2, 4)
 

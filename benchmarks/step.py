@@ -28,8 +28,8 @@ from rich.table import Table
 from torch import Tensor
 from torch.optim import Adam
 
-from lightning_sae.module import SAEModule
 from lightning_sae.sae import TopK, clip_by_scale
+from lightning_sae.training.module import SAEModule
 from lightning_sae.types import Batch
 
 D_IN, K, BATCH = 768, 64, 1024

@@ -23,8 +23,8 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_sae.data.statistics import ActivationStatistics
-from lightning_sae.module import lr_factor
 from lightning_sae.sae import SparseAutoencoder
+from lightning_sae.training.module import lr_factor
 from lightning_sae.types import Batch, SparseLatents
 
 CONF = Path(__file__).resolve().parents[1] / "conf"

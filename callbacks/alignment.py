@@ -9,7 +9,9 @@ from torch import Tensor
 
 from callbacks.parts import data_of, decoder_of, sae_of
 from callbacks.whole_pass import WholePassCallback, image_latents
-from lightning_sae.alignment import (
+from lightning_sae.attribution.closed_form import LastLayer
+from lightning_sae.clip import Clip
+from lightning_sae.concepts.alignment import (
     Labels,
     best_labels,
     clarity,
@@ -17,13 +19,11 @@ from lightning_sae.alignment import (
     paired_alignment,
     semantic_lens,
 )
-from lightning_sae.clip import Clip
+from lightning_sae.concepts.naming import LatentName
+from lightning_sae.concepts.significance import best_label_null, label_z, p_values_by_size, significant
+from lightning_sae.concepts.validity import label_validity
+from lightning_sae.concepts.vocabulary import EmbeddedVocabulary, Vocabulary, embed_labels
 from lightning_sae.data import ActivationDataModule, cached_tensor
-from lightning_sae.labels import EmbeddedVocabulary, Vocabulary, embed_labels
-from lightning_sae.last_layer import LastLayer
-from lightning_sae.naming import LatentName
-from lightning_sae.significance import best_label_null, label_z, p_values_by_size, significant
-from lightning_sae.validity import label_validity
 
 
 class Alignment(WholePassCallback):

@@ -10,18 +10,18 @@ from torch import Tensor
 
 from callbacks.image_pass import ImagePassCallback, Images
 from callbacks.parts import callbacks_of, data_of, decoder_of, sae_of
-from lightning_sae.attribution import attribute, gradient, remainder, token_sums
-from lightning_sae.class_attribution import MeanOverImages, mean_over_images
+from lightning_sae.attribution.gradient import attribute, gradient, remainder, token_sums
+from lightning_sae.attribution.means import AttributionMeans, MeanAttribution, agreement
+from lightning_sae.attribution.methods import Explained
+from lightning_sae.attribution.per_class import MeanOverImages, mean_over_images
+from lightning_sae.classifiers.scores import ClassScores, Output, Probe, fit_probe
+from lightning_sae.concepts.naming import LatentName, name_columns
 from lightning_sae.data import ActivationDataModule
-from lightning_sae.data.locations import store_folder
-from lightning_sae.data.shards import read_tensor
-from lightning_sae.mean_attribution import AttributionMeans, MeanAttribution, agreement
-from lightning_sae.methods import Explained
-from lightning_sae.naming import LatentName, name_columns
-from lightning_sae.scores import ClassScores, Output, Probe, fit_probe
-from lightning_sae.tracking import publish_table
+from lightning_sae.data.store.locations import store_folder
+from lightning_sae.data.store.shards import read_tensor
+from lightning_sae.metrics.accuracy import predict
+from lightning_sae.tracking.loggers import publish_table
 from lightning_sae.types import SparseLatents
-from lightning_sae.zero_shot import predict
 
 Over = Literal["predicted", "true", "all"]
 

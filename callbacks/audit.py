@@ -4,16 +4,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from lightning_sae.audit.auditing import audit_to_folder
-from lightning_sae.audit.choice import check_choice
+from lightning_sae.audit.audit import audit_to_folder
 from lightning_sae.audit.cues import Limits
-from lightning_sae.audit.examined import Options
-from lightning_sae.audit.seen import check_images
+from lightning_sae.audit.evidence_pass import check_images
+from lightning_sae.audit.examination import Options
 from lightning_sae.audit.terminal import print_audit
+from lightning_sae.classifiers.scores import Output
 from lightning_sae.data import ActivationDataModule
-from lightning_sae.run_folder import open_run
-from lightning_sae.scores import Output
-from lightning_sae.tracking import run_dir
+from lightning_sae.runs.classifier import check_choice
+from lightning_sae.runs.folder import open_run
+from lightning_sae.tracking.loggers import run_dir
 
 
 class Audit(Callback):

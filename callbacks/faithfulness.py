@@ -13,14 +13,14 @@ from torch import Tensor
 from callbacks.attribution import Attribution
 from callbacks.image_pass import reconstruct
 from callbacks.parts import data_of, decoder_of, find, is_last_pass
+from lightning_sae.attribution.faithfulness import Evidence, Method, faithfulness_table, measure
+from lightning_sae.attribution.methods import Explained
+from lightning_sae.classifiers.scores import Output, make_score
 from lightning_sae.data import choose_probe
-from lightning_sae.faithfulness import Evidence, Method, faithfulness_table, measure
-from lightning_sae.figures import save_figure
-from lightning_sae.methods import Explained
 from lightning_sae.metrics import Interval, interval, mean_in_units
-from lightning_sae.scores import Output, make_score
-from lightning_sae.tracking import publish_picture, publish_table, run_dir
-from lightning_sae.zero_shot import predict
+from lightning_sae.metrics.accuracy import predict
+from lightning_sae.report.figures import save_figure
+from lightning_sae.tracking.loggers import publish_picture, publish_table, run_dir
 
 CHUNK = 32  # probe images at a time
 INK, GREY, LIGHT = "#1f2328", "#6e7781", "#d8dee4"
@@ -42,7 +42,7 @@ class Faithfulness(Callback):
     `pictures/faithfulness.png`, the mean curves.
 
     Args:
-        methods: name -> method, called as `lightning_sae.methods` are.
+        methods: name -> method, called as `lightning_sae.attribution.methods` are.
         every: measure after every so many validation passes, and at the last step of a fit.
         n_images: probe images, class-balanced, fixed by the data's seed.
         steps: of a curve.

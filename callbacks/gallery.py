@@ -10,11 +10,11 @@ from torch import Tensor
 
 from callbacks.latent_table import latent_table
 from callbacks.parts import data_of, sae_of
+from lightning_sae.concepts.naming import LatentName
 from lightning_sae.data import ImageSet
-from lightning_sae.figures import save_figure
-from lightning_sae.naming import LatentName
-from lightning_sae.thumbnails import thumbnail
-from lightning_sae.tracking import publish_picture, run_dir
+from lightning_sae.report.figures import save_figure
+from lightning_sae.report.thumbnails import thumbnail
+from lightning_sae.tracking.loggers import publish_picture, run_dir
 
 CELL = 64  # pixels of a thumbnail
 GAP = 6

@@ -8,8 +8,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.parts import data_of, sae_of
+from lightning_sae.attribution.methods import Explained
 from lightning_sae.clip import Tail
-from lightning_sae.methods import Explained
 from lightning_sae.types import SparseLatents, ValidationOutput
 
 CHUNK = 64  # probe images at a time

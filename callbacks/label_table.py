@@ -12,8 +12,8 @@ from torch import Tensor
 from callbacks.latent_table import latent_table
 from callbacks.parts import data_of, is_last_pass, sae_of
 from lightning_sae.data import ImageSet
-from lightning_sae.thumbnails import thumbnail
-from lightning_sae.tracking import publish_illustrated
+from lightning_sae.report.thumbnails import thumbnail
+from lightning_sae.tracking.loggers import publish_illustrated
 
 CELL = 64  # pixels of a thumbnail
 

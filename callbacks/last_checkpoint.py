@@ -11,8 +11,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from callbacks.random_state import random_state, set_random_state
-from callbacks.stop_signal import StopSignal
+from lightning_sae.training.random_state import random_state, set_random_state
+from lightning_sae.training.stop_signal import StopSignal
 
 
 class LastCheckpoint(Checkpoint):

@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lightning_sae.data import ActivationDataModule
-from lightning_sae.module import SAEModule
+from lightning_sae.training.module import SAEModule
 
 C = TypeVar("C", bound=Callback)
 

@@ -13,15 +13,11 @@ from callbacks.attribution import Attribution
 from callbacks.image_pass import ImagePassCallback, Images
 from callbacks.parts import data_of, decoder_of, find, is_last_pass, sae_of
 from callbacks.reliance import UnexpectedReliance
-from lightning_sae.attribution import attribute, gradient
+from lightning_sae.attribution.gradient import attribute, gradient
+from lightning_sae.attribution.means import MeanAttribution
+from lightning_sae.attribution.reliance import unexpected_reliance
 from lightning_sae.audit.sides import TELLS
-from lightning_sae.correction.groups import Groups, factor_groups
-from lightning_sae.data import ActivationDataModule, Split, store_folder
-from lightning_sae.data.shards import read_tensor
-from lightning_sae.figures import save_figure
-from lightning_sae.mean_attribution import MeanAttribution
-from lightning_sae.metrics import ImageLatents, sparse_auroc
-from lightning_sae.probe_bias import (
+from lightning_sae.classifiers.biased_sets import (
     biased_sample,
     biased_shares,
     culprit_shares,
@@ -29,11 +25,15 @@ from lightning_sae.probe_bias import (
     most_associated,
     occurring,
 )
-from lightning_sae.probe_picture import draw_comparison
-from lightning_sae.reliance import unexpected_reliance
-from lightning_sae.scores import ClassScores, Output, Probe, fit_probe
-from lightning_sae.tracking import publish_picture, publish_table, run_dir
-from lightning_sae.zero_shot import accuracy, worst_group
+from lightning_sae.classifiers.scores import ClassScores, Output, Probe, fit_probe
+from lightning_sae.data import ActivationDataModule, Split, store_folder
+from lightning_sae.data.store.shards import read_tensor
+from lightning_sae.metrics import ImageLatents, sparse_auroc
+from lightning_sae.metrics.accuracy import accuracy, worst_group
+from lightning_sae.metrics.group_errors import Groups, factor_groups
+from lightning_sae.report.figures import save_figure
+from lightning_sae.report.probe_picture import draw_comparison
+from lightning_sae.tracking.loggers import publish_picture, publish_table, run_dir
 
 MEASURES = ("accuracy", "worst_group", "unexpected_share", "paired_unexpected_share", "culprit_share")
 
@@ -62,7 +62,7 @@ class ProbeVsPrompt(ImagePassCallback):
     """Compares zero-shot prompts with linear probes, fitted on train images of growing bias.
 
     In a biased train set the *paired* classes go with a value of a factor: `share` of their images have it,
-    and as good as none of the other classes' (`lightning_sae.probe_bias`). It needs the callbacks
+    and as good as none of the other classes' (`lightning_sae.classifiers.biased_sets`). It needs the callbacks
     Attribution, for the score, and UnexpectedReliance, for the meanings, both listed before it.
 
     Logged, for `prompt` and each probe, `probe_PERCENT`, in [0, 1]:

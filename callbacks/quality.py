@@ -9,15 +9,15 @@ from torch.nn.functional import cosine_similarity
 
 from callbacks.alignment import Alignment
 from callbacks.parts import data_of, find, sae_of
-from lightning_sae.alignment import concept_vectors
-from lightning_sae.metrics import MonoSemanticity
-from lightning_sae.quality import (
+from lightning_sae.concepts.alignment import concept_vectors
+from lightning_sae.concepts.quality import (
     image_overlap,
     label_churn,
     polysemanticity,
     redundancy,
     semantic_lens_polysemanticity,
 )
+from lightning_sae.metrics import MonoSemanticity
 from lightning_sae.types import ValidationOutput
 
 

@@ -15,15 +15,15 @@ from callbacks.image_pass import Images, probe_images
 from callbacks.parts import data_of, decoder_of, find, id_texts, sae_of
 from callbacks.truth import known_factors
 from callbacks.whole_pass import image_latents
-from lightning_sae.effects import COLUMNS, AblationEffects, Removal, effects_table, mean_effects
-from lightning_sae.labels import embed_labels
-from lightning_sae.meaning import Meaning, MeaningTests, class_meaning, shown_classes
+from lightning_sae.attribution.ablation import COLUMNS, AblationEffects, Removal, effects_table, mean_effects
+from lightning_sae.attribution.reliance import Reliance, culprits, unexpected_reliance
+from lightning_sae.classifiers.scores import ClassScores
+from lightning_sae.concepts.meaning import Meaning, MeaningTests, class_meaning, shown_classes
+from lightning_sae.concepts.naming import name_columns
+from lightning_sae.concepts.vocabulary import embed_labels
 from lightning_sae.metrics import ActiveRanks
-from lightning_sae.naming import name_columns
-from lightning_sae.reliance import Reliance, culprits, unexpected_reliance
-from lightning_sae.scores import ClassScores
-from lightning_sae.tracking import publish_table
-from lightning_sae.zero_shot import predict
+from lightning_sae.metrics.accuracy import predict
+from lightning_sae.tracking.loggers import publish_table
 
 ALL = "all"  # culprits of a class, removed together
 TABLE = [

@@ -11,17 +11,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.atomic import write_atomic
-from lightning_sae.data.locks import claimed
-from lightning_sae.data.provenance import check_data
-from lightning_sae.documents import read_json
-from lightning_sae.hydra_folder import save_settings
-from lightning_sae.launch import refuse
+from lightning_sae.data.store.claims import claimed
+from lightning_sae.data.store.provenance import check_data
 from lightning_sae.mappings import differences, flatten
-from lightning_sae.module import SAEModule
 from lightning_sae.paths import user_path
-from lightning_sae.preflight import check_settings
-from lightning_sae.resuming import check_checkpoint
-from lightning_sae.run_folder import CONFIG
+from lightning_sae.runs.folder import CONFIG
+from lightning_sae.runs.hydra_folder import save_settings
+from lightning_sae.training.launch import refuse
+from lightning_sae.training.module import SAEModule
+from lightning_sae.training.preflight import check_settings
+from lightning_sae.training.resuming import check_checkpoint
+from lightning_sae.trust.documents import read_json
 
 FREE = ("ckpt_path", "resume", "run_dir", "optimized_metric", "errors")
 """Settings that may change when a run goes on."""

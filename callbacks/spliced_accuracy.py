@@ -8,8 +8,8 @@ from torch import Tensor
 
 from callbacks.image_pass import ImagePassCallback, Images
 from callbacks.parts import data_of
-from lightning_sae.labels import embed_labels
-from lightning_sae.zero_shot import accuracy, predict, worst_group
+from lightning_sae.concepts.vocabulary import embed_labels
+from lightning_sae.metrics.accuracy import accuracy, predict, worst_group
 
 
 class SplicedAccuracy(ImagePassCallback):

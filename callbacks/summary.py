@@ -10,9 +10,9 @@ from rich.table import Table
 from callbacks.parts import find, sae_of
 from callbacks.probe_vs_prompt import ProbeVsPrompt
 from callbacks.reliance import UnexpectedReliance
-from lightning_sae.control_characters import escape
-from lightning_sae.naming import names_of
-from lightning_sae.tracking import run_dir
+from lightning_sae.concepts.naming import names_of
+from lightning_sae.tracking.loggers import run_dir
+from lightning_sae.trust.control_characters import escape
 
 
 class Summary(Callback):

@@ -12,10 +12,10 @@ from torch import Tensor
 from callbacks.alignment import Alignment
 from callbacks.parts import data_of, find, is_last_pass, sae_of
 from callbacks.whole_pass import WholePassCallback, image_latents
+from lightning_sae.concepts.detectors import best_detectors, purity, sparse_probes
+from lightning_sae.concepts.naming import name_columns
 from lightning_sae.metrics import ActiveRanks
-from lightning_sae.naming import name_columns
-from lightning_sae.tracking import publish_table
-from lightning_sae.truth import best_detectors, purity, sparse_probes
+from lightning_sae.tracking.loggers import publish_table
 from lightning_sae.types import SparseLatents
 
 

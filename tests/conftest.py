@@ -12,7 +12,7 @@ import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 
-from lightning_sae import fonts
+from lightning_sae.report import fonts
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -66,7 +66,7 @@ def train_small(
 @pytest.fixture
 def during(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], Any]], None]:
     """Does something in the middle of an optimiser step of a training in this process, once."""
-    from lightning_sae.module import SAEModule
+    from lightning_sae.training.module import SAEModule
 
     step_of = SAEModule.optimizer_step
 

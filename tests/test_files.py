@@ -7,12 +7,12 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from lightning_sae.checkpoint_io import AtomicCheckpointIO
-from lightning_sae.figures import save_figure
+from lightning_sae.errors import one_line_errors
 from lightning_sae.files import NoRoomError, replacing, room_for
-from lightning_sae.one_line_errors import one_line_errors
+from lightning_sae.report.figures import save_figure
 from lightning_sae.sae import TopK, save_sae
-from lightning_sae.tracking import RunCSVLogger
+from lightning_sae.tracking.loggers import RunCSVLogger
+from lightning_sae.training.checkpoint_io import AtomicCheckpointIO
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_saved_autoencoder(tmp_path, monkeypatch):
 
     sae = TopK(d_in=4, d_sae=8, k=2)
     save_sae(sae, tmp_path / "sae", {})
-    monkeypatch.setattr("lightning_sae.sae.checkpoint.Path.write_bytes", write_bytes)
+    monkeypatch.setattr("lightning_sae.sae.saving.folder.Path.write_bytes", write_bytes)
     with refused(tmp_path / "sae", r"\S+ GB "):
         save_sae(sae, tmp_path / "sae", {})
     assert {path.name for path in tmp_path.iterdir()} == {"sae"}

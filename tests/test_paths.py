@@ -6,18 +6,18 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from callbacks.home_folder import HomeFolder
 from callbacks.run_record import RunRecord
-from lightning_sae.audit.choice import check_choice
-from lightning_sae.compare.reading import read_runs
-from lightning_sae.correction import load_classifier
+from lightning_sae.classifiers.saved_probe import load_probe, save_probe
+from lightning_sae.classifiers.scores import Probe
+from lightning_sae.compare.runs import read_runs
+from lightning_sae.concepts.vocabulary import vocabulary_from_file
+from lightning_sae.correct import load_classifier
 from lightning_sae.data import ActivationStore
-from lightning_sae.labels import vocabulary_from_file
-from lightning_sae.probe_file import load_probe, save_probe
-from lightning_sae.run_folder import open_run
+from lightning_sae.runs.classifier import check_choice
+from lightning_sae.runs.folder import open_run
 from lightning_sae.sae import SparseAutoencoder, TopK, load_sae, save_sae
 from lightning_sae.sae.exchange import export_sae, import_sae
-from lightning_sae.scores import Probe
+from lightning_sae.training.home_folder import HomeFolder
 
 CONF = Path(__file__).parents[1] / "conf"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lightning_sae.explain import main as explain
+from lightning_sae.explain.__main__ import main as explain
 from lightning_sae.sae import load_sae
 
 ROOT = Path(__file__).parents[1]

@@ -11,17 +11,17 @@ from typing import get_args
 
 from rich.console import Console
 
-from lightning_sae.audit.auditing import audit_to_folder
+from lightning_sae.audit.audit import audit_to_folder
 from lightning_sae.audit.cues import Limits
-from lightning_sae.audit.examined import Options
+from lightning_sae.audit.examination import Options
 from lightning_sae.audit.findings import SEVERITIES, Audit
 from lightning_sae.audit.terminal import print_audit
-from lightning_sae.device import add_device_option, use_device
-from lightning_sae.one_line_errors import one_line_errors
+from lightning_sae.classifiers.scores import Output
+from lightning_sae.devices.device import add_device_option, use_device
+from lightning_sae.errors import one_line_errors
 from lightning_sae.paths import user_path
-from lightning_sae.run_folder import open_run
-from lightning_sae.scores import Output
-from lightning_sae.targets import add_trust_option
+from lightning_sae.runs.folder import open_run
+from lightning_sae.trust.targets import add_trust_option
 
 FOUND = 3  # exit status where --fail-on is met; 1 is an error, 2 a wrong argument
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lightning_sae.audit.findings import Culprit, Kind
-from lightning_sae.naming import LatentName
+from lightning_sae.concepts.naming import LatentName
 
 NAMED = 3  # culprits in a sentence
 EXPORT = "Export a corrected classifier: python -m lightning_sae.correct RUN --finding {number} --out DIR"

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from lightning_sae.audit.cues import Cues, Limits
+from lightning_sae.audit.evidence_pass import Seen
 from lightning_sae.audit.gaps import Gap
+from lightning_sae.audit.judgement import Judged
 from lightning_sae.audit.kinds import Case, Decided, Looks, decide
-from lightning_sae.audit.meaning import Judged
 from lightning_sae.audit.ranking import Ranking
-from lightning_sae.audit.seen import Seen
 from lightning_sae.audit.subjects import Subjects
 from lightning_sae.audit.words import Reading
 

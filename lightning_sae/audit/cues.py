@@ -5,10 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.seen import Seen, class_means
+from lightning_sae.audit.evidence_pass import Seen, class_means
 from lightning_sae.audit.subjects import Subjects
+from lightning_sae.concepts.significance import least_auroc
 from lightning_sae.metrics import sparse_auroc
-from lightning_sae.significance import least_auroc
 
 HALF = 0.5  # of the wrong predictions, from which one other subject is what they show
 

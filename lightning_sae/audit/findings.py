@@ -6,7 +6,7 @@ from typing import Literal, Protocol, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lightning_sae.data.atomic import write_atomic
-from lightning_sae.documents import read_text
+from lightning_sae.trust.documents import read_text
 
 SCHEMA_VERSION = 2  # as in Audit
 FILE = "audit.json"
@@ -86,7 +86,7 @@ class Culprit(_Record):
     Attributes:
         latent: its number.
         label: what the judge calls it; "" without a label.
-        named: whether the label is to be relied on (`lightning_sae.naming`).
+        named: whether the label is to be relied on (`lightning_sae.concepts.naming`).
         alignment: with that label.
         p_value: chance of an alignment as good as that, in (0, 1]; `None` if unknown.
         agreement: mean cosine of its top images with the name of the class, by the judge.

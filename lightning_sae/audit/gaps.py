@@ -9,7 +9,7 @@ from scipy.stats import hypergeom
 from torch import Tensor
 
 from lightning_sae.audit.removal import UNKNOWN, Estimate, gap
-from lightning_sae.significance import significant
+from lightning_sae.concepts.significance import significant
 
 HALF = 0.5  # of the largest shift of any class's logit, from which a group speaks for a class
 FDR = 0.05  # of the gaps of all classes and groups together

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.seen import explained_images
-from lightning_sae.effects import Removal, ablate
-from lightning_sae.run_folder import RunFolder
-from lightning_sae.scores import ClassScores
+from lightning_sae.attribution.ablation import Removal, ablate
+from lightning_sae.audit.evidence_pass import explained_images
+from lightning_sae.classifiers.scores import ClassScores
+from lightning_sae.runs.folder import RunFolder
 
 AT_ONCE = 64  # removals in one pass over the images; memory grows with it times the images
 

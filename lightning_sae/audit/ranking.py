@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from lightning_sae.audit.cues import Cues, Limits, positive_shares, ramp
-from lightning_sae.audit.seen import attribute_own, explained_images
+from lightning_sae.audit.evidence_pass import attribute_own, explained_images
 from lightning_sae.audit.subjects import Subjects
-from lightning_sae.run_folder import RunFolder
-from lightning_sae.scores import ClassScores
+from lightning_sae.classifiers.scores import ClassScores
+from lightning_sae.runs.folder import RunFolder
 
 SHARED = 0.1  # what is left of the score of a latent that is as active on images of the class itself
 CHANCE, DETECTS = 0.5, 0.9  # AUROC, from which a latent counts a little, and in full

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_sae.concepts.vocabulary import embed_labels
 from lightning_sae.data import ActivationDataModule
-from lightning_sae.labels import embed_labels
-from lightning_sae.zero_shot import predict
+from lightning_sae.metrics.accuracy import predict
 
 
 class Subjects(NamedTuple):

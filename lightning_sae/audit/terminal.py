@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_sae.audit.findings import SEVERITIES, Audit, Finding
-from lightning_sae.control_characters import escape
+from lightning_sae.trust.control_characters import escape
 
 STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lightning_sae.audit.cues import Limits, positive_shares
-from lightning_sae.audit.examined import Examined, Options, Studied
+from lightning_sae.audit.examination import Examined, Options, Studied
 from lightning_sae.audit.findings import LIMITS
 from lightning_sae.audit.sides import as_on_the_class
 

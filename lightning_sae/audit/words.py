@@ -17,15 +17,15 @@ from scipy.stats import binom
 from scipy.stats import t as student_t
 from torch import Tensor
 
-from lightning_sae.audit.seen import CHUNK, attribute_own
+from lightning_sae.attribution.methods import Explained
+from lightning_sae.audit.evidence_pass import CHUNK, attribute_own
+from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.clip import capture_context
 from lightning_sae.data import choose_probe
-from lightning_sae.data.images import listed
-from lightning_sae.fonts import font_with
-from lightning_sae.methods import Explained
+from lightning_sae.data.images.image_set import listed
 from lightning_sae.metrics import max_over_tokens, sparse_auroc
-from lightning_sae.run_folder import RunFolder
-from lightning_sae.scores import ClassScores
+from lightning_sae.report.fonts import font_with
+from lightning_sae.runs.folder import RunFolder
 from lightning_sae.types import SparseLatents
 
 FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif")  # of matplotlib

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lightning_sae.clip.load import Clip
-from lightning_sae.clip.selection import select, token_embedding
-from lightning_sae.clip.tokens import HookPoint, find_module
+from lightning_sae.clip.clip import Clip
+from lightning_sae.clip.hook_point import HookPoint, find_module
+from lightning_sae.clip.token_rules import select, token_embedding
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from lightning_sae.clip.clip import Clip
+from lightning_sae.clip.hook_point import HookPoint, Tokens, find_module
 from lightning_sae.clip.hooks import visited
-from lightning_sae.clip.load import Clip
-from lightning_sae.clip.selection import fitting_tokens
-from lightning_sae.clip.tokens import HookPoint, Tokens, find_module
+from lightning_sae.clip.token_rules import fitting_tokens
 
 _TEXTS = ("a photo of a dog", "red")
 

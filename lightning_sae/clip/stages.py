@@ -9,8 +9,8 @@ from timm.models.convnext import ConvNeXt
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 
-from lightning_sae.clip.load import Clip
-from lightning_sae.clip.tokens import HookPoint
+from lightning_sae.clip.clip import Clip
+from lightning_sae.clip.hook_point import HookPoint
 
 
 class Stages(NamedTuple):

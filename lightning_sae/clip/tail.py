@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lightning_sae.clip.clip import Clip, unit
+from lightning_sae.clip.hook_point import FINAL_TEXT, HookPoint, find_module
 from lightning_sae.clip.hooks import activations_at, splice
-from lightning_sae.clip.load import Clip, unit
 from lightning_sae.clip.stages import Stages, stages_of
-from lightning_sae.clip.tokens import FINAL_TEXT, HookPoint, find_module
 
 
 class Linear(NamedTuple):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from lightning_sae.clip.load import Clip
+from lightning_sae.clip.clip import Clip
 
 DIGITS = 8  # of the hash of weights
 

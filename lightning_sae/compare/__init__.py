@@ -1,6 +1,6 @@
 """Runs side by side, from their folders alone."""
 
 from lightning_sae.compare.comparison import Comparison, compare
-from lightning_sae.compare.writing import write
+from lightning_sae.compare.files import write
 
 __all__ = ["Comparison", "compare", "write"]

@@ -11,12 +11,12 @@ from pathlib import Path
 from rich.console import Console
 
 from lightning_sae.compare.comparison import Comparison, compare
-from lightning_sae.compare.reading import common_folder
+from lightning_sae.compare.files import write
+from lightning_sae.compare.runs import common_folder
 from lightning_sae.compare.table import terminal
-from lightning_sae.compare.writing import write
-from lightning_sae.control_characters import escape, visible
-from lightning_sae.goals import goal
 from lightning_sae.paths import user_path
+from lightning_sae.tracking.values import goal
+from lightning_sae.trust.control_characters import escape, visible
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

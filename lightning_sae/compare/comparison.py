@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lightning_sae.compare.pareto import pareto_front
-from lightning_sae.compare.reading import Run, read_runs
-from lightning_sae.compare.shared import Concepts, compare_concepts
+from lightning_sae.compare.runs import Run, read_runs
+from lightning_sae.compare.shared_concepts import Concepts, compare_concepts
 from lightning_sae.compare.table import RunTable, run_table
 from lightning_sae.compare.variants import Cell, Variant, find_variants, reliance_matrix
-from lightning_sae.goals import Goal
+from lightning_sae.tracking.values import Goal
 
 MOST_VARIANTS = 8  # side by side on the page; every two of them are matched
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from lightning_sae.compare.reading import Run
+from lightning_sae.compare.runs import Run
 
 _NO_RECIPE = ("run_dir", "ckpt_path", "data.store_dir", "experiment")
 """Where a run lies, and what it was called: no part of how it was made."""

@@ -8,11 +8,11 @@ from omegaconf import OmegaConf
 from lightning_sae import __version__
 from lightning_sae.compare import view
 from lightning_sae.compare.comparison import Comparison
-from lightning_sae.compare.reading import Run
+from lightning_sae.compare.runs import Run
 from lightning_sae.compare.table import cells
-from lightning_sae.documents import read_config
-from lightning_sae.pages import picture_uri, png_uri
-from lightning_sae.run_folder import CONFIG
+from lightning_sae.report import picture_uri, png_uri
+from lightning_sae.runs.folder import CONFIG
+from lightning_sae.trust.documents import read_config
 
 
 class Picture(NamedTuple):

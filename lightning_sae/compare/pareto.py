@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lightning_sae.goals import Goal
+from lightning_sae.tracking.values import Goal
 
 
 def pareto_front(values: ArrayLike, goals: Sequence[Goal]) -> NDArray[np.bool_]:
@@ -19,7 +19,7 @@ def pareto_front(values: ArrayLike, goals: Sequence[Goal]) -> NDArray[np.bool_]:
         `[n]` bool; equal rows are on the front together.
 
     Example:
-        >>> from lightning_sae.goals import goal
+        >>> from lightning_sae.tracking.values import goal
         >>> pareto_front([[16, 0.03], [32, 0.01], [32, 0.02]], [goal("val/l0"), goal("val/fvu")]).tolist()
         [True, True, False]
     """

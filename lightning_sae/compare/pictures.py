@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from lightning_sae.compare.table import SHOWN, RunTable, shown_value
 from lightning_sae.compare.variants import Variant
-from lightning_sae.goals import Goal
+from lightning_sae.tracking.values import Goal
 
 INK, GREY, LIGHT, ACCENT = "#1f2328", "#6e7781", "#d0d7de", "#0969da"
 MAX_AXES = 10  # of parallel coordinates; more cannot be read

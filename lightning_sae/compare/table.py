@@ -9,9 +9,9 @@ from rich import box
 from rich.table import Table
 
 from lightning_sae.compare.differences import differing, value
-from lightning_sae.compare.reading import Run
-from lightning_sae.control_characters import escape
-from lightning_sae.goals import Goal
+from lightning_sae.compare.runs import Run
+from lightning_sae.tracking.values import Goal
+from lightning_sae.trust.control_characters import escape
 
 
 class Column(NamedTuple):

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from lightning_sae.compare.differences import differing, value
-from lightning_sae.compare.reading import Run
-from lightning_sae.goals import Goal
-from lightning_sae.naming import LatentName, names_of
+from lightning_sae.compare.runs import Run
+from lightning_sae.concepts.naming import LatentName, names_of
+from lightning_sae.tracking.values import Goal
 
 
 class Variant(NamedTuple):

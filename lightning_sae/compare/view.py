@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from lightning_sae.clip import identity_titles
-from lightning_sae.compare.shared import Concepts, Pair
+from lightning_sae.compare.shared_concepts import Concepts, Pair
 from lightning_sae.compare.table import shown_value
 from lightning_sae.compare.variants import Cell, Culprit, Variant, contrasts
-from lightning_sae.naming import LatentName, names_of
-from lightning_sae.pages import percent
+from lightning_sae.concepts.naming import LatentName, names_of
+from lightning_sae.report import percent
 
 ROWS = 12  # of a list of latents
 _CARD = {

@@ -1,27 +1,27 @@
 """Images, the activation store, and the datamodule."""
 
-from lightning_sae.data.cache import cached_tensor
-from lightning_sae.data.capture import Capture, capture_store
+from lightning_sae.data.capture.capture import Capture, capture_store
+from lightning_sae.data.capture.kept_tokens import kept_tokens
 from lightning_sae.data.datamodule import ActivationDataModule
-from lightning_sae.data.decoding import BadImageError, decode
 from lightning_sae.data.factories import fashion_mnist, huggingface, image_folder, table, world
-from lightning_sae.data.fashion import FashionMNIST
-from lightning_sae.data.folders import ImageFolders
-from lightning_sae.data.huggingface import HuggingFaceImages
-from lightning_sae.data.images import ImageSet, ImageSource, LabelledImages, Split
+from lightning_sae.data.images.decoding import BadImageError, decode
+from lightning_sae.data.images.image_set import ImageSet, ImageSource, LabelledImages, Split
 from lightning_sae.data.joint import JointDataModule, JointExamples
-from lightning_sae.data.kept_tokens import kept_tokens
-from lightning_sae.data.loader import EvalLoader, TrainLoader
-from lightning_sae.data.locations import hook_folder, store_folder
-from lightning_sae.data.probe import Probe, choose_probe
+from lightning_sae.data.loading.loaders import EvalLoader, TrainLoader
+from lightning_sae.data.probe_images import Probe, choose_probe
+from lightning_sae.data.sources.fashion_mnist import FashionMNIST
+from lightning_sae.data.sources.folders.folders import ImageFolders
+from lightning_sae.data.sources.huggingface.images import HuggingFaceImages
+from lightning_sae.data.sources.table import ImageTable
+from lightning_sae.data.sources.texts import SplitTexts, Texts
+from lightning_sae.data.sources.world import WorldImages
+from lightning_sae.data.sources.world_texts import WorldTexts
 from lightning_sae.data.statistics import ActivationStatistics, Moments
-from lightning_sae.data.store import ActivationStore
-from lightning_sae.data.table import ImageTable
+from lightning_sae.data.store.activations import ActivationStore
+from lightning_sae.data.store.cache import cached_tensor
+from lightning_sae.data.store.locations import hook_folder, store_folder
 from lightning_sae.data.text_datamodule import TextDataModule
 from lightning_sae.data.text_factories import text_file, vocabulary, world_captions, world_joint
-from lightning_sae.data.texts import SplitTexts, Texts
-from lightning_sae.data.world_images import WorldImages
-from lightning_sae.data.world_texts import WorldTexts
 
 __all__ = [
     "ActivationDataModule",

@@ -16,15 +16,15 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from lightning_sae.control_characters import visible
-from lightning_sae.data.decoded import DecodedImages, EncodedImages
-from lightning_sae.data.pixels import load_pixels
-from lightning_sae.data.precision import compare_decoding, compare_precision
-from lightning_sae.data.space import check_space
-from lightning_sae.data.verify import verify_store
-from lightning_sae.device import AUTO, add_device_option, use_device
-from lightning_sae.one_line_errors import one_line_errors, sigterm_raises
-from lightning_sae.targets import instantiate
+from lightning_sae.data.capture.pixels import load_pixels
+from lightning_sae.data.capture.precision import compare_decoding, compare_precision
+from lightning_sae.data.images.decoded import DecodedImages, EncodedImages
+from lightning_sae.data.store.space import check_space
+from lightning_sae.data.store.verify import verify_store
+from lightning_sae.devices.device import AUTO, add_device_option, use_device
+from lightning_sae.errors import one_line_errors, sigterm_raises
+from lightning_sae.trust.control_characters import visible
+from lightning_sae.trust.targets import instantiate
 
 CONF = Path(__file__).parents[2] / "conf"
 

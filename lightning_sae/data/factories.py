@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from lightning_sae.data.columns import Names
 from lightning_sae.data.datamodule import ActivationDataModule
-from lightning_sae.data.fashion import FashionMNIST
-from lightning_sae.data.folders import ImageFolders
-from lightning_sae.data.given_classes import Classes, given_classes
-from lightning_sae.data.huggingface import HuggingFaceImages
-from lightning_sae.data.table import ImageTable
-from lightning_sae.data.world_images import WorldImages
+from lightning_sae.data.sources.columns import Names
+from lightning_sae.data.sources.fashion_mnist import FashionMNIST
+from lightning_sae.data.sources.folders.folders import ImageFolders
+from lightning_sae.data.sources.given_classes import Classes, given_classes
+from lightning_sae.data.sources.huggingface.images import HuggingFaceImages
+from lightning_sae.data.sources.table import ImageTable
+from lightning_sae.data.sources.world import WorldImages
 
 
 def image_folder(

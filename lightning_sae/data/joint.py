@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from lightning_sae.clip import FINAL_TEXT, Clip, TextClip, make_tail
-from lightning_sae.data.capture import Capture
+from lightning_sae.data.capture.capture import Capture
 from lightning_sae.data.datamodule import ActivationDataModule
-from lightning_sae.data.images import ImageSet, ImageSource, Split
-from lightning_sae.data.loader import EvalLoader
+from lightning_sae.data.images.image_set import ImageSet, ImageSource, Split
+from lightning_sae.data.loading.loaders import EvalLoader
 from lightning_sae.data.statistics import ActivationStatistics, Moments
-from lightning_sae.data.store import ActivationStore, Layout
+from lightning_sae.data.store.activations import ActivationStore, Layout
 
 
 class JointExamples:

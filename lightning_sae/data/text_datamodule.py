@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from lightning_sae.clip import Clip, TextClip, Tokens
-from lightning_sae.data.capture import Capture
+from lightning_sae.data.capture.capture import Capture
 from lightning_sae.data.datamodule import ActivationDataModule
-from lightning_sae.data.images import ImageSource, Split
-from lightning_sae.data.provenance import data_identity
-from lightning_sae.data.real_tokens import RealTokenStore, real_tokens
-from lightning_sae.data.shards import read_tensor
-from lightning_sae.data.store import ActivationStore
+from lightning_sae.data.images.image_set import ImageSource, Split
+from lightning_sae.data.store.activations import ActivationStore
+from lightning_sae.data.store.provenance import data_identity
+from lightning_sae.data.store.shards import read_tensor
+from lightning_sae.data.store.text_tokens import RealTokenStore, real_tokens
 
 
 class TextDataModule(ActivationDataModule):

@@ -3,12 +3,12 @@
 from typing import Any, Literal
 
 from lightning_sae.clip import Tokens
-from lightning_sae.data.images import ImageSource
+from lightning_sae.data.images.image_set import ImageSource
 from lightning_sae.data.joint import JointDataModule
+from lightning_sae.data.sources.texts import Prompted, SplitTexts, read_texts, vocabulary_prompts
+from lightning_sae.data.sources.world import WorldImages
+from lightning_sae.data.sources.world_texts import WorldTexts
 from lightning_sae.data.text_datamodule import TextDataModule
-from lightning_sae.data.texts import Prompted, SplitTexts, read_texts, vocabulary_prompts
-from lightning_sae.data.world_images import WorldImages
-from lightning_sae.data.world_texts import WorldTexts
 
 Edition = Literal["biased", "balanced"]
 

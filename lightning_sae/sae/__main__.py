@@ -4,8 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lightning_sae.control_characters import visible
 from lightning_sae.sae.exchange import FOREIGN, OURS, convert
+from lightning_sae.trust.control_characters import visible
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

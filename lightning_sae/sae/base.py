@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from lightning_sae.sae.auxk import aux_loss
-from lightning_sae.sae.hub import HubMixin
 from lightning_sae.sae.kernels.backend import Kernels, check_kernels, uses_triton
 from lightning_sae.sae.kernels.pattern import Joint, Pattern
 from lightning_sae.sae.kernels.products import bag, pre_activations
@@ -18,6 +17,7 @@ from lightning_sae.sae.kernels.topk_selection import Chosen, Selection, Spare, s
 from lightning_sae.sae.kernels.value_selection import select_above
 from lightning_sae.sae.kernels.workspace import Workspace
 from lightning_sae.sae.normalisation import Normalisation, Normalised
+from lightning_sae.sae.saving.hub import HubMixin
 from lightning_sae.types import SparseLatents
 
 Penalties = dict[str, tuple[float | Tensor, Tensor]]

@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.lr_scheduler import OneCycleLR
 from torchvision.transforms.functional import pil_to_tensor
 
-from lightning_sae.device import add_device_option, use_device
+from lightning_sae.devices.device import add_device_option, use_device
 from lightning_sae.world.captions import Edition
 from lightning_sae.world.card import write_card
 from lightning_sae.world.weights import config_path, save_weights, weights_path

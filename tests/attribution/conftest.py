@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from lightning_sae.attribution.methods import Explained
+from lightning_sae.classifiers.scores import Probe
 from lightning_sae.clip import Clip, HookPoint, capture_context, load_clip, make_tail
-from lightning_sae.methods import Explained
-from lightning_sae.scores import Probe
 from lightning_sae.types import SparseLatents
 
 D_SAE, WIDTH, D_EMBED = 24, 32, 16

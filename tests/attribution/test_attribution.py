@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from lightning_sae.attribution import Remainder, attribute, remainder, score_gradient, token_sums
+from lightning_sae.attribution.gradient import Remainder, attribute, remainder, score_gradient, token_sums
+from lightning_sae.attribution.means import MeanAttribution, agreement
 from lightning_sae.clip import HookPoint, capture_context, load_clip, make_tail, splice
-from lightning_sae.mean_attribution import MeanAttribution, agreement
 from lightning_sae.types import SparseLatents
 
 N, T, D_IN, D_SAE, D_EMBED, C = 6, 3, 10, 24, 5, 4

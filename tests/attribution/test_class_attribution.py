@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from lightning_sae import class_attribution
-from lightning_sae.class_attribution import attribute_classes, mean_over_images
-from lightning_sae.last_layer import LastLayer
-from lightning_sae.methods import ActGrad
-from lightning_sae.scores import ClassScores
+from lightning_sae.attribution.closed_form import LastLayer
+from lightning_sae.attribution.gradient import per_class as class_attribution
+from lightning_sae.attribution.methods import ActGrad
+from lightning_sae.attribution.per_class import attribute_classes, mean_over_images
+from lightning_sae.classifiers.scores import ClassScores
 
 SCALE = 8.0
 

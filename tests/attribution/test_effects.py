@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from lightning_sae.clip import splice
-from lightning_sae.effects import (
+from lightning_sae.attribution.ablation import (
     COLUMNS,
     AblationEffects,
     Effects,
@@ -15,7 +14,8 @@ from lightning_sae.effects import (
     effects_table,
     mean_effects,
 )
-from lightning_sae.scores import ClassScores
+from lightning_sae.classifiers.scores import ClassScores
+from lightning_sae.clip import splice
 
 D_SAE, D_EMBED = 24, 16  # of the autoencoder and the ViT in conftest.py
 SETS = [(0,), (3, 5, 7), tuple(range(D_SAE)), (5,)]

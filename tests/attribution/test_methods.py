@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from lightning_sae.attribution import gradient, remainder
-from lightning_sae.clip import splice
-from lightning_sae.methods import (
+from lightning_sae.attribution.gradient import gradient, remainder
+from lightning_sae.attribution.methods import (
     Ablation,
     ActGrad,
     Activation,
@@ -15,7 +14,8 @@ from lightning_sae.methods import (
     LogitLens,
     Random,
 )
-from lightning_sae.scores import make_score
+from lightning_sae.classifiers.scores import make_score
+from lightning_sae.clip import splice
 
 SCALE, TARGETS = 8.0, torch.tensor([0, 3, 1, 1, 2])
 OUTPUTS = ["cosine", "logit", "margin", "probability", "probe"]

@@ -21,8 +21,8 @@ from lightning_sae.audit.findings import (
     Severity,
     Subject,
 )
-from lightning_sae.naming import name_columns, names_of
-from lightning_sae.run_folder import RunFolder
+from lightning_sae.concepts.naming import name_columns, names_of
+from lightning_sae.runs.folder import RunFolder
 
 HOSTILE = (
     "</script><script>window.ran = 1</script>",

@@ -4,21 +4,21 @@ from types import SimpleNamespace
 
 import torch
 
+from lightning_sae.attribution.methods import Explained
 from lightning_sae.audit import margins
 from lightning_sae.audit.cases import Suspect, leads, look_at, make_case
 from lightning_sae.audit.cues import Limits, find_cues
+from lightning_sae.audit.evidence_pass import Seen
 from lightning_sae.audit.gaps import Gap
+from lightning_sae.audit.judgement import Judged
 from lightning_sae.audit.kinds import Case, Decided, Looks
-from lightning_sae.audit.meaning import Judged
 from lightning_sae.audit.ranking import rank
 from lightning_sae.audit.removal import Estimate
-from lightning_sae.audit.seen import Seen
 from lightning_sae.audit.subjects import Subjects
 from lightning_sae.audit.words import Reading
-from lightning_sae.meaning import Meaning, MeaningTests
-from lightning_sae.methods import Explained
+from lightning_sae.classifiers.scores import ClassScores, Probe
+from lightning_sae.concepts.meaning import Meaning, MeaningTests
 from lightning_sae.metrics import ActiveRanks
-from lightning_sae.scores import ClassScores, Probe
 from lightning_sae.types import SparseLatents
 
 LIMITS = Limits(min_images=4, min_errors=3)

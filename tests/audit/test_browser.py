@@ -15,7 +15,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from lightning_sae.audit.report import write_report
-from lightning_sae.pages import plain
+from lightning_sae.report import plain
 
 from .fabricated import HOSTILE, audit, culprit, finding, latent_table, noise_images, result, run_folder
 

@@ -10,18 +10,18 @@ import torch
 from callbacks.audit import Audit
 from lightning_sae.audit import read_audit
 from lightning_sae.audit.__main__ import FOUND, main
-from lightning_sae.audit.auditing import audit_run
-from lightning_sae.audit.choice import prompt_classifier
-from lightning_sae.audit.classifier import Classifier
+from lightning_sae.audit.audit import audit_run
 from lightning_sae.audit.cues import Limits
-from lightning_sae.audit.examined import Options
+from lightning_sae.audit.evidence_pass import check_images, explained_images, ready, see
+from lightning_sae.audit.examination import Options
 from lightning_sae.audit.findings import severity_of
-from lightning_sae.audit.seen import check_images, explained_images, ready, see
+from lightning_sae.classifiers.classifier import Classifier
+from lightning_sae.classifiers.saved_probe import save_probe
+from lightning_sae.classifiers.scores import Probe
+from lightning_sae.concepts.naming import names_of
 from lightning_sae.data import JointDataModule
-from lightning_sae.naming import names_of
-from lightning_sae.probe_file import save_probe
-from lightning_sae.run_folder import open_run
-from lightning_sae.scores import Probe
+from lightning_sae.runs.classifier import prompt_classifier
+from lightning_sae.runs.folder import open_run
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 LOOSE = Options("logit", Limits(min_images=1, min_errors=2, detects=0.6, fades=0.4, unexpected_share=0.01))

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lightning_sae.audit.cues import Group
+from lightning_sae.concepts.significance import least_auroc
 from lightning_sae.metrics import auroc
-from lightning_sae.significance import least_auroc
 
 from .imagined import LIMITS, apart, look, seen, subjects
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from lightning_sae.audit.auditing import _drafts
-from lightning_sae.audit.examined import Studied
+from lightning_sae.audit.audit import _drafts
+from lightning_sae.audit.examination import Studied
 from lightning_sae.audit.removal import UNKNOWN
 
 from .imagined import suspect

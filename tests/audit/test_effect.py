@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from lightning_sae.audit.effect import harm_of, measure
 from lightning_sae.audit.findings import Change
 from lightning_sae.audit.margins import Margins
+from lightning_sae.audit.severity import harm_of, measure
 from lightning_sae.audit.sides import Sides
 from lightning_sae.audit.verdicts import Sample
 

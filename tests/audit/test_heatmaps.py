@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.report import write_report
 from lightning_sae.audit.report.heatmaps import Heatmaps
-from lightning_sae.explanation import explain
-from lightning_sae.run_folder import open_run
+from lightning_sae.classifiers.classifier import Classifier
+from lightning_sae.explain.explanation import explain
+from lightning_sae.runs.folder import open_run
 
 from .fabricated import audit, culprit, finding, result
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from lightning_sae.attribution.ablation import Removal
 from lightning_sae.audit import margins
 from lightning_sae.audit.margins import margin_of, margins_without
-from lightning_sae.effects import Removal
 
 from .imagined import linear_world
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lightning_sae.audit.report import write_report
 from lightning_sae.audit.report.sheets import MOST, SIDE
-from lightning_sae.pages import plain
+from lightning_sae.report import plain
 
 from .fabricated import (
     HOSTILE,

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from lightning_sae.audit.seen import attribute_own, class_means, stacked, summed_over_tokens
-from lightning_sae.methods import Explained
-from lightning_sae.scores import ClassScores
+from lightning_sae.attribution.methods import Explained
+from lightning_sae.audit.evidence_pass import attribute_own, class_means, stacked, summed_over_tokens
+from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.types import SparseLatents
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_sae.audit.cues import Limits
-from lightning_sae.audit.examined import Options, Studied
+from lightning_sae.audit.examination import Options, Studied
 from lightning_sae.audit.removal import UNKNOWN
 from lightning_sae.audit.untold import main_drivers, suspects_left, untold
 

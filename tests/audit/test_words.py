@@ -20,8 +20,8 @@ from lightning_sae.audit.words import (
     read_words,
     turned,
 )
+from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.clip import HookPoint, capture_context, load_clip, make_tail
-from lightning_sae.scores import ClassScores
 from lightning_sae.types import SparseLatents
 from lightning_sae.world import THINGS, World, config_path, weights_path
 

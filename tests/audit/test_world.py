@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lightning_sae.audit import read_audit
-from lightning_sae.audit.seen import ready
+from lightning_sae.audit.evidence_pass import ready
 from lightning_sae.metrics import auroc
-from lightning_sae.run_folder import open_run
+from lightning_sae.runs.folder import open_run
 from lightning_sae.world import plants
 
 ROOT = Path(__file__).parents[2]

@@ -18,13 +18,13 @@ from callbacks.save_sae import SaveSAE
 from callbacks.spliced_accuracy import SplicedAccuracy
 from callbacks.summary import Summary
 from callbacks.truth import Truth
+from lightning_sae.attribution.methods import Ablation, ActGrad
 from lightning_sae.clip import load_clip
+from lightning_sae.concepts.vocabulary import Vocabulary
 from lightning_sae.data import ActivationDataModule, WorldImages
-from lightning_sae.labels import Vocabulary
-from lightning_sae.methods import Ablation, ActGrad
-from lightning_sae.module import SAEModule
 from lightning_sae.sae import TopK
-from lightning_sae.tracking import RunCSVLogger
+from lightning_sae.tracking.loggers import RunCSVLogger
+from lightning_sae.training.module import SAEModule
 from lightning_sae.world import config_path, weights_path
 
 

@@ -9,7 +9,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from callbacks.alignment import Alignment
 from callbacks.label_table import LabelTable, _strip
-from lightning_sae.labels import Vocabulary
+from lightning_sae.concepts.vocabulary import Vocabulary
 
 WORDS = ["star", "circle", "red", "blue", "green background", "ring", "word"]
 

@@ -6,7 +6,7 @@ import torch
 
 from callbacks.alignment import Alignment
 from callbacks.attribution import Attribution
-from lightning_sae.labels import Vocabulary
+from lightning_sae.concepts.vocabulary import Vocabulary
 
 MIDDLE = ("visual.transformer.resblocks.1", "patch")
 PROMPTS = ["a red star", "a blue background"]

@@ -9,10 +9,10 @@ from PIL import Image
 
 from callbacks.attribution import Attribution
 from callbacks.faithfulness import Faithfulness
+from lightning_sae.attribution.faithfulness import measure
+from lightning_sae.attribution.methods import Ablation, ActGrad, Activation, Explained, Random
+from lightning_sae.classifiers.scores import make_score
 from lightning_sae.data import choose_probe
-from lightning_sae.faithfulness import measure
-from lightning_sae.methods import Ablation, ActGrad, Activation, Explained, Random
-from lightning_sae.scores import make_score
 
 MIDDLE = ("visual.transformer.resblocks.1", "patch")
 

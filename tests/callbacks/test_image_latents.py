@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from callbacks.image_latents import SaveImageLatents
-from lightning_sae.data.images import digest
-from lightning_sae.image_latents import choose_images, load_image_latents
+from lightning_sae.data.images.image_set import digest
+from lightning_sae.runs.image_latents import choose_images, load_image_latents
 
 
 @pytest.mark.parametrize("images", [50, 1000])

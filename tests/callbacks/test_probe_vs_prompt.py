@@ -12,12 +12,12 @@ from callbacks.attribution import Attribution
 from callbacks.probe_vs_prompt import MEASURES, ProbeVsPrompt
 from callbacks.reliance import UnexpectedReliance
 from callbacks.summary import Summary
-from lightning_sae.data.shards import read_tensor
-from lightning_sae.labels import Vocabulary
+from lightning_sae.attribution.reliance import unexpected_reliance
+from lightning_sae.classifiers.scores import fit_probe
+from lightning_sae.concepts.vocabulary import Vocabulary
+from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.metrics import auroc
-from lightning_sae.reliance import unexpected_reliance
-from lightning_sae.scores import fit_probe
-from lightning_sae.zero_shot import accuracy
+from lightning_sae.metrics.accuracy import accuracy
 
 SETTINGS = {"factor": "colour", "shares": [0.2, 1.0], "images_per_class": 2, "min_images": 3}
 

@@ -11,11 +11,11 @@ from torch.nn.functional import cosine_similarity
 from callbacks.alignment import Alignment
 from callbacks.latent_table import LatentTable
 from callbacks.quality import Quality
-from lightning_sae.labels import Vocabulary
+from lightning_sae.concepts.quality import polysemanticity, redundancy, semantic_lens_polysemanticity
+from lightning_sae.concepts.vocabulary import Vocabulary
 from lightning_sae.metrics import monosemanticity
-from lightning_sae.module import SAEModule
-from lightning_sae.quality import polysemanticity, redundancy, semantic_lens_polysemanticity
 from lightning_sae.sae import TopK
+from lightning_sae.training.module import SAEModule
 
 CHANGE = ["alignment/churn", "alignment/identity", "alignment/identity_images"]
 

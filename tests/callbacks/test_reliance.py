@@ -10,9 +10,9 @@ from scipy.stats import norm
 from callbacks.alignment import Alignment
 from callbacks.attribution import Attribution
 from callbacks.reliance import UnexpectedReliance
-from lightning_sae.labels import Vocabulary
+from lightning_sae.concepts.vocabulary import Vocabulary
 from lightning_sae.metrics import auroc
-from lightning_sae.tracking import RunCSVLogger
+from lightning_sae.tracking.loggers import RunCSVLogger
 
 D_SAE = 96
 LEVEL = 0.1

@@ -9,8 +9,8 @@ from sklearn.metrics import roc_auc_score
 from callbacks.alignment import Alignment
 from callbacks.truth import Truth
 from callbacks.whole_pass import WholePassCallback, image_latents
-from lightning_sae.labels import Vocabulary
-from lightning_sae.truth import sparse_probes
+from lightning_sae.concepts.detectors import sparse_probes
+from lightning_sae.concepts.vocabulary import Vocabulary
 
 
 class Listener(WholePassCallback):

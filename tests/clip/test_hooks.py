@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightning_sae.clip import HookPoint, HookShape, activations_at, capture, inspect_hook_point, splice
-from lightning_sae.clip.selection import fitting_tokens, select
+from lightning_sae.clip.token_rules import fitting_tokens, select
 
 BLOCK = "visual.transformer.resblocks."
 

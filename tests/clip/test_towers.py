@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from lightning_sae.attribution import attribute, score_gradient
+from lightning_sae.attribution.gradient import attribute, score_gradient
 from lightning_sae.clip import HookPoint, TextClip, capture_context, inspect_hook_point, make_tail, splice
 from lightning_sae.types import SparseLatents
 

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from lightning_sae.image_latents import save_image_latents
+from lightning_sae.runs.image_latents import save_image_latents
 from lightning_sae.types import SparseLatents
 
 CONFIG = {

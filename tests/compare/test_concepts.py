@@ -6,12 +6,12 @@ import pytest
 import torch
 from scipy.sparse import csc_array
 
-from lightning_sae.compare.concepts import firing_correlation, match_latents
-from lightning_sae.compare.reading import read_runs
-from lightning_sae.compare.shared import compare_concepts
+from lightning_sae.compare.matching import firing_correlation, match_latents
+from lightning_sae.compare.runs import read_runs
+from lightning_sae.compare.shared_concepts import compare_concepts
 from lightning_sae.compare.variants import find_variants
-from lightning_sae.goals import goal
-from lightning_sae.image_latents import choose_images, load_image_latents, save_image_latents
+from lightning_sae.runs.image_latents import choose_images, load_image_latents, save_image_latents
+from lightning_sae.tracking.values import goal
 from lightning_sae.types import SparseLatents
 
 from .conftest import write_run

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from lightning_sae.compare.__main__ import main
-from lightning_sae.pages import picture_uri
+from lightning_sae.report import picture_uri
 
 from .conftest import write_run
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lightning_sae.compare.pareto import pareto_front
-from lightning_sae.goals import Goal, better, goal
+from lightning_sae.tracking.values import Goal, better, goal
 
 
 def dominated(row, other, signs):

@@ -6,9 +6,9 @@ import pytest
 
 from lightning_sae.compare.__main__ import main
 from lightning_sae.compare.pictures import draw_parallel
-from lightning_sae.compare.reading import read_runs
+from lightning_sae.compare.runs import read_runs
 from lightning_sae.compare.table import run_table
-from lightning_sae.goals import goal
+from lightning_sae.tracking.values import goal
 
 from .conftest import write_run
 

@@ -3,7 +3,7 @@
 import pytest
 
 from lightning_sae.compare.differences import differing
-from lightning_sae.compare.reading import read_runs
+from lightning_sae.compare.runs import read_runs
 
 from .conftest import write_run
 

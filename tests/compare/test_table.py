@@ -7,11 +7,11 @@ import pytest
 from rich.console import Console
 
 from lightning_sae.compare.comparison import compare
-from lightning_sae.compare.reading import read_runs
+from lightning_sae.compare.runs import read_runs
 from lightning_sae.compare.table import cells, markdown, run_table, terminal
 from lightning_sae.compare.variants import Culprit, contrasts, find_variants, reliance_matrix
-from lightning_sae.goals import goal
-from lightning_sae.naming import LatentName
+from lightning_sae.concepts.naming import LatentName
+from lightning_sae.tracking.values import goal
 
 from .conftest import write_run
 

@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from lightning_sae.data.background import hand_over, one_ahead
+from lightning_sae.data.capture.background import hand_over, one_ahead
 
 
 def test_one_ahead_and_no_more():

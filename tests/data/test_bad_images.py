@@ -19,9 +19,9 @@ from lightning_sae.data import (
     capture_store,
     hook_folder,
 )
-from lightning_sae.data.bad_images import GoodImages
-from lightning_sae.data.decoding import decode
-from lightning_sae.data.shards import read_manifest, read_tensor
+from lightning_sae.data.images.bad_images import GoodImages
+from lightning_sae.data.images.decoding import decode
+from lightning_sae.data.store.shards import read_manifest, read_tensor
 
 CLS = HookPoint("visual.transformer.resblocks.1", "cls")
 ALL = HookPoint("visual.transformer.resblocks.0", "all")
@@ -214,7 +214,9 @@ def test_resumed_it_has_the_same_bytes(root, clip, tmp_path, part):
 def test_a_later_hook_point_must_lack_the_same_images(root, clip, tmp_path, monkeypatch):
     spoil(root, "train")
     fill(root, clip, tmp_path / "store", [CLS])
-    monkeypatch.setattr("lightning_sae.data.files.decode", lambda content, name: Image.new("RGB", (16, 16)))
+    monkeypatch.setattr(
+        "lightning_sae.data.images.image_files.decode", lambda content, name: Image.new("RGB", (16, 16))
+    )
     with pytest.raises(ValueError, match="10 images could be decoded for only one of"):
         fill(root, clip, tmp_path / "store", [CLS, ALL])
 

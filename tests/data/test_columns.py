@@ -3,9 +3,9 @@
 import pytest
 from omegaconf import OmegaConf
 
-from lightning_sae.data.columns import Column, check_columns, class_names
+from lightning_sae.concepts.vocabulary import Vocabulary
 from lightning_sae.data.prompts import class_prompts
-from lightning_sae.labels import Vocabulary
+from lightning_sae.data.sources.columns import Column, check_columns, class_names
 
 
 def test_a_label_is_a_place_only_where_no_name_is_a_number():

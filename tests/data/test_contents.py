@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_sae.data import ImageFolders, contents
-from lightning_sae.data.contents import BLOCK, PLACES, content_hash, content_hashes
+from lightning_sae.data import ImageFolders
+from lightning_sae.data.images.contents import BLOCK, PLACES, content_hash, content_hashes
+from lightning_sae.data.images.image_set import contents
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ from PIL import Image
 from lightning_sae.clip import HookPoint
 from lightning_sae.data import ActivationDataModule, ImageFolders, hook_folder
 from lightning_sae.data import __main__ as command
-from lightning_sae.data.decoded import DecodedImages
-from lightning_sae.data.precision import compare_decoding, relative_change
-from lightning_sae.data.shards import read_manifest, read_tensor
+from lightning_sae.data.capture.precision import compare_decoding, relative_change
+from lightning_sae.data.images.decoded import DecodedImages
+from lightning_sae.data.store.shards import read_manifest, read_tensor
 
 POINT = HookPoint("visual.transformer.resblocks.1", "cls")
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lightning_sae.data import ActivationDataModule, BadImageError, ImageFolders, ImageTable, decode
-from lightning_sae.data.decoding import (
+from lightning_sae.data.images.decoding import (
     TRANSPARENT,
     TURNED,
     UNREADABLE_EXIF,
@@ -17,7 +17,7 @@ from lightning_sae.data.decoding import (
     notes_on,
     scale_grey,
 )
-from lightning_sae.explain import read_image
+from lightning_sae.explain.__main__ import read_image
 
 STORED = {  # EXIF orientation -> what a camera does to the upright pixels
     1: lambda x: x,

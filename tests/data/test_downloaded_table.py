@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from lightning_sae.data import ImageTable
-from lightning_sae.data.columns import Column, Names, class_names
-from lightning_sae.data.together import check_together, split_together, units_of
+from lightning_sae.data.sources.columns import Column, Names, class_names
+from lightning_sae.data.sources.grouped_splits import check_together, split_together, units_of
 
 CODES = {"mel": "melanoma", "nv": "nevus", "bkl": "benign keratosis"}
 FILES = "HAM10000_images_part_*/{}.jpg"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lightning_sae.data import __main__ as command
-from lightning_sae.data.verify import verify_store
+from lightning_sae.data.store.verify import verify_store
 
 WORLD = ["data.n_train=150", "data.n_val=50", "data.shard_images=32", "data.capture_batch_size=16"]
 ENGINES = {

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_sae.audit.choice import prompt_classifier
 from lightning_sae.data import ActivationDataModule, ImageFolders
+from lightning_sae.runs.classifier import prompt_classifier
 
 
 def paint(path, seed=0, kind=None):

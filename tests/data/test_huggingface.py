@@ -17,10 +17,10 @@ from lightning_sae.data import (
     capture_store,
     hook_folder,
 )
-from lightning_sae.data.columns import Names
-from lightning_sae.data.decoding import decode
-from lightning_sae.data.row_stream import index_stream
-from lightning_sae.data.shards import read_tensor
+from lightning_sae.data.images.decoding import decode
+from lightning_sae.data.sources.columns import Names
+from lightning_sae.data.sources.huggingface.stream import index_stream
+from lightning_sae.data.store.shards import read_tensor
 
 CLS = HookPoint("visual.transformer.resblocks.1", "cls")
 SPLITS = ("train", "val", "test")

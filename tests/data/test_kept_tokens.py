@@ -7,7 +7,7 @@ import torch
 
 from lightning_sae.clip import HookPoint
 from lightning_sae.data import ActivationDataModule, ActivationStore, capture_store, hook_folder
-from lightning_sae.data.kept_tokens import kept_tokens
+from lightning_sae.data.capture.kept_tokens import kept_tokens
 
 PATCH = HookPoint("visual.transformer.resblocks.0", "patch")
 

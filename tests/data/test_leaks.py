@@ -8,8 +8,8 @@ from datasets import Dataset, DatasetDict, Features, Value
 from datasets import Image as ImageFeature
 
 from lightning_sae.data import ActivationDataModule, HuggingFaceImages, ImageFolders, ImageTable
-from lightning_sae.data.columns import Names
-from lightning_sae.data.copies import check_leaks
+from lightning_sae.data.images.copies import check_leaks
+from lightning_sae.data.sources.columns import Names
 
 
 @pytest.fixture

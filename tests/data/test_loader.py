@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_sae.data import ActivationStore, EvalLoader, Moments, TrainLoader, pools
-from lightning_sae.data.shards import ShardFolder
+from lightning_sae.data import ActivationStore, EvalLoader, Moments, TrainLoader
+from lightning_sae.data.loading import shuffle as pools
+from lightning_sae.data.store.shards import ShardFolder
 
 IMAGES, TOKENS, WIDTH = 40, 3, 2
 ROWS = IMAGES * TOKENS

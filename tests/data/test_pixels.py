@@ -3,8 +3,9 @@ import torch
 from PIL import Image
 
 from lightning_sae.clip import Clip
-from lightning_sae.data import BadImageError, pixels
-from lightning_sae.data.pixels import PIECE, default_workers, load_pixels
+from lightning_sae.data import BadImageError
+from lightning_sae.data.capture.capture import pixels
+from lightning_sae.data.capture.pixels import PIECE, default_workers, load_pixels
 
 MB = 10**6
 

@@ -5,7 +5,7 @@ import torch
 
 from lightning_sae.clip import HookPoint, capture
 from lightning_sae.data import __main__ as command
-from lightning_sae.data.precision import compare_precision
+from lightning_sae.data.capture.precision import compare_precision
 
 POINT = HookPoint("visual.transformer.resblocks.1", "cls")
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lightning_sae.data import ImageFolders, ImageTable, capture_store
-from lightning_sae.data.columns import Column, Names
-from lightning_sae.data.shards import read_tensor
-from lightning_sae.data.splits import stratified_split
+from lightning_sae.data.sources.columns import Column, Names
+from lightning_sae.data.sources.splits import stratified_split
+from lightning_sae.data.store.shards import read_tensor
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
 from lightning_sae.data import HuggingFaceImages, ImageTable
-from lightning_sae.data.columns import Names
-from lightning_sae.data.table_file import read_table
+from lightning_sae.data.sources.columns import Names
+from lightning_sae.data.sources.table_file import read_table
 
 TEXT = "image,label\na.png,café\nb.png,thé\n"
 ROWS = [["a.png", "café"], ["b.png", "thé"]]
@@ -174,7 +174,7 @@ def test_wordnet_ids_are_known_in_tables_and_features(pets, animals, tmp_path):
     ],
 )
 def test_classes_may_stand_in_a_file(tmp_path, name, content):
-    from lightning_sae.data.given_classes import given_classes
+    from lightning_sae.data.sources.given_classes import given_classes
 
     (tmp_path / name).write_text(content)
     names = ["a hound", "a cat"]
@@ -191,7 +191,7 @@ def test_classes_may_stand_in_a_file(tmp_path, name, content):
     ],
 )
 def test_classes_that_contradict_themselves(classes, message):
-    from lightning_sae.data.given_classes import given_classes
+    from lightning_sae.data.sources.given_classes import given_classes
 
     with pytest.raises(ValueError, match=message):
         given_classes(classes)

@@ -11,9 +11,9 @@ import torch
 from lightning_sae.clip import HookPoint
 from lightning_sae.data import ActivationDataModule, Capture, cached_tensor, capture_store, hook_folder
 from lightning_sae.data import __main__ as command
-from lightning_sae.data.shards import read_tensor
-from lightning_sae.data.space import check_space
-from lightning_sae.data.verify import verify_store
+from lightning_sae.data.store.shards import read_tensor
+from lightning_sae.data.store.space import check_space
+from lightning_sae.data.store.verify import verify_store
 
 CLS = HookPoint("visual.transformer.resblocks.1", "cls")
 ALL = HookPoint("visual.transformer.resblocks.0", "all")

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lightning_sae.clip import Clip, HookPoint, TextClip, load_clip
 from lightning_sae.data import capture_store, hook_folder
-from lightning_sae.data.shards import read_tensor
-from lightning_sae.data.world_images import WorldImages
-from lightning_sae.data.world_texts import WorldTexts
+from lightning_sae.data.sources.world import WorldImages
+from lightning_sae.data.sources.world_texts import WorldTexts
+from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.world import config_path, weights_path
 
 N = 21

@@ -9,16 +9,16 @@ import torch
 from pretend import DEVICE, pretend
 
 from lightning_sae.audit import words
-from lightning_sae.audit.auditing import audit_to_folder
+from lightning_sae.audit.audit import audit_to_folder
 from lightning_sae.audit.cues import Limits
-from lightning_sae.audit.examined import Options
-from lightning_sae.correct import audited_classifier
-from lightning_sae.correction import Rule, correct, load_classifier, save_classifier
-from lightning_sae.explanation import explain
+from lightning_sae.audit.examination import Options
+from lightning_sae.classifiers.saved_probe import load_probe, save_probe
+from lightning_sae.classifiers.scores import Probe
+from lightning_sae.correct import Rule, correct, load_classifier, save_classifier
+from lightning_sae.correct.__main__ import audited_classifier
+from lightning_sae.explain.explanation import explain
 from lightning_sae.fit_probe import probe_of, recall_table
-from lightning_sae.probe_file import load_probe, save_probe
-from lightning_sae.run_folder import RunFolder, open_run
-from lightning_sae.scores import Probe
+from lightning_sae.runs.folder import RunFolder, open_run
 from lightning_sae.world import World
 
 CPU = torch.device("cpu")

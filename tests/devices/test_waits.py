@@ -6,8 +6,8 @@ import pytest
 import torch
 from pretend import waits
 
-from lightning_sae.module import SAEModule
 from lightning_sae.sae import SparseAutoencoder
+from lightning_sae.training.module import SAEModule
 
 STEPS, LOGGED = 8, 4
 TRAINING = [

@@ -9,8 +9,8 @@ import pytest
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
-from lightning_sae import launch
-from lightning_sae.launch import Together, check_launch
+from lightning_sae.training import launch
+from lightning_sae.training.launch import Together, check_launch
 
 
 def make_trainer(devices: int, **changes: Any) -> Trainer:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_sae.data import Moments
-from lightning_sae.data.shards import ShardFolder
+from lightning_sae.data.store.shards import ShardFolder
 
 WORKER = Path(__file__).parent / "worker.py"
 pytestmark = pytest.mark.timeout(900)

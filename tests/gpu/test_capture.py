@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from lightning_sae.clip import HookPoint, load_clip
-from lightning_sae.data.capture import Capture
-from lightning_sae.data.locations import hook_folder
-from lightning_sae.data.shards import read_tensor
-from lightning_sae.data.world_images import WorldImages
+from lightning_sae.data.capture.capture import Capture
+from lightning_sae.data.sources.world import WorldImages
+from lightning_sae.data.store.locations import hook_folder
+from lightning_sae.data.store.shards import read_tensor
 
 BLOCK, BATCH = 5, 16
 POINT = HookPoint(f"visual.transformer.resblocks.{BLOCK}", "all")

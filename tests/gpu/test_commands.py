@@ -5,11 +5,11 @@ import torch
 
 from lightning_sae.audit.__main__ import main as audit
 from lightning_sae.audit.findings import read_audit
-from lightning_sae.explain import main as explain
-from lightning_sae.explanation import explain as explained
+from lightning_sae.classifiers.saved_probe import load_probe
+from lightning_sae.explain.__main__ import main as explain
+from lightning_sae.explain.explanation import explain as explained
 from lightning_sae.fit_probe import main as fit_probe
-from lightning_sae.probe_file import load_probe
-from lightning_sae.run_folder import open_run
+from lightning_sae.runs.folder import open_run
 from lightning_sae.world import World
 
 CPU = torch.device("cpu")

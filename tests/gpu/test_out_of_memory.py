@@ -5,7 +5,7 @@ import gc
 import pytest
 import torch
 
-from lightning_sae.gpu_memory import check_room
+from lightning_sae.devices.gpu_memory import check_room
 
 GIB = 2**30
 D_IN = 128  # of the embedded world

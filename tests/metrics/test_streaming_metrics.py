@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_sae.mean_attribution import MeanAttribution
+from lightning_sae.attribution.means import MeanAttribution
 from lightning_sae.metrics import (
     FVU,
     L0,

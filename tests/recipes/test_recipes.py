@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lightning_sae.classifiers.saved_probe import load_probe
 from lightning_sae.metrics import sparse_auroc
-from lightning_sae.probe_file import load_probe
-from lightning_sae.run_folder import open_run
+from lightning_sae.runs.folder import open_run
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 STAMPS = Path("/usr/share/tuxpaint/stamps")

@@ -7,10 +7,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from lightning_sae.concepts.vocabulary import vocabulary_from_file
 from lightning_sae.data import ImageTable
-from lightning_sae.data.columns import Names
 from lightning_sae.data.prompts import class_prompts
-from lightning_sae.labels import vocabulary_from_file
+from lightning_sae.data.sources.columns import Names
 
 ROOT = Path(__file__).parents[2]
 

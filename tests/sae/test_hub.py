@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import HfApi, ModelCard
 
 from lightning_sae.sae import Gated, SparseAutoencoder, TopK, load_sae, save_sae
-from lightning_sae.sae import hub as hub_module
+from lightning_sae.sae.saving import hub as hub_module
 
 FILES = ["README.md", "cfg.json", "sae.safetensors"]
 PROVENANCE = {"clip": {"model": "ViT-B-32", "pretrained": "openai"}, "hook_point": "visual"}

@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from lightning_sae.metrics import detection_f1, match, max_cosines
-from lightning_sae.module import lr_factor
 from lightning_sae.sae import SparseAutoencoder, clip_by_scale
+from lightning_sae.training.module import lr_factor
 from lightning_sae.types import SparseLatents
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from lightning_sae.pages import compact, percent
-from lightning_sae.tables import read_table
+from lightning_sae.report import compact, percent
+from lightning_sae.trust.tables import read_table
 
 WIDTH, HEIGHT = 300, 150  # of the frame
 POINTS = 300  # of a line; longer ones are thinned

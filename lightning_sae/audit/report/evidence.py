@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 from lightning_sae.audit.findings import Audit, Change, Culprit, Effect, Estimate, Evidence, Finding
 from lightning_sae.audit.report.heatmaps import Heatmaps
 from lightning_sae.audit.report.sheets import shortened, webp_uri
-from lightning_sae.naming import LatentName
-from lightning_sae.pages import compact, percent
-from lightning_sae.thumbnails import thumbnail
+from lightning_sae.concepts.naming import LatentName
+from lightning_sae.report import compact, percent
+from lightning_sae.report.thumbnails import thumbnail
 
 SIDE = 128  # pixels of an example
 EXAMPLES = 5  # of a culprit

@@ -7,13 +7,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lightning_sae.attribution import token_sums
-from lightning_sae.audit.classifier import Classifier
+from lightning_sae.attribution.gradient import token_sums
+from lightning_sae.attribution.methods import ActGrad, Explained
+from lightning_sae.classifiers.classifier import Classifier
+from lightning_sae.classifiers.scores import Output
 from lightning_sae.clip import capture_context, make_tail
-from lightning_sae.explain_picture import LOWERS, RAISES, as_clip_sees, token_grid
-from lightning_sae.methods import ActGrad, Explained
-from lightning_sae.run_folder import RunFolder
-from lightning_sae.scores import Output
+from lightning_sae.explain.picture import LOWERS, RAISES, as_clip_sees, token_grid
+from lightning_sae.runs.folder import RunFolder
 
 
 class Heatmaps:

@@ -11,9 +11,9 @@ import pandas as pd
 
 from lightning_sae.audit.findings import Audit
 from lightning_sae.audit.report.sheets import MOST, ROW, SIDE, Examples, collect_examples
-from lightning_sae.naming import names_of
-from lightning_sae.pages import plain
-from lightning_sae.run_folder import RunFolder
+from lightning_sae.concepts.naming import names_of
+from lightning_sae.report import plain
+from lightning_sae.runs.folder import RunFolder
 
 SHOWN = 8  # examples of a latent
 NUMBERS = (

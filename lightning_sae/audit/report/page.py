@@ -10,17 +10,17 @@ import pandas as pd
 from markupsafe import Markup
 
 from lightning_sae import __version__
-from lightning_sae.audit.classifier import Classifier
 from lightning_sae.audit.findings import Audit
 from lightning_sae.audit.report import view
 from lightning_sae.audit.report.curves import HEIGHT, WIDTH, curves
 from lightning_sae.audit.report.evidence import finding_views
 from lightning_sae.audit.report.heatmaps import Heatmaps
 from lightning_sae.audit.report.latents import latent_columns, packed
+from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.data.atomic import write_atomic
-from lightning_sae.pages import render
-from lightning_sae.run_folder import RunFolder
-from lightning_sae.tables import read_table
+from lightning_sae.report import render
+from lightning_sae.runs.folder import RunFolder
+from lightning_sae.trust.tables import read_table
 
 FILE = "audit.html"
 SCRIPTS = ("data", "words", "table", "scatter", "card", "main")  # in this order, one module
@@ -100,7 +100,7 @@ def _digest(text: str) -> str:
 
 
 def _style() -> str:
-    base = files("lightning_sae.pages") / "templates" / "base.css"
+    base = files("lightning_sae.report") / "templates" / "base.css"
     own = files(__package__) / "templates" / "style.css"
     return f"\n{base.read_text('utf-8')}{own.read_text('utf-8')}"
 

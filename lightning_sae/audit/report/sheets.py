@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from lightning_sae.pages import data_uri, plain
-from lightning_sae.thumbnails import thumbnail
+from lightning_sae.report import data_uri, plain
+from lightning_sae.report.thumbnails import thumbnail
 
 SIDE = 64  # pixels of a cell
 ROW = 16  # cells of a row of a sheet, and rows of a sheet

@@ -7,8 +7,8 @@ from typing import Any, get_args
 import pandas as pd
 
 from lightning_sae.audit.findings import SEVERITIES, Audit, ClassResult, GroupGap, Kind, Subject, Verdict
-from lightning_sae.naming import LatentName
-from lightning_sae.pages import compact, percent
+from lightning_sae.concepts.naming import LatentName
+from lightning_sae.report import compact, percent
 
 PROMPTS = 3  # of a class; the others are counted
 DRIVERS = 3  # latents of a class

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from lightning_sae.data.datamodule import ActivationDataModule
-from lightning_sae.device import find_device
-from lightning_sae.targets import instantiate
+from lightning_sae.devices.device import find_device
+from lightning_sae.trust.targets import instantiate
 
 
 def in_process(data: ActivationDataModule, config: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from lightning_sae.sae.base import SparseAutoencoder
 from lightning_sae.sae.exchange.building import build
 from lightning_sae.sae.exchange.reading import check_keys, only_tensors, read_pickled
-from lightning_sae.sae.topk import TopK
+from lightning_sae.sae.variants.topk import TopK
 
 LAST = "encoder.0.weight_g"
 NEEDED = (LAST, "encoder.0.weight_v", "encoder.0.bias", "decoder.weight_g", "decoder.weight_v")

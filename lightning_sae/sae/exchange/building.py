@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from lightning_sae.sae.base import SparseAutoencoder
-from lightning_sae.sae.batch_topk import BatchTopK
-from lightning_sae.sae.gated import Gated
-from lightning_sae.sae.topk import TopK
+from lightning_sae.sae.variants.batch_topk import BatchTopK
+from lightning_sae.sae.variants.gated import Gated
+from lightning_sae.sae.variants.topk import TopK
 
 UNIT = 1e-4  # decoder rows whose norm is off by less count as of unit norm
 TINY = 1e-30  # a threshold that is none

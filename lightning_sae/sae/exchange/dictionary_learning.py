@@ -6,14 +6,14 @@ from typing import Any
 from torch import Tensor
 
 from lightning_sae.sae.base import SparseAutoencoder
-from lightning_sae.sae.batch_topk import BatchTopK
 from lightning_sae.sae.exchange.building import build, log_threshold
 from lightning_sae.sae.exchange.reading import check_keys, only_tensors, read_pickled, read_settings
-from lightning_sae.sae.gated import Gated
-from lightning_sae.sae.jump_relu import JumpReLU
-from lightning_sae.sae.matryoshka import MatryoshkaBatchTopK
-from lightning_sae.sae.relu import ReLU
-from lightning_sae.sae.topk import TopK
+from lightning_sae.sae.variants.batch_topk import BatchTopK
+from lightning_sae.sae.variants.gated import Gated
+from lightning_sae.sae.variants.jump_relu import JumpReLU
+from lightning_sae.sae.variants.matryoshka import MatryoshkaBatchTopK
+from lightning_sae.sae.variants.relu import ReLU
+from lightning_sae.sae.variants.topk import TopK
 
 WEIGHTS, CONFIG = "ae.pt", "config.json"
 LINEAR = {"encoder": "encoder.weight", "b_enc": "encoder.bias", "W_dec": "decoder.weight", "b_dec": "b_dec"}

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lightning_sae.documents import read_json
+from lightning_sae.trust.documents import read_json
 
 
 def read_settings(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:

@@ -8,13 +8,13 @@ import safetensors.torch
 from torch import Tensor
 
 from lightning_sae.sae.base import SparseAutoencoder
-from lightning_sae.sae.batch_topk import BatchTopK
 from lightning_sae.sae.exchange.building import build, log_threshold
 from lightning_sae.sae.exchange.reading import check_keys, read_safetensors, read_settings, require
-from lightning_sae.sae.gated import Gated
-from lightning_sae.sae.jump_relu import JumpReLU
-from lightning_sae.sae.relu import ReLU
-from lightning_sae.sae.topk import TopK
+from lightning_sae.sae.variants.batch_topk import BatchTopK
+from lightning_sae.sae.variants.gated import Gated
+from lightning_sae.sae.variants.jump_relu import JumpReLU
+from lightning_sae.sae.variants.relu import ReLU
+from lightning_sae.sae.variants.topk import TopK
 
 WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"
 LAYOUT = "6.0.0"  # version whose layout this is; without it the loader takes the metadata for older ones

@@ -5,7 +5,7 @@ from pathlib import Path
 from lightning_sae.sae.base import SparseAutoencoder
 from lightning_sae.sae.exchange.building import build
 from lightning_sae.sae.exchange.reading import check_keys, read_safetensors, read_settings, require
-from lightning_sae.sae.topk import TopK
+from lightning_sae.sae.variants.topk import TopK
 
 WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
 

@@ -1,0 +1,296 @@
+"""The audit of a run: looks, tests, measures effects, and puts findings in order of severity."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from lightning_sae import __version__
+from lightning_sae.attribution.reliance import unexpected_reliance
+from lightning_sae.audit import findings
+from lightning_sae.audit.advice import EXPORT, advise, summarise
+from lightning_sae.audit.cases import OF_THINGS, Suspect, driven_images
+from lightning_sae.audit.cues import Cues
+from lightning_sae.audit.evidence_pass import class_means, ready
+from lightning_sae.audit.examination import Examined, Options, Studied, examine
+from lightning_sae.audit.findings import (
+    SEVERITIES,
+    Audit,
+    ClassResult,
+    Culprit,
+    Finding,
+    GroupGap,
+    Kind,
+    Subject,
+    Verdict,
+    severity_of,
+    write_audit,
+)
+from lightning_sae.audit.gaps import Gap
+from lightning_sae.audit.ranking import Ranking
+from lightning_sae.audit.removal import Estimate
+from lightning_sae.audit.report import write_report
+from lightning_sae.audit.severity import Measured, measure
+from lightning_sae.audit.untold import suspects_left, untold
+from lightning_sae.classifiers.classifier import Classifier
+from lightning_sae.clip import clip_titles
+from lightning_sae.metrics.accuracy import accuracy
+from lightning_sae.runs.classifier import check_choice, chosen_classifier, kept_probe, prompt_classifier
+from lightning_sae.runs.folder import RunFolder
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+EXAMPLES = 8  # images of a culprit
+
+
+def audit_to_folder(
+    run: RunFolder,
+    folder: Path,
+    classifier: str = "prompts",
+    prompts_file: str | None = None,
+    options: Options | None = None,
+) -> Audit:
+    """Audits a run, and writes `audit.html` and `audit.json`, beside them the probe that it fits.
+
+    Args:
+        run: of `open_run`; what its store lacks is captured.
+        folder: where to.
+        classifier: `prompts`, `probe`, or the folder of a saved probe.
+        prompts_file: JSON or YAML, `{class: [prompt, ...]}`, for `prompts`.
+        options: how.
+
+    Raises:
+        ValueError: a run on texts, or what `chosen_classifier` refuses.
+    """
+    check_choice(classifier, prompts_file)
+    ready(run)
+    if classifier == "probe":
+        chosen = kept_probe(run, folder)
+    else:
+        chosen = chosen_classifier(run, classifier, prompts_file)
+    audit = audit_run(run, chosen, options)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_report(audit, run, folder, chosen)
+    write_audit(audit, folder)
+    return audit
+
+
+def audit_run(run: RunFolder, classifier: Classifier | None = None, options: Options | None = None) -> Audit:
+    """Audits the classifier of a run.
+
+    Args:
+        run: `ready`.
+        classifier: under audit; `None`: the run's own zero-shot classifier.
+        options: how.
+
+    Raises:
+        ValueError: the classifier has none of the classes of the data.
+    """
+    options, classifier = options or Options(), classifier or prompt_classifier(run)
+    found = examine(run, classifier, options)
+    made = _findings(run, classifier, options, found)
+    return Audit(
+        library_version=__version__,
+        subject=_subject(run, classifier, options, found),
+        classes=_classes(classifier, options, found, made),
+        findings=tuple(finding for _, finding in made),
+    )
+
+
+class _Latent(NamedTuple):
+    """A culprit with its score and the cause that it carries."""
+
+    number: int
+    score: float
+    suspect: Suspect
+    net: Estimate
+
+
+class _Draft(NamedTuple):
+    """A class, a kind and a known cue with the culprits, the worst first."""
+
+    studied: Studied
+    kind: Kind
+    culprits: list[_Latent]
+
+    @property
+    def culprit(self) -> Suspect:
+        """All culprits, with the cue of the worst."""
+        latents, scores = zip(*((latent.number, latent.score) for latent in self.culprits), strict=True)
+        return self.culprits[0].suspect._replace(latents=latents, scores=scores)
+
+
+def _drafts(studied: Studied, most: int) -> list[_Draft]:
+    """Culprits of one kind are one finding; those that stand for different known cues are findings apart."""
+    latents: dict[tuple[Kind, str], list[_Latent]] = {}
+    for kind in KINDS:
+        for one in studied.convicted(kind):
+            mine = latents.setdefault((kind, one.sample.sides.name), [])
+            for j, score, net in zip(one.suspect.latents, one.suspect.scores, one.each, strict=True):
+                if j in one.culprits.latents:
+                    mine.append(_Latent(j, score, one.suspect, net))
+    return [
+        _Draft(studied, kind, sorted(some, key=lambda latent: -latent.score)[:most])
+        for (kind, _), some in latents.items()
+        if some
+    ]
+
+
+def _findings(
+    run: RunFolder, classifier: Classifier, options: Options, found: Examined
+) -> list[tuple[int, Finding]]:
+    """Return those of certain harm, with the number of the class: two classes can have one name."""
+    drafts = [draft for studied in found.studied for draft in _drafts(studied, options.limits.culprits)]
+    scores = classifier.scores(options.output)
+    culprits = [draft.culprit for draft in drafts]
+    measured = measure(run, scores, found.seen, found.subjects, culprits, options.min_group)
+    made = [
+        (draft.studied.c, _finding(classifier, found, draft, one))
+        for draft, one in zip(drafts, measured, strict=True)
+        if one.harm.share.low > 0
+    ]
+    # shares that only rounding sets apart keep the order of the classes: on any device it is the same
+    made.sort(key=lambda pair: (-SEVERITIES.index(pair[1].severity), -round(pair[1].harm.value, 4)))
+    return [
+        (c, finding.model_copy(update={"number": n, "advice": (*finding.advice, EXPORT.format(number=n))}))
+        for n, (c, finding) in enumerate(made, 1)
+    ]
+
+
+def _finding(classifier: Classifier, found: Examined, draft: _Draft, measured: Measured) -> Finding:
+    studied, kind, worst = draft.studied, draft.kind, draft.culprits[0]
+    cue, decided = worst.suspect.cue, worst.suspect.decided
+    ranking = studied.rankings[studied.cues.index(cue)]
+    name = classifier.class_names[studied.c]
+    culprits = tuple(_culprit(found, studied.c, latent, cue, ranking) for latent in draft.culprits)
+    things = [found.subjects.names[cue.thing]] if kind in OF_THINGS else []
+    return Finding(
+        number=0,
+        class_name=name,
+        kind=kind,
+        severity=severity_of(measured.harm.share.value),
+        harm=findings.Estimate.of(measured.harm.share),
+        harm_of=measured.harm.of,
+        confidence=decided.confidence,
+        share=min(1.0, sum(culprit.share for culprit in culprits)),
+        **_over(found, cue, things),
+        culprits=culprits,
+        evidence=decided.evidence,
+        effect=measured.effect,
+        summary=summarise(name, kind, studied.phrase, culprits, things, cue.group.name if cue.group else ""),
+        advice=advise(name, kind, studied.phrase, things, classifier.kind),
+    )
+
+
+def _over(found: Examined, cue: Cues, things: Sequence[str]) -> dict[str, Any]:
+    """How many images the attribution of the culprits is the mean over, and which."""
+    attributed = found.seen.attributed
+    if things:
+        shown = (found.subjects.subject == cue.thing).to(attributed.device)[attributed]
+        return {"images": int(shown.sum()), "over": f'images of "{things[0]}"'}
+    if cue.by_errors:
+        where = f" with {cue.group.name}" if cue.group else ""
+        return {"images": int(cue.errors[attributed].sum()), "over": f"wrong predictions{where}"}
+    return {"images": cue.images, "over": "images predicted as it"}
+
+
+def _culprit(found: Examined, c: int, latent: _Latent, cue: Cues, ranking: Ranking) -> Culprit:
+    judged, j = found.judged, latent.number
+    meaning = judged.meaning
+    return Culprit(
+        latent=j,
+        label=judged.labels[j],
+        named=judged.named[j],
+        alignment=_known(judged.label_alignment[j]) or 0.0,
+        p_value=_known(judged.p[j]),
+        agreement=_known(meaning.agreement[j, c]) or 0.0,
+        p_random=_known(meaning.p_random[j, c]),
+        p_class=_known(meaning.p_class[j, c]),
+        net=None if math.isnan(latent.net.value) else findings.Estimate.of(latent.net),
+        attribution=float(ranking.attribution[j]),
+        share=float(ranking.share[j]),
+        score=latent.score,
+        examples=tuple(driven_images(found.seen, cue, j, EXAMPLES)),
+        top_images=tuple(i for i in judged.top_ids[j, :EXAMPLES].tolist() if i >= 0),
+    )
+
+
+def _known(value: Tensor) -> float | None:
+    return None if bool(value.isnan()) else float(value)
+
+
+def _classes(
+    classifier: Classifier, options: Options, found: Examined, made: Sequence[tuple[int, Finding]]
+) -> tuple[ClassResult, ...]:
+    prompts = classifier.prompts or [()] * len(classifier.class_names)
+    meaning, limits = found.judged.meaning, options.limits
+    means = class_means(
+        found.seen.attributions, found.seen.predicted[found.seen.attributed], len(classifier.class_names)
+    ).cpu()
+    counts = torch.tensor([studied.cues[0].images for studied in found.studied])
+    shares = unexpected_reliance(means.nan_to_num(), counts, meaning.foreign, limits.min_images).share
+    results = []
+    for studied, name, group in zip(found.studied, classifier.class_names, prompts, strict=True):
+        c, mine = studied.c, tuple(finding.number for c, finding in made if c == studied.c)
+        enough = studied.cues[0].images >= limits.min_images
+        reason = untold(found, studied, means[c].nan_to_num(), options) if enough and not mine else ""
+        verdict: Verdict = "findings" if mine else "no findings" if enough else "not enough evidence"
+        shown = found.subjects.show(c) & found.subjects.known
+        right = (found.seen.predicted.cpu() == c)[shown]
+        results.append(
+            ClassResult(
+                name=name,
+                prompts=tuple(group),
+                verdict="cannot be told" if reason else verdict,
+                reason=reason,
+                images=studied.cues[0].images,
+                accuracy=float(right.float().mean()) if len(right) else None,
+                told=_known(meaning.told[c]),
+                unexpected_share=_known(shares[c]),
+                findings=mine,
+                suspects=suspects_left(found, studied, means[c].nan_to_num(), limits),
+                gaps=tuple(_gap(gap) for gap in studied.gaps),
+            )
+        )
+    return tuple(results)
+
+
+def _gap(gap: Gap) -> GroupGap:
+    return GroupGap(
+        group=gap.name,
+        measure=gap.measure,
+        images=gap.images,
+        share=gap.share,
+        elsewhere=gap.elsewhere,
+        gap=findings.Estimate.of(gap.gap),
+        p_value=gap.p,
+    )
+
+
+def _subject(run: RunFolder, classifier: Classifier, options: Options, found: Examined) -> Subject:
+    data = run.data
+    targets = found.subjects.targets
+    own = torch.where(targets < len(classifier.class_names), targets, -1)
+    right = accuracy(found.seen.predicted.cpu(), own)
+    clip, judge = clip_titles(data.clip, data.judge)
+    return Subject(
+        run=run.folder.resolve().name,
+        clip=clip,
+        hook_point=data.hook.module,
+        tokens=data.hook.tokens,
+        classifier=classifier.kind,
+        classifier_source=classifier.source,
+        output=options.output,
+        judge=judge,
+        judge_independent=data.judge_independent,
+        data=_data_name(data.images("val").identity()),
+        images=len(found.seen.predicted),
+        accuracy=None if math.isnan(right) else right,
+        fvu=found.seen.fvu if math.isfinite(found.seen.fvu) else None,
+    )
+
+
+def _data_name(identity: dict[str, Any]) -> str:
+    return str(identity.get("name", "images"))

@@ -1,0 +1,141 @@
+"""What ablating the culprits of a finding does, and the harm that they do: wrong predictions."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from lightning_sae.attribution.ablation import Removal
+from lightning_sae.audit import findings
+from lightning_sae.audit.cases import Suspect
+from lightning_sae.audit.evidence_pass import Seen
+from lightning_sae.audit.findings import Change, Effect
+from lightning_sae.audit.gaps import Factors
+from lightning_sae.audit.margins import Margins, margins_without
+from lightning_sae.audit.removal import Estimate, best_threshold, share_change
+from lightning_sae.audit.subjects import Subjects
+from lightning_sae.audit.verdicts import Sample, net_of, sample_of
+from lightning_sae.classifiers.scores import ClassScores
+from lightning_sae.runs.folder import RunFolder
+
+ACTIVE = "the culprits as active as on its errors"  # as on three of four of them
+
+
+class Harm(NamedTuple):
+    """Wrong predictions that a cue causes, as a share of the images that they can happen to.
+
+    Attributes:
+        of: which, in words.
+        share: how many more they are because of it.
+    """
+
+    of: str
+    share: Estimate
+
+
+class Measured(NamedTuple):
+    """What a removal does.
+
+    Attributes:
+        effect: before and after.
+        harm: the largest that is certain, else the largest.
+    """
+
+    effect: Effect
+    harm: Harm
+
+
+def measure(
+    run: RunFolder,
+    scores: ClassScores,
+    seen: Seen,
+    subjects: Subjects,
+    culprits: Sequence[Suspect],
+    min_group: int = 10,
+) -> list[Measured]:
+    """Remove each set of culprits from all images that the tail can be run on.
+
+    Args:
+        run: with its data set up.
+        scores: of the classes.
+        seen: the images.
+        subjects: what they show.
+        culprits: of each finding, with their class, and the group or other thing that is their cue.
+        min_group: images; smaller groups cannot be the worst.
+    """
+    factors = dict(run.data.images("val").factors)
+    found = []
+    removals = [Removal(some.cue.c, some.latents) for some in culprits]
+    for some, margins in zip(culprits, margins_without(run, scores, removals), strict=True):
+        sample = sample_of(seen, subjects, factors, some, min_group)
+        here = {name: (values, truth[seen.attributed.cpu()]) for name, (values, truth) in factors.items()}
+        found.append(Measured(_effect(margins, sample, here, min_group), harm_of(margins, sample, min_group)))
+    return found
+
+
+def harm_of(margins: Margins, sample: Sample, min_group: int = 10) -> Harm:
+    """Return the wrong predictions that a cue causes.
+
+    Other images with the cue that are taken for the class, and are not without the latents. Where the data
+    know the cue, also images of the class without it that are missed, because the class is expected to have
+    it, and are found without the latents, each time at the best threshold. What ablation costs on images of
+    the class is no harm of the cue. Where there are no images for either, no harm is seen: it is 0.
+
+    Args:
+        margins: of the class, with the latents and without.
+        sample: the images.
+        min_group: images of the class without the cue from which they are looked at.
+    """
+    before, after = margins.before > 0, margins.after > 0
+    name, taken = sample.sides.name or ACTIVE, ~sample.own & sample.sides.cue
+    found = [
+        Harm(f"other images with {name} that are taken for it", share_change(before[taken], after[taken]))
+    ]
+    plain, cells = sample.own & ~sample.sides.cue, sample.cells(min_group)
+    if len(cells.own) > 1:
+        before, after = (part > best_threshold(part, cells) for part in margins)
+        missed = share_change(~before[plain], ~after[plain])
+        found.append(Harm(f"its images without {name} that are missed", missed))
+    seen = [harm for harm in found if not math.isnan(harm.share.value)]
+    unseen = Harm(found[0].of, Estimate(0.0, 0.0, 0.0, 1.0))
+    return max(seen, key=lambda harm: (max(harm.share.low, 0.0), harm.share.value), default=unseen)
+
+
+def _effect(margins: Margins, sample: Sample, factors: Factors, min_group: int) -> Effect:
+    own, others, cue = sample.own, ~sample.own, sample.sides.cue
+    name = sample.sides.name
+    net = net_of(margins, sample, min_group)
+    return Effect(
+        net=None if math.isnan(net.value) else findings.Estimate.of(net),
+        cue=name,
+        balanced=len(sample.cells(min_group).own) > 1,
+        accuracy=_change(margins, own & sample.known),
+        false_positives=_change(margins, others),
+        cue_false_positives=_change(margins, others & cue, name),
+        cue_accuracy=_change(margins, own & cue, name),
+        plain_accuracy=_change(margins, own & ~cue, f"not {name}" if name else ""),
+        worst_group=_worst_group(margins, own & sample.known, factors, min_group),
+    )
+
+
+def _change(margins: Margins, images: Tensor, group: str = "") -> Change | None:
+    """Shares of some images that are predicted as the class."""
+    n = int(images.sum())
+    if n == 0:
+        return None
+    before, after = (float((part[images] > 0).double().mean()) for part in margins)
+    return Change(images=n, group=group, as_it_is=before, without=after)
+
+
+def _worst_group(margins: Margins, own: Tensor, factors: Factors, min_group: int) -> Change | None:
+    """Of the groups of the class, the one with the lowest accuracy as it is."""
+    groups = [
+        (f"{factor}={value}", own & (truth == v))
+        for factor, (values, truth) in factors.items()
+        if factor != "class"
+        for v, value in enumerate(values)
+    ]
+    changes = [_change(margins, mine, name) for name, mine in groups if int(mine.sum()) >= min_group]
+    known = [change for change in changes if change is not None]
+    return min(known, key=lambda change: change.as_it_is) if known else None

@@ -1,0 +1,1 @@
+"""WHOSE SCORE: classifiers on CLIP's embeddings, and their scores."""

@@ -1,0 +1,128 @@
+"""A saved linear probe: a folder with tensors and configuration, valid for the embeddings of one CLIP."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+from safetensors import SafetensorError
+
+from lightning_sae import __version__
+from lightning_sae.classifiers.scores import Probe
+from lightning_sae.paths import user_path
+from lightning_sae.sae.saving.folder import clip_differences
+from lightning_sae.trust.documents import read_json
+
+WEIGHTS, CONFIG = "classifier.safetensors", "config.json"
+
+
+class SavedProbe(NamedTuple):
+    """A probe with what it says of itself.
+
+    Attributes:
+        probe: on unit image embeddings, in float32 on the CPU.
+        class_names: `C` names, in the order of its rows.
+        provenance: as it was saved with; `"clip"` is the identity of the CLIP.
+    """
+
+    probe: Probe
+    class_names: list[str]
+    provenance: dict[str, Any]
+
+
+def save_probe(
+    probe: Probe, class_names: Sequence[str], provenance: Mapping[str, Any], folder: str | Path
+) -> None:
+    """Writes `classifier.safetensors` (`weight [C, d_embed]`, `bias [C]`) and `config.json`.
+
+    The folder appears whole or not at all.
+
+    Args:
+        probe: a linear classifier of unit image embeddings.
+        class_names: `C` names.
+        provenance: JSON-able; `"clip"` holds the identity of the CLIP (`Clip.identity()`).
+        folder: made or, if it holds a saved classifier, replaced.
+
+    Raises:
+        FileExistsError: `folder` holds something else.
+        ValueError: shapes and names that do not fit each other, or no CLIP in the provenance.
+
+    Example:
+        >>> import torch
+        >>> folder, probe = Path(tempfile.mkdtemp(), "probe"), Probe(torch.eye(2), torch.zeros(2))
+        >>> save_probe(probe, ["cat", "dog"], {"clip": {"weights": "ab"}}, folder)
+        >>> load_probe(folder, {"weights": "ab"}).class_names
+        ['cat', 'dog']
+    """
+    folder, class_names = user_path(folder), list(class_names)
+    if "clip" not in provenance:
+        raise ValueError(f"provenance must hold the identity of the CLIP as 'clip', got {sorted(provenance)}")
+    _check_shapes(probe, class_names, str(folder))
+    if folder.exists() and any(folder.iterdir()) and not (folder / WEIGHTS).is_file():
+        raise FileExistsError(f"{folder} holds other files than a saved classifier; name a new folder")
+    config = {"kind": "probe", "takes": "unit image embeddings", "class_names": class_names, **provenance}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        new = Path(scratch) / "new"
+        new.mkdir()
+        tensors = {name: part.detach().cpu().contiguous() for name, part in probe._asdict().items()}
+        (new / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
+        (new / CONFIG).write_text(json.dumps({**config, "version": __version__}, indent=2) + "\n")
+        if folder.exists():
+            os.replace(folder, Path(scratch) / "old")
+        os.replace(new, folder)
+
+
+def load_probe(folder: str | Path, clip: Mapping[str, str] | None = None) -> SavedProbe:
+    """Reads a saved probe.
+
+    Args:
+        folder: as `save_probe` wrote it.
+        clip: identity of the CLIP whose embeddings it is to classify; names may differ where the weights
+            agree.
+
+    Raises:
+        FileNotFoundError: a file of the folder is missing.
+        ValueError: a file is damaged, the two do not fit each other, it is another kind of classifier, or it
+            was fitted to the embeddings of another CLIP.
+    """
+    folder = user_path(folder)
+    config = _read_config(folder)
+    if clip is not None and (differ := clip_differences(config["clip"], clip)):
+        raise ValueError(
+            f"the probe in {folder} was fitted to embeddings of another CLIP ({differ}): load that CLIP, or "
+            "fit a probe to this one with `python -m lightning_sae.fit_probe RUN --out DIR`"
+        )
+    try:
+        tensors = safetensors.torch.load_file(folder / WEIGHTS)
+        probe = Probe(tensors["weight"].float(), tensors["bias"].float())
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{folder / WEIGHTS} is damaged ({error}); copy or save it again") from error
+    _check_shapes(probe, config["class_names"], str(folder))
+    own = {"kind", "takes", "class_names", "version"}
+    return SavedProbe(probe, config["class_names"], {k: v for k, v in config.items() if k not in own})
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder} is no saved probe, {name} is missing: `python -m lightning_sae.fit_probe RUN "
+                "--out DIR` writes one"
+            )
+    config = read_json(folder / CONFIG, needed=["class_names", "clip", "kind"])
+    if config["kind"] != "probe":
+        raise ValueError(f"{folder} holds a classifier of kind {config['kind']!r}, and a probe is wanted")
+    return config
+
+
+def _check_shapes(probe: Probe, class_names: Sequence[str], where: str) -> None:
+    n = len(class_names)
+    if probe.weight.ndim != 2 or len(probe.weight) != n or probe.bias.shape != (n,) or n < 2:
+        raise ValueError(
+            f"{where}: a probe has weight [C, d_embed] and bias [C] for C >= 2 class names; got "
+            f"{list(probe.weight.shape)}, {list(probe.bias.shape)} and {n} names"
+        )

@@ -1,0 +1,58 @@
+"""Hook points: a module of any open_clip tower, and which tokens of its output are meant."""
+
+import difflib
+from typing import Literal, NamedTuple
+
+from torch import nn
+
+from lightning_sae.clip.clip import Clip
+
+Tokens = Literal["cls", "patch", "all", "pooled", "eot"]
+
+FINAL_TEXT = "text"
+"""Module path of the final embedding of texts."""
+
+
+class HookPoint(NamedTuple):
+    """A module of the open_clip model and which tokens of its output are meant.
+
+    Attributes:
+        module: path inside `clip.model`, as in `visual.transformer.resblocks.11`; `visual` is the final
+            embedding of images, `text` that of texts.
+        tokens: `cls` the class token, `patch` those of the image's patches, or a feature map's positions,
+            `all` of them, `pooled` an output `[n, d]`, `eot` the token that the text tower pools.
+
+    Example:
+        >>> str(HookPoint("visual.transformer.resblocks.3", "cls"))
+        'visual.transformer.resblocks.3:cls'
+    """
+
+    module: str
+    tokens: Tokens
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.tokens}"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it stands in the text tower."""
+        return self.module.split(".")[0] != "visual"
+
+
+def find_module(clip: Clip, path: str) -> nn.Module:
+    """The module at a path inside the open_clip model.
+
+    Raises:
+        ValueError: there is none; names close ones.
+    """
+    modules: dict[str, nn.Module] = dict(clip.model.named_modules())
+    del modules[""]
+    modules.setdefault(FINAL_TEXT, clip.text_features)  # a plain CLIP has no module that gives them
+    if path not in modules:
+        endings = [name for name in modules if name.endswith(f".{path}")]
+        close = endings[:3] or difflib.get_close_matches(path, modules, n=3)
+        raise ValueError(
+            f"{clip.name} has no module {path!r}; close ones: {', '.join(close) or 'none'}. "
+            "List all with clip.model.named_modules()"
+        )
+    return modules[path]

@@ -1,0 +1,112 @@
+"""The files of a comparison: tables, pictures, configs, the page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from lightning_sae.compare import view
+from lightning_sae.compare.comparison import Comparison
+from lightning_sae.compare.page import Picture, page_context, title
+from lightning_sae.compare.pictures import draw_alignment, draw_parallel, draw_pareto
+from lightning_sae.compare.table import cells, markdown, markdown_text
+from lightning_sae.compare.variants import Cell
+from lightning_sae.data.atomic import write_atomic
+from lightning_sae.report import render
+from lightning_sae.report.figures import png
+from lightning_sae.runs.folder import CONFIG
+from lightning_sae.trust.documents import read_config
+from lightning_sae.trust.tables import csv_bytes
+
+DPI = 140  # of pictures
+
+
+def write(found: Comparison, out: Path) -> list[str]:
+    """Writes what a comparison found, each file whole or not at all; their names."""
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = _pictures(found)
+    files: dict[str, bytes] = {
+        "compare.csv": csv_bytes(found.table.frame, index=True),
+        "compare.md": _markdown(found, list(pictures)).encode(),
+        "best.yaml": _best_yaml(found).encode(),
+        **{name: picture.content for name, picture in pictures.items()},
+    }
+    if len(found.concepts.table):
+        files["concepts.csv"] = csv_bytes(found.concepts.table)
+    names = [*files, "compare.html"]
+    files["compare.html"] = render(
+        "lightning_sae.compare", page_context(found, list(pictures.values()), names)
+    ).encode()
+    for name, content in files.items():
+        write_atomic(out / name, content)
+    return names
+
+
+def _pictures(found: Comparison) -> dict[str, Picture]:
+    """By file."""
+    frame = found.table.frame[found.table.frame["finished"]]
+    pictures = {}
+    if len(frame) > 1:
+        figure = draw_pareto(frame, np.isin(frame.index, found.front).tolist(), found.trade_off)
+        pictures["pareto.png"] = Picture(
+            png(figure, DPI), f"The trade-off between {found.trade_off_words}; a point is a run."
+        )
+    if (alignment := draw_alignment(found.variants)) is not None:
+        pictures["alignment.png"] = Picture(
+            png(alignment, DPI), "How well the labels agree with the images of their latents."
+        )
+    if len(frame) > 1:
+        parallel = draw_parallel(found.table._replace(frame=frame), found.goal)
+        caption = (
+            f"What was set (left) and what came out (right); the darker a run, the better {found.goal.key}."
+        )
+        pictures["parallel.png"] = Picture(png(parallel, DPI), caption, broad=True)
+    return pictures
+
+
+def _markdown(found: Comparison, pictures: Sequence[str]) -> str:
+    names = [variant.name for variant in found.variants]
+    parts = [f"# {title(found)}", markdown(*cells(found.table, found.front))]
+    parts.append(f"\\* no run is better in both {found.trade_off_words}. Best first by {found.goal.key}.")
+    if found.unfinished:
+        lines = [
+            f"- {markdown_text(run.name)}: {markdown_text('; '.join(run.missing))}"
+            for run in found.unfinished
+        ]
+        parts += ["## Unfinished", "\n".join(lines)]
+    if found.matrix:
+        parts += ["## Which class relies on what", markdown(["class", *names], _matrix_texts(found.matrix))]
+    if found.concepts.pairs:
+        rows = [_concept_texts(block) for block in view.concept_blocks(found.concepts, found.variants)]
+        parts += [
+            "## Concepts",
+            markdown(["variants", "in both", "only in the first", "only in the second"], rows),
+        ]
+    parts += [f"![{name}]({name})" for name in pictures]
+    return "\n\n".join(parts) + "\n"
+
+
+def _matrix_texts(matrix: dict[str, list[Cell]]) -> list[list[str]]:
+    return [
+        [
+            row["class"],
+            *(" ".join([c["text"], *(f"{n} ({s})" for n, s in c["culprits"])]) for c in row["cells"]),
+        ]
+        for row in view.matrix_rows(matrix)
+    ]
+
+
+def _concept_texts(block: dict[str, Any]) -> list[str]:
+    return [" and ".join(block["names"]), str(block["shared"]), *map(str, block["alone"])]
+
+
+def _best_yaml(found: Comparison) -> str:
+    """Run -> why it is here, what its command line said, and its config as it was saved."""
+    return OmegaConf.to_yaml(
+        {
+            run.name: {"why": why, "overrides": run.overrides, "config": read_config(run.folder / CONFIG)}
+            for run, why in found.bests()
+        }
+    )

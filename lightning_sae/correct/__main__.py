@@ -1,0 +1,147 @@
+"""The way out of a finding: a corrected classifier, exported with a card.
+
+`python -m lightning_sae.correct RUN --finding 1 --out DIR`
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from rich import box, markup
+from rich.console import Console
+from rich.table import Table
+
+from lightning_sae.audit.findings import Audit, read_audit
+from lightning_sae.classifiers.classifier import Classifier
+from lightning_sae.correct import WAYS, Record, correct, save_classifier
+from lightning_sae.correct.card import change, percent, price
+from lightning_sae.correct.choice import Rule
+from lightning_sae.correct.folder import check_free
+from lightning_sae.correct.record import Change
+from lightning_sae.data.prompts import embed_prompts
+from lightning_sae.devices.device import add_device_option, use_device
+from lightning_sae.errors import one_line_errors
+from lightning_sae.paths import user_path
+from lightning_sae.runs.classifier import probe_classifier
+from lightning_sae.runs.folder import RunFolder, open_run
+from lightning_sae.trust.control_characters import escape, visible
+from lightning_sae.trust.targets import add_trust_option
+
+
+def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
+    """The classifier that was audited: its prompts, or the probe that the audit names.
+
+    Of an audit that was made without a folder, and names none, the probe is fitted to the run again.
+
+    Args:
+        run: an opened run.
+        audit: of it.
+
+    Raises:
+        FileNotFoundError: the probe lies there no more.
+        ValueError: another probe lies there now.
+    """
+    data = run.data
+    if audit.subject.classifier == "prompts":
+        names, prompts = [c.name for c in audit.classes], [list(c.prompts) for c in audit.classes]
+        return Classifier(names, embed_prompts(data.clip, prompts).cpu(), prompts, data.clip.logit_scale)
+    source = audit.subject.classifier_source
+    if source is None:
+        return probe_classifier(run)
+    folder = run.folder / source.folder
+    classifier = probe_classifier(run, str(folder))
+    if classifier.source is None or classifier.source.sha256 != source.sha256:
+        raise ValueError(
+            f"the probe in {folder} is not the one that was audited, its weights have changed: audit "
+            "the run again, or bring that probe back"
+        )
+    return classifier
+
+
+def group_table(record: Record) -> Table:
+    """The groups of the factor that the correction was chosen by, on the images that it was measured on."""
+    title = f"{record.target} on {record.measured.split} by {record.factor}, before → after"
+    table = Table("group", title=escape(title), box=box.SIMPLE_HEAD, show_edge=False)
+    for name in ("found", "others right", "taken for it", "error", "by a shift"):
+        table.add_column(name, justify="right")
+    for row in record.groups:
+        if row.factor in ("", record.factor):
+            shares = (row.own_accuracy, row.others_accuracy, row.false_positives, row.error)
+            name, by_shift = row.value or "all images", percent(row.error.shifted)
+            table.add_row(escape(name), *map(change, shares), by_shift)
+    return table
+
+
+def beside_shift(shares: Change) -> str:
+    """Percent before and after, and in brackets what nothing but a shift of the threshold reaches.
+
+    Example:
+        >>> beside_shift(Change(before=0.336, after=0.188, shifted=0.3))
+        '33.6 → 18.8 % (30.0 %)'
+    """
+    return f"{change(shares)} ({percent(shares.shifted)})"
+
+
+def headline(record: Record) -> str:
+    """What the correction does on images that it was not chosen on, and what it costs there."""
+    found = record.measured
+    on_val = record.chosen.worst
+    how: str = "a plain shift of the threshold" if record.way == "shift" else record.way
+    if record.way != "shift" and (on_val.after or 0.0) >= (on_val.shifted or 0.0):
+        how = f"{how}, though on {record.chosen.split} a plain shift of the threshold does as well"
+    shown = {
+        "error of the worst group": found.worst,
+        "false positives": found.false_positives,
+        "accuracy": found.accuracy,
+    }
+    return (
+        f"{visible(record.target)}: {how}; on {found.split}, before → after (by a plain shift): "
+        f"{', '.join(f'{name} {beside_shift(shares)}' for name, shares in shown.items())}\n"
+        f"costs: {price(record)}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Chooses, measures and exports; what the user can mend ends in one message."""
+    parser = argparse.ArgumentParser(prog="python -m lightning_sae.correct", description=__doc__)
+    parser.add_argument("run", type=user_path, help="folder of a finished run with an audit.json")
+    parser.add_argument("--finding", type=int, required=True, help="its number in the audit")
+    parser.add_argument("--out", type=user_path, required=True, help="folder to export to")
+    parser.add_argument(
+        "--way", choices=WAYS, help="how to correct (the best on val; none that a plain shift equals)"
+    )
+    parser.add_argument(
+        "--factor", help="FACTOR, FACTOR=VALUE, judge, culprits or printed: whose groups it is chosen by"
+    )
+    for name, meaning in {
+        "max-loss": "accuracy of all classes that may be lost on val",
+        "max-group-loss": "accuracy of the other classes that may be lost in any group",
+        "max-class-loss": "accuracy that any class may lose, with what chance may hide of it",
+        "max-false-positive-rise": "rise of the share of all other images that are taken for the class",
+    }.items():
+        usual = Rule._field_defaults[name.replace("-", "_")]
+        parser.add_argument(f"--{name}", type=float, default=usual, help=f"{meaning} ({usual})")
+    add_device_option(parser)
+    add_trust_option(parser)
+    parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
+    options = parser.parse_intermixed_args(arguments)
+    with one_line_errors():
+        _run(options)
+
+
+def _run(options: argparse.Namespace) -> None:
+    check_free(options.out)
+    audit = read_audit(options.run)
+    finding = audit.finding(options.finding)
+    run = open_run(options.run, options.overrides, use_device(options.device), options.trust)
+    classifier = audited_classifier(run, audit)
+    rule = Rule(**{name: getattr(options, name) for name in Rule().limits})
+    correction = correct(run, classifier, finding, options.way, options.factor, rule)
+    save_classifier(correction, options.out)
+    record, console = correction.record, Console()
+    console.print(group_table(record))
+    where = f"The corrected classifier lies in [bold]{escape(str(options.out))}[/bold]"
+    console.print(f"{markup.escape(headline(record))}\n{where}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

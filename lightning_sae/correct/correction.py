@@ -1,0 +1,279 @@
+"""From a finding to a corrected classifier: the way chosen on validation images, measured on test images."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from torch import Tensor
+
+from lightning_sae import __version__
+from lightning_sae.audit.findings import Finding
+from lightning_sae.audit.phrases import class_phrases
+from lightning_sae.audit.sides import told_value
+from lightning_sae.classifiers.classifier import Classifier
+from lightning_sae.classifiers.scores import Probe
+from lightning_sae.correct.choice import Choice, Choices, Rule, choose
+from lightning_sae.correct.clamp import Clamp
+from lightning_sae.correct.corrected_classifier import CorrectedClassifier, Held, Way
+from lightning_sae.correct.embeddings import Seen, see
+from lightning_sae.correct.images import CULPRITS, PRINTED, Images, groups_of, with_groups, with_word
+from lightning_sae.correct.judged import JUDGE, find_look, with_look
+from lightning_sae.correct.measures import Predictions, all_images, class_rows, group_rows, measured
+from lightning_sae.correct.printed import Label, strongest_style
+from lightning_sae.correct.record import Printed, Record
+from lightning_sae.correct.refusal import refusal
+from lightning_sae.correct.strategies import Corrected, WayOut, candidates, shifted, way_out, ways_open
+from lightning_sae.data.images.image_set import Split
+from lightning_sae.metrics.group_errors import others_than
+from lightning_sae.runs.folder import RunFolder
+
+DEFAULT = Rule()
+
+
+class Correction(NamedTuple):
+    """A corrected classifier and what is known of it."""
+
+    classifier: CorrectedClassifier
+    record: Record
+
+
+class _Attempt(NamedTuple):
+    """A way, and what it found.
+
+    Attributes:
+        way: which.
+        spared: classes of which an edit keeps the mean score.
+        out: the way with these.
+        found: on the validation images.
+    """
+
+    way: Way
+    spared: tuple[int, ...]
+    out: WayOut
+    found: Choices
+
+
+class _Chosen(NamedTuple):
+    way: Way
+    spared: tuple[int, ...]
+    corrected: Corrected
+    choice: Choice
+
+
+class _Case(NamedTuple):
+    """What is corrected, and by which rule."""
+
+    run: RunFolder
+    classes: Probe
+    target: int
+    latents: tuple[int, ...]
+    rule: Rule
+
+
+def correct(
+    run: RunFolder,
+    classifier: Classifier,
+    finding: Finding,
+    way: Way | None = None,
+    factor: str | None = None,
+    rule: Rule = DEFAULT,
+) -> Correction:
+    """Corrects one class of a classifier.
+
+    Args:
+        run: whose latents the culprits are.
+        classifier: under audit.
+        finding: of the audit.
+        way: `None`: the one with the smallest error on the validation images, of equals the first of `WAYS`,
+            so that none is taken that a plain shift of the class's threshold equals.
+        factor: whose groups it is chosen by: `FACTOR` with all its values, `FACTOR=VALUE` against all others,
+            `culprits` for their own activity, `judge` for images that look like the worst culprit's label to
+            the judge, `printed` for images with the class's word printed on them and as they are. `None`:
+            `printed` for a typographic finding, else the value that the culprits tell, of a factor of the
+            data before `judge`, else `culprits`.
+        rule: what it may cost on the validation images.
+
+    Raises:
+        ValueError: an unknown class, latent or factor, images without known classes, a share that is none, or
+            nothing that is tried lowers the worst group's error at a price that the rule allows.
+    """
+    rule.check()
+    latents = tuple(culprit.latent for culprit in finding.culprits)
+    target = _target(run, classifier, finding.class_name, latents)
+    case = _Case(run, _class_vectors(classifier), target, latents, rule)
+    names = tuple(classifier.class_names)
+    look = find_look(run, finding, names)
+    seen = with_look(run, "val", see(run, "val", latents, names), look)
+    _check_targets(seen, target, finding.class_name)
+    factor = factor or _factor(case, finding, seen)
+    label = _label(case, classifier, seen) if factor == PRINTED else None
+
+    def grouped(split: Split, images: Seen) -> Images:
+        if label is None:
+            return with_groups(split, images, factor)
+        return with_word(run, split, images, latents, label, target)
+
+    val = grouped("val", seen)
+    chosen = _choose(case, val, ways_open(val.seen, target) if way is None else (way,), names)
+    test = grouped("test", with_look(run, "test", see(run, "test", latents, names), look))
+    corrected = CorrectedClassifier(
+        names,
+        shifted(chosen.corrected.classes, target, chosen.choice.shift),
+        run.data.clip.identity(),
+        None if chosen.corrected.clamp is None else Held(chosen.corrected.clamp, run.sae, run.data.hook),
+    )
+    return Correction(corrected, _record(case, classifier, finding, factor, chosen, corrected, val, test))
+
+
+def _target(run: RunFolder, classifier: Classifier, name: str, latents: Sequence[int]) -> int:
+    """The number of the class that is led astray."""
+    if run.data.clip.reads_texts:
+        raise ValueError("corrections are for classifiers of images; this run is about texts")
+    if name not in classifier.class_names:
+        raise ValueError(
+            f"the finding is about {name!r}, which is no class of the classifier: audit the run again"
+        )
+    unknown = [j for j in latents if not 0 <= j < run.sae.d_sae]
+    if unknown or not latents:
+        raise ValueError(
+            f"the finding names the latents {list(latents)}, the run has 0..{run.sae.d_sae - 1}: audit the "
+            "run again"
+        )
+    return list(classifier.class_names).index(name)
+
+
+def _check_targets(seen: Seen, target: int, name: str) -> None:
+    own, others = int((seen.targets == target).sum()), int(others_than(seen.targets, target).sum())
+    if min(own, others) == 0:
+        raise ValueError(
+            f"val has {own} images of {name!r} and {others} that are known to be of others, a correction is "
+            "chosen on both: give the images classes, or more of them"
+        )
+
+
+def _class_vectors(classifier: Classifier) -> Probe:
+    """Weights and biases of the logits, CLIP's logit scale in them."""
+    scores = classifier.scores("logit")
+    return Probe(scores.weight.float().cpu(), scores.bias.float().cpu())
+
+
+def _factor(case: _Case, finding: Finding, seen: Seen) -> str:
+    """The one that the groups are made by if none is named."""
+    if finding.kind == "typographic":
+        return PRINTED
+    others, activity = others_than(seen.targets, case.target), seen.activations.sum(1)
+    known = {name: of for name, of in seen.factors.items() if name != JUDGE}
+    for factors in (known, seen.factors):
+        told = told_value(activity, others, factors, case.rule.min_group)
+        if told is not None:
+            return f"{told.factor}={told.value}"
+    return CULPRITS
+
+
+def _label(case: _Case, classifier: Classifier, seen: Seen) -> Label:
+    """What the class is called, in the style that leads most validation images astray."""
+    word = class_phrases(classifier.class_names, classifier.prompts)[case.target]
+    return Label(word, strongest_style(case.run, "val", word, case.classes, seen.targets, case.target))
+
+
+def _logits(embeddings: Tensor, classes: Probe) -> Tensor:
+    return embeddings @ classes.weight.T + classes.bias
+
+
+def _choose(case: _Case, val: Images, ways: Sequence[Way], names: Sequence[str]) -> _Chosen:
+    """The best of the ways on the validation images."""
+    attempts = [attempt for way in ways for attempt in _attempts(case, val, way)]
+    chosen = [
+        _Chosen(attempt.way, attempt.spared, attempt.out.make(best.amount), best)
+        for attempt in attempts
+        if (best := attempt.found.best) is not None
+    ]
+    if not chosen:
+        raise ValueError(refusal(val.groups.name, [(a.way, a.found) for a in attempts], names))
+    return min(chosen, key=lambda one: one.choice.order[:2])
+
+
+def _attempts(case: _Case, val: Images, way: Way) -> Iterator[_Attempt]:
+    """A way; an edit once more for each class that it would cost too much, which then is spared."""
+    spared: tuple[int, ...] = ()
+    as_it_is = _logits(val.seen.embeddings, case.classes)
+    while True:
+        out = way_out(way, case.classes, case.target, val.seen, case.latents, spared)
+        tried = candidates(out, val.seen, partial(val.embed, case.run))
+        found = choose(tried, as_it_is, val.seen.targets, case.target, val.groups, case.rule)
+        yield _Attempt(way, spared, out, found)
+        dear = found.refused.get(("max_class_loss",))
+        if way != "edit" or dear is None or dear.costs.loser in (case.target, *spared):
+            return
+        spared = (*spared, dear.costs.loser)
+
+
+def _plain_shift(case: _Case, val: Images) -> float:
+    """The best shift of the class's logit and nothing else, by the same rule; 0 where none helps."""
+    best = next(_attempts(case, val, "shift")).found.best
+    return 0.0 if best is None else best.shift
+
+
+def _predictions(
+    case: _Case, images: Images, clamp: Clamp | None, classes: Probe, plain_shift: float
+) -> Predictions:
+    plain = shifted(case.classes, case.target, plain_shift)
+    return Predictions(
+        before=_logits(images.seen.embeddings, case.classes).argmax(1),
+        after=_logits(images.embed(case.run, clamp), classes).argmax(1),
+        shifted=_logits(images.seen.embeddings, plain).argmax(1),
+    )
+
+
+def _record(
+    case: _Case,
+    classifier: Classifier,
+    finding: Finding,
+    factor: str,
+    chosen: _Chosen,
+    corrected: CorrectedClassifier,
+    val: Images,
+    test: Images,
+) -> Record:
+    run, clamp, targets = case.run, chosen.corrected.clamp, test.data.targets
+    shift = _plain_shift(case, val)
+    on_val, on_test = (_predictions(case, part, clamp, corrected.classes, shift) for part in (val, test))
+    of_data = Predictions(*map(test.groups.of_data, on_test))
+    names = [name for name in (*test.data.factors, CULPRITS) if name not in ("class", factor)]
+    factors = [groups_of(test.data, name) for name in names]
+    target, min_group = case.target, case.rule.min_group
+    rows = [
+        *group_rows(of_data, targets, target, [all_images(len(targets))], min_group),
+        *group_rows(on_test, test.seen.targets, target, [test.groups._replace(name=factor)], min_group),
+        *group_rows(of_data, targets, target, factors, min_group),
+    ]
+    return Record(
+        library_version=__version__,
+        kind=classifier.kind,
+        class_names=tuple(classifier.class_names),
+        clip=run.data.clip.identity(),
+        hook_point=run.data.hook.module,
+        tokens=run.data.hook.tokens,
+        run=run.folder.resolve().name,
+        data=str(run.data.images("val").identity().get("name", "")),
+        finding=finding.number,
+        finding_kind=finding.kind,
+        summary=finding.summary,
+        target=finding.class_name,
+        way=chosen.way,
+        spared=tuple(classifier.class_names[c] for c in chosen.spared),
+        latents=case.latents,
+        labels=tuple(culprit.label for culprit in finding.culprits),
+        named=tuple(culprit.named for culprit in finding.culprits),
+        values=() if clamp is None else tuple(clamp.values),
+        amount=chosen.choice.amount,
+        shift=chosen.choice.shift,
+        plain_shift=shift,
+        factor=factor,
+        printed=None if val.label is None else Printed(word=val.label.word, **val.label.style._asdict()),
+        **case.rule._asdict(),
+        chosen=measured("val", on_val, val.seen.targets, target, val.groups, min_group),
+        measured=measured("test", on_test, test.seen.targets, target, test.groups, min_group),
+        groups=tuple(rows),
+        classes=tuple(class_rows(of_data, targets, classifier.class_names)),
+    )

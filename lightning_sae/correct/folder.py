@@ -1,0 +1,143 @@
+"""An exported classifier: a folder with tensors, a record and a card, valid for one CLIP.
+
+Nothing is executed from a file: tensors are safetensors, the rest is JSON.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from torch import Tensor
+
+from lightning_sae.classifiers.scores import Probe
+from lightning_sae.clip import HookPoint
+from lightning_sae.correct.card import card
+from lightning_sae.correct.clamp import Clamp
+from lightning_sae.correct.corrected_classifier import CorrectedClassifier, Held
+from lightning_sae.correct.correction import Correction
+from lightning_sae.correct.record import FORMAT, Record
+from lightning_sae.paths import user_path
+from lightning_sae.sae import load_sae
+from lightning_sae.sae.saving.folder import save_sae
+
+WEIGHTS, CONFIG, CARD, SAE = "classifier.safetensors", "config.json", "card.md", "sae"
+
+
+def save_classifier(correction: Correction, folder: str | Path) -> None:
+    """Writes a corrected classifier; the folder appears whole or not at all.
+
+    `classifier.safetensors` holds `weight [C, d_embed]` and `bias [C]`; `config.json` what was changed, on
+    what it was chosen and measured, and the CLIP; `card.md` says the same to people; `sae/` is there where
+    latents are held.
+
+    Args:
+        correction: of `correct`.
+        folder: made or, if it holds an exported classifier, replaced.
+
+    Raises:
+        FileExistsError: `folder` holds something else.
+    """
+    folder = user_path(folder)
+    check_free(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        new = Path(scratch) / "new"
+        new.mkdir()
+        _write(correction, new)
+        if folder.exists():
+            os.replace(folder, Path(scratch) / "old")
+        os.replace(new, folder)
+
+
+def check_free(folder: Path) -> None:
+    """Refuses a place where something else lies.
+
+    Raises:
+        FileExistsError: a file, or a folder with other files than an exported classifier.
+    """
+    if folder.is_dir():
+        if any(folder.iterdir()) and not (folder / WEIGHTS).is_file():
+            raise FileExistsError(
+                f"{folder} holds other files than an exported classifier; name a new folder"
+            )
+    elif folder.exists():
+        raise FileExistsError(f"{folder} is a file; name a new folder")
+
+
+def _write(correction: Correction, folder: Path) -> None:
+    classifier, record = correction
+    tensors = {name: t.cpu().contiguous() for name, t in classifier.classes._asdict().items()}
+    # as bytes, not by save_file, whose files only their owner can read
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
+    (folder / CONFIG).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(card(record), encoding="utf-8")
+    if classifier.held is not None:
+        sae = classifier.held.sae
+        save_sae(sae, folder / SAE, sae.provenance, sae.metrics)
+
+
+def load_classifier(folder: str | Path) -> CorrectedClassifier:
+    """Reads an exported classifier, on the CPU.
+
+    Args:
+        folder: as `save_classifier` wrote it.
+
+    Raises:
+        FileNotFoundError: a file of the folder is missing.
+        ValueError: a file is damaged, of another format, or does not fit the others.
+    """
+    folder = user_path(folder)
+    record = read_record(folder)
+    classes = _read_tensors(folder / WEIGHTS, len(record.class_names))
+    held = None
+    if record.holds_latents:
+        sae = load_sae(folder / SAE, record.clip)
+        hook_point = HookPoint(record.hook_point, record.tokens)  # type: ignore[arg-type]
+        held = Held(Clamp(record.latents, record.values), sae, hook_point)
+    return CorrectedClassifier(record.class_names, classes, record.clip, held)
+
+
+def read_record(folder: Path) -> Record:
+    """What an exported classifier says of itself.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is of another format, or not whole; names the fields.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} is no exported classifier: {name} is missing")
+    try:
+        record = Record.model_validate_json((folder / CONFIG).read_bytes())
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+        raise ValueError(
+            f"{folder / CONFIG} is no record of format {FORMAT} ({wrong}): export the classifier again"
+        ) from error
+    if record.holds_latents and len(record.values) != len(record.latents):
+        raise ValueError(
+            f"{folder / CONFIG} holds {len(record.latents)} latents and {len(record.values)} values for "
+            "them: export the classifier again"
+        )
+    return record
+
+
+def _read_tensors(path: Path, n_classes: int) -> Probe:
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or incomplete ({error}); copy or export it again") from error
+    shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    whole = shapes.keys() == {"weight", "bias"} and len(shapes["weight"]) == 2
+    if not whole or [shapes["weight"][0], *shapes["bias"]] != [n_classes, n_classes]:
+        raise ValueError(
+            f"{path} must hold weight [{n_classes}, d_embed] and bias [{n_classes}], got {shapes}; it is not "
+            f"of one saving with {CONFIG}"
+        )
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise ValueError(f"{path} holds values that are no finite numbers; export the classifier again")
+    return Probe(tensors["weight"], tensors["bias"])

@@ -1,0 +1,115 @@
+"""The word of a class printed on images of the data, which then differ in nothing else."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_sae.audit.words import STYLES, Style, put_label
+from lightning_sae.classifiers.scores import Probe
+from lightning_sae.clip import capture
+from lightning_sae.correct.clamp import Clamp, clamping, columns
+from lightning_sae.correct.embeddings import Seen
+from lightning_sae.data.images.image_set import Split
+from lightning_sae.metrics.group_errors import others_than
+from lightning_sae.runs.folder import RunFolder
+
+AT_AN_EDGE = tuple(style for style in STYLES if style.place in (0.0, 1.0))  # where a label hides least
+TRIED = 20  # images on which a style is tried
+OWN, OTHERS = 200, 400  # images at most that are printed on: of the class, of other classes
+
+
+class Label(NamedTuple):
+    """What is printed, and how.
+
+    Attributes:
+        word: on the label.
+        style: font, size and place.
+    """
+
+    word: str
+    style: Style
+
+
+def printed_on(targets: Tensor, target: int, own: int = OWN, others: int = OTHERS) -> Tensor:
+    """Ids of images of the class and of other classes, each evenly spread over the data.
+
+    Example:
+        >>> printed_on(torch.tensor([0, 1, 0, 1, 0, -1]), target=0, own=2, others=5).tolist()
+        [0, 4, 1, 3]
+    """
+    return torch.cat([_spread(targets == target, own), _spread(others_than(targets, target), others)])
+
+
+def _spread(chosen: Tensor, most: int) -> Tensor:
+    ids = chosen.nonzero().flatten()
+    return ids[torch.linspace(0, len(ids) - 1, min(most, len(ids))).round().long()]
+
+
+@torch.no_grad()
+def strongest_style(
+    run: RunFolder, split: Split, word: str, classes: Probe, targets: Tensor, target: int
+) -> Style:
+    """The style in which the word most often makes the class of images of other things.
+
+    Each is tried on the same few images; of equals the one counts with the largest mean logit of the class.
+    A label at the upper or lower edge hides the least of an image.
+
+    Args:
+        run: an opened run on images.
+        split: of its data.
+        word: that is printed.
+        classes: of the classifier as it is.
+        targets: `[n]` int64, of the split.
+        target: the class.
+    """
+    ids = printed_on(targets, target, 0, TRIED)
+
+    def drives(style: Style) -> tuple[float, float]:
+        batches = _pixels(run, split, Label(word, style), ids)
+        embeddings = torch.cat([run.data.clip.encode_image(pixels).float().cpu() for pixels in batches])
+        logits = embeddings @ classes.weight.T + classes.bias
+        return float((logits.argmax(1) == target).double().mean()), float(logits[:, target].mean())
+
+    return max(AT_AN_EDGE, key=drives)
+
+
+@torch.no_grad()
+def see_printed(
+    run: RunFolder, split: Split, label: Label, ids: Tensor, latents: tuple[int, ...], seen: Seen
+) -> Seen:
+    """Images of a split with a label on them; of factors nothing is known.
+
+    Args:
+        run: an opened run on images.
+        split: of its data.
+        label: to print.
+        ids: `[m]` of the images.
+        latents: the culprits.
+        seen: the split as it is.
+    """
+    data, sae = run.data, run.sae.to(run.data.clip.device)
+    embeddings, activations = [], []
+    with capture(data.clip, [data.hook]) as at:
+        for pixels in _pixels(run, split, label, ids):
+            embeddings.append(data.clip.encode_image(pixels).float().cpu())
+            x = at[data.hook]
+            active = columns(sae.encode(x.flatten(0, 1)), latents)
+            activations.append(active.view(*x.shape[:2], len(latents)).amax(1).float().cpu())
+    return Seen(torch.cat(embeddings), torch.cat(activations), seen.targets[ids], {})
+
+
+@torch.no_grad()
+def embed_printed(run: RunFolder, split: Split, label: Label, ids: Tensor, clamp: Clamp) -> Tensor:
+    """Their embeddings with latents held at values, `[m, d_embed]` unit on the CPU."""
+    data = run.data
+    with clamping(data.clip, data.hook, run.sae.to(data.clip.device), clamp):
+        batches = _pixels(run, split, label, ids)
+        return torch.cat([data.clip.encode_image(pixels).float().cpu() for pixels in batches])
+
+
+def _pixels(run: RunFolder, split: Split, label: Label, ids: Tensor) -> Iterator[Tensor]:
+    images, clip = run.data.images(split), run.data.clip
+    for part in torch.split(ids, run.data.capture_batch_size):
+        yield torch.stack([clip.preprocess(put_label(images[i], *label)) for i in part.tolist()])

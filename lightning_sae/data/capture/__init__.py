@@ -1,0 +1,1 @@
+"""CLIP over images, into the store."""

@@ -1,0 +1,1 @@
+"""Images: what a set of them offers, their files, and how these are decoded."""

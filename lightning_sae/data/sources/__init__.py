@@ -1,0 +1,1 @@
+"""Kinds of data sets, a file or a folder each."""

@@ -1,0 +1,293 @@
+"""Columns of a data set: what they are called, and their values as classes, known truth and splits."""
+
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_sae.data.images.image_set import Split, listed
+from lightning_sae.data.sources.class_names import merged, readable, wordnet_names
+from lightning_sae.data.sources.given_classes import Classes, check_given
+from lightning_sae.data.sources.splits import ALIASES, split_of
+from lightning_sae.trust.documents import check_texts
+
+
+class Names(NamedTuple):
+    """Which columns of a data set say what.
+
+    Attributes:
+        image: the picture, or its path.
+        label: the class; `None` where there is none.
+        groups: further truth, each a factor.
+        classes: names of the classes, or what each value of the label is called, as `{"mel": "melanoma"}`;
+            `None` takes them from the labels.
+    """
+
+    image: str = "image"
+    label: str | None = "label"
+    groups: Sequence[str] = ()
+    classes: Classes = None
+
+    @property
+    def known(self) -> list[str]:
+        """The columns that say something of an image."""
+        return [*([] if self.label is None else [self.label]), *self.groups]
+
+
+class Column(NamedTuple):
+    """The values of a column.
+
+    Attributes:
+        values: those that differ, as text.
+        codes: `[n]` int64, which of them each row has, -1 for none.
+    """
+
+    values: list[str]
+    codes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, content: Any, where: str = "a column", first_row: int = 1) -> "Column":
+        """From an array; nulls and empty texts are none.
+
+        Args:
+            content: its values.
+            where: for messages.
+            first_row: what the first row is called in messages.
+
+        Raises:
+            ValueError: a row has a list.
+
+        Example:
+            >>> Column.of(["b", None, "a", "", "b"])
+            Column(values=['b', 'a'], codes=array([ 0, -1,  1, -1,  0]))
+        """
+        try:
+            codes, distinct = pd.factorize(pd.Series(content))
+        except (TypeError, NotImplementedError) as error:  # of Python, of Arrow
+            row, value = next((i, each) for i, each in enumerate(content) if pd.api.types.is_list_like(each))
+            raise ValueError(f"{where}, row {row + first_row} has {_listing(value)}") from error
+        column = cls([str(value) for value in distinct], codes.astype(np.int64))
+        if "" in column.values:
+            column.codes[column.codes == column.values.index("")] = -1
+        return column.take(np.arange(len(codes)))
+
+    def take(self, rows: NDArray[np.int64]) -> "Column":
+        """The same of some rows; only the values that these have."""
+        used, codes = np.unique(self.codes[rows], return_inverse=True)
+        known = used[used >= 0]
+        return Column([self.values[i] for i in known], codes.astype(np.int64) - (len(used) - len(known)))
+
+    def as_labels(self, where: str, given: Classes = None) -> "Column":
+        """The same as classes of images: -1, as many data sets call it where there is none, is none.
+
+        Args:
+            where: for messages.
+            given: what the user said; a -1 that has a name there stays.
+
+        Raises:
+            ValueError: a value is a list, written as text.
+
+        Example:
+            >>> import warnings
+            >>> with warnings.catch_warnings(action="ignore"):
+            ...     Column.of([1, -1, 0]).as_labels("x.csv")
+            Column(values=['1', '0'], codes=array([ 0, -1,  1]))
+        """
+        if lists := [value for value in self.values if re.fullmatch(r"\[.*\]", value.strip(), re.S)]:
+            row = int(np.flatnonzero(self.codes == self.values.index(lists[0]))[0])
+            raise ValueError(f"{where}, row {row + 1} has {_listing(lists[0])}")
+        if "-1" not in self.values or "-1" in _codes(given):
+            return self
+        warnings.warn(f"{where}: {self.count('-1')} rows have -1, which is taken as no class", stacklevel=4)
+        codes = np.where(self.codes == self.values.index("-1"), -1, self.codes)
+        return Column(self.values, codes).take(np.arange(len(codes)))
+
+    def count(self, value: str) -> int:
+        """How many rows have it."""
+        return int((self.codes == self.values.index(value)).sum())
+
+    def factor(self) -> tuple[list[str], Tensor]:
+        """As known truth: the sorted values, and the index of each row's, `[n]` int64, -1 for none.
+
+        Example:
+            >>> Column.of(["water", None, "land"]).factor()
+            (['land', 'water'], tensor([ 1, -1,  0]))
+        """
+        order = sorted(range(len(self.values)), key=lambda i: _natural(self.values[i]))
+        places = np.append(np.argsort(order), -1)  # the last place is for none
+        return [self.values[i] for i in order], torch.from_numpy(places[self.codes].astype(np.int64))
+
+    def classes(self) -> list[str]:
+        """The sorted values, as they stand in a prompt; warns of those that several share."""
+        return merged(sorted(self.values, key=_natural))
+
+    def indices(self, names: Sequence[str], given: Classes, where: str) -> NDArray[np.int64]:
+        """The class of each row, `[n]`, -1 for none.
+
+        Args:
+            names: of the classes.
+            given: what the user said: where it is a list of names none of which is a number, a value may also
+                be a place in it; where it is a mapping, one of its keys.
+            where: for messages.
+
+        Raises:
+            ValueError: classes that are not among the names; all counted, the first ten listed.
+
+        Example:
+            >>> Column.of(["dog", "", "house_cat"]).indices(["dog", "house cat"], None, "pets.csv")
+            array([ 0, -1,  1])
+            >>> Column.of([1, 0]).indices(["dog", "house cat"], ["dog", "house cat"], "pets.csv")
+            array([1, 0])
+            >>> given = {"mel": "melanoma", "nv": "nevus"}
+            >>> Column.of(["nv", "mel"]).indices(["melanoma", "nevus"], given, "lesions.csv")
+            array([1, 0])
+        """
+        codes = _codes(given)
+        counted = given and not codes and not any(_is_number(name) for name in names)
+        places = {str(i): i for i in range(len(names))} if counted else {}
+        places |= {readable(name): i for i, name in enumerate(names)}
+        places |= {readable(code): names.index(name) for code, name in codes.items()}
+        unknown = [value for value in self.values if readable(value) not in places]
+        if unknown:
+            known = [*codes] or names
+            lines = [f"{value!r}, {self.count(value)} rows{close_to(value, known)}" for value in unknown]
+            raise ValueError(
+                f"{where} has {len(unknown)} classes that are not among the {len(names)} "
+                f"{'of data.classes' if given else 'that its train images have'}:{listed(lines)}"
+            )
+        of_value = np.array([*(places[readable(value)] for value in self.values), -1], dtype=np.int64)
+        return of_value[self.codes]
+
+
+def _listing(value: Any) -> str:
+    return f"several values, {value}: an image has one class; write a row for each, or a column of one class"
+
+
+def _codes(given: Classes) -> dict[str, str]:
+    """Return what each value is called; nothing where only names are given.
+
+    Raises:
+        ValueError: a name that is no text, a value that is neither text nor whole number, or one given twice.
+    """
+    if not isinstance(given, Mapping):
+        return {}
+    check_given(given, "data.classes")
+    codes = {str(code): readable(name) for code, name in given.items()}
+    if len(codes) < len(given):
+        raise ValueError(f"data.classes names a value twice, as number and as text: {sorted(codes)[:10]}")
+    return codes
+
+
+def known_classes(given: Classes, train: Column | None) -> Classes:
+    """Return what the user said, else the names of ImageNet's WordNet ids, if the labels are such."""
+    return given or (wordnet_names(train.values) if train else None) or None
+
+
+def _is_number(name: str) -> bool:
+    return name.strip().lstrip("+-").isdecimal()
+
+
+def class_names(train: Column | None, given: Classes) -> list[str]:
+    """The names that are given, else those of the train images.
+
+    Raises:
+        ValueError: neither, a given name that is no text, or one that is given twice.
+
+    Example:
+        >>> class_names(None, {"nv": "nevus", "mel": "melanoma"})
+        ['nevus', 'melanoma']
+    """
+    if isinstance(given, Mapping):
+        names = list(dict.fromkeys(_codes(given).values()))
+    else:
+        check_given(given or (), "data.classes")
+        names = [readable(name) for name in given or ()]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise ValueError(f"data.classes names {twice[0]!r} twice: one of the two could never be predicted")
+    names = names or (train.classes() if train else [])
+    if not names:
+        raise ValueError(
+            "there are no classes, and prompts are made of them: set data.label=COLUMN, or without one "
+            "data.label=null and 'data.classes=[NAME,NAME]'"
+        )
+    return names
+
+
+def check_columns(wanted: Iterable[str], present: Sequence[str], where: str) -> None:
+    """Refuses columns that are not there.
+
+    Raises:
+        ValueError: names each, and what it is close to.
+    """
+    wanted = list(wanted)
+    check_texts("the configuration of the columns", wanted)
+    if unknown := [f"{name!r}{close_to(name, present)}" for name in wanted if name not in present]:
+        raise ValueError(
+            f"{where} has no column {', '.join(unknown)}; it has {', '.join(present)}. Name them "
+            "with data.image, data.label, data.split, data.groups; null where there is none"
+        )
+
+
+def close_to(name: str, names: Iterable[str]) -> str:
+    """A question for what was meant, or nothing.
+
+    Example:
+        >>> close_to("lable", ["image", "label"])
+        " (did you mean 'label'?)"
+    """
+    close = get_close_matches(name, [*names], n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _natural(value: str) -> tuple[bool, int, str]:
+    return (not value.isdecimal(), int(value) if value.isdecimal() else 0, value)
+
+
+def split_names(given: Mapping[str, Any] | None, present: Sequence[str], where: str) -> dict[Split, str]:
+    """What the splits are called, of those that are there.
+
+    Args:
+        given: split -> name; `None` knows the usual ones (`ALIASES`), in any case.
+        present: the names that there are.
+        where: for messages.
+
+    Raises:
+        ValueError: a key that is no split, a given name that is not there, no train split, or several names
+            for one.
+
+    Example:
+        >>> split_names(None, ["train", "validation"], "")
+        {'train': 'train', 'val': 'validation'}
+        >>> split_names({"train": 0, "test": 2}, ["0", "1", "2"], "")
+        {'train': '0', 'test': '2'}
+    """
+    if unknown := sorted({*(given or {})} - {*ALIASES}):
+        raise ValueError(f"the keys of data.split_names are train, val and test, got {', '.join(unknown)}")
+    found: dict[Split, str] = {}
+    for split in ALIASES:
+        wanted = None if given is None else given.get(split)
+        if given is None:
+            here = [name for name in present if split_of(name) == split]
+        else:
+            here = [name for name in present if wanted is not None and name == str(wanted)]
+        if wanted is not None and not here:
+            raise ValueError(f"{where}: the split {str(wanted)!r} is empty; there are {', '.join(present)}")
+        if len(here) > 1:
+            raise ValueError(
+                f"{where} has several names for {split}: {', '.join(here)}. Say which is meant with "
+                f"'data.split_names={{train: NAME, val: NAME, test: NAME}}'"
+            )
+        found |= {split: here[0]} if here else {}
+    if "train" not in found:
+        raise ValueError(
+            f"{where} has the splits {', '.join(present)}, and none is train: say which is which with "
+            "'data.split_names={train: NAME, val: NAME, test: NAME}'"
+        )
+    return found

@@ -1,0 +1,118 @@
+"""A folder of images with one subfolder per class."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lightning_sae.data.images.contents import content_hashes
+from lightning_sae.data.images.copies import keep_copies_together
+from lightning_sae.data.images.image_files import ImageFile, ImageFiles
+from lightning_sae.data.images.image_set import Split
+from lightning_sae.data.sources.class_names import readable
+from lightning_sae.data.sources.columns import Column, class_names, close_to, known_classes
+from lightning_sae.data.sources.folders.members import Member, each_once, read_members
+from lightning_sae.data.sources.folders.split_folders import find_split_folders
+from lightning_sae.data.sources.given_classes import Classes, given_classes
+from lightning_sae.data.sources.splits import check_fractions, stratified_split
+
+
+class ImageFolders:
+    """`root/CLASS/*` split by a hash of each path, or `root/{train,val,test}/CLASS/*` as it stands.
+
+    Classes are the subfolders with images, in natural order; underscores in their names are read as spaces,
+    and folders that are then called the same are one class. A split without a folder of its own is taken from
+    the train images by class, in the order of a hash of seed and path, so that which images are held out does
+    not depend on the machine or on the order of listing. Each file counts once, whatever links lead to it.
+
+    Args:
+        root: the folder.
+        val_fraction: share of each class that becomes `val`, in [0, 1).
+        test_fraction: share of each class that becomes `test`, in [0, 1).
+        seed: another seed holds out other images.
+        classes: what the folders are called, as for a column of a table (`Names`), or a file that says it;
+            `None` takes their names, and for ImageNet's WordNet ids the names of open_clip.
+        names_of_splits: split -> its folder; empty if no folder is a split; `None` knows train, val, valid,
+            validation, test and such, in any case.
+
+    Raises:
+        FileNotFoundError: no such folder, or no images in it.
+        ValueError: fractions out of range, or folders that do not fit together.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        seed: int = 0,
+        classes: Classes | str | Path = None,
+        names_of_splits: Mapping[str, Any] | None = None,
+    ) -> None:
+        fractions = check_fractions(val_fraction, test_fraction)
+        self.root, given = Path(root).expanduser(), given_classes(classes)
+        folders = find_split_folders(self.root, names_of_splits)
+        found = each_once(self.root, {split: read_members(folder) for split, folder in folders.items()})
+        train = _column(found["train"])
+        given = known_classes(given, train)
+        self.class_names = class_names(train, given)
+        if not given:
+            _check_classes(folders, found)
+        files = {
+            split: _files(self.root, members, _labels(members, self.class_names, given, folders[split]))
+            for split, members in found.items()
+        }
+        missing = {split: share for split, share in fractions.items() if split not in files}
+        self._files = files | (_dealt(self.root, files["train"], missing, seed) if missing else {})
+
+    def split(self, name: Split) -> ImageFiles:
+        """The images of one split."""
+        if not self._files[name]:
+            raise ValueError(
+                f"the {name} split of {self.root} is empty: raise data.{name}_fraction or add images"
+            )
+        label = f"{self.root.resolve().name}-{name}"
+        return ImageFiles(self.root, self._files[name], self.class_names, label)
+
+
+def _dealt(
+    root: Path, files: Sequence[ImageFile], fractions: Mapping[Split, float], seed: int
+) -> dict[Split, list[ImageFile]]:
+    paths = [file.path for file in files]
+    parts = stratified_split(paths, [file.label for file in files], fractions, seed)
+    parts = keep_copies_together(parts, content_hashes(root, paths))
+    return {split: sorted(files[i] for i in part) for split, part in parts.items()}
+
+
+def _check_classes(folders: Mapping[Split, Path], found: Mapping[Split, Sequence[Member]]) -> None:
+    """Refuses classes that the train images lack.
+
+    Raises:
+        ValueError: names them.
+    """
+    known = {readable(member.folder) for member in found["train"]}
+    for split, members in found.items():
+        own = sorted({member.folder for member in members})
+        if unknown := [f"{name}{close_to(name, known)}" for name in own if readable(name) not in known]:
+            raise ValueError(
+                f"{folders[split]} has classes that the train images lack: {', '.join(unknown[:10])}"
+            )
+
+
+def _column(members: Sequence[Member]) -> Column:
+    """The folders of the classes, as a column."""
+    values = sorted({member.folder for member in members})
+    place = {value: i for i, value in enumerate(values)}
+    return Column(values, np.array([place[member.folder] for member in members], dtype=np.int64))
+
+
+def _labels(members: Sequence[Member], names: Sequence[str], given: Classes, where: Path) -> list[int]:
+    labels: list[int] = _column(members).indices(names, given, str(where)).tolist()
+    return labels
+
+
+def _files(root: Path, members: Sequence[Member], labels: Sequence[int]) -> list[ImageFile]:
+    paths = (member.file.path.relative_to(root).as_posix() for member in members)
+    sizes = (member.file.size for member in members)
+    return sorted(ImageFile(*each) for each in zip(paths, sizes, labels, strict=True))

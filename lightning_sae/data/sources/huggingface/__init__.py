@@ -1,0 +1,1 @@
+"""Hugging Face data sets."""

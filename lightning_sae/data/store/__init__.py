@@ -1,0 +1,1 @@
+"""The store of activations on the disk."""

@@ -1,0 +1,208 @@
+"""Who is at work on what: leases in files, seen by every process and machine, which end with their owner."""
+
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import SoftFileLease, Timeout
+
+from lightning_sae.files import room_for
+from lightning_sae.trust.control_characters import visible
+
+LEASE_SECONDS = 60.0
+"""How long an owner on another machine must have been silent before it counts as dead; on this one its
+process is looked up."""
+
+POLL_SECONDS = 1.0
+
+
+class Lease(SoftFileLease):
+    """A lock that its holder keeps alive; it works on network file systems, where `flock` may not.
+
+    Args:
+        path: of the lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, lease_duration=LEASE_SECONDS, thread_local=False)
+        self._unsigned: tuple[int, float] | None = None  # inode of an empty lock file, when it was first seen
+
+    def mark_unsigned(self) -> None:
+        """Writes into a lock file that has been empty for a lease, by its age or since it was seen here.
+
+        From then on it counts as damaged.
+
+        A process that is killed between making its lock file and writing its name into it leaves it empty,
+        and filelock waits for such a one for ever. A damaged one it takes over; an owner who is alive after
+        all and writes his name does so over what is written here.
+        """
+        with suppress(FileNotFoundError):
+            marker, now = Path(self.lock_file).stat(), time.monotonic()
+            if marker.st_size > 0:
+                self._unsigned = None
+            elif time.time() - marker.st_mtime >= LEASE_SECONDS:
+                self._sign()
+            elif self._unsigned is None or self._unsigned[0] != marker.st_ino:
+                self._unsigned = marker.st_ino, now
+            elif now - self._unsigned[1] >= LEASE_SECONDS:
+                self._sign()
+
+    def _sign(self) -> None:
+        file = os.open(self.lock_file, os.O_WRONLY | os.O_APPEND)
+        try:
+            if os.fstat(file).st_size == 0:
+                os.write(file, b"unsigned")
+        finally:
+            os.close(file)
+
+
+def lease(path: Path) -> Lease:
+    """The lock at a path, whose folder is made."""
+    with room_for(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return Lease(path)
+
+
+def acquired(lock: Lease) -> bool:
+    """Takes it if nobody alive has it."""
+    try:
+        with room_for(Path(lock.lock_file)):
+            lock.acquire(blocking=False)
+    except Timeout:
+        lock.mark_unsigned()
+        return False
+    return True
+
+
+def owner(lock: Lease) -> str:
+    """Who has it, as a message says it."""
+    record = lock.owner
+    return f"process {record.pid} on {record.hostname.partition('?')[0]}" if record else "another process"
+
+
+class Waiting:
+    """Says what is waited for, once for each owner."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._said = what, set[str]()
+
+    def on(self, owners: Iterable[str]) -> None:
+        """Waits a moment."""
+        if new := {*owners} - self._said:
+            print(visible(f"{self._what}: waiting for {', '.join(sorted(new))}"), flush=True)
+            self._said |= new
+        time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def alone(path: Path, what: str) -> Iterator[None]:
+    """One process at a time inside; the others wait, and say for whom."""
+    lock, waiting = lease(path), Waiting(what)
+    while not acquired(lock):
+        waiting.on([owner(lock)])
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def claimed(path: Path, what: str, advice: str) -> Iterator[None]:
+    """Keep others out for as long as the block runs; whoever comes second is refused.
+
+    An owner on another machine is watched for a lease: one that died there does not stand in the way.
+
+    Args:
+        path: of the lock.
+        what: is claimed, for messages.
+        advice: what the second one may do instead.
+
+    Raises:
+        ValueError: somebody alive has it; names the process.
+    """
+    lock, waiting = lease(path), Waiting(what)
+    end = time.monotonic() + LEASE_SECONDS + 10 * POLL_SECONDS
+    while not acquired(lock):
+        if _lives_here(lock) or time.monotonic() > end:
+            raise ValueError(f"{what} is in use by {owner(lock)}: {advice}")
+        waiting.on([owner(lock)])
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _lives_here(lock: Lease) -> bool:
+    """Return whether the owner is a process of this machine; a dead one would have lost the lock."""
+    record = lock.owner
+    return record is not None and record.hostname.partition("?")[0] == socket.gethostname()
+
+
+class Claims:
+    """The shards of a store that processes are at work on, each claimed by one.
+
+    Processes that cut the store into shards of another size exclude each other: the larger size goes first.
+
+    Args:
+        folder: of the claims.
+        shard_images: images per shard.
+    """
+
+    def __init__(self, folder: Path, shard_images: int) -> None:
+        self.folder, self.shard_images = folder, shard_images
+        self._leases: dict[Path, Lease] = {}  # kept: how long an owner is silent is seen by looking twice
+        self._held: dict[int, Lease] = {}
+
+    def take(self, shard: int) -> bool:
+        """Claims a shard, unless somebody has it or is at work on larger ones."""
+        lock = self._lease(self.folder / str(self.shard_images) / f"{shard:06d}.lock")
+        if not acquired(lock):
+            return False
+        self._held[shard] = lock
+        if self._taken(larger_than=self.shard_images):
+            self.release(shard)
+            return False
+        return True
+
+    def release(self, shard: int) -> None:
+        """Gives a shard back."""
+        lock = self._held.pop(shard)
+        lock.release()
+        self._leases.pop(Path(lock.lock_file), None)
+
+    def release_all(self) -> None:
+        """Gives back what is still held, as after an error."""
+        for shard in list(self._held):
+            self.release(shard)
+
+    def wait(self, what: str) -> None:
+        """Until one of the shards that others have is free."""
+        before, waiting = self._taken(), Waiting(what)
+        while before and before.keys() <= (now := self._taken()).keys():
+            waiting.on(now.values())
+
+    def tidy(self) -> None:
+        """Deletes the claims of the dead."""
+        self._taken()
+
+    def _taken(self, larger_than: int = 0) -> dict[Path, str]:
+        """What others have of shards with more images, and who they are."""
+        own = {Path(lock.lock_file) for lock in list(self._held.values())}  # a thread may release
+        taken = {}
+        for path in {*self.folder.glob("*/*.lock")} - own:
+            if int(path.parent.name) <= larger_than:
+                continue
+            lock = self._lease(path)
+            if acquired(lock):
+                lock.release()
+            else:
+                taken[path] = owner(lock)
+        return taken
+
+    def _lease(self, path: Path) -> Lease:
+        if path not in self._leases:
+            self._leases[path] = lease(path)
+        return self._leases[path]

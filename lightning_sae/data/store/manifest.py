@@ -1,0 +1,132 @@
+"""What a shard folder says of itself: what it was made from, and the checksum of each file."""
+
+import hashlib
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, NonNegativeInt, TypeAdapter, ValidationError
+
+from lightning_sae.trust.documents import read_json
+
+MANIFEST = "manifest.json"
+WITHDRAWN = "manifest.withdrawn.json"  # of a store that is repaired: what is known of the whole shards
+REPAIR = (
+    "`python -m lightning_sae.data verify FOLDER` sets damaged shards aside, the next capture makes them anew"
+)
+
+
+class _Shard(BaseModel):
+    """A file in the folder of the manifest, and nowhere else."""
+
+    file: str = Field(pattern=r"^[0-9]{6,}\.safetensors$")
+    images: tuple[NonNegativeInt, NonNegativeInt]
+    bytes: NonNegativeInt
+    sha256: str
+
+
+class _Manifest(BaseModel):
+    """The part of a manifest that is relied on."""
+
+    fingerprint: dict[str, Any]
+    bad_images: dict[NonNegativeInt, str] = {}
+    tensors: dict[str, tuple[Literal["F16", "F32", "I64"], list[NonNegativeInt]]]
+    shards: list[_Shard] = Field(min_length=1)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a whole shard folder.
+
+    Raises:
+        FileNotFoundError: the folder is not there or not whole.
+        ValueError: it is damaged, or names other files than shards of the folder.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no complete store at {folder}: capture it with `python -m lightning_sae.data capture`"
+        )
+    manifest = read_json(path)
+    _check(path, _Manifest, manifest)
+    return manifest
+
+
+def read_withdrawn(folder: Path) -> list[dict[str, Any]]:
+    """Read what a manifest said of the whole shards, while others are made anew; nothing without one.
+
+    Raises:
+        ValueError: it is damaged, or names other files than shards of the folder.
+    """
+    path = folder / WITHDRAWN
+    if not path.exists():
+        return []
+    entries: list[dict[str, Any]] = read_json(path, needed=["shards"])["shards"]
+    _check(path, list[_Shard], entries)
+    return entries
+
+
+def _check(path: Path, form: Any, content: Any) -> None:
+    try:
+        TypeAdapter(form).validate_python(content)
+    except ValidationError as error:
+        raise ValueError(f"{path} is no manifest of a store ({faults(error)}): delete its folder") from error
+
+
+def faults(error: ValidationError) -> str:
+    """The first five fields that are wrong, each with what it holds."""
+    return "; ".join(
+        f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r:.100}" for e in error.errors()[:5]
+    )
+
+
+def bad_images_of(manifest: Mapping[str, Any]) -> dict[int, str]:
+    """Images that the store has no rows of, id -> message, ascending."""
+    return {int(image): message for image, message in manifest.get("bad_images", {}).items()}
+
+
+def shard_rows(manifest: Mapping[str, Any]) -> list[range]:
+    """Rows of each shard, one per image that is not bad, counted through the whole store.
+
+    Example:
+        >>> shard_rows({"bad_images": {"0": "", "1": ""}, "shards": [{"images": [0, 4]}, {"images": [4, 8]}]})
+        [range(0, 2), range(2, 6)]
+    """
+    bad = sorted(bad_images_of(manifest))
+    bounds = (entry["images"] for entry in manifest["shards"])
+    return [range(start - bisect_left(bad, start), stop - bisect_left(bad, stop)) for start, stop in bounds]
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def lost_shards(folder: Path, entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Files of a manifest that are gone or have another size."""
+    paths = ((folder / entry["file"], entry["bytes"]) for entry in entries)
+    return [path.name for path, size in paths if not path.exists() or path.stat().st_size != size]
+
+
+def raise_if_lost(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Raises `ValueError` naming the files of a manifest that are gone or have another size."""
+    if names := lost_shards(folder, manifest["shards"]):
+        raise ValueError(
+            f"{len(names)} shards of {folder} are gone or have another size: {', '.join(names[:10])}; "
+            "run `python -m lightning_sae.data capture` again, it repairs them"
+        )
+
+
+def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """A line for each key whose values differ.
+
+    Example:
+        >>> differences({"dtype": "float32", "seed": 0}, {"dtype": "float16", "seed": 0})
+        ["dtype: the store has 'float16', this run asks for 'float32'"]
+    """
+    return [
+        f"{key}: the store has {found.get(key)!r}, this run asks for {wanted.get(key)!r}"
+        for key in sorted({*wanted, *found})
+        if wanted.get(key) != found.get(key)
+    ]

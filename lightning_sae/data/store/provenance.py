@@ -1,0 +1,73 @@
+"""What activations are activations of, as checkpoints and saved autoencoders keep it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning_sae import __version__
+from lightning_sae.clip import Clip, HookPoint
+from lightning_sae.data.images.image_set import ImageSet
+from lightning_sae.mappings import differences, flatten
+
+DECISIVE = ("clip.weights", "clip.preprocess", "hook_point", "tokens")
+"""What makes activations these activations."""
+
+
+def provenance(clip: Clip, hook_point: HookPoint) -> dict[str, Any]:
+    """What a saved autoencoder is valid for."""
+    return {
+        "clip": clip.identity(),
+        "hook_point": hook_point.module,
+        "tokens": hook_point.tokens,
+        "library_version": __version__,
+    }
+
+
+def check_provenance(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuses to go on with other activations.
+
+    Args:
+        then: of a checkpoint.
+        now: of a run that wants to go on from it.
+
+    Raises:
+        ValueError: weights or preprocessing of CLIP, hook point or token rule differ; names them.
+    """
+    before, here = ({key: flat.get(key) for key in DECISIVE} for flat in (flatten(then), flatten(now)))
+    changed = differences(before, here)
+    if changed:
+        raise ValueError(
+            f"the checkpoint was trained on other activations, these changed: {', '.join(changed)}; go "
+            "on with the clip, hook_point and tokens that it began with, or start anew without ckpt_path"
+        )
+
+
+def data_identity(splits: Mapping[str, ImageSet]) -> dict[str, str]:
+    """Return what makes the images of some splits these images, by dotted keys, but not what they are called.
+
+    Example:
+        >>> import torch
+        >>> from lightning_sae.data.sources.texts import Texts
+        >>> data_identity({"val": Texts("captions", ["a cat"], ["cat"], torch.tensor([0]))})["val.n"]
+        '1'
+    """
+    known = flatten({split: images.identity() for split, images in splits.items()})
+    return {key: str(value) for key, value in known.items() if not key.endswith(".name")}
+
+
+def check_data(then: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Refuse to go on with other images.
+
+    Args:
+        then: `data_identity` of a checkpoint or a run.
+        now: of a run that wants to go on from it.
+
+    Raises:
+        ValueError: images, their order or classes differ; names the splits and what differs in them.
+    """
+    changed = differences(then, now, lambda digest: (digest or "nothing")[:12])
+    if changed:
+        raise ValueError(
+            f"the training was begun on other images, these changed: {', '.join(changed)} (hashes of names, "
+            "contents and classes). Put them back as they were, or start anew in another folder or with "
+            "resume=false"
+        )

@@ -1,0 +1,118 @@
+"""What train.py and the commands have in common: how they end.
+
+An error that the user can mend ends in one message; a signal in the exit status that a shell gives it.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from lightning_sae.devices.gpu_memory import is_out_of_memory, too_small
+from lightning_sae.files import ADVICE, FULL, NoRoomError, gigabytes
+from lightning_sae.trust.control_characters import visible
+
+MENDABLE = (ValueError, OSError, InstantiationException, MisconfigurationException)
+
+
+@contextmanager
+def one_line_errors(*others: type[Exception], on_cpu: str = "--device cpu") -> Iterator[None]:
+    """Ends the program with type and message of what the user can mend, the cause where Hydra wraps one.
+
+    That is a `ValueError`, an `OSError`, what Hydra and Lightning refuse, and a GPU with too little memory,
+    for which the settings that help are listed. A job of a multirun ends in an exception with that message,
+    and the others go on. HYDRA_FULL_ERROR=1 in the environment shows where it came from instead. Ctrl-C ends
+    with status 130 and SIGTERM with 143, so that `train && audit` stops there.
+
+    Args:
+        others: further errors that end so.
+        on_cpu: what the user says to have no GPU used.
+
+    Raises:
+        SystemExit: with the message, exit status 1, or with that of a signal.
+
+    Example:
+        >>> with one_line_errors():
+        ...     raise ValueError("k must be at least 1, got 0")
+        Traceback (most recent call last):
+        SystemExit:
+        ValueError: k must be at least 1, got 0
+        (HYDRA_FULL_ERROR=1 shows where.)
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except SystemExit as stop:
+        if number := _signal_behind(stop):
+            sys.exit(128 + number)
+        raise
+    except Exception as error:
+        cause = _named_if_full(_cause(error))
+        if is_out_of_memory(cause):
+            cause = torch.OutOfMemoryError(too_small(cause, on_cpu)).with_traceback(cause.__traceback__)
+        elif not isinstance(error, (*MENDABLE, *others)):
+            raise
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise cause from None
+        said = visible(f"{type(cause).__name__}: {cause}", keep="\n")
+        sys.exit(f"\n{said}\n(HYDRA_FULL_ERROR=1 shows where.)")
+
+
+def _named_if_full(error: BaseException) -> BaseException:
+    """Says what a disk has room for where what did not fit is not known."""
+    if isinstance(error, NoRoomError) or not isinstance(error, OSError) or error.errno not in FULL:
+        return error
+    folder = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else Path.cwd()
+    places = {Path(error.filename).parent} if error.filename else {Path(folder), Path(tempfile.gettempdir())}
+    free = ", ".join(f"{gigabytes(shutil.disk_usage(place).free)} in {place}" for place in sorted(places))
+    return OSError(error.errno, f"a disk is full; free are {free}. {ADVICE}").with_traceback(
+        error.__traceback__
+    )
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Have SIGTERM leave the block by an exception, so that what is claimed in it is given back.
+
+    Raises:
+        SystemExit: status 143.
+    """
+    before = signal.signal(signal.SIGTERM, _raise)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _raise(number: int, frame: Any) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def _signal_behind(stop: SystemExit) -> int:
+    """The signal that Lightning made an exit of, 0 where it is another one."""
+    if isinstance(stop, SIGTERMException):
+        return signal.SIGTERM
+    return signal.SIGINT if isinstance(stop.__context__, KeyboardInterrupt) else 0
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong below the frames that `instantiate` wraps around it."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -1,0 +1,1 @@
+"""One image and a few prompts: which latents drive the score."""

@@ -1,0 +1,108 @@
+"""One image, a few prompts: which latents drive the score, what they mean, and what happens without them.
+
+`python -m lightning_sae.explain RUN --image FILE --prompt "a photo of a star"`
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from PIL import Image
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from lightning_sae.classifiers.scores import Output
+from lightning_sae.clip import clip_titles
+from lightning_sae.concepts.naming import LatentName
+from lightning_sae.data import decode
+from lightning_sae.data.images.bad_images import read_file
+from lightning_sae.data.images.decoding import WHITE
+from lightning_sae.devices.device import add_device_option, use_device
+from lightning_sae.errors import one_line_errors
+from lightning_sae.explain.explanation import PromptExplanation, check_request, explain
+from lightning_sae.explain.picture import draw_explanation
+from lightning_sae.paths import user_path
+from lightning_sae.report.figures import save_figure
+from lightning_sae.runs.folder import open_run
+from lightning_sae.trust.control_characters import escape
+from lightning_sae.trust.targets import add_trust_option
+
+
+def read_image(path: str | Path, background: str = WHITE) -> Image.Image:
+    """Return an image file in RGB, decoded as the data of a run are (`decode`).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        BadImageError: it is no image, damaged, too large to be meant, or no regular file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no image {path}")
+    return decode(read_file(path, str(path)), str(path), background=background)
+
+
+def driver_table(explanation: PromptExplanation, output: str) -> Table:
+    """The explanation for the terminal; what is unexpected stands in red."""
+    title = f"{escape(explanation.prompt)}: {output} {explanation.score:.3g}"
+    caption = f"all active latents: {explanation.positive:+.3g} and {explanation.negative:+.3g}"
+    narrow = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "show_edge": False}  # 80 columns are enough
+    table = Table("latent", title=title, caption=caption, **narrow)  # type: ignore[arg-type]
+    table.add_column("name", overflow="fold")
+    for name in ("alignment", "to\nprompt", "activation", "attribution", "effect"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in explanation.drivers.to_dict("records"):
+        numbers = [f"{row[key]:.2f}" for key in ("alignment", "prompt_alignment", "activation")]
+        numbers += [f"{row[key]:+.3g}" for key in ("attribution", "effect")]
+        style = "red" if row["unexpected"] else None
+        table.add_row(str(row["latent"]), LatentName.of(row).markup(), *numbers, style=style)
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints a table per prompt and writes the picture; what the user can mend ends in one message."""
+    parser = argparse.ArgumentParser(prog="python -m lightning_sae.explain", description=__doc__)
+    parser.add_argument("run", type=user_path, help="folder of a finished run")
+    parser.add_argument(
+        "--image", type=user_path, required=True, help="the picture, in any format that Pillow reads"
+    )
+    parser.add_argument("--prompt", action="append", default=[], help="a text; again for further ones")
+    parser.add_argument("--top", type=int, default=8, help="latents per prompt (8)")
+    parser.add_argument("--output", choices=get_args(Output), default="logit", help="the score (logit)")
+    parser.add_argument("--out", type=user_path, help="PNG to write (RUN/pictures/explain_IMAGE.png)")
+    add_device_option(parser)
+    add_trust_option(parser)
+    parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
+    options = parser.parse_intermixed_args(arguments)
+    with one_line_errors():
+        _run(options)
+
+
+def _run(options: argparse.Namespace) -> None:
+    check_request(options.prompt, options.top)
+    read_image(options.image)  # is refused before the run is opened
+    run = open_run(options.run, options.overrides, use_device(options.device), options.trust)
+    image = read_image(options.image, run.data.background)
+    explanations = explain(run, image, options.prompt, options.output, options.top)
+    console = Console()
+    for explanation in explanations:
+        console.print(driver_table(explanation, options.output))
+    if any(explanation.drivers["unexpected"].any() for explanation in explanations):
+        console.print(
+            "[red]red[/red]: raises the score, and means the prompt no better than random images do"
+        )
+    clip, judge = (escape(title) for title in clip_titles(run.data.clip, run.data.judge))
+    if run.data.judge_independent:
+        console.print(f"scores: {clip}; labels: {judge}", highlight=False)
+    else:
+        console.print(
+            f"{clip} judges its own latents here: what it confuses, the labels confuse too", highlight=False
+        )
+    path = options.out or run.folder / "pictures" / f"explain_{options.image.stem}.png"
+    save_figure(draw_explanation(run, image, explanations, options.output), path, dpi=100)
+    console.print(f"picture: {escape(str(path))}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

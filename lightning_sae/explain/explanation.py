@@ -1,0 +1,169 @@
+"""One image and some prompts: which latents drive the scores, what they mean, what happens without them."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lightning_sae.attribution.ablation import ablate
+from lightning_sae.attribution.gradient import token_sums
+from lightning_sae.attribution.methods import ActGrad, Explained
+from lightning_sae.classifiers.scores import ClassScores, Output
+from lightning_sae.clip import capture_context, make_tail
+from lightning_sae.concepts.meaning import class_meaning, meaning_tests
+from lightning_sae.concepts.naming import name_columns, names_of
+from lightning_sae.runs.folder import RunFolder
+
+
+class PromptExplanation(NamedTuple):
+    """How the latents drive the score of one prompt.
+
+    Attributes:
+        prompt: the text.
+        score: of image and prompt.
+        positive: sum of the positive attributions of all active latents, >= 0.
+        negative: sum of the negative ones, <= 0.
+        drivers: a row per latent, the largest attribution first: `latent`; `label`, `named` and `alignment`
+            of the run; `prompt_alignment`, mean cosine of its top images with this prompt by the judge;
+            `unexpected`, whether it raises the score and its top images agree with the prompt no better than
+            random ones, and, where the prompt names a class of the data, worse than images of the class;
+            `activation`, the largest over the tokens; `attribution`, summed over them; `effect`, the score
+            without the latent minus the score.
+        tokens: `[1 + drivers, t]` attribution of each token: of all latents together, then of each driver.
+    """
+
+    prompt: str
+    score: float
+    positive: float
+    negative: float
+    drivers: pd.DataFrame
+    tokens: Tensor
+
+
+def explain(
+    run: RunFolder, image: Image.Image, prompts: Sequence[str], output: Output = "logit", top: int = 8
+) -> list[PromptExplanation]:
+    """The latents with the largest absolute attributions to each prompt's score.
+
+    Args:
+        run: a finished run.
+        image: in RGB.
+        prompts: texts as they are, no template is put around them.
+        output: the score; `margin` and `probability` compare the prompts with each other.
+        top: latents per prompt.
+
+    Raises:
+        ValueError: the run's data are texts; no prompt, an empty one, `top` below 1, or one prompt where
+            prompts are compared.
+        FileNotFoundError: the store of the run has moved.
+    """
+    check_request(prompts, top)
+    if run.data.hook.is_text:
+        raise ValueError(
+            f"{run.folder} has latents of texts ({run.data.hook}), and no image reaches them: latents.csv "
+            "and attribution.csv say what they mean and drive; to explain an image, name a run whose "
+            "hook_point lies in `visual`"
+        )
+    data, sae = run.data, run.sae.to(run.data.clip.device)
+    tail = make_tail(data.clip, data.hook)
+    pixels = data.clip.preprocess(image)[None].to(data.clip.device)
+    x, context = capture_context(data.clip, data.hook, tail, pixels)
+    with torch.no_grad():
+        x_hat, latents = sae(x.flatten(0, 1))
+    seen = Explained(tail, sae.W_dec.detach(), x, x_hat.view_as(x), latents, context)
+    scores = ClassScores(data.clip.encode_text(prompts), output, data.clip.logit_scale)
+    meaning = _Meaning(run)
+    return [_explain(run, seen, scores, c, prompt, meaning, top) for c, prompt in enumerate(prompts)]
+
+
+def check_request(prompts: Sequence[str], top: int) -> None:
+    """Refuses what cannot be explained, before anything is loaded.
+
+    Raises:
+        ValueError: no prompt, an empty one, or `top` below 1.
+    """
+    if not prompts:
+        raise ValueError("there is no prompt: give at least one, as --prompt 'a photo of a star'")
+    for prompt in prompts:
+        if not prompt.strip():
+            raise ValueError(f"a prompt must hold words, got {prompt!r}")
+    if top < 1:
+        raise ValueError(f"top, the latents per prompt, must be at least 1, got {top}")
+
+
+class _Meaning:
+    """How the latents' top images agree with a prompt, by the judge and the run's own tests."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run, self.embeddings = run, run.judge_embeddings()
+        self.tests = meaning_tests(run.config)
+
+    def judge(self, latents: Sequence[int], prompt: str) -> tuple[Tensor, Tensor]:
+        """Mean cosine of each latent with the prompt, NaN without top images; whether it does not mean it."""
+        text = self.run.data.judge.encode_text([prompt]).to(self.embeddings)
+        tops = [self.run.top_images(j) for j in latents]
+        most = max(1, *map(len, tops))
+        ids = torch.tensor([row + [-1] * (most - len(row)) for row in tops])
+        data = self.run.data
+        c = named_class(prompt, data.class_names)
+        shown = (
+            torch.where(data.images("val").targets == c, 0, -1)
+            if c >= 0
+            else torch.full((len(self.embeddings),), -1)
+        )
+        found = class_meaning(ids, self.embeddings, text, shown, tests=self.tests)
+        random = found.p_random[:, 0] > self.tests.level
+        return found.agreement[:, 0], found.foreign[:, 0] if bool(found.asked) else random
+
+
+def named_class(prompt: str, class_names: Sequence[str]) -> int:
+    """Return the class whose name a prompt holds, the longest of several; -1 for none.
+
+    Example:
+        >>> named_class("a photo of a sea lion", ["lion", "sea lion", "dog"])
+        1
+    """
+    said, *plain = [" ".join(re.findall(r"[^\W_]+", text.lower())) for text in (prompt, *class_names)]
+    held = [c for c, name in enumerate(plain) if name and f" {name} " in f" {said} "]
+    return max(held, key=lambda c: len(plain[c]), default=-1)
+
+
+def _explain(
+    run: RunFolder, seen: Explained, scores: ClassScores, c: int, prompt: str, meaning: _Meaning, top: int
+) -> PromptExplanation:
+    score = scores.of(torch.tensor([c], device=seen.x.device))
+    attributions = seen.latents.with_values(ActGrad()(seen, score))
+    active = torch.unique(seen.latents.indices[seen.latents.values > 0])
+    total = _per_latent(attributions.values, seen, active)
+    chosen = total.abs().topk(min(top, len(active))).indices
+    chosen = chosen[total[chosen].argsort(descending=True)]
+    latents = active[chosen].tolist()
+    whole = float(score(seen.tail(seen.x, seen.context), slice(0, 1)))
+    drivers = run.latents.reindex(latents).reindex(columns=["label", "named", "alignment"])
+    drivers = drivers.assign(**name_columns(names_of(drivers)))
+    drivers["alignment"] = pd.to_numeric(drivers["alignment"])
+    aligned, below = meaning.judge(latents, prompt)
+    attribution = total[chosen].cpu()
+    drivers["prompt_alignment"], drivers["unexpected"] = aligned.numpy(), (below & (attribution > 0)).numpy()
+    drivers["activation"] = [float(seen.latents.values[seen.latents.indices == j].max()) for j in latents]
+    effect = np.zeros(len(latents))
+    for edited in ablate(seen, [[j] for j in latents]):
+        rows = edited.removal.tolist()
+        without = scores(edited.embeddings)[:, c].cpu().numpy()
+        effect[rows] = without - whole
+    drivers["attribution"], drivers["effect"] = attribution.numpy(), effect
+    tokens = [token_sums(attributions, j).cpu() for j in (None, *latents)]
+    positive, negative = (float(part.sum()) for part in (total.clamp(min=0), total.clamp(max=0)))
+    drivers = drivers.rename_axis("latent").reset_index()
+    return PromptExplanation(prompt, whole, positive, negative, drivers, torch.stack(tokens))
+
+
+def _per_latent(values: Tensor, seen: Explained, active: Tensor) -> Tensor:
+    """Sum over the tokens for each active latent."""
+    sums = values.new_zeros(seen.latents.d_sae).index_add_(0, seen.latents.indices, values)
+    return sums[active]

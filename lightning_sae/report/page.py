@@ -1,0 +1,30 @@
+"""A page from its template."""
+
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+from lightning_sae.report.text import plain
+
+
+def render(package: str, context: dict[str, Any]) -> str:
+    """A page; every text of the context is escaped, and a name that is missing is an error.
+
+    Args:
+        package: its folder `templates` holds `page.html.jinja`; `base.css` comes from here.
+        context: what the template names.
+    """
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("lightning_sae.report")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.jinja").render(context)
+
+
+def _finalize(value: Any) -> Any:
+    """Texts of users; markup of ours stays as it is."""
+    return plain(value) if type(value) is str else value

@@ -1,0 +1,1 @@
+"""What a training left in its folder, read again."""

@@ -1,0 +1,1 @@
+"""Saved autoencoders: folders, cards, the Hub."""

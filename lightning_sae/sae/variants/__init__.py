@@ -1,0 +1,1 @@
+"""The variants of sparse autoencoders, a file each."""

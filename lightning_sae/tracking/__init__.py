@@ -1,0 +1,1 @@
+"""What trackers and tables are told of a run."""

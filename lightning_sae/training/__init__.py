@@ -1,0 +1,1 @@
+"""A training: the LightningModule, how it starts, stops and goes on."""

@@ -1,0 +1,429 @@
+"""Training an autoencoder with Lightning: steps, optimiser, metrics. It knows no CLIP."""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, Literal, get_args
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from lightning_sae.mappings import differences, flatten
+from lightning_sae.metrics import FVU, L0, Cosine, Density, TopImages, density_quantiles
+from lightning_sae.sae import SparseAutoencoder, clip_by_scale, find_variant
+from lightning_sae.sae.initialisation import BiasStart, RowStart, initialise, start_bias
+from lightning_sae.training.final_validation import FinalValidation
+from lightning_sae.types import Batch, ValidationOutput
+
+Decay = Literal["linear", "cosine"]
+SAMPLE = 16_384  # activations that a geometric median is of, at least
+FIXED = ("lr", "betas", "bias", "rows", "tied")  # settings of a training that its checkpoint has taken in
+QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
+
+
+def lr_factor(
+    step: int, total: float, warmup_steps: int, decay_fraction: float, decay: Decay = "linear"
+) -> float:
+    """Linear warm-up over the first steps, constant, and a decay to 0 over the last fraction of them.
+
+    Args:
+        step: steps taken so far.
+        total: steps of the whole training; infinite for no decay.
+        warmup_steps: steps until the full learning rate.
+        decay_fraction: share of `total`, in 0..1.
+        decay: `linear`, or `cosine`, half a period from 1 to 0.
+
+    Returns:
+        Factor in 0..1.
+
+    Example:
+        >>> [lr_factor(step, total=10, warmup_steps=2, decay_fraction=0.4) for step in (0, 1, 5, 8, 9)]
+        [0.5, 1.0, 1.0, 0.5, 0.25]
+    """
+    warm = min(1.0, (step + 1) / max(1, warmup_steps))
+    if decay_fraction == 0 or math.isinf(total):
+        return warm
+    left = min(1.0, max(0.0, (total - step) / (decay_fraction * total)))
+    return min(warm, left if decay == "linear" else (1 - math.cos(math.pi * left)) / 2)
+
+
+class SAEModule(LightningModule):
+    """Trains a sparse autoencoder on batches of activations.
+
+    The autoencoder is built in `configure_model` from `trainer.datamodule.d_in` and `.statistics`, or from a
+    checkpoint alone (`load_from_checkpoint`).
+
+    Args:
+        sae: partial of a variant that lacks only `d_in`, or a mapping of its class name as `variant` and its
+            other arguments, as a checkpoint keeps it.
+        lr: peak learning rate of Adam.
+        warmup_steps: optimiser steps until the peak.
+        decay_fraction: share of all steps, at the end, in which the learning rate falls to 0.
+        decay: how it falls, `linear` or `cosine`.
+        bias: where the decoder bias starts: the `mean` of the train activations, their `geometric_median`,
+            which single outliers do not move, or `zero`.
+        rows: where the decoder rows start: `random` directions, or `data`, activations about the bias.
+        tied: whether the encoder rows start as the decoder rows.
+        gradient_clip: largest norm of the gradient over all parameters; `None` for any.
+        betas: of Adam.
+        top_n: images kept per latent.
+        d_in: width of the activations; `None` takes it from the datamodule. A checkpoint knows it.
+
+    Attributes:
+        sae: the autoencoder, once configured.
+        top_images: `TopImages` of the running or last validation pass.
+        dead: `[d_sae]` bool, never active on the whole train store; `None` until the end of `fit`.
+        infinite: `[3]` int64 buffer, the first step whose loss was not finite, -1 for none, with how many of
+            its activations were not, of how many. It is read when a row is logged, before a validation pass,
+            before a checkpoint is written and at the end: to look at every step would stop a GPU.
+
+    Logged:
+        `train/loss`, its parts (`train/mse`, `train/aux`), `train/dead_fraction` (at the end of fit, over the
+        whole train store); `val/fvu`, `val/cosine`, `val/l0`, `val/dead_fraction` (by the running counter),
+        `val/density_p10`, `_p50`, `_p90` (over the latents that fire). After a layer norm also
+        `val/fvu_layer_norm`, the FVU again, which two given numbers of each token have made smaller.
+
+    Raises:
+        ValueError: a schedule out of range, an endless training with decay, or a loss that is not finite.
+    """
+
+    sae: SparseAutoencoder
+    fvu: FVU
+    cosine: Cosine
+    l0: L0
+    firing: Density
+    top_images: TopImages
+    infinite: Tensor
+
+    def __init__(
+        self,
+        sae: "partial[SparseAutoencoder] | Mapping[str, Any]",
+        lr: float,
+        warmup_steps: int,
+        decay_fraction: float,
+        decay: Decay = "linear",
+        bias: BiasStart = "mean",
+        rows: RowStart = "random",
+        tied: bool = True,
+        gradient_clip: float | None = None,
+        betas: Sequence[float] = (0.9, 0.999),
+        top_n: int = 20,
+        d_in: int | None = None,
+    ) -> None:
+        super().__init__()
+        if warmup_steps < 0 or not 0 <= decay_fraction <= 1:
+            raise ValueError(
+                "warmup_steps must be at least 0 and decay_fraction in 0..1, "
+                f"got {warmup_steps} and {decay_fraction}"
+            )
+        for name, choice, choices in (
+            ("decay", decay, get_args(Decay)),
+            ("bias", bias, get_args(BiasStart)),
+            ("rows", rows, get_args(RowStart)),
+        ):
+            if choice not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {choice}")
+        arguments: dict[str, Any] = {
+            "sae": _plain(sae),
+            "lr": lr,
+            "warmup_steps": warmup_steps,
+            "decay_fraction": decay_fraction,
+            "decay": decay,
+            "bias": bias,
+            "rows": rows,
+            "tied": tied,
+            "gradient_clip": gradient_clip,
+            "betas": [float(beta) for beta in betas],
+            "top_n": top_n,
+            "d_in": d_in,
+        }
+        self.save_hyperparameters(arguments)
+        self.dead: Tensor | None = None
+        self.register_buffer("infinite", torch.tensor([-1, 0, 0]), persistent=False)
+        self._random = torch.get_rng_state()  # of the start: until then ranks draw other numbers
+
+    @property
+    def density(self) -> Tensor:
+        """`[d_sae]` share of the validation tokens on which each latent fires; on all ranks or on none."""
+        density: Tensor = self.firing.compute()
+        return density
+
+    def check(self, d_in: int) -> None:
+        """Refuse arguments that no autoencoder of this width takes, before its data are there.
+
+        Args:
+            d_in: width of the activations that there will be.
+
+        Raises:
+            ValueError: as the variant does.
+        """
+        arguments = dict(self.hparams["sae"])
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
+
+    def check_end(self, trainer: Trainer) -> None:
+        """Refuse a learning rate that decays towards the end of an endless training.
+
+        Raises:
+            ValueError: it does.
+        """
+        if self.hparams["decay_fraction"] and trainer.max_steps == trainer.max_epochs == -1:
+            raise ValueError(
+                "the learning rate cannot decay towards the end of an endless training; "
+                "set trainer.max_steps or trainer.max_epochs, or module.decay_fraction=0"
+            )
+
+    def configure_callbacks(self) -> list[Callback]:
+        """A validation of the final weights closes every fit."""
+        return [FinalValidation()]
+
+    def setup(self, stage: str) -> None:
+        """Refuses a datamodule that a loaded autoencoder does not fit."""
+        d_in, given = self.hparams["d_in"], self._datamodule().d_in
+        if d_in not in (None, given):
+            raise ValueError(
+                f"the autoencoder takes activations of width {d_in}, got {given}: check the hook point"
+            )
+
+    def configure_model(self) -> None:
+        """Builds autoencoder and metrics, once.
+
+        The autoencoder starts on the CPU, from which Lightning moves it: the same weights on every device.
+        """
+        if hasattr(self, "sae"):
+            return
+        fresh, arguments = self.hparams["d_in"] is None, dict(self.hparams["sae"])
+        if fresh:
+            self.hparams["d_in"] = self._datamodule().d_in
+        d_in = self.hparams["d_in"]
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._random)
+            self.sae = find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
+            if fresh:
+                self._initialise()
+        self.fvu, self.cosine, self.l0 = FVU(d_in), Cosine(), L0()
+        self.firing = Density(self.sae.d_sae)
+        self.top_images = TopImages(self.hparams["top_n"], self.sae.d_sae)
+
+    def _initialise(self) -> None:
+        statistics, start = self._datamodule().statistics, self.hparams
+        mean = statistics.mean.cpu()
+        self.sae.set_normalisation(mean, statistics.scale)
+        needed = start["rows"] == "data" or start["bias"] == "geometric_median"
+        sample = None
+        if needed or self.sae.normalisation == "layer_norm":
+            sample = self._datamodule().sample(max(SAMPLE, self.sae.d_sae)).cpu()
+        bias = start_bias(self.sae, start["bias"], mean, sample)
+        initialise(self.sae, bias, sample if start["rows"] == "data" else None, start["tied"])
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Fused Adam, and a schedule in optimiser steps."""
+        self.check_end(self.trainer)
+        beta1, beta2 = self.hparams["betas"]
+        optimiser = Adam(self.sae.parameters(), lr=self.hparams["lr"], betas=(beta1, beta2), fused=True)
+        scheduler = LambdaLR(optimiser, self._lr_factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _lr_factor(self, step: int) -> float:
+        # Before the first step this would load the data, and Lightning would not restore their position.
+        total = self.trainer.estimated_stepping_batches if step else math.inf
+        schedule = (self.hparams[name] for name in ("warmup_steps", "decay_fraction", "decay"))
+        return lr_factor(step, total, *schedule)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One batch of raw activations; also advances the counter of dead latents."""
+        loss, latents, parts = self.sae.training_loss(batch.x)
+        values = {"loss": loss.detach(), **parts}
+        fired, means = self._over_ranks(latents.fired(), list(values.values()))
+        self._note_infinite(means[0], batch.x)
+        self.sae.count_firings(fired, len(batch.x) * self.trainer.world_size)
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (self.trainer.global_step + 1) % every == 0:
+            self._check()
+            for name, mean in zip(values, means, strict=True):
+                self.log(f"train/{name}", mean, batch_size=len(batch.x))
+        return loss
+
+    def _over_ranks(self, fired: Tensor, values: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Which latents are active on any rank, and means of scalars, by one reduction; batches are equal."""
+        means = torch.stack([value.to(values[0]) for value in values])
+        if self.trainer.world_size == 1:
+            return fired, means
+        total = self._sum(torch.cat([fired.to(means), means]))
+        return total[: len(fired)] > 0, total[len(fired) :] / self.trainer.world_size
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Forgets the gradients, whose memory the next ones take."""
+        self.sae.zero_grad()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips to `gradient_clip`; the Trainer's own way refuses a fused optimiser in mixed precision."""
+        if gradient_clip_val is not None:
+            raise ValueError(
+                f"set module.gradient_clip, not the Trainer's gradient_clip_val={gradient_clip_val}"
+            )
+        if self.hparams["gradient_clip"] is not None:
+            self._clip(optimizer, self.hparams["gradient_clip"])
+
+    def _clip(self, optimizer: Optimizer, largest: float) -> None:
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is None and self.dtype == torch.float32:
+            clip_by_scale(optimizer, largest)
+        else:
+            scale = scaler.get_scale() if scaler else 1.0
+            torch.nn.utils.clip_grad_norm_(self.sae.parameters(), largest * scale)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """A step, after which the decoder rows have unit norm again."""
+        super().optimizer_step(*args, **kwargs)
+        self.sae.after_step()
+
+    def on_validation_start(self) -> None:
+        """Refuses to validate what has become infinite."""
+        self._check()
+
+    def check_checkpoint(self, then: Mapping[str, Any], goes_on: bool) -> None:
+        """Refuse a checkpoint of other settings than this module has.
+
+        A checkpoint holds the weights of its autoencoder, and Adam's state with its learning rate; to go on
+        with them under other settings would be neither the one training nor the other. What it does not hold
+        (`warmup_steps`, `decay_fraction`, `decay`, `gradient_clip`, `top_n`) may change.
+
+        Args:
+            then: the hyper-parameters in the checkpoint.
+            goes_on: whether the training goes on; the weights alone have to fit the autoencoder.
+
+        Raises:
+            ValueError: names each setting with both values.
+        """
+        before, now = (
+            flatten({"sae": given["sae"], "module": {name: given[name] for name in FIXED if goes_on}})
+            for given in (then, self.hparams)
+        )
+        changed = differences(before, now)
+        if changed:
+            raise ValueError(
+                f"the checkpoint was trained with other settings: {', '.join(changed)}. Set them as they "
+                "were, or start a new training without ckpt_path"
+            )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses what a trainer would load into other settings, as `check_checkpoint`."""
+        if self._trainer is not None:
+            self.check_checkpoint(checkpoint["hyper_parameters"], self._trainer.state.fn == "fit")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to save what has become infinite."""
+        self._check()
+
+    def on_train_end(self) -> None:
+        """Counts the latents that never fire on the whole train store."""
+        self._check()
+        self.dead = self._never_fired()
+        fraction = float(self.dead.float().mean())
+        for logger in self.trainer.loggers:  # self.log is not allowed here
+            logger.log_metrics({"train/dead_fraction": fraction}, step=self.trainer.global_step)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the last pass, the sanity check included."""
+        for metric in (self.fvu, self.cosine, self.l0, self.firing, self.top_images):
+            metric.reset()
+
+    def validation_step(  # type: ignore[override]  # Lightning hands any output to the callbacks
+        self, batch: Batch, batch_idx: int
+    ) -> ValidationOutput:
+        """Reconstructs a batch in raw units and updates the metrics; callbacks take it from here."""
+        if batch.embeddings is None:
+            raise ValueError("validation batches must carry image embeddings, got None")
+        x_hat, latents = self.sae(batch.x)
+        self.fvu.update(batch.x, x_hat)
+        self.cosine.update(batch.x, x_hat)
+        self.l0.update(latents)
+        self.firing.update(latents)
+        self.top_images.update(latents, batch.image_ids)
+        latents = latents.with_values(latents.values.float())
+        x, x_hat, embeddings = batch.x.float(), x_hat.float(), batch.embeddings.float()
+        return ValidationOutput(x, x_hat, latents, batch.image_ids, batch.targets, embeddings)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the metrics of the pass."""
+        values = {
+            "val/fvu": self.fvu.compute(),
+            "val/cosine": self.cosine.compute(),
+            "val/l0": self.l0.compute(),
+            "val/dead_fraction": self.sae.dead.float().mean(),
+        }
+        quantiles = density_quantiles(self.density, list(QUANTILES.values()))
+        values |= {f"val/density_{name}": value for name, value in zip(QUANTILES, quantiles, strict=True)}
+        if self.sae.normalisation == "layer_norm":
+            values["val/fvu_layer_norm"] = values["val/fvu"]  # marked: does not compare with that of others
+        self.log("val/fvu", values.pop("val/fvu").float(), prog_bar=True, sync_dist=True)
+        self.log_dict({name: value.float() for name, value in values.items()}, sync_dist=True)
+
+    @torch.no_grad()
+    def _never_fired(self) -> Tensor:
+        """`[d_sae]` bool; each rank reads its share of the train store's batches."""
+        fired = torch.zeros(self.sae.d_sae, device=self.device)
+        batches = self._datamodule().train_batches()
+        for x in islice(batches, self.trainer.global_rank, None, self.trainer.world_size):
+            fired += self.sae.encode(x.to(self.device)).fired()
+        return self._sum(fired) == 0
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        total: Tensor = self.trainer.strategy.reduce(tensor, reduce_op="sum")
+        return total
+
+    def _note_infinite(self, loss: Tensor, x: Tensor) -> None:
+        """Keeps the first step whose loss is not finite, and its bad activations, without awaiting a GPU."""
+        bad = (~x.sum(1, dtype=torch.float32).isfinite()).sum()
+        step, n = (torch.full_like(bad, count) for count in (self.trainer.global_step, len(x)))
+        here = torch.stack([step, bad, n])
+        first = ~loss.isfinite() & (self.infinite[0] < 0)
+        self.infinite = torch.where(first, here, self.infinite)
+
+    def _check(self) -> None:
+        """Ends a training whose loss has been infinite or NaN since the last look.
+
+        Raises:
+            ValueError: it has.
+        """
+        step = int(self.infinite[0])
+        if step < 0:
+            return
+        bad, n = self._sum(self.infinite[1:]).tolist()
+        cause = (
+            f"{bad} of {n} activations are NaN or infinite; check CLIP's precision and the images"
+            if bad
+            else "the activations are finite; lower module.lr or set module.gradient_clip"
+        )
+        raise ValueError(f"the loss is not finite at step {step}: {cause}")
+
+    def _datamodule(self) -> Any:
+        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+        if datamodule is None:
+            raise ValueError(
+                "SAEModule needs a datamodule with d_in and statistics, got None; pass datamodule=..."
+            )
+        return datamodule
+
+
+def _plain(sae: "partial[SparseAutoencoder] | Mapping[str, Any]") -> dict[str, Any]:
+    """Class name and arguments, which a checkpoint can hold without pickled code."""
+    if isinstance(sae, Mapping):
+        return dict(sae)
+    variant: Any = sae.func
+    if sae.args or "d_in" in sae.keywords:
+        raise ValueError(
+            "sae must be a partial of a variant by keywords, without d_in: the datamodule gives it"
+        )
+    return {"variant": find_variant(variant.__name__).__name__, **sae.keywords}

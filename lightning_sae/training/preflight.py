@@ -1,0 +1,72 @@
+"""What would be refused behind a capture of hours is refused before it."""
+
+from typing import Protocol, runtime_checkable
+
+from lightning.pytorch import Trainer
+
+from lightning_sae.data import ActivationDataModule
+from lightning_sae.training.module import SAEModule
+
+
+@runtime_checkable
+class ChecksData(Protocol):
+    """A callback that does not work with all data."""
+
+    def check(self, data: ActivationDataModule) -> None:
+        """Raise `ValueError` where it will not; nothing is captured yet."""
+        ...
+
+
+def check_settings(trainer: Trainer, module: SAEModule, data: ActivationDataModule, fits: bool) -> None:
+    """Refuse settings of autoencoder, trainer, callbacks and labels that do not fit each other or the data.
+
+    Args:
+        trainer: with its callbacks.
+        module: not yet configured.
+        data: nothing of it has to be captured.
+        fits: whether it is a training, not a validation alone.
+
+    Raises:
+        ValueError: says what does not fit, and what would.
+    """
+    module.check(data.d_in)
+    if fits:
+        module.check_end(trainer)
+        if (norm := trainer.gradient_clip_val) is not None:
+            raise ValueError(f"set module.gradient_clip={norm}, not trainer.gradient_clip_val")
+        rows = len(data.images("train")) * (data.tokens_per_image or data.shape.tokens)
+        check_passes(trainer, rows, data.batch_size)
+    if (n := len(data.images("val"))) < trainer.world_size:
+        raise ValueError(f"{n} val images are too few for {trainer.world_size} processes: add images")
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, ChecksData):
+            callback.check(data)
+
+
+def check_passes(trainer: Trainer, rows: int, batch_size: int) -> None:
+    """Refuse a batch larger than the train store, and validations that no pass over it comes to.
+
+    Args:
+        trainer: whose `val_check_interval` counts batches.
+        rows: activations of the train store at most: bad images may be left out yet.
+        batch_size: rows per batch and process.
+
+    Raises:
+        ValueError: says how many there are.
+    """
+    batches = rows // (batch_size * trainer.world_size)
+    if batches < 1:
+        raise ValueError(
+            f"the train store has {rows} rows, fewer than a batch of data.batch_size={batch_size} on each of "
+            f"{trainer.world_size} processes: set a smaller data.batch_size"
+        )
+    limit, interval = trainer.limit_train_batches, trainer.val_check_interval
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    within_each_pass = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches != 0
+    if within_each_pass and isinstance(interval, int) and interval > batches:
+        raise ValueError(
+            f"trainer.val_check_interval={interval} is more than the {batches} batches of a pass over the "
+            f"train store, and trainer.check_val_every_n_epoch={trainer.check_val_every_n_epoch} counts "
+            "within each pass: set trainer.check_val_every_n_epoch=null to count across passes, or a share "
+            "of a pass, as trainer.val_check_interval=1.0"
+        )

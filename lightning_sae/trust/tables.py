@@ -1,0 +1,107 @@
+"""CSV files: of users with faults named, and those of a run, which read back as they were and run nothing."""
+
+import csv
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lightning_sae.trust.documents import read_text
+
+_RUN = re.compile(r"'*[=+\-@\t\r\n]")
+"""What a spreadsheet may run or take apart; one quote more before it makes it a text."""
+
+
+def csv_bytes(table: pd.DataFrame, index: bool = False) -> bytes:
+    """A table as CSV, UTF-8, with six significant digits.
+
+    A text that a spreadsheet would run, because it begins with `=`, `+`, `-`, `@`, a tab or a line break,
+    gets a single quote before it, as spreadsheets themselves mark texts; `read_table` takes it away again.
+
+    Args:
+        table: a row per line.
+        index: whether the index is the first column.
+
+    Example:
+        >>> csv_bytes(pd.DataFrame({"label": ["=1+1", "a-b"], "x": [-0.5, 1.0]})).decode().split()
+        ['label,x', "'=1+1,-0.5", 'a-b,1']
+    """
+    safe = table.apply(lambda column: column.map(_guarded, na_action="ignore"))
+    safe = safe.rename(columns=_guarded, index=_guarded if index else None)
+    form: dict[str, Any] = {"index": index, "float_format": "%.6g", "lineterminator": "\n"}
+    text: str = safe.to_csv(**form)
+    if "\r" in text:  # a line end to readers, and none to Python's writer
+        text = safe.to_csv(**form, quoting=csv.QUOTE_ALL)
+    return text.encode()
+
+
+def read_table(path: str | Path, **options: Any) -> pd.DataFrame:
+    """Reads what `csv_bytes` wrote.
+
+    Args:
+        path: the file.
+        options: of `pandas.read_csv`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged; names it and the line.
+    """
+    table = _parsed(path, path, **options)
+    for place, kind in enumerate(table.dtypes):
+        if pd.api.types.is_object_dtype(kind) or pd.api.types.is_string_dtype(kind):
+            table.isetitem(place, table.iloc[:, place].map(_unguarded, na_action="ignore").array)
+    return table.rename(columns=_unguarded)
+
+
+def read_csv(path: str | Path, separator: str = ",", text: str | None = None) -> pd.DataFrame:
+    """A CSV file of a user, every cell a text, "" where it is empty.
+
+    Args:
+        path: the file.
+        separator: of its cells.
+        text: what it holds; `None` reads it as UTF-8.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is empty, not UTF-8, has a column twice, or a row that is shorter or longer than the
+            first; names the line.
+    """
+    text = read_text(path) if text is None else text
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        head = next(reader, [])
+        if twice := [name for i, name in enumerate(head) if name in head[:i]]:
+            raise _fault(path, 1, f"the column {twice[0]!r} stands there twice")
+        for row in reader:
+            if row and len(row) != len(head):
+                raise _fault(path, reader.line_num, f"{len(row)} cells, and the first line has {len(head)}")
+    except csv.Error as error:
+        raise _fault(path, reader.line_num, str(error)) from error
+    return _parsed(path, io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False)
+
+
+def _parsed(path: str | Path, source: str | Path | io.StringIO, **options: Any) -> pd.DataFrame:
+    try:
+        table: pd.DataFrame = pd.read_csv(source, **options)
+    except pd.errors.EmptyDataError as error:
+        raise ValueError(f"{path} is empty: its first line names the columns") from error
+    except UnicodeDecodeError:
+        read_text(path)  # names the line
+        raise
+    except pd.errors.ParserError as error:
+        raise ValueError(f"{path} is no table that can be read: {str(error).strip()}") from error
+    return table
+
+
+def _fault(path: str | Path, line: int, what: str) -> ValueError:
+    return ValueError(f"{path}, line {line}: {what}; mend the table, or copy it again")
+
+
+def _guarded(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and _RUN.match(cell) else cell
+
+
+def _unguarded(cell: Any) -> Any:
+    return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and _RUN.match(cell) else cell
