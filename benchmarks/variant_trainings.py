@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from lightning_sae.data.statistics import ActivationStatistics
+from lightning_sae.metrics.moments import ActivationStatistics
 from lightning_sae.sae import SparseAutoencoder
 from lightning_sae.training.module import lr_factor
 from lightning_sae.types import Batch, SparseLatents

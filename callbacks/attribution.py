@@ -14,13 +14,14 @@ from lightning_sae.attribution.gradient import attribute, gradient, remainder, t
 from lightning_sae.attribution.means import AttributionMeans, MeanAttribution, agreement
 from lightning_sae.attribution.methods import Explained
 from lightning_sae.attribution.per_class import MeanOverImages, mean_over_images
-from lightning_sae.classifiers.scores import ClassScores, Output, Probe, fit_probe
+from lightning_sae.classifiers.linear import Probe, fit_probe
+from lightning_sae.classifiers.scores import ClassScores, Output
 from lightning_sae.concepts.naming import LatentName, name_columns
 from lightning_sae.data import ActivationDataModule
-from lightning_sae.data.store.locations import store_folder
+from lightning_sae.data.store.layout import store_folder
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.metrics.accuracy import predict
-from lightning_sae.tracking.loggers import publish_table
+from lightning_sae.tracking.publish import publish_table
 from lightning_sae.types import SparseLatents
 
 Over = Literal["predicted", "true", "all"]

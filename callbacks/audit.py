@@ -13,7 +13,7 @@ from lightning_sae.classifiers.scores import Output
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.runs.classifier import check_choice
 from lightning_sae.runs.folder import open_run
-from lightning_sae.tracking.loggers import run_dir
+from lightning_sae.tracking.publish import run_dir
 
 
 class Audit(Callback):

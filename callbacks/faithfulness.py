@@ -20,7 +20,7 @@ from lightning_sae.data import choose_probe
 from lightning_sae.metrics import Interval, interval, mean_in_units
 from lightning_sae.metrics.accuracy import predict
 from lightning_sae.report.figures import save_figure
-from lightning_sae.tracking.loggers import publish_picture, publish_table, run_dir
+from lightning_sae.tracking.publish import publish_picture, publish_table, run_dir
 
 CHUNK = 32  # probe images at a time
 INK, GREY, LIGHT = "#1f2328", "#6e7781", "#d8dee4"

@@ -14,7 +14,7 @@ from lightning_sae.concepts.naming import LatentName
 from lightning_sae.data import ImageSet
 from lightning_sae.report.figures import save_figure
 from lightning_sae.report.thumbnails import thumbnail
-from lightning_sae.tracking.loggers import publish_picture, run_dir
+from lightning_sae.tracking.publish import publish_picture, run_dir
 
 CELL = 64  # pixels of a thumbnail
 GAP = 6

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from callbacks.parts import data_of
 from callbacks.whole_pass import WholePassCallback, image_latents
 from lightning_sae.runs.image_latents import choose_images, save_image_latents
-from lightning_sae.tracking.loggers import run_dir
+from lightning_sae.tracking.publish import run_dir
 
 
 class SaveImageLatents(WholePassCallback):

@@ -13,7 +13,7 @@ from callbacks.latent_table import latent_table
 from callbacks.parts import data_of, is_last_pass, sae_of
 from lightning_sae.data import ImageSet
 from lightning_sae.report.thumbnails import thumbnail
-from lightning_sae.tracking.loggers import publish_illustrated
+from lightning_sae.tracking.publish import publish_illustrated
 
 CELL = 64  # pixels of a thumbnail
 

@@ -7,7 +7,7 @@ import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.parts import callbacks_of, id_texts, sae_of
-from lightning_sae.tracking.loggers import publish_table
+from lightning_sae.tracking.publish import publish_table
 
 
 def latent_table(trainer: Trainer, pl_module: LightningModule) -> pd.DataFrame:

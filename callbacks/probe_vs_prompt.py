@@ -25,7 +25,8 @@ from lightning_sae.classifiers.biased_sets import (
     most_associated,
     occurring,
 )
-from lightning_sae.classifiers.scores import ClassScores, Output, Probe, fit_probe
+from lightning_sae.classifiers.linear import Probe, fit_probe
+from lightning_sae.classifiers.scores import ClassScores, Output
 from lightning_sae.data import ActivationDataModule, Split, store_folder
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.metrics import ImageLatents, sparse_auroc
@@ -33,7 +34,7 @@ from lightning_sae.metrics.accuracy import accuracy, worst_group
 from lightning_sae.metrics.group_errors import Groups, factor_groups
 from lightning_sae.report.figures import save_figure
 from lightning_sae.report.probe_picture import draw_comparison
-from lightning_sae.tracking.loggers import publish_picture, publish_table, run_dir
+from lightning_sae.tracking.publish import publish_picture, publish_table, run_dir
 
 MEASURES = ("accuracy", "worst_group", "unexpected_share", "paired_unexpected_share", "culprit_share")
 
@@ -62,8 +63,8 @@ class ProbeVsPrompt(ImagePassCallback):
     """Compares zero-shot prompts with linear probes, fitted on train images of growing bias.
 
     In a biased train set the *paired* classes go with a value of a factor: `share` of their images have it,
-    and as good as none of the other classes' (`lightning_sae.classifiers.biased_sets`). It needs the callbacks
-    Attribution, for the score, and UnexpectedReliance, for the meanings, both listed before it.
+    and as good as none of the other classes' (`lightning_sae.classifiers.biased_sets`). It needs the
+    callbacks Attribution, for the score, and UnexpectedReliance, for the meanings, both listed before it.
 
     Logged, for `prompt` and each probe, `probe_PERCENT`, in [0, 1]:
         probe_vs_prompt/NAME_accuracy: on the images of the pass.

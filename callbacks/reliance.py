@@ -23,7 +23,7 @@ from lightning_sae.concepts.naming import name_columns
 from lightning_sae.concepts.vocabulary import embed_labels
 from lightning_sae.metrics import ActiveRanks
 from lightning_sae.metrics.accuracy import predict
-from lightning_sae.tracking.loggers import publish_table
+from lightning_sae.tracking.publish import publish_table
 
 ALL = "all"  # culprits of a class, removed together
 TABLE = [

@@ -10,11 +10,10 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_sae.data import ActivationDataModule
-from lightning_sae.data.atomic import write_atomic
 from lightning_sae.data.store.claims import claimed
-from lightning_sae.data.store.provenance import check_data
+from lightning_sae.data.store.layout import check_data
+from lightning_sae.files import user_path, write_atomic
 from lightning_sae.mappings import differences, flatten
-from lightning_sae.paths import user_path
 from lightning_sae.runs.folder import CONFIG
 from lightning_sae.runs.hydra_folder import save_settings
 from lightning_sae.training.launch import refuse

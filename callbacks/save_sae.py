@@ -4,7 +4,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.parts import data_of, sae_of
 from lightning_sae.sae import save_sae
-from lightning_sae.tracking.loggers import run_dir
+from lightning_sae.tracking.publish import run_dir
 
 
 class SaveSAE(Callback):

@@ -11,7 +11,7 @@ from callbacks.parts import find, sae_of
 from callbacks.probe_vs_prompt import ProbeVsPrompt
 from callbacks.reliance import UnexpectedReliance
 from lightning_sae.concepts.naming import names_of
-from lightning_sae.tracking.loggers import run_dir
+from lightning_sae.tracking.publish import run_dir
 from lightning_sae.trust.control_characters import escape
 
 

@@ -15,7 +15,7 @@ from callbacks.whole_pass import WholePassCallback, image_latents
 from lightning_sae.concepts.detectors import best_detectors, purity, sparse_probes
 from lightning_sae.concepts.naming import name_columns
 from lightning_sae.metrics import ActiveRanks
-from lightning_sae.tracking.loggers import publish_table
+from lightning_sae.tracking.publish import publish_table
 from lightning_sae.types import SparseLatents
 
 

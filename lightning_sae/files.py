@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and disks that have no room for them."""
+"""Files that are there whole or not at all, disks that have no room for them, and paths of users."""
 
 import errno
 import os
@@ -90,3 +90,53 @@ def gigabytes(n: int) -> str:
         ('0.0012 GB', '98 GB')
     """
     return f"{n / 1e9:.2g} GB" if n < 1e11 else f"{n / 1e9:,.0f} GB"
+
+
+def write_atomic(path: Path, content: bytes, advice: str = ADVICE) -> None:
+    """Writes under a temporary name beside `path`, then renames; the mode follows the umask.
+
+    Args:
+        path: the file.
+        content: all of it.
+        advice: what to do where it cannot be written; ends the message.
+
+    Raises:
+        OSError: the disk is full or not writable; nothing is left of this file, earlier ones stay.
+    """
+    try:
+        with (
+            replacing(path, len(content), advice, f"{os.getpid()}.tmp") as temporary,
+            temporary.open("wb") as file,
+        ):
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except NoRoomError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(
+            error.errno, f"cannot write {gigabytes(len(content))} to {path}: {reason}. {advice}"
+        ) from error
+
+
+def remove_temporaries(folder: Path, name: str) -> None:
+    """Deletes what killed writers left of the files `name` (a pattern); nobody may be writing them."""
+    for path in folder.glob(f".{name}.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, or the folder itself where it is not there yet."""
+    there = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    return os.access(there, os.W_OK | os.X_OK)
+
+
+def user_path(path: str | Path) -> Path:
+    """A path that a user gives: `~` is the home folder, also where no shell has seen it, as in a config.
+
+    Example:
+        >>> user_path("~/images") == Path.home() / "images", user_path("images").name
+        (True, 'images')
+    """
+    return Path(path).expanduser()

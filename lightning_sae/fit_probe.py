@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from lightning_sae.classifiers.linear import Probe, fit_probe
 from lightning_sae.classifiers.saved_probe import SavedProbe, save_probe
-from lightning_sae.classifiers.scores import Probe, fit_probe
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.images.image_set import Split
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.devices.device import add_device_option, use_device
 from lightning_sae.errors import one_line_errors
+from lightning_sae.files import user_path
 from lightning_sae.metrics.accuracy import accuracy, balanced_accuracy
-from lightning_sae.paths import user_path
 from lightning_sae.runs.folder import open_run
 from lightning_sae.trust.control_characters import escape
 from lightning_sae.trust.targets import add_trust_option

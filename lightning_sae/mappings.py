@@ -34,3 +34,46 @@ def differences(
     keys = [*now, *(key for key in before if key not in now)]
     pairs = [(key, before.get(key), now.get(key)) for key in keys]
     return [f"{key} {show(then)} -> {show(here)}" for key, then, here in pairs if then != here]
+
+
+def clip_differences(recorded: Mapping[str, Any], clip: Mapping[str, str]) -> str:
+    """Where two identities of a CLIP differ; names may where the hash of the weights agrees.
+
+    Args:
+        recorded: of the CLIP that something was made for.
+        clip: `Clip.identity()` of the one at hand.
+
+    Returns:
+        The keys with both values; "" for the same CLIP.
+
+    Example:
+        >>> clip_differences({"model": "A", "weights": "ab"}, {"model": "B", "weights": "ab"})
+        ''
+        >>> clip_differences({"weights": "ab"}, {"weights": "cd"})
+        "weights: 'ab' here, 'cd' given"
+    """
+    same_weights = "weights" in clip and recorded.get("weights") == clip["weights"]
+    keys = clip.keys() - ({"model", "pretrained"} if same_weights else set())
+    differ = sorted(key for key in keys if recorded.get(key) != clip[key])
+    return "; ".join(f"{key}: {recorded.get(key)!r} here, {clip[key]!r} given" for key in differ)
+
+
+def check_clip(what: str, recorded: Mapping[str, Any], clip: Mapping[str, str]) -> None:
+    """Refuses a CLIP that something was not made for.
+
+    Args:
+        what: was made, for the message.
+        recorded: identity of the CLIP that it was made for.
+        clip: identity of the CLIP that is to be used (`Clip.identity()`).
+
+    Raises:
+        ValueError: they differ; says in what.
+
+    Example:
+        >>> check_clip("it", {"model": "a", "weights": "1"}, {"model": "b", "weights": "1"})
+    """
+    if differ := clip_differences(recorded, clip):
+        raise ValueError(
+            f"{what} was made for another CLIP ({differ}); "
+            "load that CLIP, or pass strict=False to use it all the same"
+        )

@@ -1,17 +1,19 @@
 """Full disks, by /dev/full, on which no write fits, and by what torch says on one."""
 
 import errno
+import os
 
 import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
 
+from lightning_sae.data.store.space import IN_A_STORE
 from lightning_sae.errors import one_line_errors
-from lightning_sae.files import NoRoomError, replacing, room_for
+from lightning_sae.files import NoRoomError, replacing, room_for, write_atomic
 from lightning_sae.report.figures import save_figure
 from lightning_sae.sae import TopK, save_sae
-from lightning_sae.tracking.loggers import RunCSVLogger
+from lightning_sae.tracking.csv_logger import RunCSVLogger
 from lightning_sae.training.checkpoint_io import AtomicCheckpointIO
 
 
@@ -141,3 +143,17 @@ def test_what_a_killed_writer_left_does_not_pile_up(tmp_path):
 def test_other_errors_stay(tmp_path):
     with pytest.raises(PermissionError), room_for(tmp_path):
         raise PermissionError(errno.EACCES, "no")
+
+
+def test_a_full_disk_gives_the_advice_that_fits(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"a\.json: No space left on device\. Free some space and run") as plain:
+        write_atomic(tmp_path / "a.json", b"x")
+    assert "; free are " in str(plain.value)
+    assert "data." not in str(plain.value)
+    with pytest.raises(OSError, match=r"data\.store_dir=DIR, or half the size with data\.dtype=float16"):
+        write_atomic(tmp_path / "a.json", b"x", IN_A_STORE)
+    assert not any(tmp_path.iterdir())

@@ -7,8 +7,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from callbacks.run_record import RunRecord
+from lightning_sae.classifiers.linear import Probe
 from lightning_sae.classifiers.saved_probe import load_probe, save_probe
-from lightning_sae.classifiers.scores import Probe
 from lightning_sae.compare.runs import read_runs
 from lightning_sae.concepts.vocabulary import vocabulary_from_file
 from lightning_sae.correct import load_classifier

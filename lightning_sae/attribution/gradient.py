@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.classifiers.scores import ImageScore, Output, Probe, make_score
+from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.scores import ImageScore, Output, make_score
 from lightning_sae.sae.kernels.pattern import Pattern
 from lightning_sae.sae.kernels.products import dot
 from lightning_sae.types import SparseLatents

@@ -19,7 +19,7 @@ from lightning_sae.audit.terminal import print_audit
 from lightning_sae.classifiers.scores import Output
 from lightning_sae.devices.device import add_device_option, use_device
 from lightning_sae.errors import one_line_errors
-from lightning_sae.paths import user_path
+from lightning_sae.files import user_path
 from lightning_sae.runs.folder import open_run
 from lightning_sae.trust.targets import add_trust_option
 

@@ -5,7 +5,7 @@ from typing import Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lightning_sae.data.atomic import write_atomic
+from lightning_sae.files import write_atomic
 from lightning_sae.trust.documents import read_text
 
 SCHEMA_VERSION = 2  # as in Audit

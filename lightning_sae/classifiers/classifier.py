@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from lightning_sae.audit.findings import ClassifierSource
-from lightning_sae.classifiers.scores import ClassScores, Output, Probe
+from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.scores import ClassScores, Output
 
 
 class Classifier(NamedTuple):

@@ -11,9 +11,9 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from lightning_sae import __version__
-from lightning_sae.classifiers.scores import Probe
-from lightning_sae.paths import user_path
-from lightning_sae.sae.saving.folder import clip_differences
+from lightning_sae.classifiers.linear import Probe
+from lightning_sae.files import user_path
+from lightning_sae.mappings import clip_differences
 from lightning_sae.trust.documents import read_json
 
 WEIGHTS, CONFIG = "classifier.safetensors", "config.json"

@@ -1,75 +1,18 @@
 """What is attributed: the score of an image, by a text prompt or by a linear probe on its embedding."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Self, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
+
+from lightning_sae.classifiers.linear import Probe
 
 Output = Literal["cosine", "logit", "margin", "probability"]
 
 ImageScore = Callable[[Tensor, slice | Tensor], Tensor]
 """`(embeddings [b, d_embed], rows) -> [b]`; `rows` says which of the images the embeddings belong to: a slice
 or positions `[b]`, the same image as often as wanted."""
-
-
-class Probe(NamedTuple):
-    """A linear classifier of image embeddings: `logit_c = <weight_c, e> + bias_c`.
-
-    Attributes:
-        weight: `[C, d_embed]`.
-        bias: `[C]`.
-    """
-
-    weight: Tensor
-    bias: Tensor
-
-    def to(self, like: Tensor) -> Self:
-        """The same probe on the device and in the precision of a tensor."""
-        return self._replace(weight=self.weight.to(like), bias=self.bias.to(like))
-
-
-def fit_probe(
-    embeddings: Tensor,
-    targets: Tensor,
-    n_classes: int,
-    inverse_l2: float = 100.0,
-    balanced: bool = False,
-) -> Probe:
-    """Multinomial logistic regression on image embeddings (`sklearn.linear_model.LogisticRegression`).
-
-    Args:
-        embeddings: `[n, d_embed]` unit.
-        targets: `[n]` int64, -1 leaves the image out.
-        n_classes: `C >= 2`.
-        inverse_l2: weight of the data against that of the L2 penalty; unit embeddings need a large one.
-        balanced: whether every class weighs the same, however many images it has.
-
-    Returns:
-        A probe in float32.
-
-    Raises:
-        ValueError: a class without images.
-
-    Example:
-        >>> probe = fit_probe(torch.eye(2), torch.tensor([0, 1]), n_classes=2)
-        >>> (torch.eye(2) @ probe.weight.T + probe.bias).argmax(1).tolist()
-        [0, 1]
-    """
-    known = targets >= 0
-    counts = torch.bincount(targets[known], minlength=n_classes)
-    if n_classes < 2 or (counts == 0).any():
-        empty = (counts == 0).nonzero().flatten().tolist()
-        raise ValueError(f"a probe needs images of each of two or more classes, classes {empty} have none")
-    weights = "balanced" if balanced else None
-    found = LogisticRegression(C=inverse_l2, max_iter=1000, class_weight=weights).fit(
-        embeddings[known].double().cpu().numpy(), targets[known].cpu().numpy()
-    )
-    weight, bias = torch.from_numpy(found.coef_).float(), torch.from_numpy(found.intercept_).float()
-    if n_classes == 2:  # one row there: the log odds of class 1
-        weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
-    return Probe(weight, bias)
 
 
 class Slopes(NamedTuple):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lightning_sae.clip.preprocessing import in_two_parts
 from lightning_sae.clip.sources import Preprocess, Tokenizer, build, find_source, load_weights
-from lightning_sae.paths import user_path
+from lightning_sae.files import user_path
 
 
 class Clip(nn.Module):

@@ -25,7 +25,7 @@ from lightning_sae.clip.recipe import (
     tags_of,
     without_openai_marks,
 )
-from lightning_sae.paths import user_path
+from lightning_sae.files import user_path
 from lightning_sae.trust.documents import read_json
 
 Preprocess = Callable[[Image.Image], Tensor]

@@ -14,7 +14,7 @@ from lightning_sae.compare.comparison import Comparison, compare
 from lightning_sae.compare.files import write
 from lightning_sae.compare.runs import common_folder
 from lightning_sae.compare.table import terminal
-from lightning_sae.paths import user_path
+from lightning_sae.files import user_path
 from lightning_sae.tracking.values import goal
 from lightning_sae.trust.control_characters import escape, visible
 

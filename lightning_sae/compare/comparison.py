@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lightning_sae.compare.pareto import pareto_front
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from lightning_sae.compare.runs import Run, read_runs
 from lightning_sae.compare.shared_concepts import Concepts, compare_concepts
 from lightning_sae.compare.table import RunTable, run_table
@@ -89,3 +91,27 @@ def compare(
     matrix, concepts = reliance_matrix(variants), compare_concepts(variants)
     names = [str(name) for name in finished.index[on_front]]
     return Comparison(runs, table, goal, trade_off, names, variants, left_out, matrix, concepts)
+
+
+def pareto_front(values: ArrayLike, goals: Sequence[Goal]) -> NDArray[np.bool_]:
+    """Which rows are not dominated: no other row is as good in every goal and better in one.
+
+    Args:
+        values: `[n, m]`, a column per goal; a row with a NaN is never on the front.
+        goals: the `m` goals.
+
+    Returns:
+        `[n]` bool; equal rows are on the front together.
+
+    Example:
+        >>> from lightning_sae.tracking.values import goal
+        >>> pareto_front([[16, 0.03], [32, 0.01], [32, 0.02]], [goal("val/l0"), goal("val/fvu")]).tolist()
+        [True, True, False]
+    """
+    costs = np.asarray(values, dtype=float) * [goal.sign for goal in goals]
+    known = ~np.isnan(costs).any(1)
+    front = np.zeros(len(costs), dtype=bool)
+    for row in np.flatnonzero(known):
+        as_good, better = (costs[known] <= costs[row]).all(1), (costs[known] < costs[row]).any(1)
+        front[row] = not (as_good & better).any()
+    return front

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
+from lightning_sae.files import user_path
 from lightning_sae.mappings import flatten
-from lightning_sae.paths import user_path
 from lightning_sae.runs.folder import CONFIG
 from lightning_sae.trust.documents import read_config, read_json, read_yaml_list
 from lightning_sae.trust.tables import read_table

@@ -13,7 +13,7 @@ from open_clip.zero_shot_metadata import (
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lightning_sae.paths import user_path
+from lightning_sae.files import user_path
 from lightning_sae.trust.documents import check_texts, read_text
 
 ENSEMBLES = {"openai": OPENAI_IMAGENET_TEMPLATES, "simple": SIMPLE_IMAGENET_TEMPLATES}

@@ -20,7 +20,7 @@ from lightning_sae.correct.record import Change
 from lightning_sae.data.prompts import embed_prompts
 from lightning_sae.devices.device import add_device_option, use_device
 from lightning_sae.errors import one_line_errors
-from lightning_sae.paths import user_path
+from lightning_sae.files import user_path
 from lightning_sae.runs.classifier import probe_classifier
 from lightning_sae.runs.folder import RunFolder, open_run
 from lightning_sae.trust.control_characters import escape, visible

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lightning_sae.classifiers.scores import Probe
+from lightning_sae.classifiers.linear import Probe
 from lightning_sae.clip import Clip, HookPoint
 from lightning_sae.correct.clamp import Clamp, clamping
+from lightning_sae.mappings import check_clip
 from lightning_sae.sae import SparseAutoencoder
-from lightning_sae.sae.saving.folder import check_clip
 
 Way = Literal["shift", "edit", "clamp", "ablate"]
 WAYS: tuple[Way, ...] = get_args(Way)  # the simplest first

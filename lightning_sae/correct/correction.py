@@ -11,7 +11,7 @@ from lightning_sae.audit.findings import Finding
 from lightning_sae.audit.phrases import class_phrases
 from lightning_sae.audit.sides import told_value
 from lightning_sae.classifiers.classifier import Classifier
-from lightning_sae.classifiers.scores import Probe
+from lightning_sae.classifiers.linear import Probe
 from lightning_sae.correct.choice import Choice, Choices, Rule, choose
 from lightning_sae.correct.clamp import Clamp
 from lightning_sae.correct.corrected_classifier import CorrectedClassifier, Held, Way

@@ -13,14 +13,14 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lightning_sae.classifiers.scores import Probe
+from lightning_sae.classifiers.linear import Probe
 from lightning_sae.clip import HookPoint
 from lightning_sae.correct.card import card
 from lightning_sae.correct.clamp import Clamp
 from lightning_sae.correct.corrected_classifier import CorrectedClassifier, Held
 from lightning_sae.correct.correction import Correction
 from lightning_sae.correct.record import FORMAT, Record
-from lightning_sae.paths import user_path
+from lightning_sae.files import user_path
 from lightning_sae.sae import load_sae
 from lightning_sae.sae.saving.folder import save_sae
 

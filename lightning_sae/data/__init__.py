@@ -3,25 +3,22 @@
 from lightning_sae.data.capture.capture import Capture, capture_store
 from lightning_sae.data.capture.kept_tokens import kept_tokens
 from lightning_sae.data.datamodule import ActivationDataModule
-from lightning_sae.data.factories import fashion_mnist, huggingface, image_folder, table, world
 from lightning_sae.data.images.decoding import BadImageError, decode
 from lightning_sae.data.images.image_set import ImageSet, ImageSource, LabelledImages, Split
 from lightning_sae.data.joint import JointDataModule, JointExamples
 from lightning_sae.data.loading.loaders import EvalLoader, TrainLoader
 from lightning_sae.data.probe_images import Probe, choose_probe
-from lightning_sae.data.sources.fashion_mnist import FashionMNIST
-from lightning_sae.data.sources.folders.folders import ImageFolders
-from lightning_sae.data.sources.huggingface.images import HuggingFaceImages
-from lightning_sae.data.sources.table import ImageTable
-from lightning_sae.data.sources.texts import SplitTexts, Texts
-from lightning_sae.data.sources.world import WorldImages
-from lightning_sae.data.sources.world_texts import WorldTexts
-from lightning_sae.data.statistics import ActivationStatistics, Moments
+from lightning_sae.data.sources.fashion_mnist import FashionMNIST, fashion_mnist
+from lightning_sae.data.sources.folders.folders import ImageFolders, image_folder
+from lightning_sae.data.sources.huggingface.images import HuggingFaceImages, huggingface
+from lightning_sae.data.sources.table import ImageTable, table
+from lightning_sae.data.sources.texts import SplitTexts, Texts, text_file, vocabulary
+from lightning_sae.data.sources.world import WorldImages, WorldTexts, world, world_captions, world_joint
 from lightning_sae.data.store.activations import ActivationStore
 from lightning_sae.data.store.cache import cached_tensor
-from lightning_sae.data.store.locations import hook_folder, store_folder
+from lightning_sae.data.store.layout import hook_folder, store_folder
 from lightning_sae.data.text_datamodule import TextDataModule
-from lightning_sae.data.text_factories import text_file, vocabulary, world_captions, world_joint
+from lightning_sae.metrics.moments import ActivationStatistics, Moments
 
 __all__ = [
     "ActivationDataModule",

@@ -21,21 +21,26 @@ from lightning_sae.clip import (
     make_tail,
 )
 from lightning_sae.data.capture.capture import Capture
+from lightning_sae.data.images.class_names import check_distinct, check_words
 from lightning_sae.data.images.copies import check_leaks
 from lightning_sae.data.images.decoding import WHITE
 from lightning_sae.data.images.image_set import ImageSet, ImageSource, Split
 from lightning_sae.data.loading.loaders import EvalLoader, TrainLoader
 from lightning_sae.data.probe_images import Probe, cached_probe, choose_probe
 from lightning_sae.data.prompts import class_prompts, embed_prompts
-from lightning_sae.data.sources.class_names import check_distinct, check_words
-from lightning_sae.data.statistics import ActivationStatistics
 from lightning_sae.data.store.activations import ActivationStore
 from lightning_sae.data.store.captured_splits import CapturedSplits, Decode
-from lightning_sae.data.store.locations import hook_folder
-from lightning_sae.data.store.provenance import check_data, check_provenance, data_identity, provenance
+from lightning_sae.data.store.layout import (
+    check_data,
+    check_provenance,
+    data_identity,
+    hook_folder,
+    provenance,
+)
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.data.store.space import check_space
 from lightning_sae.devices.device import find_device
+from lightning_sae.metrics.moments import ActivationStatistics
 
 
 class ActivationDataModule(LightningDataModule):

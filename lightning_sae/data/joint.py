@@ -12,8 +12,8 @@ from lightning_sae.data.capture.capture import Capture
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.images.image_set import ImageSet, ImageSource, Split
 from lightning_sae.data.loading.loaders import EvalLoader
-from lightning_sae.data.statistics import ActivationStatistics, Moments
 from lightning_sae.data.store.activations import ActivationStore, Layout
+from lightning_sae.metrics.moments import ActivationStatistics, Moments
 
 
 class JointExamples:

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lightning_sae.clip import Clip
+from lightning_sae.data.images.class_names import readable, spellings
 from lightning_sae.data.images.image_set import listed
-from lightning_sae.data.sources.class_names import readable, spellings
 from lightning_sae.trust.documents import check_texts, read_json, read_yaml
 
 

@@ -10,7 +10,7 @@ from lightning_sae.data.capture.capture import Capture
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.images.image_set import ImageSource, Split
 from lightning_sae.data.store.activations import ActivationStore
-from lightning_sae.data.store.provenance import data_identity
+from lightning_sae.data.store.layout import data_identity
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.data.store.text_tokens import RealTokenStore, real_tokens
 

@@ -23,7 +23,7 @@ from lightning_sae.devices.device import add_device_option, use_device
 from lightning_sae.errors import one_line_errors
 from lightning_sae.explain.explanation import PromptExplanation, check_request, explain
 from lightning_sae.explain.picture import draw_explanation
-from lightning_sae.paths import user_path
+from lightning_sae.files import user_path
 from lightning_sae.report.figures import save_figure
 from lightning_sae.runs.folder import open_run
 from lightning_sae.trust.control_characters import escape

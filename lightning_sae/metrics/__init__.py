@@ -1,14 +1,13 @@
 """Metrics: pure functions, and `torchmetrics.Metric`s that keep sums and call them."""
 
+from benchmarks.recovery import detection_f1, match, max_cosines
 from lightning_sae.metrics.auroc import ActiveRanks, auroc, sparse_auroc
 from lightning_sae.metrics.bootstrap import Interval, interval, mean_in_units
-from lightning_sae.metrics.cosine import Cosine, cosine
 from lightning_sae.metrics.density import L0, Density, density, density_histogram, density_quantiles, l0
-from lightning_sae.metrics.fvu import FVU, fvu
 from lightning_sae.metrics.image_latents import ImageLatents, max_over_tokens
 from lightning_sae.metrics.modality import Modality, fires_on, modality_score
 from lightning_sae.metrics.monosemanticity import MonoSemanticity, monosemanticity
-from lightning_sae.metrics.recovery import detection_f1, match, max_cosines
+from lightning_sae.metrics.reconstruction import FVU, Cosine, cosine, fvu
 from lightning_sae.metrics.top_images import TopImages, top_images
 
 __all__ = [

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager
 from matplotlib.text import Text
 
-from lightning_sae.data.atomic import write_atomic
+from lightning_sae.files import write_atomic
 from lightning_sae.report.fonts import fonts_for, letters_of
 
 

@@ -8,10 +8,10 @@ import torch
 from lightning_sae.audit.findings import ClassifierSource
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.saved_probe import WEIGHTS, load_probe, save_probe
+from lightning_sae.data.images.class_names import check_distinct
 from lightning_sae.data.prompts import embed_prompts, read_prompts
-from lightning_sae.data.sources.class_names import check_distinct
+from lightning_sae.files import user_path
 from lightning_sae.fit_probe import probe_of
-from lightning_sae.paths import user_path
 from lightning_sae.runs.folder import RunFolder
 
 KEPT = "audited_probe"

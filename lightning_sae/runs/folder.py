@@ -13,7 +13,7 @@ from lightning_sae.concepts.vocabulary import Vocabulary
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.devices.device import find_device
-from lightning_sae.paths import user_path
+from lightning_sae.files import user_path
 from lightning_sae.sae import SparseAutoencoder, load_sae
 from lightning_sae.sae.saving.folder import CONFIG as SAE_CONFIG
 from lightning_sae.trust.documents import read_config

@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from lightning_sae.data.atomic import write_atomic
+from lightning_sae.files import write_atomic
 from lightning_sae.runs.folder import CONFIG
 
 

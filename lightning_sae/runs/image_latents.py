@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lightning_sae.data.atomic import write_atomic
 from lightning_sae.data.images.image_set import digest
+from lightning_sae.files import write_atomic
 from lightning_sae.types import SparseLatents
 
 FILE = "image_latents.safetensors"

@@ -21,7 +21,7 @@ _OFFLINE = "Or keep the run on this machine, to be uploaded later: logger.wandb.
 class RunWandbLogger(WandbLogger):
     """Lightning's W&B logger with one W&B run per run folder: what resumes in a folder goes on in its run.
 
-    The summary of a value has its last, and its best where `lightning_sae.tracking.values` knows which way is better:
+    The summary of a value has its last, and its best where `tracking.values` knows which way is better:
     `val/fvu.min` and `val/fvu.last`. The config is `tracker_config`: no class names, nothing twice.
 
     W&B writes from a process of its own, which dies of the SIGTERM that SLURM sends to each process of a job,

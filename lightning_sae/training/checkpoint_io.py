@@ -58,3 +58,13 @@ def bytes_of(value: Any) -> int:
         20
     """
     return sum(leaf.nbytes for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor))
+
+
+def saved_step(path: str | Path) -> int:
+    """Return the optimiser step that a checkpoint was saved at.
+
+    Args:
+        path: of a checkpoint of a trainer.
+    """
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return int(checkpoint["global_step"])

@@ -5,7 +5,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from lightning_sae.paths import user_path
+from lightning_sae.files import user_path
 
 
 class HomeFolder(Callback):

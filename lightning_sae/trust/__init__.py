@@ -1,1 +1,1 @@
-"""What comes from others, and from users: read without running it, with faults named, shown without obeying it."""
+"""Files, tables, settings and texts of others: read without running them, with their faults named."""

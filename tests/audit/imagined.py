@@ -16,7 +16,8 @@ from lightning_sae.audit.ranking import rank
 from lightning_sae.audit.removal import Estimate
 from lightning_sae.audit.subjects import Subjects
 from lightning_sae.audit.words import Reading
-from lightning_sae.classifiers.scores import ClassScores, Probe
+from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.concepts.meaning import Meaning, MeaningTests
 from lightning_sae.metrics import ActiveRanks
 from lightning_sae.types import SparseLatents

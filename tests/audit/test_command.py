@@ -16,8 +16,8 @@ from lightning_sae.audit.evidence_pass import check_images, explained_images, re
 from lightning_sae.audit.examination import Options
 from lightning_sae.audit.findings import severity_of
 from lightning_sae.classifiers.classifier import Classifier
+from lightning_sae.classifiers.linear import Probe
 from lightning_sae.classifiers.saved_probe import save_probe
-from lightning_sae.classifiers.scores import Probe
 from lightning_sae.concepts.naming import names_of
 from lightning_sae.data import JointDataModule
 from lightning_sae.runs.classifier import prompt_classifier

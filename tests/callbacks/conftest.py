@@ -23,7 +23,7 @@ from lightning_sae.clip import load_clip
 from lightning_sae.concepts.vocabulary import Vocabulary
 from lightning_sae.data import ActivationDataModule, WorldImages
 from lightning_sae.sae import TopK
-from lightning_sae.tracking.loggers import RunCSVLogger
+from lightning_sae.tracking.csv_logger import RunCSVLogger
 from lightning_sae.training.module import SAEModule
 from lightning_sae.world import config_path, weights_path
 

@@ -13,7 +13,7 @@ from callbacks.probe_vs_prompt import MEASURES, ProbeVsPrompt
 from callbacks.reliance import UnexpectedReliance
 from callbacks.summary import Summary
 from lightning_sae.attribution.reliance import unexpected_reliance
-from lightning_sae.classifiers.scores import fit_probe
+from lightning_sae.classifiers.linear import fit_probe
 from lightning_sae.concepts.vocabulary import Vocabulary
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.metrics import auroc

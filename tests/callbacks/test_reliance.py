@@ -12,7 +12,7 @@ from callbacks.attribution import Attribution
 from callbacks.reliance import UnexpectedReliance
 from lightning_sae.concepts.vocabulary import Vocabulary
 from lightning_sae.metrics import auroc
-from lightning_sae.tracking.loggers import RunCSVLogger
+from lightning_sae.tracking.csv_logger import RunCSVLogger
 
 D_SAE = 96
 LEVEL = 0.1

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from lightning_sae.classifiers.linear import Probe, fit_probe
 from lightning_sae.classifiers.saved_probe import CONFIG, WEIGHTS, load_probe, save_probe
-from lightning_sae.classifiers.scores import Probe, fit_probe
 
 CLIP = {"model": "ViT-B-16", "pretrained": "openai", "weights": "ab12", "preprocess": "{}"}
 NAMES = ["melanoma", "nevus", "benign keratosis"]

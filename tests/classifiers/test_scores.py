@@ -3,7 +3,8 @@ import torch
 from torch.func import jacfwd, jacrev, vmap
 from torch.nn.functional import normalize
 
-from lightning_sae.classifiers.scores import ClassScores, Probe, fit_probe, make_score
+from lightning_sae.classifiers.linear import Probe, fit_probe
+from lightning_sae.classifiers.scores import ClassScores, make_score
 
 N, C, D = 7, 4, 6
 OUTPUTS = ["cosine", "logit", "margin", "probability"]

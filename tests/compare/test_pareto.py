@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lightning_sae.compare.pareto import pareto_front
+from lightning_sae.compare.comparison import pareto_front
 from lightning_sae.tracking.values import Goal, better, goal
 
 

@@ -20,8 +20,8 @@ from lightning_sae.audit.findings import (
     write_audit,
 )
 from lightning_sae.audit.words import Style, put_label
+from lightning_sae.classifiers.linear import fit_probe
 from lightning_sae.classifiers.saved_probe import save_probe
-from lightning_sae.classifiers.scores import fit_probe
 from lightning_sae.clip import load_clip
 from lightning_sae.correct import WAYS, Rule, correct, load_classifier, read_record, save_classifier
 from lightning_sae.correct.__main__ import audited_classifier, headline, main

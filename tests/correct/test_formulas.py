@@ -6,14 +6,13 @@ from torch.nn.functional import normalize
 
 from lightning_sae.attribution.ablation import ablate
 from lightning_sae.attribution.methods import Explained
-from lightning_sae.classifiers.scores import Probe
+from lightning_sae.classifiers.linear import Probe
 from lightning_sae.correct.choice import Candidate, Rule, choose
 from lightning_sae.correct.clamp import Clamp, clamped, clamping, columns
 from lightning_sae.correct.corrected_classifier import WAYS
 from lightning_sae.correct.embeddings import Seen
-from lightning_sae.correct.erasure import erasure
 from lightning_sae.correct.measures import Predictions, all_images, class_rows, group_rows, measured
-from lightning_sae.correct.strategies import way_out, ways_open
+from lightning_sae.correct.strategies import erasure, way_out, ways_open
 from lightning_sae.metrics.group_errors import (
     OUTSIDE,
     UNKNOWN,

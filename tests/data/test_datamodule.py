@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch.nn.functional import normalize
 
-from lightning_sae.data import ActivationDataModule, choose_probe, factories
+from lightning_sae import data as data_sets
+from lightning_sae.data import ActivationDataModule, choose_probe
 from lightning_sae.data.prompts import class_prompts, embed_prompts, read_prompts
 
 LAST, MIDDLE = "visual.transformer.resblocks.1", "visual.transformer.resblocks.0"
@@ -214,7 +215,7 @@ def test_the_yaml_states_the_defaults_of_the_signatures(name):
     keys = OmegaConf.to_container(OmegaConf.merge(*map(OmegaConf.load, files)))
     parameters = {
         **inspect.signature(ActivationDataModule).parameters,
-        **inspect.signature(getattr(factories, name)).parameters,
+        **inspect.signature(getattr(data_sets, name)).parameters,
     }
     given = {key: value for key, value in keys.items() if key not in ("defaults", "_target_")}
     open_ones = {"clip", "hook_point", "tokens", "seed", "root", "path"}  # interpolated or up to the user

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_sae.data import Moments, statistics
+from lightning_sae.data import Moments
+from lightning_sae.metrics import moments as statistics
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])

@@ -9,7 +9,7 @@ from lightning_sae.attribution.gradient import attribute, score_gradient
 from lightning_sae.clip import HookPoint, TextClip, activations_at, capture_context, make_tail
 from lightning_sae.data import JointDataModule, JointExamples, SplitTexts, TextDataModule, Texts, TrainLoader
 from lightning_sae.data.sources.texts import mentioned, read_texts
-from lightning_sae.data.sources.world_texts import said
+from lightning_sae.data.sources.world import said
 from lightning_sae.data.store.text_tokens import real_tokens
 from lightning_sae.data.text_datamodule import class_means
 from lightning_sae.metrics import Modality, modality_score

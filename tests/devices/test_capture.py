@@ -9,8 +9,7 @@ from torch import Tensor
 
 from lightning_sae.clip import Clip, HookPoint, TextClip, load_clip
 from lightning_sae.data import capture_store, hook_folder
-from lightning_sae.data.sources.world import WorldImages
-from lightning_sae.data.sources.world_texts import WorldTexts
+from lightning_sae.data.sources.world import WorldImages, WorldTexts
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.world import config_path, weights_path
 

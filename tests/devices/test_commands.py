@@ -12,8 +12,8 @@ from lightning_sae.audit import words
 from lightning_sae.audit.audit import audit_to_folder
 from lightning_sae.audit.cues import Limits
 from lightning_sae.audit.examination import Options
+from lightning_sae.classifiers.linear import Probe
 from lightning_sae.classifiers.saved_probe import load_probe, save_probe
-from lightning_sae.classifiers.scores import Probe
 from lightning_sae.correct import Rule, correct, load_classifier, save_classifier
 from lightning_sae.correct.__main__ import audited_classifier
 from lightning_sae.explain.explanation import explain

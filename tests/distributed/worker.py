@@ -15,7 +15,7 @@ from torch import Tensor
 from callbacks.ema import EMA
 from lightning_sae.data import ActivationStore, TrainLoader
 from lightning_sae.sae import BatchTopK, Gated, JumpReLU, MatryoshkaBatchTopK, ReLU, TopK
-from lightning_sae.tracking.loggers import RunCSVLogger
+from lightning_sae.tracking.csv_logger import RunCSVLogger
 from lightning_sae.training.module import SAEModule
 
 STEPS, HALF, BATCH = 20, 10, 32

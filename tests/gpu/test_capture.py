@@ -6,7 +6,7 @@ import torch
 from lightning_sae.clip import HookPoint, load_clip
 from lightning_sae.data.capture.capture import Capture
 from lightning_sae.data.sources.world import WorldImages
-from lightning_sae.data.store.locations import hook_folder
+from lightning_sae.data.store.layout import hook_folder
 from lightning_sae.data.store.shards import read_tensor
 
 BLOCK, BATCH = 5, 16

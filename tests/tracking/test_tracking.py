@@ -8,15 +8,15 @@ import torch
 from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
-from lightning_sae.tracking.loggers import (
+from lightning_sae.tracking.csv_logger import RunCSVLogger
+from lightning_sae.tracking.publish import (
     MAX_TRACKER_ROWS,
-    RunCSVLogger,
-    RunTensorBoardLogger,
     publish_illustrated,
     publish_picture,
     publish_table,
     run_dir,
 )
+from lightning_sae.tracking.tensorboard_logger import RunTensorBoardLogger
 
 
 class Recorder(WandbLogger):
@@ -164,6 +164,6 @@ def test_tensorboard_lies_in_the_run_folder_with_curves_and_pictures(tmp_path):
 
 
 def test_without_tensorboard_the_message_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr("lightning_sae.tracking.loggers.find_spec", lambda name: None)
+    monkeypatch.setattr("lightning_sae.tracking.publish.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install -e "\.\[tensorboard\]"'):
         RunTensorBoardLogger(str(tmp_path))

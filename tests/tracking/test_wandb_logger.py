@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from PIL import Image
 
-from lightning_sae.tracking.loggers import RunCSVLogger
+from lightning_sae.tracking.csv_logger import RunCSVLogger
 from lightning_sae.tracking.wandb_logger import RunWandbLogger
 
 

@@ -17,7 +17,9 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_sae.metrics import cosine, density, fvu, l0, top_images
+from lightning_sae.metrics import density, l0, top_images
+from lightning_sae.metrics import reconstruction as cosine
+from lightning_sae.metrics import reconstruction as fvu
 from lightning_sae.sae import TopK
 from lightning_sae.training.module import SAEModule, lr_factor
 from lightning_sae.types import Batch, SparseLatents, ValidationOutput

@@ -68,7 +68,7 @@ def test_every_data_set_clip_and_vocabulary_of_conf_may_be_named(group):
         *("pathlib.Path.write_text", "builtins.eval", "os.system", "subprocess.run"),
         "lightning_sae.data.sources.table.pd.read_pickle",  # by way of a module of ours
         "lightning_sae.data.image_folder.__globals__",
-        "lightning_sae.data.atomic.write_atomic",  # ours, and writes
+        "lightning_sae.files.write_atomic",  # ours, and writes
         "lightning_sae.sae.exchange.convert",
         "lightning_sae.explain.__main__.main",
         "lightning_sae.clip.load_clip ",

@@ -17,7 +17,7 @@ from lightning_sae.audit.report.evidence import finding_views
 from lightning_sae.audit.report.heatmaps import Heatmaps
 from lightning_sae.audit.report.latents import latent_columns, packed
 from lightning_sae.classifiers.classifier import Classifier
-from lightning_sae.data.atomic import write_atomic
+from lightning_sae.files import write_atomic
 from lightning_sae.report import render
 from lightning_sae.runs.folder import RunFolder
 from lightning_sae.trust.tables import read_table

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_sae.data.images.class_names import merged, readable, wordnet_names
 from lightning_sae.data.images.image_set import Split, listed
-from lightning_sae.data.sources.class_names import merged, readable, wordnet_names
 from lightning_sae.data.sources.given_classes import Classes, check_given
 from lightning_sae.data.sources.splits import ALIASES, split_of
 from lightning_sae.trust.documents import check_texts

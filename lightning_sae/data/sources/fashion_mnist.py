@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.images.image_set import LabelledImages, Split
 
 CLASS_NAMES = [
@@ -114,3 +115,10 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     if data.size != math.prod(shape):
         raise ValueError(f"{path} is truncated: {data.size} bytes for shape {shape}; fetch it again")
     return data.reshape(shape)
+
+
+def fashion_mnist(
+    root: str, n_val: int = 5000, split_seed: int = 0, **activations: Any
+) -> ActivationDataModule:
+    """The datamodule of `FashionMNIST`; `activations` are the arguments of `ActivationDataModule`."""
+    return ActivationDataModule(FashionMNIST(root, n_val, split_seed), **activations)

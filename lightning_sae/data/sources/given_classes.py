@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_sae.data.images.class_names import readable
 from lightning_sae.data.images.image_set import listed
-from lightning_sae.data.sources.class_names import readable
 from lightning_sae.trust.documents import check_texts, read_json, read_text, read_yaml, read_yaml_list
 
 Classes = Sequence[str] | Mapping[str, str] | Mapping[str | int, str] | None

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.images.contents import content_hashes
 from lightning_sae.data.images.copies import keep_copies_together
 from lightning_sae.data.images.image_files import ImageFile, ImageFiles
 from lightning_sae.data.images.image_set import Split, listed
 from lightning_sae.data.sources.columns import Column, Names, class_names, known_classes, split_names
 from lightning_sae.data.sources.file_ids import locate
+from lightning_sae.data.sources.given_classes import Classes, given_classes
 from lightning_sae.data.sources.grouped_splits import check_together, split_together, units_of
 from lightning_sae.data.sources.splits import check_fractions, stratified_split
 from lightning_sae.data.sources.table_file import read_table
@@ -165,3 +167,26 @@ def _rows(n: int, column: Column | None, names: Mapping[str, Any] | None, where:
             "meant with 'data.split_names={train: NAME, val: NAME, test: NAME}', the others are left out then"
         )
     return {split: np.flatnonzero(column.codes == column.values.index(name)) for split, name in found.items()}
+
+
+def table(
+    path: str,
+    root: str | None = None,
+    image: str = "image",
+    label: str | None = "label",
+    split: str | None = "split",
+    groups: Sequence[str] = (),
+    classes: Classes | str = None,
+    split_names: Mapping[str, Any] | None = None,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    split_seed: int = 0,
+    files: str | None = None,
+    together: str | None = None,
+    **activations: Any,
+) -> ActivationDataModule:
+    """The datamodule of `ImageTable`; `activations` are the arguments of `ActivationDataModule`."""
+    names = Names(image, label, groups, given_classes(classes))
+    held_out = (val_fraction, test_fraction, split_seed)
+    images = ImageTable(path, root, names, split, split_names, *held_out, files, together)
+    return ActivationDataModule(images, **activations)

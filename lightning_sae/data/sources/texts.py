@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from lightning_sae.data.images.image_set import Split, digest
+from lightning_sae.data.images.image_set import ImageSource, Split, digest
+from lightning_sae.data.text_datamodule import TextDataModule
 from lightning_sae.trust.documents import read_text
 
 
@@ -154,3 +155,32 @@ def mentioned(texts: Sequence[str], phrases: Sequence[str]) -> Tensor:
 
 def _hash(seed: int, text: str) -> bytes:
     return hashlib.sha256(f"{seed}:{text}".encode()).digest()
+
+
+def text_file(
+    path: str,
+    images: ImageSource,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    split_seed: int = 0,
+    **activations: Any,
+) -> TextDataModule:
+    """The lines of a file, scored against some images."""
+    names = images.split("val").class_names
+    held_out = (val_fraction, test_fraction, split_seed)
+    return TextDataModule(SplitTexts("text-file", read_texts(path), names, *held_out), images, **activations)
+
+
+def vocabulary(
+    vocabulary: Prompted,
+    images: ImageSource,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    split_seed: int = 0,
+    **activations: Any,
+) -> TextDataModule:
+    """The labels of a vocabulary in all its templates, scored against some images."""
+    val = images.split("val")
+    prompts = vocabulary_prompts(vocabulary, val.vocabulary)
+    texts = SplitTexts("vocabulary", prompts, val.class_names, val_fraction, test_fraction, split_seed)
+    return TextDataModule(texts, images, **activations)

@@ -1,12 +1,21 @@
-"""The embedded world as a source of images."""
+"""The embedded world as a source of images, and of its captions with what each of them says."""
 
+import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from PIL import Image
 from torch import Tensor
 
+from lightning_sae.clip import Tokens
+from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.images.image_set import Split
-from lightning_sae.world import World
+from lightning_sae.data.joint import JointDataModule
+from lightning_sae.data.sources.texts import Texts, mentioned
+from lightning_sae.data.text_datamodule import TextDataModule
+from lightning_sae.world import World, label_of
+
+Edition = Literal["biased", "balanced"]
 
 
 class WorldSplit:
@@ -56,7 +65,7 @@ class WorldSource:
 
     def __init__(
         self,
-        edition: Literal["biased", "balanced"] = "balanced",
+        edition: Edition = "balanced",
         n_train: int = 24000,
         n_val: int = 4000,
         n_test: int = 4000,
@@ -72,3 +81,99 @@ class WorldImages(WorldSource):
     def split(self, name: Split) -> WorldSplit:
         """The pictures of one split."""
         return WorldSplit(self.worlds[name])
+
+
+class WorldTexts(WorldSource):
+    """One caption a picture, as an edition of the world writes them; `WorldSource` has the arguments.
+
+    The captions of all splits are written as the edition writes them. The known factors of a caption are what
+    it names, not what its picture shows: a caption that mentions no background has none (-1).
+    """
+
+    def split(self, name: Split) -> Texts:
+        """The captions of one split."""
+        world = self.worlds[name]
+        captions = [world.caption(i) for i in range(len(world))]
+        factors = said(captions)
+        return Texts(
+            f"world-captions-{world.edition}-{name}",
+            captions,
+            world.class_names,
+            factors["class"][1],
+            world.vocabulary,
+            factors,
+        )
+
+
+def said(captions: Sequence[str]) -> dict[str, tuple[list[str], Tensor]]:
+    """What captions of the world name: factor -> (its values, `[n]` int64, -1 for none or several).
+
+    Example:
+        >>> values, index = said(["a star on a brown background", "the word flag"])["background"]
+        >>> [values[i] if i >= 0 else "" for i in index.tolist()]
+        ['brown', '']
+    """
+    left = list(captions)
+    found = {}
+    for factor in ("background", "word", "class", "colour"):  # the longer phrases hold names of the others
+        phrases = label_of(factor)
+        found[factor] = (_values(factor), mentioned(left, phrases))
+        left = [_without(text, phrases) for text in left] if factor in ("background", "word") else left
+    return found
+
+
+def _values(factor: Literal["background", "word", "class", "colour"]) -> list[str]:
+    return [phrase.removesuffix(" background").removeprefix("the word ") for phrase in label_of(factor)]
+
+
+def _without(text: str, phrases: Sequence[str]) -> str:
+    return re.sub(rf"\b({'|'.join(map(re.escape, phrases))})\b", "", text)
+
+
+def world(
+    edition: Edition = "balanced",
+    n_train: int = 24000,
+    n_val: int = 4000,
+    n_test: int = 4000,
+    split_seed: int = 0,
+    **activations: Any,
+) -> ActivationDataModule:
+    """The datamodule of `WorldImages`; `activations` are the arguments of `ActivationDataModule`."""
+    return ActivationDataModule(WorldImages(edition, n_train, n_val, n_test, split_seed), **activations)
+
+
+def world_captions(
+    edition: Edition = "balanced",
+    n_train: int = 24000,
+    n_val: int = 4000,
+    n_test: int = 4000,
+    split_seed: int = 0,
+    **activations: Any,
+) -> TextDataModule:
+    """Captions of the embedded world, scored against its pictures."""
+    sizes = (n_train, n_val, n_test, split_seed)
+    return TextDataModule(WorldTexts(edition, *sizes), WorldImages(edition, *sizes), **activations)
+
+
+def world_joint(
+    edition: Edition = "balanced",
+    n_train: int = 24000,
+    n_val: int = 4000,
+    n_test: int = 4000,
+    split_seed: int = 0,
+    hook_point: str = "visual",
+    tokens: Tokens = "pooled",
+    **activations: Any,
+) -> JointDataModule:
+    """Pictures of the embedded world and their captions, at the final embedding of both.
+
+    Raises:
+        ValueError: another hook point: the towers share no other space.
+    """
+    if (hook_point, tokens) != ("visual", "pooled"):
+        raise ValueError(
+            "images and texts share the final embedding alone: hook_point=visual tokens=pooled, got "
+            f"hook_point={hook_point} tokens={tokens}"
+        )
+    sizes = (n_train, n_val, n_test, split_seed)
+    return JointDataModule(WorldImages(edition, *sizes), WorldTexts(edition, *sizes), **activations)

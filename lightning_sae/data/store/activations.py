@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.data.statistics import ActivationStatistics
 from lightning_sae.data.store.manifest import read_manifest, shard_rows
 from lightning_sae.data.store.shards import check_bytes, map_tensor, read_tensor
-from lightning_sae.paths import user_path
+from lightning_sae.files import user_path
+from lightning_sae.metrics.moments import ActivationStatistics
 
 FEW_ROWS = 131_072
 """Two pools of the reader."""

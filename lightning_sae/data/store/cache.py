@@ -8,9 +8,10 @@ import platformdirs
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from lightning_sae.data.atomic import IN_A_STORE, remove_temporaries, writable, write_atomic
 from lightning_sae.data.images.image_set import digest
 from lightning_sae.data.store.claims import alone
+from lightning_sae.data.store.space import IN_A_STORE
+from lightning_sae.files import remove_temporaries, writable, write_atomic
 
 
 def cached_tensor(folder: Path, name: str, key: dict[str, Any], compute: Callable[[], Tensor]) -> Tensor:

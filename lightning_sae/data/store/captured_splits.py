@@ -8,7 +8,7 @@ from lightning_sae.data.images.bad_images import GoodImages, check_same_images
 from lightning_sae.data.images.decoded import DecodedImages
 from lightning_sae.data.images.decoding import WHITE, check_background
 from lightning_sae.data.images.image_set import ImageSet, ImageSource, Split
-from lightning_sae.data.store.locations import store_folder
+from lightning_sae.data.store.layout import store_folder
 from lightning_sae.data.store.manifest import MANIFEST, bad_images_of, read_manifest
 
 Decode = Literal["exact", "fast"]

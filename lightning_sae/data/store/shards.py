@@ -14,8 +14,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from lightning_sae.data.atomic import IN_A_STORE, remove_temporaries, write_atomic
-from lightning_sae.data.statistics import ActivationStatistics, Moments
 from lightning_sae.data.store.manifest import (
     MANIFEST,
     REPAIR,
@@ -29,6 +27,9 @@ from lightning_sae.data.store.manifest import (
     read_withdrawn,
     shard_rows,
 )
+from lightning_sae.data.store.space import IN_A_STORE
+from lightning_sae.files import remove_temporaries, write_atomic
+from lightning_sae.metrics.moments import ActivationStatistics, Moments
 
 LARGEST_HEAD = 100_000_000  # bytes, as in safetensors
 NUMPY_DTYPES = {"F16": np.float16, "F32": np.float32}

@@ -10,6 +10,11 @@ from lightning_sae.files import gigabytes
 
 SHARD_HEAD = 4096  # bytes of a shard beside its tensors
 
+IN_A_STORE = (
+    "What was written before is kept: free some space and run the same command again, it resumes; or choose "
+    "another place with data.store_dir=DIR, or half the size with data.dtype=float16"
+)
+
 
 class Needs(Protocol):
     """Something that is going to be written."""

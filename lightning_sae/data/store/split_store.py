@@ -13,11 +13,11 @@ from lightning_sae.data.capture.clip_pass import Activations, Part
 from lightning_sae.data.images.bad_images import BadImages, check_same_images, describe_bad_images
 from lightning_sae.data.images.decoding import describe_notes
 from lightning_sae.data.images.image_set import ImageSet
-from lightning_sae.data.statistics import ActivationStatistics, Moments
-from lightning_sae.data.store.locations import clip_identity, hook_folder, store_folder
+from lightning_sae.data.store.layout import clip_identity, hook_folder, store_folder
 from lightning_sae.data.store.shards import ShardFolder
 from lightning_sae.data.store.space import SHARD_HEAD
 from lightning_sae.mappings import flatten
+from lightning_sae.metrics.moments import ActivationStatistics, Moments
 
 FORMAT = 1
 """Raised when what is stored changes its meaning."""

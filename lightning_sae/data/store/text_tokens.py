@@ -5,8 +5,8 @@ from torch import Tensor
 
 from lightning_sae.clip import Clip
 from lightning_sae.clip.token_rules import pooled_positions
-from lightning_sae.data.statistics import Moments
 from lightning_sae.data.store.activations import ActivationStore
+from lightning_sae.metrics.moments import Moments
 
 CHUNK = 16384  # rows copied at a time
 

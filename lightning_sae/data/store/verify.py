@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_sae.data.atomic import writable
 from lightning_sae.data.progress import bar
 from lightning_sae.data.store.manifest import MANIFEST, checksum, read_manifest
+from lightning_sae.files import writable
 
 
 class Fault(NamedTuple):

@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from lightning_sae.paths import user_path
+from lightning_sae.files import user_path
 from lightning_sae.sae.base import SparseAutoencoder
 from lightning_sae.sae.exchange import attributing_clip, dictionary_learning, saelens, sparsify
 from lightning_sae.sae.saving.folder import load_sae, save_sae

@@ -5,7 +5,7 @@ from typing import Any, Self, TypeVar
 
 from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
 
-from lightning_sae.paths import user_path
+from lightning_sae.files import user_path
 from lightning_sae.sae.saving.card import model_card
 
 S = TypeVar("S", bound="HubMixin")

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from lightning_sae.data.datamodule import ActivationDataModule
+from lightning_sae.data.images.class_names import readable
 from lightning_sae.data.images.contents import content_hashes
 from lightning_sae.data.images.copies import keep_copies_together
 from lightning_sae.data.images.image_files import ImageFile, ImageFiles
 from lightning_sae.data.images.image_set import Split
-from lightning_sae.data.sources.class_names import readable
 from lightning_sae.data.sources.columns import Column, class_names, close_to, known_classes
 from lightning_sae.data.sources.folders.members import Member, each_once, read_members
 from lightning_sae.data.sources.folders.split_folders import find_split_folders
@@ -116,3 +117,17 @@ def _files(root: Path, members: Sequence[Member], labels: Sequence[int]) -> list
     paths = (member.file.path.relative_to(root).as_posix() for member in members)
     sizes = (member.file.size for member in members)
     return sorted(ImageFile(*each) for each in zip(paths, sizes, labels, strict=True))
+
+
+def image_folder(
+    root: str,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    split_seed: int = 0,
+    classes: Classes | str = None,
+    split_names: Mapping[str, Any] | None = None,
+    **activations: Any,
+) -> ActivationDataModule:
+    """The datamodule of `ImageFolders`; `activations` are the arguments of `ActivationDataModule`."""
+    images = ImageFolders(root, val_fraction, test_fraction, split_seed, classes, split_names)
+    return ActivationDataModule(images, **activations)

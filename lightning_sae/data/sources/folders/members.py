@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lightning_sae.data.images.class_names import readable
 from lightning_sae.data.images.image_set import Split, listed
-from lightning_sae.data.sources.class_names import readable
 from lightning_sae.data.sources.folders.split_folders import class_folders
 from lightning_sae.data.sources.folders.walk import (
     FoundFile,

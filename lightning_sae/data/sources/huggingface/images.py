@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import platformdirs
 
+from lightning_sae.data.datamodule import ActivationDataModule
+from lightning_sae.data.images.class_names import merged
 from lightning_sae.data.images.copies import keep_copies_together
 from lightning_sae.data.images.image_set import Split, digest
-from lightning_sae.data.sources.class_names import merged
 from lightning_sae.data.sources.columns import (
     Column,
     Names,
@@ -19,6 +20,7 @@ from lightning_sae.data.sources.columns import (
     known_classes,
     split_names,
 )
+from lightning_sae.data.sources.given_classes import Classes, given_classes
 from lightning_sae.data.sources.huggingface.files import open_data_set
 from lightning_sae.data.sources.huggingface.rows import (
     HuggingFaceSplit,
@@ -148,3 +150,37 @@ class HuggingFaceImages:
         codes = known_classes(given, known)
         classes = class_names(known, codes)
         return column.indices(classes, codes, where), classes
+
+
+def huggingface(
+    path: str | Mapping[str, Any],
+    config: str | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
+    image: str = "image",
+    label: str | None = "label",
+    groups: Sequence[str] = (),
+    caption: str | None = None,
+    classes: Classes | str = None,
+    split_names: Mapping[str, Any] | None = None,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    split_seed: int = 0,
+    store_dir: str | None = None,
+    **activations: Any,
+) -> ActivationDataModule:
+    """The datamodule of `HuggingFaceImages`; `activations` are the arguments of `ActivationDataModule`."""
+    images = HuggingFaceImages(
+        path,
+        Names(image, label, groups, given_classes(classes)),
+        caption,
+        config,
+        revision,
+        streaming,
+        split_names,
+        val_fraction,
+        test_fraction,
+        split_seed,
+        cache_dir=store_dir,
+    )
+    return ActivationDataModule(images, store_dir=store_dir, **activations)

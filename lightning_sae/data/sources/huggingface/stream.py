@@ -11,7 +11,7 @@ import numpy as np
 from filelock import FileLock
 from rich.progress import track
 
-from lightning_sae.data.atomic import write_atomic
+from lightning_sae.files import write_atomic
 from lightning_sae.trust.control_characters import escape
 
 AHEAD = 16  # rows converted at a time

@@ -8,7 +8,7 @@ import pytest
 from lightning_sae.explain.__main__ import main as explain
 from lightning_sae.sae import load_sae
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = [
     *("data.n_train=192", "data.n_val=144", "data.n_test=1", "data.n_probe=24", "data.batch_size=64"),
     *("sae.d_sae=48", "sae.k=4", "module.decay_fraction=0", "trainer.accelerator=cpu", "logger=csv"),
