@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from unittest import mock
 
-from lightning_sae.data.images.image_set import contents
+from lightning_sae.data.images import contents
 
 
 def measure(files: int, size: int, folder: Path) -> dict[str, float]:

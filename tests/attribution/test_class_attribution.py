@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from lightning_sae.attribution import per_class as class_attribution
 from lightning_sae.attribution.closed_form import LastLayer
-from lightning_sae.attribution.gradient import per_class as class_attribution
 from lightning_sae.attribution.methods import ActGrad
 from lightning_sae.attribution.per_class import attribute_classes, mean_over_images
 from lightning_sae.classifiers.scores import ClassScores

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from lightning_sae.data import ImageFolders
+from lightning_sae.data.images import contents
 from lightning_sae.data.images.contents import BLOCK, PLACES, content_hash, content_hashes
-from lightning_sae.data.images.image_set import contents
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lightning_sae.data.store.activations import claims as locks
+from lightning_sae.data.store import claims as locks
 from lightning_sae.data.store.claims import Claims, acquired, alone, claimed, lease
 
 FORK = multiprocessing.get_context("fork")

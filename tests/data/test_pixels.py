@@ -4,7 +4,7 @@ from PIL import Image
 
 from lightning_sae.clip import Clip
 from lightning_sae.data import BadImageError
-from lightning_sae.data.capture.capture import pixels
+from lightning_sae.data.capture import pixels
 from lightning_sae.data.capture.pixels import PIECE, default_workers, load_pixels
 
 MB = 10**6

@@ -7,7 +7,7 @@ import torch
 
 from lightning_sae.clip import HookPoint, capture
 from lightning_sae.data import ActivationStore, capture_store, hook_folder
-from lightning_sae.data.store.activations import shards
+from lightning_sae.data.store import shards
 from lightning_sae.data.store.shards import read_tensor
 
 CLS = HookPoint("visual.transformer.resblocks.1", "cls")

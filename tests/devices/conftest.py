@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
-from lightning_sae.data.store.activations import activations as store
+from lightning_sae.data.store import activations as store
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -7,10 +7,10 @@ import torch
 
 from lightning_sae import fit_probe
 from lightning_sae.audit import __main__ as audit
-from lightning_sae.correct.__main__ import __main__ as correct
+from lightning_sae.correct import __main__ as correct
 from lightning_sae.data import __main__ as data
 from lightning_sae.devices.device import describe, find_device, use_device
-from lightning_sae.explain.__main__ import __main__ as explain
+from lightning_sae.explain import __main__ as explain
 from lightning_sae.world import pretrain
 
 COMMANDS = [
