@@ -164,6 +164,6 @@ def test_tensorboard_lies_in_the_run_folder_with_curves_and_pictures(tmp_path):
 
 
 def test_without_tensorboard_the_message_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr("lightning_sae.tracking.publish.find_spec", lambda name: None)
+    monkeypatch.setattr("lightning_sae.tracking.tensorboard_logger.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install -e "\.\[tensorboard\]"'):
         RunTensorBoardLogger(str(tmp_path))
