@@ -27,7 +27,7 @@ from torch import Tensor
 from lightning_sae.attribution.ablation import AblationEffects, Removal
 from lightning_sae.attribution.methods import Explained
 from lightning_sae.audit.audit import audit_run
-from lightning_sae.audit.evidence_pass import ready
+from lightning_sae.audit.evidence.evidence_pass import ready
 from lightning_sae.audit.examination import Options, examine
 from lightning_sae.audit.findings import Audit
 from lightning_sae.classifiers.classifier import Classifier

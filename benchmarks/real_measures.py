@@ -18,7 +18,7 @@ from reliance import precision
 from torch import Tensor
 
 from lightning_sae.audit.audit import audit_run
-from lightning_sae.audit.evidence_pass import ready
+from lightning_sae.audit.evidence.evidence_pass import ready
 from lightning_sae.audit.examination import Examined, Options, examine
 from lightning_sae.audit.findings import Audit, ClassResult, Finding
 from lightning_sae.classifiers.classifier import Classifier

@@ -5,8 +5,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from lightning_sae.audit.audit import audit_to_folder
-from lightning_sae.audit.cues import Limits
-from lightning_sae.audit.evidence_pass import check_images
+from lightning_sae.audit.evidence.cues import Limits
+from lightning_sae.audit.evidence.evidence_pass import check_images
 from lightning_sae.audit.examination import Options
 from lightning_sae.audit.terminal import print_audit
 from lightning_sae.classifiers.scores import Output

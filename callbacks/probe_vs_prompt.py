@@ -16,7 +16,7 @@ from callbacks.reliance import UnexpectedReliance
 from lightning_sae.attribution.gradient import attribute, gradient
 from lightning_sae.attribution.means import MeanAttribution
 from lightning_sae.attribution.reliance import unexpected_reliance
-from lightning_sae.audit.sides import TELLS
+from lightning_sae.audit.verdict.sides import TELLS
 from lightning_sae.classifiers.biased_sets import (
     biased_sample,
     biased_shares,

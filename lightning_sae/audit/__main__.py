@@ -12,7 +12,7 @@ from typing import get_args
 from rich.console import Console
 
 from lightning_sae.audit.audit import audit_to_folder
-from lightning_sae.audit.cues import Limits
+from lightning_sae.audit.evidence.cues import Limits
 from lightning_sae.audit.examination import Options
 from lightning_sae.audit.findings import SEVERITIES, Audit
 from lightning_sae.audit.terminal import print_audit

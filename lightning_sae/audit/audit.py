@@ -12,9 +12,10 @@ from lightning_sae import __version__
 from lightning_sae.attribution.reliance import unexpected_reliance
 from lightning_sae.audit import findings
 from lightning_sae.audit.advice import EXPORT, advise, summarise
-from lightning_sae.audit.cases import OF_THINGS, Suspect, driven_images
-from lightning_sae.audit.cues import Cues
-from lightning_sae.audit.evidence_pass import class_means, ready
+from lightning_sae.audit.evidence.cues import Cues
+from lightning_sae.audit.evidence.evidence_pass import class_means, ready
+from lightning_sae.audit.evidence.gaps import Gap
+from lightning_sae.audit.evidence.ranking import Ranking
 from lightning_sae.audit.examination import Examined, Options, Studied, examine
 from lightning_sae.audit.findings import (
     SEVERITIES,
@@ -29,12 +30,11 @@ from lightning_sae.audit.findings import (
     severity_of,
     write_audit,
 )
-from lightning_sae.audit.gaps import Gap
-from lightning_sae.audit.ranking import Ranking
-from lightning_sae.audit.removal import Estimate
 from lightning_sae.audit.report import write_report
-from lightning_sae.audit.severity import Measured, measure
-from lightning_sae.audit.untold import suspects_left, untold
+from lightning_sae.audit.verdict.cases import OF_THINGS, Suspect, driven_images
+from lightning_sae.audit.verdict.removal import Estimate
+from lightning_sae.audit.verdict.severity import Measured, measure
+from lightning_sae.audit.verdict.untold import suspects_left, untold
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.clip import clip_titles
 from lightning_sae.metrics.accuracy import accuracy

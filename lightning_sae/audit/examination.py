@@ -7,17 +7,17 @@ from typing import NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.cases import Suspect, able, leads, look_at, make_case, suspects_of
-from lightning_sae.audit.cues import Cues, Group, Limits, find_cues
-from lightning_sae.audit.evidence_pass import Seen, see
+from lightning_sae.audit.evidence.cues import Cues, Group, Limits, find_cues
+from lightning_sae.audit.evidence.evidence_pass import Seen, see
+from lightning_sae.audit.evidence.gaps import Gap, find_gaps, raises
+from lightning_sae.audit.evidence.judgement import Judged, judge_run
+from lightning_sae.audit.evidence.phrases import class_phrases
+from lightning_sae.audit.evidence.ranking import SHARED, Ranking, attribution_on_things, rank
+from lightning_sae.audit.evidence.reading import Reading, read_words
+from lightning_sae.audit.evidence.subjects import Subjects, find_subjects
 from lightning_sae.audit.findings import Kind
-from lightning_sae.audit.gaps import Gap, find_gaps, raises
-from lightning_sae.audit.judgement import Judged, judge_run
-from lightning_sae.audit.phrases import class_phrases
-from lightning_sae.audit.ranking import SHARED, Ranking, attribution_on_things, rank
-from lightning_sae.audit.subjects import Subjects, find_subjects
-from lightning_sae.audit.verdicts import Tried, each_once, try_suspects
-from lightning_sae.audit.words import Reading, read_words
+from lightning_sae.audit.verdict.cases import Suspect, able, leads, look_at, make_case, suspects_of
+from lightning_sae.audit.verdict.verdicts import Tried, each_once, try_suspects
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.scores import ClassScores, Output
 from lightning_sae.metrics import ActiveRanks

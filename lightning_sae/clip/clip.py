@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from lightning_sae.clip.loading.sources import Preprocess, Tokenizer, build, find_source, load_weights
 from lightning_sae.clip.preprocessing import in_two_parts
-from lightning_sae.clip.sources import Preprocess, Tokenizer, build, find_source, load_weights
 from lightning_sae.files import user_path
 
 

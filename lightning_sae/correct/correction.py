@@ -7,9 +7,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from lightning_sae import __version__
+from lightning_sae.audit.evidence.phrases import class_phrases
 from lightning_sae.audit.findings import Finding
-from lightning_sae.audit.phrases import class_phrases
-from lightning_sae.audit.sides import told_value
+from lightning_sae.audit.verdict.sides import told_value
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.linear import Probe
 from lightning_sae.correct.choice import Choice, Choices, Rule, choose

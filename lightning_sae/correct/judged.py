@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_sae.audit.findings import Finding
-from lightning_sae.audit.sides import usual
+from lightning_sae.audit.verdict.sides import usual
 from lightning_sae.concepts.vocabulary import embed_labels
 from lightning_sae.correct.embeddings import Seen
 from lightning_sae.data.images.image_set import Split

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.words import STYLES, Style, put_label
+from lightning_sae.audit.evidence.printing import STYLES, Style, put_label
 from lightning_sae.classifiers.linear import Probe
 from lightning_sae.clip import capture
 from lightning_sae.correct.clamp import Clamp, clamping, columns

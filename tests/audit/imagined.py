@@ -5,17 +5,17 @@ from types import SimpleNamespace
 import torch
 
 from lightning_sae.attribution.methods import Explained
-from lightning_sae.audit import margins
-from lightning_sae.audit.cases import Suspect, leads, look_at, make_case
-from lightning_sae.audit.cues import Limits, find_cues
-from lightning_sae.audit.evidence_pass import Seen
-from lightning_sae.audit.gaps import Gap
-from lightning_sae.audit.judgement import Judged
-from lightning_sae.audit.kinds import Case, Decided, Looks
-from lightning_sae.audit.ranking import rank
-from lightning_sae.audit.removal import Estimate
-from lightning_sae.audit.subjects import Subjects
-from lightning_sae.audit.words import Reading
+from lightning_sae.audit.evidence.cues import Limits, find_cues
+from lightning_sae.audit.evidence.evidence_pass import Seen
+from lightning_sae.audit.evidence.gaps import Gap
+from lightning_sae.audit.evidence.judgement import Judged
+from lightning_sae.audit.evidence.ranking import rank
+from lightning_sae.audit.evidence.reading import Reading
+from lightning_sae.audit.evidence.subjects import Subjects
+from lightning_sae.audit.verdict import margins
+from lightning_sae.audit.verdict.cases import Suspect, leads, look_at, make_case
+from lightning_sae.audit.verdict.kinds import Case, Decided, Looks
+from lightning_sae.audit.verdict.removal import Estimate
 from lightning_sae.classifiers.linear import Probe
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.concepts.meaning import Meaning, MeaningTests

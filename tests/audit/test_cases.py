@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lightning_sae.audit.cases import able, driven_images, leads, look_at, same_cause, suspects_of
+from lightning_sae.audit.verdict.cases import able, driven_images, leads, look_at, same_cause, suspects_of
 
 from .imagined import LIMITS, judged, look, made, reading, seen, subjects
 

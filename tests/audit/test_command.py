@@ -11,8 +11,8 @@ from callbacks.audit import Audit
 from lightning_sae.audit import read_audit
 from lightning_sae.audit.__main__ import FOUND, main
 from lightning_sae.audit.audit import audit_run
-from lightning_sae.audit.cues import Limits
-from lightning_sae.audit.evidence_pass import check_images, explained_images, ready, see
+from lightning_sae.audit.evidence.cues import Limits
+from lightning_sae.audit.evidence.evidence_pass import check_images, explained_images, ready, see
 from lightning_sae.audit.examination import Options
 from lightning_sae.audit.findings import severity_of
 from lightning_sae.classifiers.classifier import Classifier

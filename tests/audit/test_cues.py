@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_sae.audit.cues import Group
+from lightning_sae.audit.evidence.cues import Group
 from lightning_sae.concepts.significance import least_auroc
 from lightning_sae.metrics import auroc
 

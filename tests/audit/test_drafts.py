@@ -6,7 +6,7 @@ import pytest
 
 from lightning_sae.audit.audit import _drafts
 from lightning_sae.audit.examination import Studied
-from lightning_sae.audit.removal import UNKNOWN
+from lightning_sae.audit.verdict.removal import UNKNOWN
 
 from .imagined import suspect
 

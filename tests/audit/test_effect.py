@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from lightning_sae.audit.findings import Change
-from lightning_sae.audit.margins import Margins
-from lightning_sae.audit.severity import harm_of, measure
-from lightning_sae.audit.sides import Sides
-from lightning_sae.audit.verdicts import Sample
+from lightning_sae.audit.verdict.margins import Margins
+from lightning_sae.audit.verdict.severity import harm_of, measure
+from lightning_sae.audit.verdict.sides import Sides
+from lightning_sae.audit.verdict.verdicts import Sample
 
 from .imagined import linear_world, look, seen, subjects, suspect
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import fisher_exact
 
-from lightning_sae.audit.gaps import find_gaps, raises
+from lightning_sae.audit.evidence.gaps import find_gaps, raises
 
 GENERATOR = torch.Generator().manual_seed(0)
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import torch
 
-from lightning_sae.audit.judgement import _top_ids
+from lightning_sae.audit.evidence.judgement import _top_ids
 from lightning_sae.types import SparseLatents
 
 

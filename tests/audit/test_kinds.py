@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_sae.audit.kinds import decide
+from lightning_sae.audit.verdict.kinds import decide
 
 from .imagined import NAN, case, gap_of, judged
 

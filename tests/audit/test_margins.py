@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lightning_sae.attribution.ablation import Removal
-from lightning_sae.audit import margins
-from lightning_sae.audit.margins import margin_of, margins_without
+from lightning_sae.audit.verdict import margins
+from lightning_sae.audit.verdict.margins import margin_of, margins_without
 
 from .imagined import linear_world
 

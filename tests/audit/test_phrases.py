@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightning_sae.audit.phrases import class_phrases, is_part, words_of
+from lightning_sae.audit.evidence.phrases import class_phrases, is_part, words_of
 
 
 def phrases(**prompts):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_sae.audit.sides import as_on_the_class, find_sides, reached, told_value
+from lightning_sae.audit.verdict.sides import as_on_the_class, find_sides, reached, told_value
 
 N = 100
 NONE = torch.zeros(N, dtype=torch.bool)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lightning_sae.audit.subjects import find_subjects
+from lightning_sae.audit.evidence.subjects import find_subjects
 
 NAMES = ["cat", "dog", "owl"]
 

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lightning_sae.audit.cues import Limits
+from lightning_sae.audit.evidence.cues import Limits
 from lightning_sae.audit.examination import Options, Studied
-from lightning_sae.audit.removal import UNKNOWN
-from lightning_sae.audit.untold import main_drivers, suspects_left, untold
+from lightning_sae.audit.verdict.removal import UNKNOWN
+from lightning_sae.audit.verdict.untold import main_drivers, suspects_left, untold
 
 from .imagined import seen, subjects, suspect
 

@@ -9,10 +9,10 @@ import math
 import pytest
 import torch
 
-from lightning_sae.audit.cues import Group
-from lightning_sae.audit.gaps import find_gaps, raises
-from lightning_sae.audit.removal import UNKNOWN, Estimate
-from lightning_sae.audit.verdicts import each_once, sample_of, try_suspects
+from lightning_sae.audit.evidence.cues import Group
+from lightning_sae.audit.evidence.gaps import find_gaps, raises
+from lightning_sae.audit.verdict.removal import UNKNOWN, Estimate
+from lightning_sae.audit.verdict.verdicts import each_once, sample_of, try_suspects
 
 from .imagined import linear_world, look, seen, subjects, suspect
 

@@ -9,17 +9,8 @@ import torch
 from PIL import Image
 from scipy.stats import ttest_ind
 
-from lightning_sae.audit.words import (
-    READ,
-    Style,
-    _label,
-    check_letters,
-    exceeds,
-    meaningless_words,
-    put_label,
-    read_words,
-    turned,
-)
+from lightning_sae.audit.evidence.printing import Style, _label, check_letters, meaningless_words, put_label
+from lightning_sae.audit.evidence.reading import READ, exceeds, read_words, turned
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.clip import HookPoint, capture_context, load_clip, make_tail
 from lightning_sae.types import SparseLatents

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightning_sae.audit import read_audit
-from lightning_sae.audit.evidence_pass import ready
+from lightning_sae.audit.evidence.evidence_pass import ready
 from lightning_sae.metrics import auroc
 from lightning_sae.runs.folder import open_run
 from lightning_sae.world import plants

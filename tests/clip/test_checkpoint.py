@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from lightning_sae.clip import load_clip
-from lightning_sae.clip.checkpoint import fill, read_state
+from lightning_sae.clip.loading.checkpoint import fill, read_state
 
 from .conftest import CONFIG, config, make_clip
 from .families import FAMILIES

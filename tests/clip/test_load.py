@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from lightning_sae.clip import load_clip, sources
+from lightning_sae.clip import load_clip
+from lightning_sae.clip.loading import sources
 
 from .conftest import CONFIG, config, make_clip
 

@@ -10,7 +10,7 @@ from open_clip.transformer import QuickGELU
 from PIL import Image
 
 from lightning_sae.clip import load_clip
-from lightning_sae.clip.sources import find_source
+from lightning_sae.clip.loading.sources import find_source
 
 from .conftest import CONFIG, make_clip
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_sae.audit.evidence.printing import Style, put_label
 from lightning_sae.audit.findings import (
     Audit,
     ClassResult,
@@ -19,7 +20,6 @@ from lightning_sae.audit.findings import (
     Subject,
     write_audit,
 )
-from lightning_sae.audit.words import Style, put_label
 from lightning_sae.classifiers.linear import fit_probe
 from lightning_sae.classifiers.saved_probe import save_probe
 from lightning_sae.clip import load_clip

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lightning_sae.audit.sides import usual
+from lightning_sae.audit.verdict.sides import usual
 from lightning_sae.correct import judged
 from lightning_sae.correct.embeddings import Seen
 from lightning_sae.correct.judged import JUDGE, find_look, with_look

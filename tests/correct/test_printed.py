@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_sae.audit.words import STYLES, Style, put_label
+from lightning_sae.audit.evidence.printing import STYLES, Style, put_label
 from lightning_sae.correct.choice import Candidate, Rule, choose
 from lightning_sae.correct.measures import Predictions, measured
 from lightning_sae.correct.printed import AT_AN_EDGE, printed_on

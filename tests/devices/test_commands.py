@@ -8,9 +8,9 @@ import pytest
 import torch
 from pretend import DEVICE, pretend
 
-from lightning_sae.audit import words
 from lightning_sae.audit.audit import audit_to_folder
-from lightning_sae.audit.cues import Limits
+from lightning_sae.audit.evidence import reading as words
+from lightning_sae.audit.evidence.cues import Limits
 from lightning_sae.audit.examination import Options
 from lightning_sae.classifiers.linear import Probe
 from lightning_sae.classifiers.saved_probe import load_probe, save_probe

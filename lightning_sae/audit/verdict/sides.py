@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.gaps import Factors
+from lightning_sae.audit.evidence.gaps import Factors
 from lightning_sae.metrics import auroc
 
 TELLS = 0.9  # AUROC of latents from which they stand for a value of a known factor

@@ -6,14 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.cues import Cues, Limits
-from lightning_sae.audit.evidence_pass import Seen
-from lightning_sae.audit.gaps import Gap
-from lightning_sae.audit.judgement import Judged
-from lightning_sae.audit.kinds import Case, Decided, Looks, decide
-from lightning_sae.audit.ranking import Ranking
-from lightning_sae.audit.subjects import Subjects
-from lightning_sae.audit.words import Reading
+from lightning_sae.audit.evidence.cues import Cues, Limits
+from lightning_sae.audit.evidence.evidence_pass import Seen
+from lightning_sae.audit.evidence.gaps import Gap
+from lightning_sae.audit.evidence.judgement import Judged
+from lightning_sae.audit.evidence.ranking import Ranking
+from lightning_sae.audit.evidence.reading import Reading
+from lightning_sae.audit.evidence.subjects import Subjects
+from lightning_sae.audit.verdict.kinds import Case, Decided, Looks, decide
 
 PRIORITY = ("compound", "polysemous", "typographic", "spurious", None)
 OF_THINGS = ("compound", "polysemous")  # kinds whose culprits stand for one other thing

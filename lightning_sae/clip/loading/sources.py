@@ -14,9 +14,9 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
-from lightning_sae.clip.checkpoint import State, fill, fill_from_big_vision, is_big_vision, read_state
-from lightning_sae.clip.model_config import ModelConfig, built_in_model, local_model, read_config
-from lightning_sae.clip.recipe import (
+from lightning_sae.clip.loading.checkpoint import State, fill, fill_from_big_vision, is_big_vision, read_state
+from lightning_sae.clip.loading.model_config import ModelConfig, built_in_model, local_model, read_config
+from lightning_sae.clip.loading.recipe import (
     Recipe,
     agreed_recipe,
     openai_recipe,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_sae.attribution.ablation import Removal, ablate
-from lightning_sae.audit.evidence_pass import explained_images
+from lightning_sae.audit.evidence.evidence_pass import explained_images
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.runs.folder import RunFolder
 

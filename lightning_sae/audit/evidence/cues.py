@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.evidence_pass import Seen, class_means
-from lightning_sae.audit.subjects import Subjects
+from lightning_sae.audit.evidence.evidence_pass import Seen, class_means
+from lightning_sae.audit.evidence.subjects import Subjects
 from lightning_sae.concepts.significance import least_auroc
 from lightning_sae.metrics import sparse_auroc
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import open_clip
 
-from lightning_sae.clip.recipe import Recipe, same_models, stated_recipe
+from lightning_sae.clip.loading.recipe import Recipe, same_models, stated_recipe
 from lightning_sae.trust.documents import read_json
 
 _REGISTERED = "config-"  # before the digests of local configs

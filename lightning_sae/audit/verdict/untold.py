@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.cues import Limits, positive_shares
+from lightning_sae.audit.evidence.cues import Limits, positive_shares
 from lightning_sae.audit.examination import Examined, Options, Studied
 from lightning_sae.audit.findings import LIMITS
-from lightning_sae.audit.sides import as_on_the_class
+from lightning_sae.audit.verdict.sides import as_on_the_class
 
 HALF = 0.5  # of the positive attribution, from which latents are what drives a class
 

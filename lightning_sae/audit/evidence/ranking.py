@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.cues import Cues, Limits, positive_shares, ramp
-from lightning_sae.audit.evidence_pass import attribute_own, explained_images
-from lightning_sae.audit.subjects import Subjects
+from lightning_sae.audit.evidence.cues import Cues, Limits, positive_shares, ramp
+from lightning_sae.audit.evidence.evidence_pass import attribute_own, explained_images
+from lightning_sae.audit.evidence.subjects import Subjects
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.runs.folder import RunFolder
 

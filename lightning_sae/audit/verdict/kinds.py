@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lightning_sae.audit.cues import HALF, Limits
+from lightning_sae.audit.evidence.cues import HALF, Limits
+from lightning_sae.audit.evidence.gaps import Gap
+from lightning_sae.audit.evidence.phrases import is_part
+from lightning_sae.audit.evidence.reading import READ, Reading
+from lightning_sae.audit.evidence.subjects import Subjects
 from lightning_sae.audit.findings import Evidence, Kind
-from lightning_sae.audit.gaps import Gap
-from lightning_sae.audit.phrases import is_part
-from lightning_sae.audit.subjects import Subjects
-from lightning_sae.audit.words import READ, Reading
 
 
 class Looks(NamedTuple):
