@@ -22,7 +22,8 @@ from rich.table import Table
 from torch import Tensor
 from torch.optim import Adam
 
-from lightning_sae.sae import BatchTopK, MatryoshkaBatchTopK, SparseAutoencoder, TopK, clip_by_scale
+from lightning_sae.sae import BatchTopK, MatryoshkaBatchTopK, SparseAutoencoder, TopK
+from lightning_sae.training.clipping import clip_by_scale
 from lightning_sae.training.module import SAEModule
 from lightning_sae.types import Batch
 

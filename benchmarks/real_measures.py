@@ -22,10 +22,10 @@ from lightning_sae.audit.evidence.evidence_pass import ready
 from lightning_sae.audit.examination import Examined, Options, examine
 from lightning_sae.audit.findings import Audit, ClassResult, Finding
 from lightning_sae.classifiers.classifier import Classifier
-from lightning_sae.fit_probe import probe_of
 from lightning_sae.metrics import sparse_auroc
 from lightning_sae.runs.classifier import prompt_classifier
 from lightning_sae.runs.folder import RunFolder, open_run
+from lightning_sae.runs.probe import probe_of
 
 DETECTS = 0.95  # AUROC on test from which a latent is the detector of a class
 Culprits = Mapping[Plant, Tensor]

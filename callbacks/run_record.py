@@ -10,16 +10,15 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_sae.data import ActivationDataModule
-from lightning_sae.data.store.claims import claimed
+from lightning_sae.data.claims import claimed
 from lightning_sae.data.store.layout import check_data
 from lightning_sae.files import user_path, write_atomic
 from lightning_sae.mappings import differences, flatten
-from lightning_sae.runs.folder import CONFIG
-from lightning_sae.runs.hydra_folder import save_settings
 from lightning_sae.training.launch import refuse
 from lightning_sae.training.module import SAEModule
 from lightning_sae.training.preflight import check_settings
 from lightning_sae.training.resuming import check_checkpoint
+from lightning_sae.training.settings import CONFIG, save_settings
 from lightning_sae.trust.documents import read_json
 
 FREE = ("ckpt_path", "resume", "run_dir", "optimized_metric", "errors")

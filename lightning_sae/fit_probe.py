@@ -5,68 +5,20 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from lightning_sae.classifiers.linear import Probe, fit_probe
 from lightning_sae.classifiers.saved_probe import SavedProbe, save_probe
 from lightning_sae.data import ActivationDataModule
-from lightning_sae.data.images.image_set import Split
-from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.devices.device import add_device_option, use_device
 from lightning_sae.errors import one_line_errors
 from lightning_sae.files import user_path
-from lightning_sae.metrics.accuracy import accuracy, balanced_accuracy
 from lightning_sae.runs.folder import open_run
+from lightning_sae.runs.probe import examples, predictions, probe_of
 from lightning_sae.trust.control_characters import escape
 from lightning_sae.trust.targets import add_trust_option
-
-
-class Examples(NamedTuple):
-    """Embeddings `[n, d_embed]` unit, and targets `[n]` int64, -1 where unknown."""
-
-    embeddings: Tensor
-    targets: Tensor
-
-
-def examples(data: ActivationDataModule, split: Split) -> Examples:
-    """The images of a split as the audited CLIP sees them; captured where the store lacks them."""
-    embeddings = read_tensor(data.capture(split) / "images", "embeddings")
-    return Examples(embeddings, data.images(split).targets)
-
-
-def predictions(probe: Probe, embeddings: Tensor) -> Tensor:
-    """The class of each image, `[n, d_embed]` -> `[n]` int64."""
-    return (embeddings @ probe.weight.T + probe.bias).argmax(1)
-
-
-def probe_of(data: ActivationDataModule, inverse_l2: float = 100.0, balanced: bool = False) -> SavedProbe:
-    """A probe on the train embeddings, with its accuracy on `val`.
-
-    Args:
-        data: of a run.
-        inverse_l2: see `fit_probe`.
-        balanced: see `fit_probe`.
-
-    Raises:
-        ValueError: a class without train images.
-    """
-    train, val = examples(data, "train"), examples(data, "val")
-    probe = fit_probe(train.embeddings, train.targets, len(data.class_names), inverse_l2, balanced)
-    predicted = predictions(probe, val.embeddings)
-    provenance = {
-        "clip": data.clip.identity(),
-        "fitted_on": data.images("train").identity(),
-        "inverse_l2": inverse_l2,
-        "balanced": balanced,
-        "val_accuracy": accuracy(predicted, val.targets),
-        "val_balanced_accuracy": balanced_accuracy(predicted, val.targets),
-    }
-    return SavedProbe(probe, data.class_names, provenance)
 
 
 def recall_table(data: ActivationDataModule, saved: SavedProbe) -> Table:

@@ -16,6 +16,7 @@ from lightning_sae.audit.evidence.cues import Cues
 from lightning_sae.audit.evidence.evidence_pass import class_means, ready
 from lightning_sae.audit.evidence.gaps import Gap
 from lightning_sae.audit.evidence.ranking import Ranking
+from lightning_sae.audit.evidence.removal import Estimate
 from lightning_sae.audit.examination import Examined, Options, Studied, examine
 from lightning_sae.audit.findings import (
     SEVERITIES,
@@ -31,10 +32,9 @@ from lightning_sae.audit.findings import (
     write_audit,
 )
 from lightning_sae.audit.report import write_report
+from lightning_sae.audit.untold import suspects_left, untold
 from lightning_sae.audit.verdict.cases import OF_THINGS, Suspect, driven_images
-from lightning_sae.audit.verdict.removal import Estimate
 from lightning_sae.audit.verdict.severity import Measured, measure
-from lightning_sae.audit.verdict.untold import suspects_left, untold
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.clip import clip_titles
 from lightning_sae.metrics.accuracy import accuracy

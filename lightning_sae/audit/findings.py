@@ -5,6 +5,7 @@ from typing import Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lightning_sae.classifiers.classifier import ClassifierSource
 from lightning_sae.files import write_atomic
 from lightning_sae.trust.documents import read_text
 
@@ -250,18 +251,6 @@ class ClassResult(_Record):
     findings: tuple[int, ...]
     suspects: tuple[int, ...] = ()
     gaps: tuple[GroupGap, ...] = ()
-
-
-class ClassifierSource(_Record):
-    """Where a saved classifier was read from.
-
-    Attributes:
-        folder: of it, absolute; or relative to that of the audit.
-        sha256: of its weights.
-    """
-
-    folder: str
-    sha256: str
 
 
 class Subject(_Record):

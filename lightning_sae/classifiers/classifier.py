@@ -3,11 +3,25 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from lightning_sae.audit.findings import ClassifierSource
 from lightning_sae.classifiers.linear import Probe
 from lightning_sae.classifiers.scores import ClassScores, Output
+
+
+class ClassifierSource(BaseModel):
+    """Where a saved classifier was read from.
+
+    Attributes:
+        folder: of it, absolute; or relative to that of the audit.
+        sha256: of its weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: str
+    sha256: str
 
 
 class Classifier(NamedTuple):

@@ -17,7 +17,7 @@ from lightning_sae.compare.variants import Cell
 from lightning_sae.files import write_atomic
 from lightning_sae.report import picture_uri, png_uri, render
 from lightning_sae.report.figures import png
-from lightning_sae.runs.folder import CONFIG
+from lightning_sae.training.settings import CONFIG
 from lightning_sae.trust.documents import read_config
 from lightning_sae.trust.tables import csv_bytes
 

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from lightning_sae.files import user_path
 from lightning_sae.mappings import flatten
-from lightning_sae.runs.folder import CONFIG
+from lightning_sae.training.settings import CONFIG
 from lightning_sae.trust.documents import read_config, read_json, read_yaml_list
 from lightning_sae.trust.tables import read_table
 

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import torch
 
-from lightning_sae.audit.findings import ClassifierSource
-from lightning_sae.classifiers.classifier import Classifier
+from lightning_sae.classifiers.classifier import Classifier, ClassifierSource
 from lightning_sae.classifiers.saved_probe import WEIGHTS, load_probe, save_probe
 from lightning_sae.data.images.class_names import check_distinct
 from lightning_sae.data.prompts import embed_prompts, read_prompts
 from lightning_sae.files import user_path
-from lightning_sae.fit_probe import probe_of
 from lightning_sae.runs.folder import RunFolder
+from lightning_sae.runs.probe import probe_of
 
 KEPT = "audited_probe"
 

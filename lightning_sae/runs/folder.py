@@ -16,11 +16,11 @@ from lightning_sae.devices.device import find_device
 from lightning_sae.files import user_path
 from lightning_sae.sae import SparseAutoencoder, load_sae
 from lightning_sae.sae.saving.folder import CONFIG as SAE_CONFIG
+from lightning_sae.training.settings import CONFIG
 from lightning_sae.trust.documents import read_config
 from lightning_sae.trust.tables import read_table
 from lightning_sae.trust.targets import instantiate
 
-CONFIG = Path(".hydra") / "config.yaml"
 TEXTS = ("label", "second_label", "attribution_class", "unexpected_class", "top_images")  # of latents.csv
 
 

@@ -8,7 +8,6 @@ from lightning_sae.sae.variants.jump_relu import JumpReLU
 from lightning_sae.sae.variants.matryoshka import MatryoshkaBatchTopK
 from lightning_sae.sae.variants.relu import ReLU
 from lightning_sae.sae.variants.topk import TopK
-from lightning_sae.training.clipping import clip_by_scale
 
 __all__ = [
     "BatchTopK",
@@ -19,7 +18,6 @@ __all__ = [
     "SparseAutoencoder",
     "TopK",
     "TrainingLoss",
-    "clip_by_scale",
     "find_variant",
     "load_sae",
     "save_sae",

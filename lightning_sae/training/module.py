@@ -15,8 +15,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_sae.mappings import differences, flatten
 from lightning_sae.metrics import FVU, L0, Cosine, Density, TopImages, density_quantiles
-from lightning_sae.sae import SparseAutoencoder, clip_by_scale, find_variant
+from lightning_sae.sae import SparseAutoencoder, find_variant
 from lightning_sae.sae.initialisation import BiasStart, RowStart, initialise, start_bias
+from lightning_sae.training.clipping import clip_by_scale
 from lightning_sae.training.final_validation import FinalValidation
 from lightning_sae.types import Batch, ValidationOutput
 

@@ -14,8 +14,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from lightning_sae.runs.folder import CONFIG
-from lightning_sae.runs.hydra_folder import save_settings
+from lightning_sae.training.settings import CONFIG, save_settings
 from lightning_sae.trust.control_characters import visible
 from lightning_sae.trust.documents import read_yaml_list
 

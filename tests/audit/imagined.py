@@ -11,11 +11,11 @@ from lightning_sae.audit.evidence.gaps import Gap
 from lightning_sae.audit.evidence.judgement import Judged
 from lightning_sae.audit.evidence.ranking import rank
 from lightning_sae.audit.evidence.reading import Reading
+from lightning_sae.audit.evidence.removal import Estimate
 from lightning_sae.audit.evidence.subjects import Subjects
 from lightning_sae.audit.verdict import margins
 from lightning_sae.audit.verdict.cases import Suspect, leads, look_at, make_case
 from lightning_sae.audit.verdict.kinds import Case, Decided, Looks
-from lightning_sae.audit.verdict.removal import Estimate
 from lightning_sae.classifiers.linear import Probe
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.concepts.meaning import Meaning, MeaningTests

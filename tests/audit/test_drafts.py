@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from lightning_sae.audit.audit import _drafts
+from lightning_sae.audit.evidence.removal import UNKNOWN
 from lightning_sae.audit.examination import Studied
-from lightning_sae.audit.verdict.removal import UNKNOWN
 
 from .imagined import suspect
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_sae.audit.verdict.removal import Cells, best_threshold, gap, net_effect, share_change
+from lightning_sae.audit.evidence.removal import Cells, best_threshold, gap, net_effect, share_change
 
 
 def numbers(*shape, seed=0):

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from lightning_sae.audit.evidence.cues import Limits
+from lightning_sae.audit.evidence.removal import UNKNOWN
 from lightning_sae.audit.examination import Options, Studied
-from lightning_sae.audit.verdict.removal import UNKNOWN
-from lightning_sae.audit.verdict.untold import main_drivers, suspects_left, untold
+from lightning_sae.audit.untold import main_drivers, suspects_left, untold
 
 from .imagined import seen, subjects, suspect
 

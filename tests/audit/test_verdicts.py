@@ -11,7 +11,7 @@ import torch
 
 from lightning_sae.audit.evidence.cues import Group
 from lightning_sae.audit.evidence.gaps import find_gaps, raises
-from lightning_sae.audit.verdict.removal import UNKNOWN, Estimate
+from lightning_sae.audit.evidence.removal import UNKNOWN, Estimate
 from lightning_sae.audit.verdict.verdicts import each_once, sample_of, try_suspects
 
 from .imagined import linear_world, look, seen, subjects, suspect

@@ -29,10 +29,10 @@ from lightning_sae.correct.clamp import clamped
 from lightning_sae.correct.embeddings import embed_clamped, see
 from lightning_sae.correct.printed import AT_AN_EDGE, Label, printed_on, see_printed
 from lightning_sae.data.store.shards import read_tensor
-from lightning_sae.fit_probe import probe_of
 from lightning_sae.metrics import auroc
 from lightning_sae.runs.classifier import kept_probe, probe_classifier
 from lightning_sae.runs.folder import open_run
+from lightning_sae.runs.probe import probe_of
 from lightning_sae.world import World, config_path, weights_path
 
 ROOT = Path(__file__).parents[2]

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from lightning_sae.data.store import claims as locks
-from lightning_sae.data.store.claims import Claims, acquired, alone, claimed, lease
+from lightning_sae.data import claims as locks
+from lightning_sae.data.claims import Claims, acquired, alone, claimed, lease
 
 FORK = multiprocessing.get_context("fork")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lightning_sae.data.store.claims import claimed
+from lightning_sae.data.claims import claimed
 from lightning_sae.world import World
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from lightning_sae.metrics import detection_f1, match, max_cosines
-from lightning_sae.sae import SparseAutoencoder, clip_by_scale
+from lightning_sae.sae import SparseAutoencoder
+from lightning_sae.training.clipping import clip_by_scale
 from lightning_sae.training.module import lr_factor
 from lightning_sae.types import SparseLatents
 

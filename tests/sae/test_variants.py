@@ -19,13 +19,13 @@ from lightning_sae.sae import (
     ReLU,
     SparseAutoencoder,
     TopK,
-    clip_by_scale,
     load_sae,
     save_sae,
 )
 from lightning_sae.sae.kernels import dense
 from lightning_sae.sae.kernels import topk_selection as selection
 from lightning_sae.sae.kernels.value_selection import select_above, select_largest
+from lightning_sae.training.clipping import clip_by_scale
 from lightning_sae.types import SparseLatents
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -8,7 +8,7 @@ import torch
 import yaml
 from PIL import Image
 
-from lightning_sae.data.store.claims import claimed
+from lightning_sae.data.claims import claimed
 from lightning_sae.world import World
 
 SMALL = [

@@ -13,7 +13,8 @@ from PIL import Image
 from lightning_sae import fit_probe
 from lightning_sae.audit import __main__ as audit_command
 from lightning_sae.explain import __main__ as explain
-from lightning_sae.runs.folder import CONFIG, open_run
+from lightning_sae.runs.folder import open_run
+from lightning_sae.training.settings import CONFIG
 from lightning_sae.trust.targets import OURS, instantiate
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -10,11 +10,11 @@ from lightning_sae.attribution.ablation import Removal
 from lightning_sae.audit import findings
 from lightning_sae.audit.evidence.evidence_pass import Seen
 from lightning_sae.audit.evidence.gaps import Factors
+from lightning_sae.audit.evidence.removal import Estimate, best_threshold, share_change
 from lightning_sae.audit.evidence.subjects import Subjects
 from lightning_sae.audit.findings import Change, Effect
 from lightning_sae.audit.verdict.cases import Suspect
 from lightning_sae.audit.verdict.margins import Margins, margins_without
-from lightning_sae.audit.verdict.removal import Estimate, best_threshold, share_change
 from lightning_sae.audit.verdict.verdicts import Sample, net_of, sample_of
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.runs.folder import RunFolder

@@ -11,10 +11,10 @@ from lightning_sae.attribution.ablation import Removal
 from lightning_sae.audit.evidence.cues import HALF
 from lightning_sae.audit.evidence.evidence_pass import Seen
 from lightning_sae.audit.evidence.gaps import Factors
+from lightning_sae.audit.evidence.removal import UNKNOWN, Cells, Estimate, net_effect, share_change
 from lightning_sae.audit.evidence.subjects import Subjects
 from lightning_sae.audit.verdict.cases import Suspect
 from lightning_sae.audit.verdict.margins import Margins, margins_without
-from lightning_sae.audit.verdict.removal import UNKNOWN, Cells, Estimate, net_effect, share_change
 from lightning_sae.audit.verdict.sides import TELLS, Sides, find_sides
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.concepts.significance import significant

@@ -8,13 +8,13 @@ from typing import Any
 
 from lightning_sae.clip import Clip, HookPoint
 from lightning_sae.data.capture.background import hand_over, one_ahead
-from lightning_sae.data.capture.clip_pass import DTYPES, ClipPass, Part
+from lightning_sae.data.capture.clip_pass import DTYPES, ClipPass
 from lightning_sae.data.capture.shard_writer import ShardWriter
+from lightning_sae.data.claims import Claims, alone
 from lightning_sae.data.images.image_set import ImageSet
 from lightning_sae.data.progress import bar
-from lightning_sae.data.store.claims import Claims, alone
 from lightning_sae.data.store.space import check_space
-from lightning_sae.data.store.split_store import SplitStore
+from lightning_sae.data.store.split_store import Part, SplitStore
 from lightning_sae.files import writable
 
 

@@ -13,20 +13,9 @@ from lightning_sae.data.capture.kept_tokens import keep_tokens
 from lightning_sae.data.capture.pixels import default_workers, load_pixels
 from lightning_sae.data.images.bad_images import BadImages
 from lightning_sae.data.images.image_set import ImageSet
+from lightning_sae.data.store.split_store import Activations, Part
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
-
-Activations = dict[HookPoint | None, Tensor]
-"""What a batch gave: the embeddings, under `None`, and the tokens at each hook point."""
-
-
-class Part(NamedTuple):
-    """A shard that this process has claimed, and what is missing of it."""
-
-    shard: int
-    ids: range
-    own: bool
-    hook_points: list[HookPoint]
 
 
 class CapturedBatch(NamedTuple):

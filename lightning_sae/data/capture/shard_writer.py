@@ -5,9 +5,9 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from lightning_sae.data.capture.clip_pass import Activations, CapturedBatch
-from lightning_sae.data.store.claims import Claims
-from lightning_sae.data.store.split_store import Captured, SplitStore
+from lightning_sae.data.capture.clip_pass import CapturedBatch
+from lightning_sae.data.claims import Claims
+from lightning_sae.data.store.split_store import Activations, Captured, SplitStore
 
 
 class ShardWriter:

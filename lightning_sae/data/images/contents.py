@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from lightning_sae.data.claims import alone
 from lightning_sae.data.images.image_set import digest
-from lightning_sae.data.store.claims import alone
 from lightning_sae.files import remove_temporaries, writable, write_atomic
 
 BLOCK = 4096  # bytes read at a place

@@ -8,8 +8,8 @@ import platformdirs
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from lightning_sae.data.claims import alone
 from lightning_sae.data.images.image_set import digest
-from lightning_sae.data.store.claims import alone
 from lightning_sae.data.store.space import IN_A_STORE
 from lightning_sae.files import remove_temporaries, writable, write_atomic
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from lightning_sae.clip import Clip, HookPoint
-from lightning_sae.data.capture.clip_pass import Activations, Part
 from lightning_sae.data.images.bad_images import BadImages, check_same_images, describe_bad_images
 from lightning_sae.data.images.decoding import describe_notes
 from lightning_sae.data.images.image_set import ImageSet
@@ -18,6 +18,19 @@ from lightning_sae.data.store.shards import ShardFolder
 from lightning_sae.data.store.space import SHARD_HEAD
 from lightning_sae.mappings import flatten
 from lightning_sae.metrics.moments import ActivationStatistics, Moments
+
+Activations = dict[HookPoint | None, Tensor]
+"""What a batch gave: the embeddings, under `None`, and the tokens at each hook point."""
+
+
+class Part(NamedTuple):
+    """A shard that this process has claimed, and what is missing of it."""
+
+    shard: int
+    ids: range
+    own: bool
+    hook_points: list[HookPoint]
+
 
 FORMAT = 1
 """Raised when what is stored changes its meaning."""

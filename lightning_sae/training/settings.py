@@ -8,7 +8,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from lightning_sae.files import write_atomic
-from lightning_sae.runs.folder import CONFIG
+
+CONFIG = Path(".hydra") / "config.yaml"
 
 
 def save_settings(folder: Path, config: Mapping[str, Any]) -> None:
