@@ -1,4 +1,4 @@
-"""Who may import whom."""
+"""Who may import whom: every room of the house has its place, and nobody imports upwards or in a circle."""
 
 import ast
 from collections.abc import Iterator
@@ -7,57 +7,43 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FORMULAS = {
-    "alignment",
-    "attribution",
-    "class_attribution",
-    "effects",
-    "faithfulness",
-    "last_layer",
-    "mean_attribution",
-    "methods",
-    "probe_bias",
-    "quality",
-    "reliance",
-    "scores",
-    "shapley",
-    "significance",
-    "truth",
-    "validity",
-    "zero_shot",
+ORDER = (
+    *("types", "mappings", "trust", "files", "devices", "errors", "report", "metrics"),
+    *("clip.loading", "clip", "world"),
+    *("sae.kernels", "sae", "sae.variants", "sae.saving", "sae.exchange", "sae:front"),
+    *("data.claims", "data.hashing", "data.progress", "data.images", "data.store", "data.capture"),
+    *("data.loading", "data", "data.engines", "data.sources", "data:front"),
+    *("concepts", "classifiers", "attribution", "training", "tracking", "runs"),
+    *("explain", "compare", "fit_probe"),
+    *(
+        "audit.findings",
+        "audit.evidence",
+        "audit.verdict",
+        "audit",
+        "audit.report",
+        "audit.audit",
+        "audit:front",
+    ),
+    "correct",
+)
+"""Rooms, each of which may import what stands before it; a front is `__init__.py` or `__main__.py`."""
+EXCEPTIONS = {
+    ("sae.base", "sae.saving.hub"): "a model saves itself, as `save_pretrained` of huggingface_hub does"
 }
-LIBRARY = {path.stem for path in (ROOT / "lightning_sae").iterdir() if path.stem != "__init__"}
-MAY_IMPORT: dict[str, set[str]] = {
-    "types": set(),
-    "paths": set(),
-    "files": set(),
-    "final_validation": set(),
-    "goals": set(),
-    "mappings": set(),
-    "device": set(),
-    "memory_places": set(),
-    "gpu_memory": {"device", "memory_places"},
-    "one_line_errors": {"gpu_memory", "files", "control_characters"},
-    "targets": set(),
-    "documents": set(),
-    "control_characters": set(),
-    "tables": {"documents"},
-    "sae": {"types", "files", "paths", "documents", "control_characters"},
-    **{name: {"types", "paths", "documents", "control_characters"} for name in ("metrics", "clip")},
-    "world": {"types", "device"},
-    "labels": {"types", "paths", "clip", "world", "metrics", "documents"},
-    "data": {
-        *("types", "paths", "clip", "world", "metrics", "device", "files", "mappings", "one_line_errors"),
-        *("targets", "documents", "tables", "control_characters"),
-    },
-    **{name: {"types", "sae", "clip", "metrics", "labels"} | FORMULAS for name in FORMULAS},
-    "module": {"types", "sae", "metrics", "mappings", "final_validation"},
-}
-"""Part of the library -> parts it may import; one that is not named is a tool and may import all of them."""
+
+
+def name(path: Path) -> str:
+    """`lightning_sae/clip/hooks.py` -> `clip.hooks`; a package without `.__init__`."""
+    parts = path.relative_to(ROOT / "lightning_sae").with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+FILES = {name(path): path for path in sorted((ROOT / "lightning_sae").rglob("*.py")) if name(path)}
+CALLBACKS = sorted((ROOT / "callbacks").glob("*.py"))
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Absolute names of what a file imports."""
+    """Absolute names of what a file imports, also within functions."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -66,49 +52,71 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def part(name: str) -> str:
-    """`lightning_sae.clip.hooks.splice` -> `clip`; the version and the like belong to no part."""
-    words = name.split(".")
-    return words[1] if len(words) > 1 and words[1] in LIBRARY else ""
+def ours(path: Path) -> set[str]:
+    """Files of the library that a file imports."""
+    found = (
+        text.removeprefix("lightning_sae.") for text in imports(path) if text.startswith("lightning_sae.")
+    )
+    return {known for text in found if (known := known_file(text))}
 
 
-LIBRARY_FILES = sorted((ROOT / "lightning_sae").rglob("*.py"))
+def known_file(text: str) -> str:
+    """`clip.hooks.splice` -> `clip.hooks`; nothing for the version and the like."""
+    words = text.split(".")
+    prefixes = (".".join(words[:i]) for i in range(len(words), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in FILES), "")
 
 
-@pytest.mark.parametrize("path", LIBRARY_FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_library_imports_downwards(path):
-    own = path.relative_to(ROOT / "lightning_sae").parts[0].removesuffix(".py")
-    ours = {part(name) for name in imports(path) if name.split(".")[0] == "lightning_sae"} - {"", own}
-    assert ours <= MAY_IMPORT.get(own, LIBRARY)
-    assert not any(name.split(".")[0] == "callbacks" for name in imports(path))
+def room(file: str) -> str:
+    """The place of a file in the order: its own, or that of the innermost package that has one."""
+    front = file.removesuffix(".__main__")
+    if f"{front}:front" in ORDER:
+        return f"{front}:front"
+    words = file.split(".")
+    return next(r for i in range(len(words), 0, -1) if (r := ".".join(words[:i])) in ORDER)
 
 
-def test_the_formulas_import_each_other_without_circles():
-    files = {name: ROOT / "lightning_sae" / f"{name}.py" for name in FORMULAS}
-    edges = {
-        name: {part(target) for target in imports(path) if target.startswith("lightning_sae.")} & FORMULAS
-        for name, path in files.items()
-        if path.exists()
+@pytest.mark.parametrize("file", FILES)
+def test_the_library_imports_downwards(file):
+    place = ORDER.index(room(file))
+    upwards = {
+        other
+        for other in ours(FILES[file]) - {file}
+        if ORDER.index(room(other)) > place and (file, other) not in EXCEPTIONS
     }
+    assert not upwards
+    assert not any(text.split(".")[0] == "callbacks" for text in imports(FILES[file]))
+
+
+def test_there_is_no_circle_of_files():
+    edges = {file: ours(path) - {file} for file, path in FILES.items()}
+    for file, other in EXCEPTIONS:
+        edges[file].discard(other)
     while edges:
-        free = [name for name, targets in edges.items() if not targets & edges.keys()]
+        free = [file for file, others in edges.items() if not others & edges.keys()]
         assert free, f"a circle among {sorted(edges)}"
-        for name in free:
-            del edges[name]
+        for file in free:
+            del edges[file]
+
+
+def test_every_room_is_there():
+    assert {room(file) for file in FILES} == {*ORDER}
+    loose = {path.stem for path in (ROOT / "lightning_sae").glob("*.py")} - {"__init__"}
+    assert loose == {"types", "files", "errors", "mappings", "fit_probe"}
 
 
 def test_train_imports_none_of_ours():
-    assert not {name.split(".")[0] for name in imports(ROOT / "train.py")} & {"lightning_sae", "callbacks"}
+    assert not {text.split(".")[0] for text in imports(ROOT / "train.py")} & {"lightning_sae", "callbacks"}
 
 
 def test_only_the_trackers_parts_name_a_tracker():
-    files = [*LIBRARY_FILES, *(ROOT / "callbacks").glob("*.py"), ROOT / "train.py"]
-    trackers = {path.stem for path in files if any("wandb" in name.lower() for name in imports(path))}
-    assert trackers == {"tracking", "wandb_logger"}
+    files = [*FILES.values(), *CALLBACKS, ROOT / "train.py"]
+    trackers = {path.stem for path in files if any("wandb" in text.lower() for text in imports(path))}
+    assert trackers == {"publish", "wandb_logger"}
 
 
 def test_configurations_are_built_in_one_place():
     """There what a stranger's run may name is checked."""
-    files = [*LIBRARY_FILES, *(ROOT / "callbacks").glob("*.py")]
-    builders = {path.stem for path in files if any(name.startswith("hydra.utils") for name in imports(path))}
+    files = [*FILES.values(), *CALLBACKS]
+    builders = {path.stem for path in files if any(text.startswith("hydra.utils") for text in imports(path))}
     assert builders == {"targets"}
