@@ -7,6 +7,7 @@ from lightning_sae.clip.inspection import HookShape, inspect_hook_point
 from lightning_sae.clip.tail import Tail, capture_context, last_block, make_tail
 from lightning_sae.clip.text_clip import TextClip
 from lightning_sae.clip.titles import clip_titles, identity_titles
+from lightning_sae.clip.token_rules import TokenRule
 
 __all__ = [
     "FINAL_TEXT",
@@ -15,6 +16,7 @@ __all__ = [
     "HookShape",
     "Tail",
     "TextClip",
+    "TokenRule",
     "Tokens",
     "activations_at",
     "capture",

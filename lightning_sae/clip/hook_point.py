@@ -20,7 +20,8 @@ class HookPoint(NamedTuple):
         module: path inside `clip.model`, as in `visual.transformer.resblocks.11`; `visual` is the final
             embedding of images, `text` that of texts.
         tokens: `cls` the class token, `patch` those of the image's patches, or a feature map's positions,
-            `all` of them, `pooled` an output `[n, d]`, `eot` the token that the text tower pools.
+            `all` of them, `pooled` an output `[n, d]`, `eot` the token that the text tower pools; or the name
+            of a `TokenRule`.
 
     Example:
         >>> str(HookPoint("visual.transformer.resblocks.3", "cls"))
@@ -28,7 +29,7 @@ class HookPoint(NamedTuple):
     """
 
     module: str
-    tokens: Tokens
+    tokens: str
 
     def __str__(self) -> str:
         return f"{self.module}:{self.tokens}"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lightning_sae.clip.clip import Clip
 from lightning_sae.clip.hook_point import HookPoint, Tokens, find_module
 from lightning_sae.clip.hooks import visited
-from lightning_sae.clip.token_rules import fitting_tokens
+from lightning_sae.clip.token_rules import TokenRule, fitting_tokens
 
 _TEXTS = ("a photo of a dog", "red")
 
@@ -38,8 +38,9 @@ def inspect_hook_point(clip: Clip, hook_point: HookPoint) -> HookShape:
         ValueError: no such module; a module that the forward never calls, or calls more than once; a token
             rule that does not fit; tokens that the embedding does not depend on. Each says what would work.
     """
-    if hook_point.tokens not in get_args(Tokens):
-        raise ValueError(f"tokens must be one of {', '.join(get_args(Tokens))}, got {hook_point.tokens!r}")
+    known = (*get_args(Tokens), *TokenRule.known)
+    if hook_point.tokens not in known:
+        raise ValueError(f"tokens must be one of {', '.join(known)}, got {hook_point.tokens!r}")
     with _outputs(clip, hook_point) as outputs:
         x, gradient = _dry_run(clip, hook_point)
     if x is None:

@@ -1,6 +1,7 @@
 """The tokens that a hook point means, in an output of its module: found, taken out, and put back."""
 
-from typing import Any, NamedTuple, get_args
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import torch
 from open_clip.transformer import VisionTransformer
@@ -43,6 +44,36 @@ class Selection(NamedTuple):
         return self.positions.view(-1, 1, 1).expand(-1, 1, width)
 
 
+class TokenRule(ABC):
+    """A rule of your own by which tokens of an output are meant, beside `Tokens`.
+
+    Its name stands in hook points, stores and autoencoders, so another rule needs another name. Making an
+    instance makes the rule known by it: `tokens: {_target_: my_rules.FirstPatch}`.
+
+    Attributes:
+        name: unlike those of `Tokens`.
+        known: rules by their names.
+
+    Raises:
+        ValueError: the name is one of `Tokens`.
+    """
+
+    name: ClassVar[str]
+    known: ClassVar[dict[str, "TokenRule"]] = {}
+
+    def __init__(self) -> None:
+        if self.name in get_args(Tokens):
+            raise ValueError(f"a token rule of your own needs a name of its own, got {self.name!r}")
+        self.known[self.name] = self
+
+    def __str__(self) -> str:
+        return self.name
+
+    @abstractmethod
+    def select(self, clip: Clip, hook_point: HookPoint, whole: Any) -> Selection | None:
+        """Return where the tokens lie in an output of the hook point's module, `None` where it has none."""
+
+
 def _as_tokens(whole: Tensor, channels_last: bool) -> Tensor:
     """`[n, t, d]` of an output `[n, d]`, `[n, t, d]` or a feature map `[n, d, h, w]` or `[n, h, w, d]`."""
     if whole.ndim == 4:
@@ -63,8 +94,10 @@ def select(clip: Clip, hook_point: HookPoint, whole: Any, token_ids: list[Tensor
     Raises:
         ValueError: the token rule does not fit the output; names those that do.
     """
-    fitting = fitting_tokens(clip, hook_point, whole)
     tokens = hook_point.tokens
+    if (own := TokenRule.known.get(tokens)) and (selection := own.select(clip, hook_point, whole)):
+        return selection
+    fitting = fitting_tokens(clip, hook_point, whole)
     if tokens not in fitting:
         got = list(whole.shape) if isinstance(whole, Tensor) else type(whole).__name__
         works = f"tokens={' or '.join(fitting)}" if fitting else "another module"

@@ -96,7 +96,7 @@ def load_classifier(folder: str | Path) -> CorrectedClassifier:
     held = None
     if record.holds_latents:
         sae = load_sae(folder / SAE, record.clip)
-        hook_point = HookPoint(record.hook_point, record.tokens)  # type: ignore[arg-type]
+        hook_point = HookPoint(record.hook_point, record.tokens)
         held = Held(Clamp(record.latents, record.values), sae, hook_point)
     return CorrectedClassifier(record.class_names, classes, record.clip, held)
 

@@ -15,6 +15,7 @@ from lightning_sae.clip import (
     HookPoint,
     HookShape,
     Tail,
+    TokenRule,
     Tokens,
     clip_titles,
     inspect_hook_point,
@@ -54,7 +55,7 @@ class ActivationDataModule(LightningDataModule):
         images: the data set.
         clip: the audited CLIP.
         hook_point: path of a module inside the open_clip model.
-        tokens: which tokens of it: `cls`, `patch`, `all` or `pooled`.
+        tokens: which tokens of it: `cls`, `patch`, `all` or `pooled`, or a rule of your own.
         judge: the CLIP that names latents; `None` is the audited CLIP itself, with a warning.
         templates: prompts of a class, `{}` is its name.
         prompts_file: JSON or YAML, `{class: [prompt, ...]}`, instead of templates.
@@ -110,7 +111,7 @@ class ActivationDataModule(LightningDataModule):
         images: ImageSource,
         clip: Clip,
         hook_point: str,
-        tokens: Tokens = "cls",
+        tokens: Tokens | TokenRule = "cls",
         judge: Clip | None = None,
         templates: Sequence[str] = ("a photo of a {}",),
         prompts_file: str | None = None,
@@ -132,14 +133,14 @@ class ActivationDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if HookPoint(hook_point, tokens).is_text != clip.reads_texts:
+        self.hook = HookPoint(hook_point, str(tokens))
+        if self.hook.is_text != clip.reads_texts:
             raise ValueError(
                 f"the data are {'texts' if clip.reads_texts else 'images'}, which never reach {hook_point}: "
                 "take a hook_point in `visual` for images, and data such as world_captions for the text tower"
             )
         self.clip, self.judge = clip, judge or clip
-        self.hook = HookPoint(hook_point, tokens)
-        self._also = [HookPoint(module, tokens) for module in also_capture]
+        self._also = [self.hook._replace(module=module) for module in also_capture]
         self._splits = CapturedSplits(images, store_dir, decode, background)
         self.prompts = class_prompts(self.class_names, templates, prompts_file)
         check_distinct(self.class_names, self.prompts, clip.tokenizer)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_sae.clip import Clip, TextClip, Tokens
+from lightning_sae.clip import Clip, TextClip, TokenRule, Tokens
 from lightning_sae.data.capture.capture import Capture
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.images.image_set import ImageSource, Split
@@ -42,7 +42,7 @@ class TextDataModule(ActivationDataModule):
         images: ImageSource,
         clip: Clip,
         hook_point: str,
-        tokens: Tokens = "eot",
+        tokens: Tokens | TokenRule = "eot",
         judge: Clip | None = None,
         **activations: Any,
     ) -> None:
