@@ -34,7 +34,7 @@ class Gallery(Callback):
         every: draw after every so many validation passes; the last pass of a fit is always drawn.
     """
 
-    def __init__(self, rows: int = 12, images: int = 8, every: int = 1) -> None:
+    def __init__(self, rows: int = 12, images: int = 8, every: int = 2) -> None:
         if min(rows, images, every) < 1:
             raise ValueError(f"rows, images and every must be at least 1, got {rows}, {images}, {every}")
         self.rows, self.images, self.every = rows, images, every

@@ -22,6 +22,14 @@ CHOICES = sorted(
 )
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
+OTHER_DEFAULTS = {
+    ("SplicedAccuracy", "factor_templates"): "words of the embedded world",
+    ("load_clip", "pretrained"): "a model that people know, in a YAML of its own",
+    ("JumpReLU", "target_l0"): "as many as the k of the other variants",
+    ("one_line_errors", "on_cpu"): "how train.py is told",
+}
+"""Arguments that a YAML sets to something else than their signature, and why."""
+
 
 def composed(*overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -63,6 +71,29 @@ def test_every_key_is_a_parameter(overrides):
             assert set(node) - {"_target_", "_partial_"} <= accepted, node["_target_"]
         elif accepted & {"edition", "root", "path"}:
             assert set(node) - {"_target_"} <= accepted, node["_target_"]
+
+
+def defaults(target):
+    """Argument -> default, of a target and of what it hands its other arguments on to."""
+    found = dict(inspect.signature(target).parameters)
+    if "activations" in found:
+        found |= inspect.signature(ActivationDataModule).parameters
+    if "options" in found:
+        found |= inspect.signature(SparseAutoencoder).parameters
+    return {name: p.default for name, p in found.items() if p.default is not p.empty}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_notebook_gets_what_the_command_gets(choice):
+    for node in targets(OmegaConf.to_container(composed(choice))):
+        target = get_object(node["_target_"])
+        if target.__module__.split(".")[0] not in ("lightning_sae", "callbacks"):
+            continue
+        for name, default in defaults(target).items():
+            value = node.get(name, default)
+            if (target.__name__, name) in OTHER_DEFAULTS or "${" in str(value) or "_target_" in str(value):
+                continue
+            assert value == (list(default) if isinstance(default, tuple) else default), (target, name)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -131,7 +131,7 @@ class SparseAutoencoder(Normalised, HubMixin):
         self,
         d_in: int,
         d_sae: int,
-        dead_after: int = 1_000_000,
+        dead_after: int = 50_000,
         k_aux: int = 1,
         aux_weight: float = 1 / 32,
         selection: Selection = "auto",

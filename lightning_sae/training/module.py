@@ -111,8 +111,8 @@ class SAEModule(LightningModule):
         bias: BiasStart = "mean",
         rows: RowStart = "random",
         tied: bool = True,
-        gradient_clip: float | None = None,
-        betas: Sequence[float] = (0.9, 0.999),
+        gradient_clip: float | None = 1e-3,
+        betas: Sequence[float] = (0.9, 0.99),
         top_n: int = 20,
         d_in: int | None = None,
     ) -> None:

@@ -53,9 +53,9 @@ class JumpReLU(SparseAutoencoder):
         d_sae: int,
         l0_weight: float,
         target_l0: float | None = None,
-        l0_warmup_steps: int = 0,
-        bandwidth: float = 0.1,
-        threshold: float = 0.1,
+        l0_warmup_steps: int = 500,
+        bandwidth: float = 1.0,
+        threshold: float = 1.0,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(d_in, d_sae, **options)

@@ -34,7 +34,7 @@ class ReLU(SparseAutoencoder):
     """
 
     def __init__(
-        self, d_in: int, d_sae: int, l1_weight: float, l1_warmup_steps: int = 0, **options: Unpack[Options]
+        self, d_in: int, d_sae: int, l1_weight: float, l1_warmup_steps: int = 500, **options: Unpack[Options]
     ) -> None:
         super().__init__(d_in, d_sae, **options)
         if l1_weight < 0 or l1_warmup_steps < 0:
