@@ -337,7 +337,7 @@ def test_entries_of_a_product(monkeypatch: pytest.MonkeyPatch, chunk: int) -> No
     ("variant", "arguments", "message"),
     [
         (BatchTopK, {"k": 65}, r"k must be in 1\.\.d_sae=64, got 65"),
-        (ReLU, {"l1_weight": -1.0}, "at least 0, got -1.0 and 0"),
+        (ReLU, {"l1_weight": -1.0}, "at least 0, got -1.0 and 500"),
         (Gated, {"l1_weight": 1.0, "l1_warmup_steps": -1}, "at least 0, got 1.0 and -1"),
         (JumpReLU, {"l0_weight": 1.0, "bandwidth": 0.0}, "above 0, got 0.0"),
         (JumpReLU, {"l0_weight": -1.0}, "at least 0, got -1.0"),
