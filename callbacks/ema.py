@@ -26,6 +26,7 @@ class EMA(EMAWeightAveraging):
         if not 0 <= decay <= 1:
             raise ValueError(f"decay must be in 0..1, got {decay}")
         super().__init__(decay=decay, use_buffers=False, **options)
+        self._resumed_at = 0  # step
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Copies the model in the precision of the training, which it would only get later."""
@@ -49,6 +50,18 @@ class EMA(EMAWeightAveraging):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nothing: other callbacks still need the average."""
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Go on averaging, and remember how far the training was."""
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
+        self._resumed_at = int(checkpoint["global_step"])
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the average where no step is left to train: Lightning calls no hook of the training then."""
+        if self._resumed_at == trainer.max_steps:
+            self.on_train_end(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The average is the result; its decoder rows, shorter than those it is of, get unit norm again."""

@@ -66,7 +66,14 @@ def clips():
 
 @pytest.fixture(scope="session")
 def fit(store, clips):
-    def fit(folder, callbacks, hook_point="visual.transformer.resblocks.3", tokens="cls", **trainer) -> Run:
+    def fit(
+        folder,
+        callbacks,
+        hook_point="visual.transformer.resblocks.3",
+        tokens="cls",
+        ckpt_path=None,
+        **trainer,
+    ) -> Run:
         seed_everything(0, verbose=False)
         data = ActivationDataModule(
             WorldImages("biased", n_train=256, n_val=160, n_test=1),
@@ -92,7 +99,7 @@ def fit(store, clips):
             log_every_n_steps=2,
             **settings,
         )
-        trainer.fit(module, datamodule=data)
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
         return Run(trainer, module, data, folder)
 
     return fit

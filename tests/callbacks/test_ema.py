@@ -66,6 +66,15 @@ def test_the_average_is_saved_with_rows_of_unit_norm(run):
     assert torch.equal(state["sae.tokens_since_fired"], run.module.sae.tokens_since_fired)
 
 
+def test_who_is_killed_behind_the_last_step_has_the_same_result(run, fit, tmp_path):
+    """The checkpoint of the last step is there, and the run is not yet noted as finished."""
+    callbacks = {"save": SaveSAE(), "ema": EMA(decay=0.5)}
+    fit(tmp_path, callbacks, ckpt_path=run.folder / "last.ckpt")
+    again, before = load_sae(tmp_path / "sae"), load_sae(run.folder / "sae")
+    assert torch.equal(again.W_dec, before.W_dec)
+    assert torch.equal(again.W_enc, before.W_enc)
+
+
 def test_decay_out_of_range():
     with pytest.raises(ValueError, match=r"decay must be in 0\.\.1, got 2"):
         EMA(decay=2)
