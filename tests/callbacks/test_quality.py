@@ -29,7 +29,7 @@ class Recorder(Callback):
     def on_validation_end(self, trainer, pl_module):
         alignment = next(c for c in trainer.callbacks if isinstance(c, Alignment))
         _, image_ids = pl_module.top_images.compute()
-        self.passes.append((pl_module.sae.W_dec.detach().clone(), image_ids, alignment.label_names()))
+        self.passes.append((pl_module.sae.W_dec.detach().clone(), image_ids, alignment.concepts.labels))
 
 
 def callbacks():
