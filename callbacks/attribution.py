@@ -76,7 +76,6 @@ class Attribution(PassCallback):
         top: latents per class in the tables.
     """
 
-    uses = (ConceptLabels,)
     gives = ClassAttribution
 
     def __init__(

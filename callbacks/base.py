@@ -121,7 +121,7 @@ class Pass:
             yield PassImages(explained, probe.image_ids[rows], probe.targets[rows], embeddings)
 
     def all_images(self) -> Iterator[PassImages]:
-        """Yield again what `add` got, in `finish`; where the tail is a closed form, of the collected latents."""
+        """Yield again what `add` got, in `finish`; where the tail is a closed form, from the latents."""
         if not self.closed_form:
             yield from self.probe_images()
             return
@@ -166,7 +166,7 @@ class PassCallback(Callback):
 
     Attributes:
         needs: types of results that callbacks listed before have to give.
-        uses: types of results that are taken where a callback gives them; it has to be listed before.
+        uses: types of results that `finish` takes if any callback gives them; it has to be listed before.
         gives: type of what `finish` returns.
         needs_latents: whether it asks for the latents of all images.
         every: passes of a training from one turn to the next; 0: only its last. The last pass of a training,
@@ -197,7 +197,7 @@ class PassCallback(Callback):
         """End the pass: log, and return an instance of `gives`."""
 
     def report(self, pass_: Pass) -> None:
-        """Write files and tables, when all callbacks have finished."""
+        """Write files and tables: all callbacks have finished, and every result is there."""
 
     @property
     def name(self) -> str:

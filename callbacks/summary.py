@@ -22,8 +22,6 @@ class Summary(PassCallback):
         classes: how many classes with unexpected reliance are named.
     """
 
-    uses = (ClassReliance, ProbeComparison)
-
     def __init__(self, classes: int = 5) -> None:
         self.classes = classes
 

@@ -196,10 +196,8 @@ def test_images_come_again_as_they_were_added(fit, tmp_path):
 
 
 def test_a_labeller_of_the_user_takes_the_place_of_alignment(fit, tmp_path):
-    callbacks = made(
-        Numbered(), Quality(), Attribution(), reliance(), Gallery(rows=3), LatentTable(), Summary()
-    )
-    run = fit(tmp_path, callbacks)
+    drawn = (Gallery(rows=3), LatentTable(), Summary())
+    run = fit(tmp_path, made(Numbered(), Quality(), Attribution(), reliance(), *drawn))
     attribution = (tmp_path / "attribution.csv").read_text().splitlines()
     assert all("number " in row for row in attribution[1:])
     culprits = run.find(UnexpectedReliance).table
