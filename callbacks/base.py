@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from lightning_sae.attribution.explained import Explained, PassImages, explain_probe
+from lightning_sae.attribution.explained import Explained, PassImages, probe_images
 from lightning_sae.attribution.means import ClassAttribution
 from lightning_sae.attribution.reliance import ClassReliance
 from lightning_sae.classifiers.comparison import ProbeComparison
@@ -19,7 +19,6 @@ from lightning_sae.sae import SparseAutoencoder
 from lightning_sae.training.module import SAEModule
 from lightning_sae.types import SparseLatents, ValidationOutput
 
-CHUNK = 64  # probe images at a time
 GIVERS: dict[type, str] = {
     ConceptLabels: "alignment",
     ClassAttribution: "attribution",
@@ -112,13 +111,8 @@ class Pass:
         return PassImages(explained, ids, targets, embeddings)
 
     def probe_images(self) -> Iterator[PassImages]:
-        """Yield this rank's share of the probe, in chunks that are the same on any number of ranks."""
-        probe = self.data.probe
-        chunks = torch.split(torch.arange(len(probe.x), device=probe.x.device), CHUNK)
-        for rows in chunks[self.trainer.global_rank :: self.trainer.world_size]:
-            explained = explain_probe(self.data, self.sae, rows)
-            embeddings = self.data.tail(explained.x, explained.context)
-            yield PassImages(explained, probe.image_ids[rows], probe.targets[rows], embeddings)
+        """Return this rank's share of the probe images."""
+        return probe_images(self.data, self.sae, self.trainer.global_rank, self.trainer.world_size)
 
     def all_images(self) -> Iterator[PassImages]:
         """Yield again what `add` got, in `finish`; where the tail is a closed form, from the latents."""
@@ -209,22 +203,28 @@ class PassCallback(Callback):
         return not pass_.fitting or pass_.is_last or (every > 0 and self.passes % every == 0)
 
     def check_order(self, trainer: Trainer) -> None:
-        """Refuse a list of callbacks in which a result is asked for before it is given.
+        """Refuse callbacks of which one takes a result before another gives it, or two give it.
 
         Raises:
             ValueError: names both callbacks.
         """
         everyone = _pass_callbacks(trainer)
-        before = everyone[: everyone.index(self)]
-        for kind in (*self.needs, *self.uses):
-            givers = [callback.name for callback in everyone if callback.gives is kind]
-            given = any(callback.gives is kind for callback in before)
-            if not given and (givers or kind in self.needs):
-                giver = givers[0] if givers else GIVERS.get(kind, "of your own")
+        given, before = (
+            {callback.gives: callback.name for callback in callbacks if callback.gives is not None}
+            for callbacks in (everyone, everyone[: everyone.index(self)])
+        )
+        for kind in (*self.needs, *(kind for kind in self.uses if kind in given)):
+            if kind not in before:
+                giver = (GIVERS | given).get(kind, "NAME")
                 raise ValueError(
                     f"callbacks.{self.name} needs {kind.__name__}, which callbacks.{giver} gives: list it "
                     f"before, or leave {self.name} out with ~callbacks.{self.name}"
                 )
+        if self.gives in before:
+            raise ValueError(
+                f"callbacks.{before[self.gives]} and callbacks.{self.name} both give {self.gives.__name__}: "
+                f"leave one out, as with ~callbacks.{self.name}"
+            )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse an order in which a result is missing."""
@@ -293,17 +293,6 @@ class PassCallback(Callback):
 
     def _takes_images(self) -> bool:
         return type(self).add is not PassCallback.add
-
-
-def id_texts(image_ids: Tensor) -> list[str]:
-    """Return rows of image ids as a table shows them, those that are there (not -1).
-
-    Example:
-        >>> import torch
-        >>> id_texts(torch.tensor([[7, 3], [5, -1]]))
-        ['7 3', '5']
-    """
-    return [" ".join(str(i) for i in row if i >= 0) for row in image_ids.tolist()]
 
 
 def _pass_callbacks(trainer: Trainer) -> list[PassCallback]:

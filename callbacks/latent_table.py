@@ -1,6 +1,7 @@
 """One table of all latents, `latents.csv`."""
 
-from callbacks.base import Pass, PassCallback, id_texts
+from callbacks.base import Pass, PassCallback
+from lightning_sae.metrics.top_images import id_texts
 from lightning_sae.tracking.publish import publish_table
 
 

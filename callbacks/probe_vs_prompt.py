@@ -84,9 +84,6 @@ class ProbeVsPrompt(PassCallback):
 
     Writes `probe_vs_prompt.csv`, the same in a row per classifier, and `pictures/probe_vs_prompt.png`.
 
-    Attributes:
-        comparison: what `probe_vs_prompt.csv` holds; `None` where the last pass did not measure.
-
     Args:
         factor: that the data know of each image.
         pairs: class -> value of the factor; `None`: the values that `n_pairs` classes go with most in train.
@@ -125,7 +122,6 @@ class ProbeVsPrompt(PassCallback):
         self.every, self.seed = every, seed
         self._paired: Tensor | None = None
         self._probes: dict[float, tuple[Probe, int]] = {}
-        self.comparison: ProbeComparison | None = None
 
     def check(self, data: ActivationDataModule) -> None:
         """Refuse factors and pairs that the images do not have."""
@@ -174,10 +170,6 @@ class ProbeVsPrompt(PassCallback):
         values = [list(groups.values).index(self.pairs[c]) if c in self.pairs else -1 for c in names]
         return torch.tensor(values)
 
-    def begin(self, pass_: Pass) -> None:
-        """Forget what an earlier pass found."""
-        self.comparison = None
-
     def finish(self, pass_: Pass) -> ProbeComparison:
         """Attribute every classifier's score of the class that it predicts, make the table and log it."""
         self._fit(pass_.data)
@@ -198,8 +190,7 @@ class ProbeVsPrompt(PassCallback):
         for row in rows:
             for measure in MEASURES:
                 pass_.module.log(f"probe_vs_prompt/{row['classifier']}_{measure}", row[measure])
-        self.comparison = ProbeComparison(pd.DataFrame(rows))
-        return self.comparison
+        return ProbeComparison(pd.DataFrame(rows))
 
     def _contenders(self, pass_: Pass) -> list[_Contender]:
         """The prompts and each probe, with empty sums."""

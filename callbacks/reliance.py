@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from callbacks.base import Pass, PassCallback, id_texts
+from callbacks.base import Pass, PassCallback
 from lightning_sae.attribution.ablation import COLUMNS, AblationEffects, Removal, effects_table, mean_effects
 from lightning_sae.attribution.means import ClassAttribution
 from lightning_sae.attribution.reliance import ClassReliance, Reliance, culprits, unexpected_reliance
@@ -19,6 +19,7 @@ from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.images.image_set import known_factors
 from lightning_sae.metrics import ActiveRanks
 from lightning_sae.metrics.accuracy import predict
+from lightning_sae.metrics.top_images import id_texts
 from lightning_sae.tracking.publish import publish_table
 
 ALL = "all"  # culprits of a class, removed together

@@ -1,6 +1,6 @@
 """Images at a hook point with what the autoencoder sees in them, as attribution takes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Self
 
 import torch
@@ -9,6 +9,8 @@ from torch import Tensor
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.sae import SparseAutoencoder
 from lightning_sae.types import SparseLatents
+
+CHUNK = 64  # probe images at a time
 
 
 class Explained(NamedTuple):
@@ -98,3 +100,15 @@ def explain_probe(data: ActivationDataModule, sae: SparseAutoencoder, rows: Tens
     rows = rows.to(probe.x.device)
     context = None if probe.context is None else probe.context[rows]
     return Explained.of(data.tail, sae, probe.x[rows], context, probe.image_ids[rows])
+
+
+def probe_images(
+    data: ActivationDataModule, sae: SparseAutoencoder, rank: int, world_size: int
+) -> Iterator[PassImages]:
+    """Yield a rank's share of the probe images, in chunks that are the same on any number of ranks."""
+    probe = data.probe
+    chunks = torch.split(torch.arange(len(probe.x), device=probe.x.device), CHUNK)
+    for rows in chunks[rank::world_size]:
+        explained = explain_probe(data, sae, rows)
+        embeddings = data.tail(explained.x, explained.context)
+        yield PassImages(explained, probe.image_ids[rows], probe.targets[rows], embeddings)

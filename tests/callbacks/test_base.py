@@ -129,6 +129,11 @@ def test_a_giver_that_is_missing_or_late_is_named(fit, tmp_path, callbacks, need
         fit(tmp_path, made(*callbacks()), max_steps=4)
 
 
+def test_two_givers_of_one_result_are_refused(fit, tmp_path):
+    with pytest.raises(ValueError, match=r"and callbacks\.alignment both give ConceptLabels: leave one out"):
+        fit(tmp_path, made(Numbered(), Alignment(Vocabulary())), max_steps=4)
+
+
 def test_it_is_refused_before_anything_is_captured(train_py, tmp_path):
     store = tmp_path / "store"
     given = [f"data.store_dir={store}", f"hydra.run.dir={tmp_path / 'run'}", "trainer.accelerator=cpu"]

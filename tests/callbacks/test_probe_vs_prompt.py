@@ -106,7 +106,7 @@ def test_a_probe_is_fitted_on_the_biased_set(run, table):
 
 def test_the_picture_and_the_last_line(run, capsys):
     assert Image.open(run.folder / "pictures" / "probe_vs_prompt.png").size[0] > 1000
-    sentence = run.find(ProbeVsPrompt).comparison.sentence()
+    sentence = run.find(ProbeVsPrompt).current[ProbeComparison].sentence()
     assert sentence.startswith("prompts, a probe at 20 %, one at 100 %: driven by the paired value ")
     summary = Summary()
     summary.current = run.find(ProbeVsPrompt).current
