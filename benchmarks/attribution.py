@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lightning_sae.attribution.closed_form import LastLayer
-from lightning_sae.attribution.methods import Explained
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.attribution.per_class import attribute_classes, mean_over_images
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.clip import Clip, HookPoint, load_clip, make_tail

@@ -25,7 +25,7 @@ from rich.table import Table
 from torch import Tensor
 
 from lightning_sae.attribution.ablation import AblationEffects, Removal
-from lightning_sae.attribution.methods import Explained
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.audit.audit import audit_run
 from lightning_sae.audit.evidence.evidence_pass import ready
 from lightning_sae.audit.examination import Options, examine

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from lightning_sae.attribution.explained import Explained, explain_probe
 from lightning_sae.attribution.faithfulness import (
     Evidence,
     Method,
@@ -34,7 +35,7 @@ from lightning_sae.attribution.faithfulness import (
     rank_correlation,
 )
 from lightning_sae.attribution.gradient import attribute, gradient
-from lightning_sae.attribution.methods import Ablation, ActGrad, Explained, IntegratedGradients
+from lightning_sae.attribution.methods import Ablation, ActGrad, IntegratedGradients
 from lightning_sae.attribution.shapley import Shapley
 from lightning_sae.classifiers.scores import ImageScore, Output, make_score
 from lightning_sae.data import ActivationDataModule
@@ -68,9 +69,7 @@ def explain(cfg: DictConfig, run: Path, n_images: int) -> tuple[ActivationDataMo
     data.prepare_data()
     data.setup("test")
     sae = load_sae(run / "sae", data.clip.identity())
-    image_ids, _, x, context = data.probe
-    x_hat, latents = sae(x.flatten(0, 1))
-    return data, Explained(data.tail, sae.W_dec, x, x_hat.view_as(x), latents, context, image_ids)
+    return data, explain_probe(data, sae, torch.arange(len(data.probe.x)))
 
 
 class Asked(NamedTuple):

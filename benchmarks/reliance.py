@@ -30,7 +30,7 @@ from torch import Tensor
 
 from callbacks.reliance import UnexpectedReliance
 from lightning_sae.attribution.ablation import AblationEffects, Removal
-from lightning_sae.attribution.methods import Explained
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.attribution.reliance import Reliance
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.data import ActivationDataModule

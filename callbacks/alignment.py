@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.parts import data_of, decoder_of, sae_of
-from callbacks.whole_pass import WholePassCallback, image_latents
+from callbacks.base import Pass, PassCallback
 from lightning_sae.attribution.closed_form import LastLayer
 from lightning_sae.clip import Clip
 from lightning_sae.concepts.alignment import (
@@ -19,14 +17,14 @@ from lightning_sae.concepts.alignment import (
     paired_alignment,
     semantic_lens,
 )
-from lightning_sae.concepts.naming import LatentName
+from lightning_sae.concepts.concept_labels import ConceptLabels
 from lightning_sae.concepts.significance import best_label_null, label_z, p_values_by_size, significant
 from lightning_sae.concepts.validity import label_validity
 from lightning_sae.concepts.vocabulary import EmbeddedVocabulary, Vocabulary, embed_labels
 from lightning_sae.data import ActivationDataModule, cached_tensor
 
 
-class Alignment(WholePassCallback):
+class Alignment(PassCallback):
     """Labels the latents from their top images at every validation pass, by the judge (Dreyer et al. 2025).
 
     A latent is *named* if its label is significant, which says that its top images are no random set, and
@@ -41,6 +39,9 @@ class Alignment(WholePassCallback):
             over latents that have one.
         alignment/named, alignment/named_share: how many are named, and their share.
 
+    Attributes:
+        concepts: what it gives to the callbacks behind it; `None` before the first pass.
+
     Args:
         vocabulary: the labels to choose from; without labels of its own, those of the data.
         draws: random image sets behind a p-value; none is below `1 / (draws + 1)`.
@@ -49,6 +50,9 @@ class Alignment(WholePassCallback):
         min_validity: held-out AUROC that a named latent has at least, in [0, 1].
         min_held_out: images beside its top images that a latent must fire on to have a validity.
     """
+
+    gives = ConceptLabels
+    needs_latents = True
 
     def __init__(
         self,
@@ -70,19 +74,15 @@ class Alignment(WholePassCallback):
         self.min_validity, self.min_held_out = min_validity, min_held_out
         self.embedded: EmbeddedVocabulary | None = None
         self._audited: EmbeddedVocabulary | None = None  # the same words as the audited CLIP reads them
-        self.vectors: Tensor | None = None
-        self.labels: Labels | None = None
-        self._columns: dict[str, Tensor] = {}
-        self._judge_independent = False
+        self.concepts: ConceptLabels | None = None
 
     def check(self, data: ActivationDataModule) -> None:
         """Refuses labels of the data that are none."""
         self.vocabulary.choose(data.images("val").vocabulary)
 
-    def embed(self, trainer: Trainer) -> EmbeddedVocabulary:
-        """The vocabulary as the judge reads it, embedded once."""
+    def embed(self, data: ActivationDataModule) -> EmbeddedVocabulary:
+        """Return the vocabulary as the judge reads it, embedded once."""
         if self.embedded is None:
-            data = data_of(trainer)
             self.embedded = self._embed(data, data.judge)
         return self.embedded
 
@@ -93,24 +93,24 @@ class Alignment(WholePassCallback):
         rows = cached_tensor(data.judge_folder / "texts", "texts", key, embed).to(data.judge_embeddings)
         return EmbeddedVocabulary(labels, rows[:-1], rows[-1])
 
-    def finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Labels every latent, tests the labels, and logs."""
-        data, words = data_of(trainer), self.embed(trainer)
-        self._judge_independent = data.judge_independent
-        _, top_ids = sae_of(pl_module).top_images.compute()
-        self.vectors = concept_vectors(top_ids, data.judge_embeddings)
-        self.labels = best_labels(self.vectors, words.texts, words.empty)
-        self._columns = {"clarity": clarity(top_ids, data.judge_embeddings)}
-        self._columns |= self._test(trainer, top_ids, self.vectors, self.labels)
-        self._columns |= self._compare(trainer, pl_module, self.vectors, self.labels.index)
+    def finish(self, pass_: Pass) -> ConceptLabels:
+        """Label every latent, test the labels, and log."""
+        data, words, top_ids = pass_.data, self.embed(pass_.data), pass_.top_ids
+        vectors = concept_vectors(top_ids, data.judge_embeddings)
+        labels = best_labels(vectors, words.texts, words.empty)
+        columns = {"clarity": clarity(top_ids, data.judge_embeddings)}
+        columns |= self._test(pass_, vectors, labels)
+        columns |= self._compare(pass_, vectors, labels.index)
         known = top_ids[:, 0] >= 0
         if known.any():
-            self._log(pl_module, known, self.labels)
+            _log(pass_, known, labels, columns)
+        self.concepts = self._concepts(data, vectors, labels, columns)
+        return self.concepts
 
-    def _test(self, trainer: Trainer, top_ids: Tensor, vectors: Tensor, labels: Labels) -> dict[str, Tensor]:
+    def _test(self, pass_: Pass, vectors: Tensor, labels: Labels) -> dict[str, Tensor]:
         """Chance and held-out validity of the labels."""
-        data, words = data_of(trainer), self.embed(trainer)
-        latents, image_ids = image_latents(trainer)
+        data, words, top_ids = pass_.data, self.embed(pass_.data), pass_.top_ids
+        latents, image_ids = pass_.latents
         sizes = (top_ids >= 0).sum(1)
         z = label_z(vectors, sizes, labels.index, words.texts, data.judge_embeddings)
         p = p_values_by_size(z, sizes, partial(self._null, data, words))
@@ -134,56 +134,52 @@ class Alignment(WholePassCallback):
         draw = partial(best_label_null, data.judge_embeddings, words.texts, **sets)
         return cached_tensor(data.judge_folder / "nulls", "best_label_z", key, draw)
 
-    def _compare(
-        self, trainer: Trainer, pl_module: LightningModule, vectors: Tensor, index: Tensor
-    ) -> dict[str, Tensor]:
+    def _compare(self, pass_: Pass, vectors: Tensor, index: Tensor) -> dict[str, Tensor]:
         """Other scores of the same labels; that of the decoder only where the tail is a closed form."""
-        data, words, chosen = data_of(trainer), self.embed(trainer), index.clamp(min=0)
+        data, words, chosen = pass_.data, self.embed(pass_.data), index.clamp(min=0)
         scores = {"semantic_lens": semantic_lens(vectors, words.texts[chosen], words.empty)}
-        closed = LastLayer.of(data.tail, decoder_of(pl_module))
+        closed = LastLayer.of(data.tail, pass_.decoder)
         if closed is not None:
             audited = self._audited = self._audited or self._embed(data, data.clip)
             scores["decoder_alignment"] = paired_alignment(closed.z, audited.texts[chosen], audited.empty)
         return {key: score.masked_fill(index < 0, torch.nan) for key, score in scores.items()}
 
-    def _log(self, pl_module: LightningModule, known: Tensor, labels: Labels) -> None:
-        named, validity = self._columns["named"], self._columns["validity"].float()
-        logged = {
-            "mean": labels.score[known].mean(),
-            "margin": labels.margin[known].mean(),
-            "clarity": self._columns["clarity"].nanmean(),
-            "significant_share": self._columns["significant"][known].float().mean(),
-            "named": named.sum().float(),
-            "named_share": named[known].float().mean(),
+    def _concepts(
+        self, data: ActivationDataModule, vectors: Tensor, labels: Labels, columns: dict[str, Tensor]
+    ) -> ConceptLabels:
+        """Put the columns of `latents.csv` together."""
+        words = self.embed(data).labels
+        first, second = (
+            [words[i] if i >= 0 else "" for i in index.tolist()] for index in (labels.index, labels.second)
+        )
+        constant = {"draws": self.draws, "judge_independent": data.judge_independent}
+        shown: dict[str, Sequence[object]] = {
+            "label": first,
+            "alignment": labels.score.tolist(),
+            "margin": labels.margin.tolist(),
+            "second_label": second,
+            **{key: column.tolist() for key, column in columns.items()},
+            **{key: [value] * len(first) for key, value in constant.items()},
         }
-        for prefix, values in {"p": labels.score[known], "validity_p": validity}.items():
-            quantiles = values.nanquantile(values.new_tensor([0.1, 0.5, 0.9]))
-            logged |= {f"{prefix}{p}": value for p, value in zip((10, 50, 90), quantiles, strict=True)}
-        pl_module.log_dict({f"alignment/{key}": value for key, value in logged.items()})
-
-    def label_names(self) -> list[str]:
-        """The label of each latent; "" before the first validation pass."""
-        return [] if self.labels is None else self._names(self.labels.index)
-
-    def latent_names(self) -> list[LatentName]:
-        """The names of the latents; none before the first validation pass."""
-        named = self._columns["named"].tolist() if self._columns else []
-        return [LatentName(*name) for name in zip(self.label_names(), named, strict=True)]
-
-    def _names(self, index: Tensor) -> list[str]:
-        labels = [] if self.embedded is None else self.embedded.labels
-        return [labels[i] if i >= 0 else "" for i in index.tolist()]
+        named = columns["named"].tolist()
+        return ConceptLabels(vectors, first, named, self.vocabulary.templates, shown)
 
     def latent_columns(self) -> dict[str, Sequence[object]]:
-        """Columns of `latents.csv`, each of length d_sae; none before the first validation pass."""
-        if self.labels is None:
-            return {}
-        constant = {"draws": self.draws, "judge_independent": self._judge_independent}
-        return {
-            "label": self.label_names(),
-            "alignment": self.labels.score.tolist(),
-            "margin": self.labels.margin.tolist(),
-            "second_label": self._names(self.labels.second),
-            **{key: column.tolist() for key, column in self._columns.items()},
-            **{key: [value] * len(self.labels.index) for key, value in constant.items()},
-        }
+        """Return columns of `latents.csv`, each of length d_sae; none before the first validation pass."""
+        return dict(self.concepts.columns) if self.concepts else {}
+
+
+def _log(pass_: Pass, known: Tensor, labels: Labels, columns: dict[str, Tensor]) -> None:
+    named, validity = columns["named"], columns["validity"].float()
+    logged = {
+        "mean": labels.score[known].mean(),
+        "margin": labels.margin[known].mean(),
+        "clarity": columns["clarity"].nanmean(),
+        "significant_share": columns["significant"][known].float().mean(),
+        "named": named.sum().float(),
+        "named_share": named[known].float().mean(),
+    }
+    for prefix, values in {"p": labels.score[known], "validity_p": validity}.items():
+        quantiles = values.nanquantile(values.new_tensor([0.1, 0.5, 0.9]))
+        logged |= {f"{prefix}{p}": value for p, value in zip((10, 50, 90), quantiles, strict=True)}
+    pass_.module.log_dict({f"alignment/{key}": value for key, value in logged.items()})

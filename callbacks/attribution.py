@@ -1,21 +1,26 @@
 """How each latent drives the scores of the classes: activation x gradient, mean per class."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.image_pass import ImagePassCallback, Images
-from callbacks.parts import callbacks_of, data_of, decoder_of, sae_of
+from callbacks.base import Pass, PassCallback
+from lightning_sae.attribution.explained import Explained, PassImages
 from lightning_sae.attribution.gradient import attribute, gradient, remainder, token_sums
-from lightning_sae.attribution.means import AttributionMeans, MeanAttribution, agreement
-from lightning_sae.attribution.methods import Explained
+from lightning_sae.attribution.means import (
+    AttributionMeans,
+    ClassAttribution,
+    MeanAttribution,
+    Over,
+    agreement,
+)
 from lightning_sae.attribution.per_class import MeanOverImages, mean_over_images
 from lightning_sae.classifiers.linear import Probe, fit_probe
 from lightning_sae.classifiers.scores import ClassScores, Output
+from lightning_sae.concepts.concept_labels import ConceptLabels
 from lightning_sae.concepts.naming import LatentName, name_columns
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.store.layout import store_folder
@@ -23,8 +28,6 @@ from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.metrics.accuracy import predict
 from lightning_sae.tracking.publish import publish_table
 from lightning_sae.types import SparseLatents
-
-Over = Literal["predicted", "true", "all"]
 
 
 class _Judged(NamedTuple):
@@ -43,7 +46,7 @@ class _Judged(NamedTuple):
         return signs._replace(mean=self.everyone.compute().cpu(), counts=counts), signs
 
 
-class Attribution(ImagePassCallback):
+class Attribution(PassCallback):
     """Mean attribution of every latent to the score of every class, at every validation pass.
 
     Logged, of the score of each image's own class (predicted, or true with `over: true`), means over images:
@@ -72,6 +75,8 @@ class Attribution(ImagePassCallback):
             is compared with its logit).
         top: latents per class in the tables.
     """
+
+    gives = ClassAttribution
 
     def __init__(
         self,
@@ -105,71 +110,74 @@ class Attribution(ImagePassCallback):
         """
         return token_sums(self.tokens[image_id], latent)
 
-    def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Empties the sums."""
-        data = data_of(trainer)
+    def begin(self, pass_: Pass) -> None:
+        """Empty the sums."""
+        data = pass_.data
         self._class_names, self.tokens = data.class_names, {}
         texts = ClassScores(data.class_embeddings, self.output, data.clip.logit_scale)
-        self._judged = [self._sums(trainer, pl_module, texts)]
+        self._judged = [self._sums(pass_, texts)]
         if self.probe:
             self._fitted = self._fitted or _fit(data)
             output: Output = "logit" if self.output == "cosine" else self.output
             fitted = ClassScores(self._fitted.to(data.class_embeddings), output)
-            self._judged.append(self._sums(trainer, pl_module, fitted))
+            self._judged.append(self._sums(pass_, fitted))
         if self.prompts:
             cosines = ClassScores(data.clip.encode_text(self.prompts))
-            self._by_prompt = mean_over_images(data.tail, decoder_of(pl_module), cosines)
+            self._by_prompt = mean_over_images(data.tail, pass_.decoder, cosines)
 
-    def _sums(self, trainer: Trainer, pl_module: LightningModule, scores: ClassScores) -> _Judged:
-        tail, W_dec = data_of(trainer).tail, decoder_of(pl_module)
+    def _sums(self, pass_: Pass, scores: ClassScores) -> _Judged:
+        tail, W_dec = pass_.data.tail, pass_.decoder
         everyone = mean_over_images(tail, W_dec, scores) if self.over == "all" else None
-        own = MeanAttribution(len(scores.weight), len(W_dec)).to(pl_module.device)
+        own = MeanAttribution(len(scores.weight), len(W_dec)).to(pass_.module.device)
         return _Judged(scores, own, everyone)
 
-    def add(self, trainer: Trainer, pl_module: LightningModule, images: Images) -> None:
-        """Attributes the scores of some images."""
-        data, sae = data_of(trainer), sae_of(pl_module).sae
-        explained = images.explain(data.tail, decoder_of(pl_module))
-        own = images.targets if self.over == "true" else predict(images.embeddings, data.class_embeddings)
+    def add(self, pass_: Pass, images: PassImages) -> None:
+        """Attribute the scores of some images."""
+        explained, texts = images.explained, pass_.data.class_embeddings
+        own = images.targets if self.over == "true" else predict(images.embeddings, texts)
+        b_dec = pass_.sae.bias(explained.x.flatten(0, 1)).float()
         for judged in self._judged:
-            values = _add_own(judged, explained, own, sae.bias(explained.x.flatten(0, 1)).float())
-            if judged is self._judged[0] and data.tail.needs != "nothing":
-                self._keep(explained, values)
+            values = _add_own(judged, explained, own, b_dec)
+            if judged is self._judged[0] and not pass_.closed_form:
+                self._keep(images, values)
             if judged.everyone is not None:
                 judged.everyone.update(explained)
         if self._by_prompt is not None:
             self._by_prompt.update(explained)
 
-    def _keep(self, explained: Explained, values: Tensor) -> None:
-        attributions, t = explained.latents.with_values(values).to("cpu"), explained.x.shape[1]
-        for i, image_id in enumerate(explained.image_ids.tolist()):  # type: ignore[union-attr]
+    def _keep(self, images: PassImages, values: Tensor) -> None:
+        attributions, t = images.explained.latents.with_values(values).to("cpu"), images.explained.x.shape[1]
+        for i, image_id in enumerate(images.image_ids.tolist()):
             self.tokens[image_id] = attributions.slice(i * t, (i + 1) * t)
 
-    def finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the means and logs the signs."""
+    def finish(self, pass_: Pass) -> ClassAttribution:
+        """Take the means and log the signs."""
         (self.means, signs), *others = [judged.compute() for judged in self._judged]
         pooled = signs.pooled()
-        pl_module.log("attribution/positive_mass", pooled.positive[0])
-        pl_module.log("attribution/negative_mass", pooled.negative[0])
+        pass_.module.log("attribution/positive_mass", pooled.positive[0])
+        pass_.module.log("attribution/negative_mass", pooled.negative[0])
         for key in ("bias", "error", "bias_share", "error_share"):
-            pl_module.log(f"attribution/{key}", getattr(pooled, key)[0])
+            pass_.module.log(f"attribution/{key}", getattr(pooled, key)[0])
         if others:
             self.probe_means = others[0][0]
             alike = agreement(self.means.mean, self.probe_means.mean).nanmean()
-            pl_module.log("attribution/probe_agreement", alike)
+            pass_.module.log("attribution/probe_agreement", alike)
         if self._by_prompt is not None:
             self.prompt_means = self._by_prompt.compute().cpu()
         self._judged, self._by_prompt = [], None
+        return ClassAttribution(self.means, self.output, self.over)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the tables."""
-        if trainer.sanity_checking or not trainer.is_global_zero or self.means is None:
+    def report(self, pass_: Pass) -> None:
+        """Write the tables."""
+        if not pass_.trainer.is_global_zero:
             return
-        names = _names(trainer)
-        publish_table(trainer, "attribution", self._table(self.means, names))
+        concepts = pass_.get(ConceptLabels)
+        names = concepts.names if concepts else []
+        means = pass_[ClassAttribution].means
+        publish_table(pass_.trainer, "attribution", self._table(means, names))
         if self.prompt_means is not None:
             prompts = pd.DataFrame({"prompt": self.prompts})
-            publish_table(trainer, "prompts", _top(prompts, self.prompt_means, self.top, names))
+            publish_table(pass_.trainer, "prompts", _top(prompts, self.prompt_means, self.top, names))
 
     def _table(self, means: AttributionMeans, names: Sequence[LatentName]) -> pd.DataFrame:
         known = means.counts.nonzero().flatten()
@@ -226,9 +234,3 @@ def _fit(data: ActivationDataModule) -> Probe:
     images = data.images("train")
     embeddings = read_tensor(store_folder(data.store_dir, data.clip, images) / "images", "embeddings")
     return fit_probe(embeddings, images.targets, len(data.class_names))
-
-
-def _names(trainer: Trainer) -> list[LatentName]:
-    """What the latents are called; none where no callback knows it."""
-    found = [c.latent_names() for c in callbacks_of(trainer) if hasattr(c, "latent_names")]
-    return found[0] if found else []

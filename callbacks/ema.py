@@ -1,11 +1,11 @@
 """Validating and saving an average of the weights."""
 
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
-from callbacks.parts import sae_of
+from lightning_sae.training.module import SAEModule
 
 
 class EMA(EMAWeightAveraging):
@@ -66,4 +66,4 @@ class EMA(EMAWeightAveraging):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The average is the result; its decoder rows, shorter than those it is of, get unit norm again."""
         super().on_train_end(trainer, pl_module)
-        sae_of(pl_module).sae.absorb_row_norms()
+        cast(SAEModule, pl_module).sae.absorb_row_norms()

@@ -1,18 +1,16 @@
 """Whether the latents of a joint embedding fire on images, on texts, or on both."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.parts import data_of, sae_of
+from callbacks.base import Pass, PassCallback
 from lightning_sae.data import ActivationDataModule, JointDataModule
 from lightning_sae.metrics import Modality, fires_on, modality_score
 from lightning_sae.types import ValidationOutput
 
 
-class ModalityScore(Callback):
+class ModalityScore(PassCallback):
     """Scores every latent by the modality that it fires on, at every validation pass over a joint embedding.
 
     Logged (over the latents that fire):
@@ -45,29 +43,20 @@ class ModalityScore(Callback):
                 f"{type(data).__name__}; leave the callback out with ~callbacks.modality"
             )
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Empties the sums."""
-        self.check(data_of(trainer))
-        self._means = Modality(sae_of(pl_module).sae.d_sae).to(pl_module.device)
+    def begin(self, pass_: Pass) -> None:
+        """Empty the sums."""
+        self.check(pass_.data)
+        self._means = Modality(pass_.sae.d_sae).to(pass_.module.device)
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: ValidationOutput,  # type: ignore[override]
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Adds the examples of a batch."""
+    def add_batch(self, pass_: Pass, outputs: ValidationOutput) -> None:
+        """Add the examples of a batch."""
         assert self._means is not None
-        n_images: int = data_of(trainer).images("val").n_images  # type: ignore[attr-defined]
+        n_images: int = pass_.data.images("val").n_images  # type: ignore[attr-defined]
         self._means.update(outputs.latents, outputs.image_ids >= n_images)
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Scores the latents and logs."""
-        if trainer.sanity_checking or self._means is None:
-            return
+    def finish(self, pass_: Pass) -> None:
+        """Score the latents and log."""
+        assert self._means is not None
         means = self._means.compute()
         self.score = modality_score(*means).cpu()
         names = fires_on(self.score, self.margin)
@@ -77,7 +66,7 @@ class ModalityScore(Callback):
         both = energy.new_tensor([name == "both" for name in names])
         shares["mean"] = float(self.score.nanmean())
         shares["energy_both"] = float((energy * both).sum() / energy.sum())
-        pl_module.log_dict({f"modality/{name}": value for name, value in shares.items()})
+        pass_.module.log_dict({f"modality/{name}": value for name, value in shares.items()})
         self._means = None
 
     def latent_columns(self) -> dict[str, Sequence[object]]:

@@ -1,21 +1,17 @@
 """Text prompts beside linear probes on the same embeddings: what each of them relies on, and how it fares."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.attribution import Attribution
-from callbacks.image_pass import ImagePassCallback, Images
-from callbacks.parts import data_of, decoder_of, find, is_last_pass, sae_of
-from callbacks.reliance import UnexpectedReliance
+from callbacks.base import Pass, PassCallback
+from lightning_sae.attribution.explained import PassImages
 from lightning_sae.attribution.gradient import attribute, gradient
-from lightning_sae.attribution.means import MeanAttribution
-from lightning_sae.attribution.reliance import unexpected_reliance
+from lightning_sae.attribution.means import ClassAttribution, MeanAttribution
+from lightning_sae.attribution.reliance import ClassReliance, unexpected_reliance
 from lightning_sae.audit.verdict.sides import TELLS
 from lightning_sae.classifiers.biased_sets import (
     biased_sample,
@@ -25,8 +21,9 @@ from lightning_sae.classifiers.biased_sets import (
     most_associated,
     occurring,
 )
+from lightning_sae.classifiers.comparison import ProbeComparison
 from lightning_sae.classifiers.linear import Probe, fit_probe
-from lightning_sae.classifiers.scores import ClassScores, Output
+from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.data import ActivationDataModule, Split, store_folder
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.metrics import ImageLatents, sparse_auroc
@@ -58,13 +55,24 @@ class _Contender(NamedTuple):
     means: MeanAttribution
     predicted: Tensor
 
+    def add(self, images: PassImages) -> None:
+        """Attribute the score of the class that it predicts for each image."""
+        explained, (n, t, _) = images.explained, images.explained.x.shape
+        predicted = self.scores.logits(images.embeddings).argmax(1)
+        score = self.scores.of(predicted)
+        g = gradient(explained.tail, explained.x, score, explained.context, batch_size=n).flatten(0, 1)
+        values = attribute(explained.latents, explained.W_dec, g)
+        rows = torch.arange(n).repeat_interleave(t).to(g.device)
+        self.means.update(explained.latents, values, predicted, rows)
+        self.predicted[images.image_ids] = predicted
 
-class ProbeVsPrompt(ImagePassCallback):
+
+class ProbeVsPrompt(PassCallback):
     """Compares zero-shot prompts with linear probes, fitted on train images of growing bias.
 
     In a biased train set the *paired* classes go with a value of a factor: `share` of their images have it,
     and as good as none of the other classes' (`lightning_sae.classifiers.biased_sets`). It needs the
-    callbacks Attribution, for the score, and UnexpectedReliance, for the meanings, both listed before it.
+    score, which Attribution gives, and the meanings, which UnexpectedReliance gives.
 
     Logged, for `prompt` and each probe, `probe_PERCENT`, in [0, 1]:
         probe_vs_prompt/NAME_accuracy: on the images of the pass.
@@ -75,9 +83,6 @@ class ProbeVsPrompt(ImagePassCallback):
             its value (AUROC >= 0.9), mean over the paired classes.
 
     Writes `probe_vs_prompt.csv`, the same in a row per classifier, and `pictures/probe_vs_prompt.png`.
-
-    Attributes:
-        table: what `probe_vs_prompt.csv` holds; `None` before the first measurement.
 
     Args:
         factor: that the data know of each image.
@@ -90,6 +95,10 @@ class ProbeVsPrompt(ImagePassCallback):
         every: measure after every so many validation passes; 0: only after the last step of a fit.
         seed: of the train sets.
     """
+
+    needs = (ClassAttribution, ClassReliance)
+    gives = ProbeComparison
+    needs_latents = True
 
     def __init__(
         self,
@@ -111,52 +120,14 @@ class ProbeVsPrompt(ImagePassCallback):
         self.factor, self.pairs, self.n_pairs, self.shares = factor, pairs, n_pairs, sorted(set(shares))
         self.images_per_class, self.min_images, self.min_group = images_per_class, min_images, min_group
         self.every, self.seed = every, seed
-        self.table: pd.DataFrame | None = None
-        self._passes, self._warned = 0, False
         self._paired: Tensor | None = None
         self._probes: dict[float, tuple[Probe, int]] = {}
-        self._contenders: list[_Contender] = []
-        self._latents: ImageLatents | None = None
-
-    def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Fits the probes when it is time, once, and empties the sums."""
-        self.table, self._contenders = None, []
-        fitting = trainer.state.fn == "fit"
-        self._passes += fitting
-        turn = self.every > 0 and self._passes % self.every == 0
-        if fitting and not turn and not is_last_pass(trainer):
-            return
-        if find(trainer, Attribution) is None or find(trainer, UnexpectedReliance) is None:
-            self._idle()
-            return
-        data, output = data_of(trainer), self._output(trainer)
-        self._fit(data)
-        texts = ClassScores(data.class_embeddings, output, data.clip.logit_scale)
-        self._contenders = [self._contender(trainer, pl_module, "prompt", None, 0, texts)]
-        for share, (probe, n) in self._probes.items():
-            scores = ClassScores(probe.to(data.class_embeddings), "logit" if output == "cosine" else output)
-            name = f"probe_{100 * share:g}"
-            self._contenders.append(self._contender(trainer, pl_module, name, share, n, scores))
-        self._latents = ImageLatents(sae_of(pl_module).sae.d_sae).to(pl_module.device)
-
-    def _idle(self) -> None:
-        if not self._warned:
-            warnings.warn(
-                "probe_vs_prompt needs the callbacks attribution and reliance, listed before it: it stays "
-                "idle. Bring them back, or leave it out with ~callbacks.probe_vs_prompt",
-                stacklevel=2,
-            )
-        self._warned = True
 
     def check(self, data: ActivationDataModule) -> None:
-        """Refuses factors and pairs that the images do not have."""
+        """Refuse factors and pairs that the images do not have."""
         for split in ("train", "val"):
             self._groups(data, split)
         self._pair(data, self._groups(data, "train"))
-
-    def _output(self, trainer: Trainer) -> Output:
-        attribution = find(trainer, Attribution)
-        return attribution.output if attribution else "margin"
 
     def _groups(self, data: ActivationDataModule, split: Split) -> Groups:
         factors = data.images(split).factors
@@ -199,66 +170,56 @@ class ProbeVsPrompt(ImagePassCallback):
         values = [list(groups.values).index(self.pairs[c]) if c in self.pairs else -1 for c in names]
         return torch.tensor(values)
 
-    def _contender(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        name: str,
-        share: float | None,
-        images: int,
-        scores: ClassScores,
-    ) -> _Contender:
-        means = MeanAttribution(len(scores.weight), sae_of(pl_module).sae.d_sae).to(pl_module.device)
-        predicted = torch.full((len(data_of(trainer).images("val")),), -1, device=pl_module.device)
-        return _Contender(name, share, images, scores, means, predicted)
-
-    def add(self, trainer: Trainer, pl_module: LightningModule, images: Images) -> None:
-        """Attributes every classifier's score of the class that it predicts."""
-        if not self._contenders:
-            return
-        n, t, _ = images.x.shape
-        tail, W_dec, rows = data_of(trainer).tail, decoder_of(pl_module), torch.arange(n).repeat_interleave(t)
-        for contender in self._contenders:
-            predicted = contender.scores.logits(images.embeddings).argmax(1)
-            score = contender.scores.of(predicted)
-            g = gradient(tail, images.x, score, images.context, batch_size=n).flatten(0, 1)
-            values = attribute(images.latents, W_dec, g)
-            contender.means.update(images.latents, values, predicted, rows.to(g.device))
-            contender.predicted[images.image_ids] = predicted
-        assert self._latents is not None
-        self._latents.update(images.latents, images.image_ids.repeat_interleave(t))
-
-    def finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Makes the table and logs it."""
-        if not self._contenders:
-            return
-        assert self._latents is not None
-        groups = self._groups(data_of(trainer), "val")
-        latents, ids = self._latents.latents()
+    def finish(self, pass_: Pass) -> ProbeComparison:
+        """Attribute every classifier's score of the class that it predicts, make the table and log it."""
+        self._fit(pass_.data)
+        contenders = self._contenders(pass_)
+        seen = ImageLatents(pass_.sae.d_sae).to(pass_.module.device)
+        for images in pass_.all_images():
+            for contender in contenders:
+                contender.add(images)
+            seen.update(
+                images.explained.latents, images.image_ids.repeat_interleave(images.explained.x.shape[1])
+            )
+        groups = self._groups(pass_.data, "val")
+        latents, ids = seen.latents()
         of = groups.of.to(ids.device)[ids]
         told = [sparse_auroc(latents, of == v) >= TELLS for v in range(len(groups.values))]
         tells = torch.stack(told).cpu()
-        rows = [self._row(trainer, contender, groups, tells) for contender in self._contenders]
-        self.table, self._contenders, self._latents = pd.DataFrame(rows), [], None
+        rows = [self._row(pass_, contender, groups, tells) for contender in contenders]
         for row in rows:
             for measure in MEASURES:
-                pl_module.log(f"probe_vs_prompt/{row['classifier']}_{measure}", row[measure])
+                pass_.module.log(f"probe_vs_prompt/{row['classifier']}_{measure}", row[measure])
+        return ProbeComparison(pd.DataFrame(rows))
 
-    def _row(self, trainer: Trainer, contender: _Contender, groups: Groups, tells: Tensor) -> dict[str, Any]:
+    def _contenders(self, pass_: Pass) -> list[_Contender]:
+        """The prompts and each probe, with empty sums."""
+        data, output = pass_.data, pass_[ClassAttribution].output
+        device, n = pass_.module.device, len(data.images("val"))
+
+        def contender(name: str, share: float | None, images: int, scores: ClassScores) -> _Contender:
+            means = MeanAttribution(len(scores.weight), pass_.sae.d_sae).to(device)
+            return _Contender(name, share, images, scores, means, torch.full((n,), -1, device=device))
+
+        texts = ClassScores(data.class_embeddings, output, data.clip.logit_scale)
+        found = [contender("prompt", None, 0, texts)]
+        for share, (probe, images) in self._probes.items():
+            scores = ClassScores(probe.to(data.class_embeddings), "logit" if output == "cosine" else output)
+            found.append(contender(f"probe_{100 * share:g}", share, images, scores))
+        return found
+
+    def _row(self, pass_: Pass, contender: _Contender, groups: Groups, tells: Tensor) -> dict[str, Any]:
         assert self._paired is not None
-        reliance = find(trainer, UnexpectedReliance)
-        assert reliance is not None
-        assert reliance.meaning is not None
         means = contender.means.compute()
         mean, counts = means.mean.cpu(), means.counts.cpu()
-        found = unexpected_reliance(mean, counts, reliance.meaning.foreign, self.min_images)
+        found = unexpected_reliance(mean, counts, pass_[ClassReliance].meaning.foreign, self.min_images)
         culprits = culprit_shares(mean, self._paired, tells).where(counts >= self.min_images, torch.nan)
-        predicted: Tensor = trainer.strategy.reduce(contender.predicted, reduce_op="max")
+        predicted: Tensor = pass_.trainer.strategy.reduce(contender.predicted, reduce_op="max")
         predicted = predicted.cpu()
-        targets = data_of(trainer).images("val").targets.where(predicted >= 0, -1)
+        targets = pass_.data.images("val").targets.where(predicted >= 0, -1)
         cells = torch.where(targets >= 0, targets * len(groups.values) + groups.of, -1)
         worst = worst_group(predicted, targets, cells, self.min_group)
-        group = "" if worst.group < 0 else _name(trainer, groups, worst.group)
+        group = "" if worst.group < 0 else _name(pass_.data, groups, worst.group)
         return {
             "classifier": contender.name,
             "share": contender.share,
@@ -271,40 +232,17 @@ class ProbeVsPrompt(ImagePassCallback):
             "culprit_share": float(culprits.nanmean()),
         }
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the table and the picture."""
-        if trainer.sanity_checking or self.table is None or not trainer.is_global_zero:
+    def report(self, pass_: Pass) -> None:
+        """Write the table and the picture."""
+        if not pass_.trainer.is_global_zero:
             return
-        publish_table(trainer, "probe_vs_prompt", self.table)
-        path = run_dir(trainer) / "pictures" / "probe_vs_prompt.png"
-        save_figure(draw_comparison(self.table, self.factor), path, dpi=120)
-        publish_picture(trainer, "pictures/probe_vs_prompt", path)
-
-    def sentence(self) -> str:
-        """What was found, in one line; "" before the first measurement."""
-        if self.table is None:
-            return ""
-        prompt, least, most = (self.table.iloc[row] for row in (0, 1, -1))
-        parts = [
-            f"{title} {prompt[key]:.0%}, {least[key]:.0%}, {most[key]:.0%}".replace("%", " %")
-            for key, title in {
-                "culprit_share": "driven by the paired value",
-                "worst_group": "worst group",
-                "accuracy": "right",
-            }.items()
-        ]
-        names = f"prompts, a probe at {100 * least['share']:g} %, one at {100 * most['share']:g} %"
-        return f"{names}: {'; '.join(parts)}"
-
-    def state_dict(self) -> dict[str, int]:
-        """How many passes there were."""
-        return {"passes": self._passes}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Goes on counting."""
-        self._passes = state_dict["passes"]
+        table = pass_[ProbeComparison].table
+        publish_table(pass_.trainer, "probe_vs_prompt", table)
+        path = run_dir(pass_.trainer) / "pictures" / "probe_vs_prompt.png"
+        save_figure(draw_comparison(table, self.factor), path, dpi=120)
+        publish_picture(pass_.trainer, "pictures/probe_vs_prompt", path)
 
 
-def _name(trainer: Trainer, groups: Groups, group: int) -> str:
+def _name(data: ActivationDataModule, groups: Groups, group: int) -> str:
     c, v = divmod(group, len(groups.values))
-    return f"{data_of(trainer).class_names[c]}, {groups.name}={groups.values[v]}"
+    return f"{data.class_names[c]}, {groups.name}={groups.values[v]}"

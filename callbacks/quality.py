@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from callbacks.alignment import Alignment
-from callbacks.parts import data_of, find, sae_of
+from callbacks.base import Pass, PassCallback
 from lightning_sae.concepts.alignment import concept_vectors
+from lightning_sae.concepts.concept_labels import ConceptLabels
 from lightning_sae.concepts.quality import (
     image_overlap,
     label_churn,
@@ -21,7 +20,7 @@ from lightning_sae.metrics import MonoSemanticity
 from lightning_sae.types import ValidationOutput
 
 
-class Quality(Callback):
+class Quality(PassCallback):
     """Scores every latent by the judge's embeddings of its images, and compares it with one pass earlier.
 
     Logged (means over the latents with a top image where the score is defined):
@@ -44,6 +43,8 @@ class Quality(Callback):
             latent.
     """
 
+    uses = (ConceptLabels,)
+
     def __init__(self, semantic_lens: bool = False) -> None:
         self.semantic_lens = semantic_lens
         self._scores: dict[str, Tensor] = {}
@@ -51,41 +52,28 @@ class Quality(Callback):
         self._before: dict[str, Any] = {}
         self._change: dict[str, float] = {}
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Empties the sums."""
-        if trainer.sanity_checking:
-            return
-        d_sae, d = sae_of(pl_module).sae.d_sae, data_of(trainer).judge_embeddings.shape[1]
-        self._monosemanticity = MonoSemanticity(d_sae, d).to(pl_module.device)
+    def begin(self, pass_: Pass) -> None:
+        """Empty the sums."""
+        d_sae, d = pass_.sae.d_sae, pass_.data.judge_embeddings.shape[1]
+        self._monosemanticity = MonoSemanticity(d_sae, d).to(pass_.module.device)
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: ValidationOutput,  # type: ignore[override]
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Adds the images of a batch."""
-        if self._monosemanticity is not None:
-            embeddings = data_of(trainer).judge_embeddings
-            self._monosemanticity.update(outputs.latents, outputs.image_ids, embeddings)
+    def add_batch(self, pass_: Pass, outputs: ValidationOutput) -> None:
+        """Add the images of a batch."""
+        assert self._monosemanticity is not None
+        self._monosemanticity.update(outputs.latents, outputs.image_ids, pass_.data.judge_embeddings)
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Scores the latents, compares them with the last pass, and logs."""
-        if self._monosemanticity is None:
-            return
-        embeddings, decoder = data_of(trainer).judge_embeddings, sae_of(pl_module).sae.W_dec.detach()
-        _, image_ids = sae_of(pl_module).top_images.compute()
+    def finish(self, pass_: Pass) -> None:
+        """Score the latents, compare them with the last pass, and log."""
+        assert self._monosemanticity is not None
+        embeddings, decoder, image_ids = pass_.data.judge_embeddings, pass_.sae.W_dec.detach(), pass_.top_ids
         known = image_ids[:, 0] >= 0
-        concepts = redundancy(concept_vectors(image_ids, embeddings), known)
+        alike = redundancy(concept_vectors(image_ids, embeddings), known)
         self._scores = {
             "polysemanticity": polysemanticity(image_ids, embeddings),
             "monosemanticity": self._monosemanticity.compute(),
-            "redundancy": concepts.cosine,
+            "redundancy": alike.cosine,
             "redundancy_decoder": redundancy(decoder, known).cosine,
-            "most_alike": concepts.other,
+            "most_alike": alike.other,
         }
         self._monosemanticity = None  # [d_sae, d] in float64 would stay through the training
         if self.semantic_lens:
@@ -93,12 +81,12 @@ class Quality(Callback):
             self._scores["polysemanticity_semantic_lens"] = theirs
         for key, score in self._scores.items():
             if key != "most_alike":
-                pl_module.log(f"alignment/{key}", score.nanmean().float())
-        if trainer.state.fn == "fit":
-            alignment = find(trainer, Alignment)
-            self._compare(decoder, image_ids, alignment.label_names() if alignment else [])
+                pass_.module.log(f"alignment/{key}", score.nanmean().float())
+        if pass_.fitting:
+            concepts = pass_.get(ConceptLabels)
+            self._compare(decoder, image_ids, list(concepts.labels) if concepts else [])
         for key, value in self._change.items():
-            pl_module.log(f"alignment/{key}", value)
+            pass_.module.log(f"alignment/{key}", value)
 
     def _compare(self, decoder: Tensor, image_ids: Tensor, labels: list[str]) -> None:
         """Measures the change since the last pass, and keeps this one."""
@@ -126,5 +114,5 @@ class Quality(Callback):
         return {"before": self._before, "change": self._change}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on comparing."""
+        """Go on comparing."""
         self._before, self._change = state_dict["before"], state_dict["change"]

@@ -1,28 +1,25 @@
 """What nobody intended: latents that drive the score of a class and do not mean it, and what they do."""
 
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.alignment import Alignment
-from callbacks.attribution import Attribution
-from callbacks.image_pass import Images, probe_images
-from callbacks.parts import data_of, decoder_of, find, id_texts, sae_of
-from callbacks.truth import known_factors
-from callbacks.whole_pass import image_latents
+from callbacks.base import Pass, PassCallback
 from lightning_sae.attribution.ablation import COLUMNS, AblationEffects, Removal, effects_table, mean_effects
-from lightning_sae.attribution.reliance import Reliance, culprits, unexpected_reliance
+from lightning_sae.attribution.means import ClassAttribution
+from lightning_sae.attribution.reliance import ClassReliance, Reliance, culprits, unexpected_reliance
 from lightning_sae.classifiers.scores import ClassScores
+from lightning_sae.concepts.concept_labels import ConceptLabels
 from lightning_sae.concepts.meaning import Meaning, MeaningTests, class_meaning, shown_classes
 from lightning_sae.concepts.naming import name_columns
 from lightning_sae.concepts.vocabulary import embed_labels
+from lightning_sae.data import ActivationDataModule
+from lightning_sae.data.images.image_set import known_factors
 from lightning_sae.metrics import ActiveRanks
 from lightning_sae.metrics.accuracy import predict
+from lightning_sae.metrics.top_images import id_texts
 from lightning_sae.tracking.publish import publish_table
 
 ALL = "all"  # culprits of a class, removed together
@@ -34,12 +31,12 @@ TABLE = [
 ]
 
 
-class UnexpectedReliance(Callback):
+class UnexpectedReliance(PassCallback):
     """Splits each class's positive attribution into expected and unexpected, and ablates the culprits.
 
-    It needs the callbacks Attribution, for the means, and Alignment, for the meanings; without one of them it
-    warns once and does nothing. Ablation runs on the whole validation split where the tail is a closed form,
-    else on the probe images, and only on images on which a culprit is active.
+    It needs the means, which Attribution gives, and the names, which Alignment gives. Ablation runs on the
+    whole validation split where the tail is a closed form, else on the probe images, and only on images on
+    which a culprit is active.
 
     Logged:
         attribution/unexpected_share: mean over the classes with enough images, in [0, 1].
@@ -69,6 +66,10 @@ class UnexpectedReliance(Callback):
         examples: top images of a culprit in the table.
     """
 
+    needs = (ConceptLabels, ClassAttribution)
+    gives = ClassReliance
+    needs_latents = True
+
     def __init__(
         self,
         min_images: int = 20,
@@ -94,80 +95,53 @@ class UnexpectedReliance(Callback):
         self.table, self.groups = pd.DataFrame(), pd.DataFrame()
         self._class_names: list[str] = []
         self._names: Tensor | None = None
-        self._warned = False
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Joins what the two others know, ablates and logs."""
-        if trainer.sanity_checking:
-            return
-        alignment, attribution = find(trainer, Alignment), find(trainer, Attribution)
-        if alignment is None or attribution is None:
-            self._idle()
-        elif alignment.vectors is not None and attribution.means is not None:
-            self._judge(trainer, pl_module, alignment, attribution)
-
-    def _idle(self) -> None:
-        if not self._warned:
-            warnings.warn(
-                "unexpected reliance needs the callbacks alignment and attribution, listed before reliance: "
-                "it stays idle. Bring them back, or leave it out with ~callbacks.reliance",
-                stacklevel=2,
-            )
-        self._warned = True
-
-    def _judge(
-        self, trainer: Trainer, pl_module: LightningModule, alignment: Alignment, attribution: Attribution
-    ) -> None:
-        assert alignment.vectors is not None
-        assert attribution.means is not None
-        _, top_ids = sae_of(pl_module).top_images.compute()
-        means = attribution.means
-        self.meaning = self._meaning(trainer, alignment.vocabulary.templates, top_ids)
+    def finish(self, pass_: Pass) -> ClassReliance:
+        """Join means and meanings, ablate and log."""
+        concepts, means, top_ids = pass_[ConceptLabels], pass_[ClassAttribution].means, pass_.top_ids
+        self.meaning = self._meaning(pass_, concepts.templates)
         self.reliance = unexpected_reliance(means.mean, means.counts, self.meaning.foreign, self.min_images)
-        pl_module.log("attribution/unexpected_share", self.reliance.overall)
+        pass_.module.log("attribution/unexpected_share", self.reliance.overall)
         table = culprits(self.reliance, means.mean, means.counts, self.top)
         picked = table["latent"].tolist(), table["class"].tolist()
         for name in ("agreement", "p_random", "p_class"):
             table[name] = getattr(self.meaning, name)[picked].tolist()
         table["told"] = self.meaning.told[table["class"].tolist()].tolist()
-        called = alignment.latent_names()
+        called = concepts.names
         table = table.assign(**name_columns([called[j] for j in picked[0]]))
         table["examples"] = id_texts(top_ids[picked[0], : self.examples])
-        self._ablate(trainer, pl_module, attribution, table)
+        self._ablate(pass_, table)
+        return ClassReliance(self.reliance, self.meaning, self.table)
 
-    def _embed(self, trainer: Trainer, templates: Sequence[str]) -> Tensor:
+    def _embed(self, data: ActivationDataModule, templates: Sequence[str]) -> Tensor:
         """The class names as the judge reads them, `[C, d]`, once."""
         if self._names is None:
-            data = data_of(trainer)
             self._class_names = data.class_names
             names = embed_labels(data.judge, data.class_names, templates)
             self._names = names.to(data.judge_embeddings)
         return self._names
 
-    def _meaning(self, trainer: Trainer, templates: Sequence[str], top_ids: Tensor) -> Meaning:
+    def _meaning(self, pass_: Pass, templates: Sequence[str]) -> Meaning:
         """Of each latent for each class, on the CPU."""
-        data, names = data_of(trainer), self._embed(trainer, templates)
+        data, names = pass_.data, self._embed(pass_.data, templates)
         shown = shown_classes(data.images("val").targets, data.judge_embeddings, names)
         tests = MeaningTests(self.level, self.draws, self.seed, self.min_images)
-        latents, ids = image_latents(trainer)
+        latents, ids = pass_.latents
         detects = ActiveRanks.of(latents).aurocs(shown.to(ids.device)[ids], len(names)).T
         found = class_meaning(
-            top_ids.to(names.device), data.judge_embeddings, names, shown, detects.to(names), tests
+            pass_.top_ids.to(names.device), data.judge_embeddings, names, shown, detects.to(names), tests
         )
         return found.to("cpu")
 
-    def _ablate(
-        self, trainer: Trainer, pl_module: LightningModule, attribution: Attribution, table: pd.DataFrame
-    ) -> None:
+    def _ablate(self, pass_: Pass, table: pd.DataFrame) -> None:
         """Removes the culprits, each alone and all of a class together, logs, and makes both tables."""
-        closed_form = data_of(trainer).tail.needs == "nothing"
-        alone, together = _removals(table, self.classes if closed_form else self.probe_classes)
+        alone, together = _removals(table, self.classes if pass_.closed_form else self.probe_classes)
         removals = alone + together
         found = pd.DataFrame(columns=COLUMNS)
         if removals:
-            found = self._measure(trainer, pl_module, attribution, removals)
+            found = self._measure(pass_, removals)
             effects = mean_effects(found[found["removal"] >= len(alone)])
-            pl_module.log_dict({f"reliance/{name}_effect": value for name, value in effects.items()})
+            pass_.module.log_dict({f"reliance/{name}_effect": value for name, value in effects.items()})
         self.table = self._named(
             table.join(_whole(found[found["removal"] < len(alone)])).reindex(columns=TABLE)
         )
@@ -178,32 +152,25 @@ class UnexpectedReliance(Callback):
         found = found.iloc[found["class"].map(order).argsort(kind="stable")]
         self.groups = self._named(found)
 
-    def _measure(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        attribution: Attribution,
-        removals: Sequence[Removal],
-    ) -> pd.DataFrame:
+    def _measure(self, pass_: Pass, removals: Sequence[Removal]) -> pd.DataFrame:
         """The effects of the removals, over the images of the pass."""
-        data, W_dec = data_of(trainer), decoder_of(pl_module)
-        scores = ClassScores(data.class_embeddings, attribution.output, data.clip.logit_scale)
-        metric = AblationEffects(removals, scores, len(data.images("val"))).to(pl_module.device)
-        for images in _images(trainer, pl_module):
+        data, (_, output, over) = pass_.data, pass_[ClassAttribution]
+        scores = ClassScores(data.class_embeddings, output, data.clip.logit_scale)
+        shown = data.images("val")
+        metric = AblationEffects(removals, scores, len(shown)).to(pass_.module.device)
+        for images in pass_.all_images():
             predicted = predict(images.embeddings, data.class_embeddings)
-            classes = {"predicted": predicted, "true": images.targets, "all": None}[attribution.over]
-            metric.update(images.explain(data.tail, W_dec), classes)
-        targets, factors = data.images("val").targets, known_factors(trainer)
-        return effects_table(metric.effects(), removals, targets, factors, self.min_group)
+            classes = {"predicted": predicted, "true": images.targets, "all": None}[over]
+            metric.update(images.explained, classes)
+        return effects_table(metric.effects(), removals, shown.targets, known_factors(shown), self.min_group)
 
     def _named(self, table: pd.DataFrame) -> pd.DataFrame:
         return table.assign(**{"class": [self._class_names[c] for c in table["class"]]})
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the tables."""
-        if not trainer.sanity_checking and self.reliance is not None:
-            publish_table(trainer, "reliance", self.table)
-            publish_table(trainer, "reliance_groups", self.groups)
+    def report(self, pass_: Pass) -> None:
+        """Write the tables."""
+        publish_table(pass_.trainer, "reliance", self.table)
+        publish_table(pass_.trainer, "reliance_groups", self.groups)
 
     def latent_columns(self) -> dict[str, Sequence[Any]]:
         """The class that each latent drives most without meaning it, and how much; 0 and "" where none."""
@@ -230,18 +197,3 @@ def _whole(found: pd.DataFrame) -> pd.DataFrame:
     whole = found[found["factor"] == ""].pivot(index="removal", columns="measure")
     before, after = (whole[part] if len(whole) else pd.DataFrame() for part in ("as_it_is", "without"))
     return before.join(after.add_suffix("_without"))
-
-
-def _images(trainer: Trainer, pl_module: LightningModule) -> Iterator[Images]:
-    """What the pass was about: all its images where the tail is a closed form, else the probe images."""
-    if data_of(trainer).tail.needs != "nothing":
-        yield from probe_images(trainer, pl_module)
-        return
-    latents, ids = image_latents(trainer)
-    for batch in trainer.val_dataloaders:  # type: ignore[union-attr]
-        start, stop = torch.searchsorted(ids, batch.image_ids[[0, -1]].to(ids) + torch.tensor([0, 1]).to(ids))
-        if stop - start == len(batch.x):  # else the pass ended before
-            x, image_ids, targets, embeddings = (part.to(ids.device) for part in batch)
-            mine = latents.slice(int(start), int(stop))
-            x_hat = sae_of(pl_module).sae.decode(mine, x).float()
-            yield Images(x[:, None], x_hat[:, None], mine, image_ids, targets, embeddings, None)

@@ -3,16 +3,16 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.image_pass import ImagePassCallback, Images
-from callbacks.parts import data_of
+from callbacks.base import Pass, PassCallback
+from lightning_sae.attribution.explained import PassImages
 from lightning_sae.concepts.vocabulary import embed_labels
+from lightning_sae.data import ActivationDataModule
 from lightning_sae.metrics.accuracy import accuracy, predict, worst_group
 
 
-class SplicedAccuracy(ImagePassCallback):
+class SplicedAccuracy(PassCallback):
     """Zero-shot top-1 of the original CLIP and with the SAE spliced in, without the error term.
 
     Logged, in [0, 1]:
@@ -36,16 +36,15 @@ class SplicedAccuracy(ImagePassCallback):
         self._truth: dict[str, Tensor] = {}
         self._predictions: dict[str, Tensor] = {}
 
-    def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Embeds the prompts once and forgets the predictions."""
+    def begin(self, pass_: Pass) -> None:
+        """Embed the prompts once and forget the predictions."""
         if not self._texts:
-            self._prepare(trainer)
+            self._prepare(pass_.data)
         missing = torch.full_like(self._truth["class"], -1)
         keys = [f"{way}_{factor}" for way in ("original", "spliced") for factor in self._texts]
         self._predictions = {key: missing.clone() for key in keys}
 
-    def _prepare(self, trainer: Trainer) -> None:
-        data = data_of(trainer)
+    def _prepare(self, data: ActivationDataModule) -> None:
         images = data.images("val")
         self._texts, self._truth = {"class": data.class_embeddings}, {"class": images.targets}
         for factor, (values, truth) in images.factors.items():
@@ -54,30 +53,29 @@ class SplicedAccuracy(ImagePassCallback):
             if templates := self.factor_templates.get(factor):
                 self._texts[factor] = embed_labels(data.clip, values, templates).to(data.class_embeddings)
 
-    def add(self, trainer: Trainer, pl_module: LightningModule, images: Images) -> None:
-        """Predicts from both embeddings."""
-        tail = data_of(trainer).tail
+    def add(self, pass_: Pass, images: PassImages) -> None:
+        """Predict from both embeddings."""
         ids = images.image_ids.cpu()
-        spliced = tail(images.x_hat, images.context)
+        spliced = pass_.data.tail(images.explained.x_hat, images.explained.context)
         for way, embeddings in {"original": images.embeddings, "spliced": spliced}.items():
             for factor, texts in self._texts.items():
                 self._predictions[f"{way}_{factor}"][ids] = predict(embeddings, texts).cpu()
 
-    def finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the accuracies."""
+    def finish(self, pass_: Pass) -> None:
+        """Log the accuracies."""
         for way in ("original", "spliced"):
             for factor in self._texts:
-                predictions = self._gathered(trainer, pl_module, f"{way}_{factor}")
+                predictions = self._gathered(pass_, f"{way}_{factor}")
                 truth = self._truth[factor].where(predictions >= 0, -1)  # only images of this pass
                 suffix = "" if factor == "class" else f"_{factor}"
-                pl_module.log(f"zero_shot/{way}{suffix}", accuracy(predictions, truth))
+                pass_.module.log(f"zero_shot/{way}{suffix}", accuracy(predictions, truth))
                 if factor == "class" and len(self._truth) > 1:
-                    pl_module.log(f"zero_shot/{way}_worst", self._worst(predictions, truth))
+                    pass_.module.log(f"zero_shot/{way}_worst", self._worst(predictions, truth))
 
-    def _gathered(self, trainer: Trainer, pl_module: LightningModule, key: str) -> Tensor:
+    def _gathered(self, pass_: Pass, key: str) -> Tensor:
         """Predictions `[n_val]` of all ranks, -1 for images that were not seen."""
-        mine = self._predictions[key].to(pl_module.device)
-        everyone: Tensor = trainer.strategy.reduce(mine, reduce_op="max")
+        mine = self._predictions[key].to(pass_.module.device)
+        everyone: Tensor = pass_.trainer.strategy.reduce(mine, reduce_op="max")
         return everyone.cpu()
 
     def _worst(self, predictions: Tensor, truth: Tensor) -> float:

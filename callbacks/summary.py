@@ -3,19 +3,19 @@
 import math
 
 import pandas as pd
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
-from callbacks.parts import find, sae_of
-from callbacks.probe_vs_prompt import ProbeVsPrompt
-from callbacks.reliance import UnexpectedReliance
+from callbacks.base import Pass, PassCallback
+from lightning_sae.attribution.reliance import ClassReliance
+from lightning_sae.classifiers.comparison import ProbeComparison
 from lightning_sae.concepts.naming import names_of
 from lightning_sae.tracking.publish import run_dir
 from lightning_sae.trust.control_characters import escape
 
 
-class Summary(Callback):
+class Summary(PassCallback):
     """Prints the last values, the classes with the most unexpected reliance, and where everything lies.
 
     Args:
@@ -25,34 +25,34 @@ class Summary(Callback):
     def __init__(self, classes: int = 5) -> None:
         self.classes = classes
 
+    def report(self, pass_: Pass) -> None:
+        """Print at the end of a validation that is no part of a training."""
+        if not pass_.fitting:
+            self._print(pass_)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """At the end of the training."""
-        self._print(trainer, pl_module)
+        """Print at the end of the training."""
+        self._print(self.current or Pass(trainer, pl_module))
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """At the end of a validation that is no part of a training."""
-        if trainer.state.fn == "validate":
-            self._print(trainer, pl_module)
-
-    def _print(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero:
+    def _print(self, pass_: Pass) -> None:
+        if not pass_.trainer.is_global_zero:
             return
         console = Console()
         console.print()
-        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        if (dead := sae_of(pl_module).dead) is not None:
+        metrics = {key: float(value) for key, value in pass_.trainer.callback_metrics.items()}
+        if (dead := pass_.module.dead) is not None:
             metrics["train/dead_fraction"] = float(dead.float().mean())
         if "val/fvu_layer_norm" in metrics:
             del metrics["val/fvu"]
         for line in lines(metrics):
             console.print(line, highlight=False)
-        reliance = find(trainer, UnexpectedReliance)
-        if reliance is not None and len(culprits := reliance.table):
-            console.print(culprit_table(culprits, self.classes))
-        comparison = find(trainer, ProbeVsPrompt)
-        if comparison is not None and (sentence := comparison.sentence()):
-            console.print(escape(sentence), highlight=False, soft_wrap=True)
-        console.print(f"Everything lies in [bold]{escape(str(run_dir(trainer)))}[/bold]", soft_wrap=True)
+        reliance, comparison = pass_.get(ClassReliance), pass_.get(ProbeComparison)
+        if reliance is not None and len(reliance.culprits):
+            console.print(culprit_table(reliance.culprits, self.classes))
+        if comparison is not None:
+            console.print(escape(comparison.sentence()), highlight=False, soft_wrap=True)
+        folder = escape(str(run_dir(pass_.trainer)))
+        console.print(f"Everything lies in [bold]{folder}[/bold]", soft_wrap=True)
 
 
 def lines(metrics: dict[str, float]) -> list[str]:

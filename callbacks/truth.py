@@ -1,25 +1,23 @@
 """How well the latents tell what the data know: the best detector of each value, and sparse probes."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.alignment import Alignment
-from callbacks.parts import data_of, find, is_last_pass, sae_of
-from callbacks.whole_pass import WholePassCallback, image_latents
+from callbacks.base import Pass, PassCallback
+from lightning_sae.concepts.concept_labels import ConceptLabels
 from lightning_sae.concepts.detectors import best_detectors, purity, sparse_probes
 from lightning_sae.concepts.naming import name_columns
+from lightning_sae.data.images.image_set import known_factors
 from lightning_sae.metrics import ActiveRanks
 from lightning_sae.tracking.publish import publish_table
 from lightning_sae.types import SparseLatents
 
 
-class Truth(WholePassCallback):
+class Truth(PassCallback):
     """Compares the latents with every known factor of the images, the class included.
 
     Logged, in [0, 1], means over the values of FACTOR that enough images have:
@@ -39,6 +37,9 @@ class Truth(WholePassCallback):
         seed: of the halves.
     """
 
+    uses = (ConceptLabels,)
+    needs_latents = True
+
     def __init__(
         self,
         detected: float = 0.95,
@@ -57,37 +58,25 @@ class Truth(WholePassCallback):
         self.detected, self.min_images, self.ks = detected, min_images, list(ks)
         self.probe_every, self.seed = probe_every, seed
         self.table: pd.DataFrame | None = None
-        self._passes = 0
 
-    def finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finds the detectors of every factor, probes when it is time, and logs."""
-        latents, ids = image_latents(trainer)
-        _, top_ids = sae_of(pl_module).top_images.compute()
-        ranks, probing, alignment = (
-            ActiveRanks.of(latents),
-            self._is_time_to_probe(trainer),
-            find(trainer, Alignment),
-        )
-        names = alignment.latent_names() if alignment else []
+    def finish(self, pass_: Pass) -> None:
+        """Find the detectors of every factor, probe when it is time, and log."""
+        latents, ids = pass_.latents
+        top_ids, ranks, concepts = pass_.top_ids, ActiveRanks.of(latents), pass_.get(ConceptLabels)
+        names = concepts.names if concepts else []
+        probing = bool(self.ks) and self.is_turn(pass_, self.probe_every)
         tables = []
-        for factor, (values, truth) in known_factors(trainer).items():
+        for factor, (values, truth) in known_factors(pass_.data.images("val")).items():
             truth = truth.to(ids.device)
             found = self._detect(ranks, truth, truth[ids], top_ids, values)
             if names:
                 found = found.assign(**name_columns([names[j] for j in found["latent"]]))
             found.insert(0, "factor", factor)
             tables.append(found)
-            self._log(pl_module, factor, found)
+            self._log(pass_, factor, found)
             if probing:
-                self._probe(pl_module, factor, latents, truth[ids], len(values))
+                self._probe(pass_, factor, latents, truth[ids], len(values))
         self.table = pd.concat(tables) if tables else None  # nothing may be known of the images
-
-    def _is_time_to_probe(self, trainer: Trainer) -> bool:
-        if trainer.state.fn != "fit":
-            return bool(self.ks)
-        self._passes += 1
-        last = is_last_pass(trainer)
-        return bool(self.ks) and (self._passes % self.probe_every == 0 or last)
 
     def _detect(
         self, ranks: ActiveRanks, truth: Tensor, seen: Tensor, top_ids: Tensor, values: Sequence[str]
@@ -101,42 +90,19 @@ class Truth(WholePassCallback):
         table = pd.DataFrame({"value": values} | {key: column.cpu() for key, column in columns.items()})
         return table[enough.cpu().numpy()]
 
-    def _log(self, pl_module: LightningModule, factor: str, found: pd.DataFrame) -> None:
+    def _log(self, pass_: Pass, factor: str, found: pd.DataFrame) -> None:
         if len(found):
-            pl_module.log(f"truth/auroc_{factor}", found["auroc"].mean())
-            pl_module.log(f"truth/purity_{factor}", found["purity"].mean())
-            pl_module.log(f"truth/detected_{factor}", (found["auroc"] >= self.detected).mean())
+            pass_.module.log(f"truth/auroc_{factor}", found["auroc"].mean())
+            pass_.module.log(f"truth/purity_{factor}", found["purity"].mean())
+            pass_.module.log(f"truth/detected_{factor}", (found["auroc"] >= self.detected).mean())
 
-    def _probe(
-        self, pl_module: LightningModule, factor: str, latents: SparseLatents, seen: Tensor, n_values: int
-    ) -> None:
+    def _probe(self, pass_: Pass, factor: str, latents: SparseLatents, seen: Tensor, n_values: int) -> None:
         accuracy = sparse_probes(latents, seen, n_values, self.ks, self.seed, -(-self.min_images // 2))
         if not np.isnan(accuracy).all():
             for k, mean in zip(self.ks, np.nanmean(accuracy, axis=0), strict=True):
-                pl_module.log(f"truth/probe_{k}_{factor}", float(mean))
+                pass_.module.log(f"truth/probe_{k}_{factor}", float(mean))
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the table."""
-        super().on_validation_end(trainer, pl_module)
-        if not trainer.sanity_checking and self.table is not None:
-            publish_table(trainer, "truth", self.table)
-
-    def state_dict(self) -> dict[str, int]:
-        """How many passes there were."""
-        return {"passes": self._passes}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Goes on counting."""
-        self._passes = state_dict["passes"]
-
-
-def known_factors(trainer: Trainer) -> dict[str, tuple[list[str], Tensor]]:
-    """What is known about each image of `val`: factor -> (its values, `[n_val]` int64, -1 for none).
-
-    The class is one of them where the data name it no factor and any image has one.
-    """
-    images = data_of(trainer).images("val")
-    factors: dict[str, Any] = dict(images.factors)
-    if "class" not in factors and bool((images.targets >= 0).any()):
-        factors["class"] = (images.class_names, images.targets)
-    return factors
+    def report(self, pass_: Pass) -> None:
+        """Write the table."""
+        if self.table is not None:
+            publish_table(pass_.trainer, "truth", self.table)

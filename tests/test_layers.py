@@ -14,6 +14,7 @@ ORDER = (
     *("data.claims", "data.hashing", "data.progress", "data.images", "data.store", "data.capture"),
     *("data.loading", "data", "data.engines", "data.sources", "data:front"),
     *("concepts", "classifiers", "attribution", "training", "tracking", "runs"),
+    *("report.faithfulness_picture", "report.gallery_picture"),
     *("explain", "compare", "fit_probe"),
     *(
         "audit.findings",
@@ -107,6 +108,13 @@ def test_every_room_is_there():
 
 def test_train_imports_none_of_ours():
     assert not {text.split(".")[0] for text in imports(ROOT / "train.py")} & {"lightning_sae", "callbacks"}
+
+
+@pytest.mark.parametrize("path", CALLBACKS, ids=lambda path: path.stem)
+def test_callbacks_import_no_callback_but_the_base(path):
+    """They give each other results, whose types live in the library."""
+    others = {text for text in imports(path) if text.split(".")[0] == "callbacks"}
+    assert all(text.startswith("callbacks.base.") for text in others)
 
 
 def test_only_the_trackers_parts_name_a_tracker():

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lightning_sae.attribution.methods import Explained
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.metrics.shaped import ShapedMetric
 

@@ -5,8 +5,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.attribution.gradient import TailFunction
-from lightning_sae.attribution.methods import Explained
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.clip import Tail
 from lightning_sae.sae.kernels.pattern import Pattern

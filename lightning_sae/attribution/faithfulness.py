@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from lightning_sae.attribution.methods import Explained
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.classifiers.scores import ImageScore
 from lightning_sae.metrics import interval
 from lightning_sae.types import SparseLatents

@@ -1,14 +1,18 @@
 """Mean attribution per class and latent, and its signs."""
 
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from lightning_sae.attribution.gradient import Remainder
+from lightning_sae.classifiers.scores import Output
 from lightning_sae.metrics.shaped import ShapedMetric
 from lightning_sae.types import SparseLatents
+
+Over = Literal["predicted", "true", "all"]
+"""The images behind a class's mean: those predicted as it, truly of it, or all."""
 
 
 class AttributionMeans(NamedTuple):
@@ -56,6 +60,20 @@ class AttributionMeans(NamedTuple):
         weights = self.counts / self.counts.sum()
         means = (torch.einsum("c,c...->...", weights, part.to(weights).nan_to_num())[None] for part in self)
         return type(self)(*means)._replace(counts=self.counts.sum()[None])
+
+
+class ClassAttribution(NamedTuple):
+    """Mean attribution of every latent to the scores of the classes, with what it was made of.
+
+    Attributes:
+        means: of each class.
+        output: the score that was attributed.
+        over: the images behind the mean of a class.
+    """
+
+    means: AttributionMeans
+    output: Output
+    over: Over
 
 
 class MeanAttribution(ShapedMetric):

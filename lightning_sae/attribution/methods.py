@@ -5,67 +5,17 @@ order of `latents.values`: one for each token and latent. The configuration name
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.attribution.gradient import attribute, gradient
 from lightning_sae.classifiers.scores import ImageScore
 from lightning_sae.clip import Tail, last_block
 from lightning_sae.sae.kernels.pattern import Pattern
 from lightning_sae.sae.kernels.products import bag
-from lightning_sae.types import SparseLatents
-
-
-class Explained(NamedTuple):
-    """Some images at a hook point, with what the autoencoder sees in them.
-
-    Attributes:
-        tail: `(x, context)` to unit image embeddings, each image on its own.
-        W_dec: `[d_sae, d_in]`, decoder in the units of the raw activations.
-        x: `[n, t, d_in]` activations.
-        x_hat: `[n, t, d_in]` reconstructions.
-        latents: of the `n * t` tokens, image by image.
-        context: `[n, ...]`, what the tail needs beside `x`, or `None`.
-        image_ids: `[n]` int64, `None`: numbered from 0.
-    """
-
-    tail: Callable[[Tensor, Tensor | None], Tensor]
-    W_dec: Tensor
-    x: Tensor
-    x_hat: Tensor
-    latents: SparseLatents
-    context: Tensor | None = None
-    image_ids: Tensor | None = None
-
-    def image_rows(self) -> Tensor:
-        """The image of each entry of the latents, `[nnz]` in `0..n-1`."""
-        return self.latents.rows() // self.x.shape[1]
-
-    def images(self, start: int, stop: int) -> Self:
-        """Images `start..stop-1`, as views."""
-        rows, t = slice(start, stop), self.x.shape[1]
-        context, ids = (None if part is None else part[rows] for part in (self.context, self.image_ids))
-        return self._replace(
-            x=self.x[rows],
-            x_hat=self.x_hat[rows],
-            latents=self.latents.slice(start * t, stop * t),
-            context=context,
-            image_ids=ids,
-        )
-
-    def keep(self, mask: Tensor) -> Self:
-        """The images where `mask` `[n]` is true, copied."""
-        context, ids = (None if part is None else part[mask] for part in (self.context, self.image_ids))
-        return self._replace(
-            x=self.x[mask],
-            x_hat=self.x_hat[mask],
-            latents=self.latents.keep(mask.repeat_interleave(self.x.shape[1])),
-            context=context,
-            image_ids=ids,
-        )
 
 
 class ActGrad:

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 from lightning_sae.attribution.closed_form import LastLayer
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.attribution.gradient import TailFunction, attribute
-from lightning_sae.attribution.methods import Explained
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.metrics.shaped import ShapedMetric
 from lightning_sae.sae.kernels.pattern import Pattern

@@ -6,6 +6,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lightning_sae.concepts.meaning import Meaning
+
 
 class Reliance(NamedTuple):
     """Unexpected reliance of every class.
@@ -20,6 +22,20 @@ class Reliance(NamedTuple):
     u: Tensor
     share: Tensor
     overall: Tensor
+
+
+class ClassReliance(NamedTuple):
+    """Unexpected reliance of the classes, with the meanings that it rests on.
+
+    Attributes:
+        reliance: of every class.
+        meaning: of the latents, against the names of the classes.
+        culprits: a row per class and unexpected latent, the largest first.
+    """
+
+    reliance: Reliance
+    meaning: Meaning
+    culprits: pd.DataFrame
 
 
 def unexpected_reliance(

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.attribution.faithfulness import curves, ranking
-from lightning_sae.attribution.methods import Explained, Random
+from lightning_sae.attribution.methods import Random
 from lightning_sae.classifiers.scores import ImageScore
 
 

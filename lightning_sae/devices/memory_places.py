@@ -67,8 +67,7 @@ PLACES = {
     "lightning_sae.explain.explanation": Place("an image was explained", REMOVALS),
     "lightning_sae.audit": Place("a classifier was audited", SMALLER_PASSES),
     "lightning_sae.correct": Place("a classifier was corrected", {**SMALLER_PASSES, **CAPTURE.settings}),
-    "callbacks.image_pass": VALIDATION,
-    "callbacks.whole_pass": VALIDATION,
+    "callbacks.base": VALIDATION,
     "callbacks.ema": Place(TRAINING.doing, AVERAGE),
 }
 """Package, module, or function of a module -> what it does."""

@@ -11,8 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_sae.attribution.ablation import ablate
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.attribution.gradient import token_sums
-from lightning_sae.attribution.methods import ActGrad, Explained
+from lightning_sae.attribution.methods import ActGrad
 from lightning_sae.classifiers.scores import ClassScores, Output
 from lightning_sae.clip import capture_context, make_tail
 from lightning_sae.concepts.meaning import class_meaning, meaning_tests
@@ -73,9 +74,7 @@ def explain(
     tail = make_tail(data.clip, data.hook)
     pixels = data.clip.preprocess(image)[None].to(data.clip.device)
     x, context = capture_context(data.clip, data.hook, tail, pixels)
-    with torch.no_grad():
-        x_hat, latents = sae(x.flatten(0, 1))
-    seen = Explained(tail, sae.W_dec.detach(), x, x_hat.view_as(x), latents, context)
+    seen = Explained.of(tail, sae, x, context)
     scores = ClassScores(data.clip.encode_text(prompts), output, data.clip.logit_scale)
     meaning = _Meaning(run)
     return [_explain(run, seen, scores, c, prompt, meaning, top) for c, prompt in enumerate(prompts)]

@@ -131,3 +131,14 @@ def _table(ranked: tuple[Tensor, Tensor, Tensor, Tensor], d_sae: int, n: int) ->
     values[latent, rank] = value
     image_ids[latent, rank] = image
     return values, image_ids
+
+
+def id_texts(image_ids: Tensor) -> list[str]:
+    """Return rows of image ids as a table shows them, those that are there (not -1).
+
+    Example:
+        >>> import torch
+        >>> id_texts(torch.tensor([[7, 3], [5, -1]]))
+        ['7 3', '5']
+    """
+    return [" ".join(str(i) for i in row if i >= 0) for row in image_ids.tolist()]

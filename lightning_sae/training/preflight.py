@@ -17,6 +17,15 @@ class ChecksData(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksOrder(Protocol):
+    """A callback that needs what others give."""
+
+    def check_order(self, trainer: Trainer) -> None:
+        """Raise `ValueError` where the callbacks of the trainer, in their order, do not give it."""
+        ...
+
+
 def check_settings(trainer: Trainer, module: SAEModule, data: ActivationDataModule, fits: bool) -> None:
     """Refuse settings of autoencoder, trainer, callbacks and labels that do not fit each other or the data.
 
@@ -39,6 +48,8 @@ def check_settings(trainer: Trainer, module: SAEModule, data: ActivationDataModu
     if (n := len(data.images("val"))) < trainer.world_size:
         raise ValueError(f"{n} val images are too few for {trainer.world_size} processes: add images")
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, ChecksOrder):
+            callback.check_order(trainer)
         if isinstance(callback, ChecksData):
             callback.check(data)
 

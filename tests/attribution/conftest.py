@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from lightning_sae.attribution.methods import Explained
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.classifiers.linear import Probe
 from lightning_sae.clip import Clip, HookPoint, capture_context, load_clip, make_tail
 from lightning_sae.types import SparseLatents

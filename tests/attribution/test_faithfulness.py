@@ -9,6 +9,7 @@ from scipy.integrate import trapezoid
 from scipy.stats import spearmanr
 from torch.nn.functional import normalize
 
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.attribution.faithfulness import (
     Evidence,
     curves,
@@ -17,7 +18,6 @@ from lightning_sae.attribution.faithfulness import (
     rank_correlation,
     ranking,
 )
-from lightning_sae.attribution.methods import Explained
 from lightning_sae.clip import HookPoint, capture_context, load_clip, make_tail, splice
 from lightning_sae.metrics import mean_in_units
 from lightning_sae.sae import TopK

@@ -5,7 +5,8 @@ from itertools import permutations
 import pytest
 import torch
 
-from lightning_sae.attribution.methods import Ablation, ActGrad, Explained, IntegratedGradients
+from lightning_sae.attribution.explained import Explained
+from lightning_sae.attribution.methods import Ablation, ActGrad, IntegratedGradients
 from lightning_sae.attribution.shapley import Shapley
 from lightning_sae.classifiers.scores import make_score
 from lightning_sae.types import SparseLatents

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch
 
-from lightning_sae.attribution.methods import Explained
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.audit.evidence.cues import Limits, find_cues
 from lightning_sae.audit.evidence.evidence_pass import Seen
 from lightning_sae.audit.evidence.gaps import Gap

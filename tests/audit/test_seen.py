@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from lightning_sae.attribution.methods import Explained
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.audit.evidence.evidence_pass import attribute_own, class_means, stacked, summed_over_tokens
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.types import SparseLatents

@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 
 from callbacks.attribution import Attribution
+from callbacks.base import Pass
 from callbacks.faithfulness import Faithfulness
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.attribution.faithfulness import measure
-from lightning_sae.attribution.methods import Ablation, ActGrad, Activation, Explained, Random
+from lightning_sae.attribution.methods import Ablation, ActGrad, Activation, Random
 from lightning_sae.classifiers.scores import make_score
 from lightning_sae.data import choose_probe
 
@@ -113,9 +115,9 @@ def test_validate_gives_what_fit_gave(run):
 
 def test_a_resumed_run_goes_on_counting():
     first, second = made(), made()
-    first._passes = 3
+    first.passes = 3
     second.load_state_dict(first.state_dict())
-    assert second._passes == 3
+    assert second.passes == 3
 
 
 def test_ranks_share_the_images(run, monkeypatch):
@@ -124,11 +126,11 @@ def test_ranks_share_the_images(run, monkeypatch):
     strategy = SimpleNamespace(reduce=lambda tensor, reduce_op: tensor)
 
     def measured(rank, world_size):
-        trainer = SimpleNamespace(
-            datamodule=run.data, callbacks=[], strategy=strategy, global_rank=rank, world_size=world_size
-        )
+        trainer = SimpleNamespace(strategy=strategy, global_rank=rank, world_size=world_size)
+        pass_ = Pass(run.trainer, run.module)
+        pass_.trainer = trainer
         with torch.no_grad():
-            return callback._measure(trainer, run.module)
+            return callback._measure(pass_)
 
     whole, *parts = measured(0, 1), measured(0, 2), measured(1, 2)
     for found, *shares in zip(whole, *parts, strict=True):

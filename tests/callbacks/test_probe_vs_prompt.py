@@ -13,6 +13,7 @@ from callbacks.probe_vs_prompt import MEASURES, ProbeVsPrompt
 from callbacks.reliance import UnexpectedReliance
 from callbacks.summary import Summary
 from lightning_sae.attribution.reliance import unexpected_reliance
+from lightning_sae.classifiers.comparison import ProbeComparison
 from lightning_sae.classifiers.linear import fit_probe
 from lightning_sae.concepts.vocabulary import Vocabulary
 from lightning_sae.data.store.shards import read_tensor
@@ -105,9 +106,10 @@ def test_a_probe_is_fitted_on_the_biased_set(run, table):
 
 def test_the_picture_and_the_last_line(run, capsys):
     assert Image.open(run.folder / "pictures" / "probe_vs_prompt.png").size[0] > 1000
-    sentence = run.find(ProbeVsPrompt).sentence()
+    sentence = run.find(ProbeVsPrompt).current[ProbeComparison].sentence()
     assert sentence.startswith("prompts, a probe at 20 %, one at 100 %: driven by the paired value ")
     summary = Summary()
+    summary.current = run.find(ProbeVsPrompt).current
     summary.on_fit_end(run.trainer, run.module)
     said = capsys.readouterr().out.strip().splitlines()
     assert sentence in said[-2:]
@@ -120,18 +122,16 @@ def test_validate_gives_what_fit_gave(run, table):
 
 def test_only_the_last_pass_is_measured(fit, tmp_path, monkeypatch):
     steps = []
-    monkeypatch.setattr(ProbeVsPrompt, "_fit", lambda self, data: steps.append(data.trainer.global_step))
-    monkeypatch.setattr(ProbeVsPrompt, "finish", lambda *pass_: None)
+
+    def finish(self, pass_):
+        steps.append(pass_.trainer.global_step)
+        return ProbeComparison(pd.DataFrame())
+
+    monkeypatch.setattr(ProbeVsPrompt, "finish", finish)
+    monkeypatch.setattr(ProbeVsPrompt, "report", lambda self, pass_: None)
     callbacks = made(ProbeVsPrompt(**SETTINGS, pairs={"star": "red"}))
     fit(tmp_path, callbacks, max_steps=6, val_check_interval=4, limit_val_batches=1)
     assert steps == [6]
-
-
-def test_it_stays_idle_without_the_others(fit, tmp_path):
-    callbacks = made(ProbeVsPrompt(**SETTINGS))
-    del callbacks["reliance"]
-    with pytest.warns(UserWarning, match="needs the callbacks attribution and reliance"):
-        fit(tmp_path, callbacks, max_steps=4)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ class Recorder(Callback):
     def on_validation_end(self, trainer, pl_module):
         alignment = next(c for c in trainer.callbacks if isinstance(c, Alignment))
         _, image_ids = pl_module.top_images.compute()
-        self.passes.append((pl_module.sae.W_dec.detach().clone(), image_ids, alignment.label_names()))
+        labels = alignment.concepts.labels if alignment.concepts else []  # a sanity check gives none
+        self.passes.append((pl_module.sae.W_dec.detach().clone(), image_ids, labels))
 
 
 def callbacks():

@@ -7,17 +7,19 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from callbacks.alignment import Alignment
+from callbacks.base import PassCallback
 from callbacks.truth import Truth
-from callbacks.whole_pass import WholePassCallback, image_latents
 from lightning_sae.concepts.detectors import sparse_probes
 from lightning_sae.concepts.vocabulary import Vocabulary
 
 
-class Listener(WholePassCallback):
+class Listener(PassCallback):
     """A second callback that looks at the whole pass."""
 
-    def finish(self, trainer, pl_module):
-        self.latents, self.ids = image_latents(trainer)
+    needs_latents = True
+
+    def finish(self, pass_):
+        self.latents, self.ids = pass_.latents
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def test_every_row_of_the_table_is_the_best_detector(truth_run):
     table = pd.read_csv(truth_run.folder / "truth.csv", keep_default_na=False)
     factors = truth_run.data.images("val").factors
     _, top_ids = truth_run.module.top_images.compute()
-    names = truth_run.find(Alignment).latent_names()
+    names = truth_run.find(Alignment).concepts.names
     assert set(table["factor"]) == set(factors) - {"word"}  # printed on too few of these pictures
     for row in table[::6].itertuples():
         values, truth = factors[row.factor]
@@ -76,9 +78,9 @@ def test_one_callback_collects_for_all(truth_run):
     listener = truth_run.find(Listener)
     assert listener.ids.tolist() == list(range(160))
     torch.testing.assert_close(listener.latents.to_dense(), dense_latents(truth_run))
-    assert truth_run.find(Truth)._collected is None
-    with pytest.raises(ValueError, match="no validation pass"):
-        image_latents(truth_run.trainer)
+    assert listener.current is truth_run.find(Truth).current
+    with pytest.raises(ValueError, match="no latents are collected"):
+        _ = listener.current.latents
 
 
 def test_tokens_of_an_image_are_one_row(fit, tmp_path):
@@ -107,7 +109,7 @@ def test_arguments_out_of_range(arguments):
 
 
 def test_where_nothing_is_known_there_is_no_table(fit, tmp_path, monkeypatch):
-    monkeypatch.setattr("callbacks.truth.known_factors", lambda trainer: {})
+    monkeypatch.setattr("callbacks.truth.known_factors", lambda images: {})
     run = fit(tmp_path, {"truth": Truth(ks=[1], probe_every=1)})
     assert run.find(Truth).table is None
     assert not (run.folder / "truth.csv").exists()

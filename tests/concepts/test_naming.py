@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
-from callbacks.gallery import draw_gallery
 from callbacks.summary import culprit_table
 from lightning_sae.concepts.naming import GREY, LatentName, name_columns, names_of
+from lightning_sae.report.gallery_picture import draw_gallery
 
 NAMED, GUESS, NOTHING = LatentName("star", True), LatentName("ferret", False), LatentName("", False)
 

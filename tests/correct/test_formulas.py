@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import normalize
 
 from lightning_sae.attribution.ablation import ablate
-from lightning_sae.attribution.methods import Explained
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.classifiers.linear import Probe
 from lightning_sae.correct.choice import Candidate, Rule, choose
 from lightning_sae.correct.clamp import Clamp, clamped, clamping, columns

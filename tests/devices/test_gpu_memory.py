@@ -78,7 +78,8 @@ def test_the_settings_exist(setting):
 @pytest.mark.parametrize("name", [*PLACES, *(f"callbacks.{name}" for name in OF_CALLBACKS)])
 def test_the_places_exist(name):
     if name.startswith("lightning_sae.training.module."):
-        assert callable(getattr(import_module("lightning_sae.training.module").SAEModule, name.split(".")[2]))
+        module, function = name.rsplit(".", 1)
+        assert callable(getattr(import_module(module).SAEModule, function))
     else:
         import_module(name)
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_sae.attribution.explained import Explained, explain_probe
 from lightning_sae.attribution.gradient import attribute, gradient
-from lightning_sae.attribution.methods import Explained
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.data import ActivationDataModule, JointDataModule
@@ -97,18 +97,13 @@ def see(run: RunFolder, classifier: Classifier, scores: ClassScores) -> Seen:
 @torch.no_grad()
 def explained_images(run: RunFolder) -> Iterator[Explained]:
     """What the tail is run on: all validation images where it is a closed form, else the probe images."""
-    data, W_dec = run.data, run.sae.W_dec.detach().float()
+    data = run.data
     if data.tail.needs == "nothing":
         for batch in data.val_dataloader():
-            x_hat, latents = run.sae(batch.x)
-            x = batch.x[:, None]
-            yield Explained(data.tail, W_dec, x, x_hat.view_as(x), latents, None, batch.image_ids)
+            yield Explained.of(data.tail, run.sae, batch.x[:, None], image_ids=batch.image_ids)
         return
-    probe = data.probe
-    for rows in torch.split(torch.arange(len(probe.x), device=probe.x.device), CHUNK):
-        x, context = probe.x[rows], None if probe.context is None else probe.context[rows]
-        x_hat, latents = run.sae(x.flatten(0, 1))
-        yield Explained(data.tail, W_dec, x, x_hat.view_as(x), latents, context, probe.image_ids[rows])
+    for rows in torch.split(torch.arange(len(data.probe.x)), CHUNK):
+        yield explain_probe(data, run.sae, rows)
 
 
 def attribute_own(explained: Explained, scores: ClassScores, classes: Tensor) -> SparseLatents:

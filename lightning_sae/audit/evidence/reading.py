@@ -10,7 +10,7 @@ from scipy.stats import binom
 from scipy.stats import t as student_t
 from torch import Tensor
 
-from lightning_sae.attribution.methods import Explained
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.audit.evidence.evidence_pass import CHUNK, attribute_own
 from lightning_sae.audit.evidence.printing import STYLES, Style, check_letters, meaningless_words, put_label
 from lightning_sae.classifiers.scores import ClassScores
@@ -168,12 +168,9 @@ class _Reader:
     def _look_at(self, pixels: Tensor, c: int) -> _Looked:
         data, sae = self.run.data, self.run.sae
         x, context = capture_context(data.clip, data.hook, data.tail, pixels)
-        x_hat, active = sae(x.flatten(0, 1))
         ids = torch.arange(len(x), device=x.device)
-        explained = Explained(
-            data.tail, sae.W_dec.detach().float(), x, x_hat.view_as(x), active, context, ids
-        )
-        largest = max_over_tokens(active, ids.repeat_interleave(x.shape[1]))[0]
+        explained = Explained.of(data.tail, sae, x, context, ids)
+        largest = max_over_tokens(explained.latents, ids.repeat_interleave(x.shape[1]))[0]
         attribution = attribute_own(explained, self.scores, torch.full_like(ids, c))
         embeddings = data.tail(x, context)
         return _Looked(

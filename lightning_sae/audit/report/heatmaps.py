@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.attribution.gradient import token_sums
-from lightning_sae.attribution.methods import ActGrad, Explained
+from lightning_sae.attribution.methods import ActGrad
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.scores import Output
 from lightning_sae.clip import capture_context, make_tail
@@ -55,11 +56,9 @@ class Heatmaps:
         clip, sae = self.run.data.clip, self.run.sae.to(self.run.data.clip.device)
         pixels = torch.stack([clip.preprocess(image) for image in images]).to(clip.device)
         x, context = capture_context(clip, self.run.data.hook, self.tail, pixels)
-        with torch.no_grad():
-            x_hat, latents = sae(x.flatten(0, 1))
-        seen = Explained(self.tail, sae.W_dec.detach(), x, x_hat.view_as(x), latents, context)
+        seen = Explained.of(self.tail, sae, x, context)
         score = self.scores.of(torch.full((len(x),), c, device=x.device))
-        tokens = token_sums(latents.with_values(ActGrad()(seen, score)), latent).view(len(x), -1)
+        tokens = token_sums(seen.latents.with_values(ActGrad()(seen, score)), latent).view(len(x), -1)
         rows, columns = self.grid
         return tokens[:, -rows * columns :].reshape(len(x), rows, columns).cpu()
 

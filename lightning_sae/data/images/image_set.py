@@ -89,6 +89,17 @@ class LabelledImages:
         return len(self.targets)
 
 
+def known_factors(images: ImageSet) -> dict[str, tuple[list[str], Tensor]]:
+    """Return what is known of each image: factor -> (its values, `[n]` int64 index into them, -1 for none).
+
+    The class is one of them where the data name it no factor and any image has one.
+    """
+    factors = dict(images.factors)
+    if "class" not in factors and bool((images.targets >= 0).any()):
+        factors["class"] = (images.class_names, images.targets)
+    return factors
+
+
 def listed(lines: Sequence[str]) -> str:
     """The first ten, a line each, and how many more there are; control characters are written out.
 

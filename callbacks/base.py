@@ -1,0 +1,300 @@
+"""What the callbacks of a validation pass share: the pass itself, and what they give each other."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, TypeVar, cast
+
+import pandas as pd
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from lightning_sae.attribution.explained import Explained, PassImages, probe_images
+from lightning_sae.attribution.means import ClassAttribution
+from lightning_sae.attribution.reliance import ClassReliance
+from lightning_sae.classifiers.comparison import ProbeComparison
+from lightning_sae.concepts.concept_labels import ConceptLabels
+from lightning_sae.data import ActivationDataModule
+from lightning_sae.metrics import ImageLatents
+from lightning_sae.sae import SparseAutoencoder
+from lightning_sae.training.module import SAEModule
+from lightning_sae.types import SparseLatents, ValidationOutput
+
+GIVERS: dict[type, str] = {
+    ConceptLabels: "alignment",
+    ClassAttribution: "attribution",
+    ClassReliance: "reliance",
+    ProbeComparison: "probe_vs_prompt",
+}
+"""Result -> the callback of the default configuration that gives it."""
+
+T = TypeVar("T")
+
+
+class Pass:
+    """A validation pass: its parts with their types, its images, and what the callbacks give each other.
+
+    Args:
+        trainer: that validates.
+        pl_module: an `SAEModule`.
+        collects: whether the latents of all images are collected.
+
+    Attributes:
+        trainer: that validates.
+        module: autoencoder and metrics.
+        data: images, CLIP, judge and probe.
+        fitting: whether the pass is part of a training.
+        is_last: whether it closes the training, as far as is known (`FinalValidation`).
+        results: type of a result -> what its giver found in this pass.
+    """
+
+    def __init__(self, trainer: Trainer, pl_module: LightningModule, collects: bool = False) -> None:
+        self.trainer = trainer
+        self.module = cast(SAEModule, pl_module)
+        self.data = cast(ActivationDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        self.fitting = trainer.state.fn == "fit"
+        self.is_last = trainer.should_stop or trainer.global_step == trainer.max_steps
+        self.results: dict[type, Any] = {}
+        self._collected = ImageLatents(self.sae.d_sae).to(self.module.device) if collects else None
+
+    @property
+    def sae(self) -> SparseAutoencoder:
+        """The autoencoder."""
+        return self.module.sae
+
+    @property
+    def decoder(self) -> Tensor:
+        """`W_dec [d_sae, d_in]` in float32, as CLIP works, whatever the precision of the training."""
+        return self.sae.W_dec.detach().float()
+
+    @property
+    def top_ids(self) -> Tensor:
+        """`[d_sae, top_n]` ids of each latent's top images, -1 for none; on all ranks or on none."""
+        ids: Tensor = self.module.top_images.compute()[1]
+        return ids
+
+    @property
+    def latents(self) -> tuple[SparseLatents, Tensor]:
+        """The latents of all `n` images and their ids `[n]`, ascending, in `finish`; on all ranks or on none.
+
+        Raises:
+            ValueError: no callback `needs_latents`, or the pass is over.
+        """
+        if self._collected is None:
+            raise ValueError("no latents are collected: set needs_latents, and ask for them in finish")
+        return self._collected.latents()
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether the tail needs but the selected token, so that `add` gets all images, else the probe."""
+        return self.data.tail.needs == "nothing"
+
+    def get(self, kind: type[T]) -> T | None:
+        """Return the result of a type, or `None` where no callback has given it in this pass."""
+        return self.results.get(kind)
+
+    def __getitem__(self, kind: type[T]) -> T:
+        """Return the result of a type.
+
+        Raises:
+            ValueError: no callback has given it in this pass, as one with `every` above 1 may.
+        """
+        if (result := self.get(kind)) is None:
+            raise ValueError(f"no {kind.__name__} in this pass: its giver has to run in every one, every=1")
+        return result
+
+    def batch_images(self, outputs: ValidationOutput) -> PassImages:
+        """Return the images of a validation batch, a token each."""
+        x, x_hat, latents, ids, targets, embeddings = outputs
+        explained = Explained(
+            self.data.tail, self.decoder, x[:, None], x_hat[:, None], latents, image_ids=ids
+        )
+        return PassImages(explained, ids, targets, embeddings)
+
+    def probe_images(self) -> Iterator[PassImages]:
+        """Return this rank's share of the probe images."""
+        return probe_images(self.data, self.sae, self.trainer.global_rank, self.trainer.world_size)
+
+    def all_images(self) -> Iterator[PassImages]:
+        """Yield again what `add` got, in `finish`; where the tail is a closed form, from the latents."""
+        if not self.closed_form:
+            yield from self.probe_images()
+            return
+        latents, ids = self.latents
+        for batch in self.trainer.val_dataloaders:  # type: ignore[union-attr]
+            ends = batch.image_ids[[0, -1]].to(ids) + torch.tensor([0, 1]).to(ids)
+            start, stop = torch.searchsorted(ids, ends).tolist()
+            if stop - start == len(batch.x):  # else the pass ended before
+                x, image_ids, targets, embeddings = (part.to(ids.device) for part in batch)
+                mine = latents.slice(start, stop)
+                x_hat = self.sae.decode(mine, x).float()
+                yield self.batch_images(ValidationOutput(x, x_hat, mine, image_ids, targets, embeddings))
+
+    def latent_table(self) -> pd.DataFrame:
+        """Return what all callbacks know about each latent that fired, a row each; on all ranks or on none.
+
+        The columns are `latent`, `density` and those of every callback that has `latent_columns()`.
+        """
+        density = self.module.density.cpu()
+        columns: dict[str, Sequence[Any]] = {"latent": range(len(density)), "density": density.tolist()}
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if hasattr(callback, "latent_columns"):
+                columns |= callback.latent_columns()
+        table = pd.DataFrame(columns)
+        return table[table["density"] > 0].copy()
+
+    def collect(self, outputs: ValidationOutput) -> None:
+        """Keep the latents of a validation batch, if any callback needs them."""
+        if self._collected is not None:
+            self._collected.update(outputs.latents, outputs.image_ids)
+
+    def forget(self) -> None:
+        """Give the memory of the collected latents back."""
+        self._collected = None
+
+
+class PassCallback(Callback):
+    """A callback of the validation pass: `begin`, `add` or `add_batch` some at a time, `finish`, `report`.
+
+    All of them share one `Pass`, which the first of the trainer makes anew for every pass. A sanity check is
+    none. Every hook runs on every rank.
+
+    Attributes:
+        needs: types of results that callbacks listed before have to give.
+        uses: types of results that `finish` takes if any callback gives them; it has to be listed before.
+        gives: type of what `finish` returns.
+        needs_latents: whether it asks for the latents of all images.
+        every: passes of a training from one turn to the next; 0: only its last. The last pass of a training,
+            as far as is known, and one outside of any are always its turn.
+        passes: of the training so far, kept in its checkpoints.
+        current: the running or last pass; `None` before the first.
+    """
+
+    needs: ClassVar[tuple[type, ...]] = ()
+    uses: ClassVar[tuple[type, ...]] = ()
+    gives: ClassVar[type | None] = None
+    needs_latents: ClassVar[bool] = False
+    every: int = 1
+    passes: int = 0
+    current: Pass | None = None
+    _turn: Pass | None = None  # the running pass, if it is its turn
+
+    def begin(self, pass_: Pass) -> None:
+        """Start a pass."""
+
+    def add(self, pass_: Pass, images: PassImages) -> None:
+        """Take some images: each validation batch where the tail is a closed form, else this rank's probe."""
+
+    def add_batch(self, pass_: Pass, outputs: ValidationOutput) -> None:
+        """Take a validation batch, token by token."""
+
+    def finish(self, pass_: Pass) -> Any:
+        """End the pass: log, and return an instance of `gives`."""
+
+    def report(self, pass_: Pass) -> None:
+        """Write files and tables: all callbacks have finished, and every result is there."""
+
+    @property
+    def name(self) -> str:
+        """How the configuration calls it."""
+        return type(self).__module__.removeprefix("callbacks.")
+
+    def is_turn(self, pass_: Pass, every: int) -> bool:
+        """Return whether something that is done in each `every`-th pass of a training is to be done."""
+        return not pass_.fitting or pass_.is_last or (every > 0 and self.passes % every == 0)
+
+    def check_order(self, trainer: Trainer) -> None:
+        """Refuse callbacks of which one takes a result before another gives it, or two give it.
+
+        Raises:
+            ValueError: names both callbacks.
+        """
+        everyone = _pass_callbacks(trainer)
+        given, before = (
+            {callback.gives: callback.name for callback in callbacks if callback.gives is not None}
+            for callbacks in (everyone, everyone[: everyone.index(self)])
+        )
+        for kind in (*self.needs, *(kind for kind in self.uses if kind in given)):
+            if kind not in before:
+                giver = (GIVERS | given).get(kind, "NAME")
+                raise ValueError(
+                    f"callbacks.{self.name} needs {kind.__name__}, which callbacks.{giver} gives: list it "
+                    f"before, or leave {self.name} out with ~callbacks.{self.name}"
+                )
+        if self.gives in before:
+            raise ValueError(
+                f"callbacks.{before[self.gives]} and callbacks.{self.name} both give {self.gives.__name__}: "
+                f"leave one out, as with ~callbacks.{self.name}"
+            )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse an order in which a result is missing."""
+        self.check_order(trainer)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin a pass that is its turn."""
+        self.current = self._turn = None
+        if trainer.sanity_checking:
+            return
+        everyone = _pass_callbacks(trainer)
+        first = everyone[0]
+        if first is self:
+            self.current = Pass(trainer, pl_module, any(callback.needs_latents for callback in everyone))
+        pass_ = self.current = cast(Pass, first.current)
+        self.passes += pass_.fitting
+        if self.is_turn(pass_, self.every):
+            self._turn = pass_
+            self.begin(pass_)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: ValidationOutput,  # type: ignore[override]
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Hand the batch on."""
+        if self.current is not None and _pass_callbacks(trainer)[0] is self:
+            self.current.collect(outputs)
+        if self._turn is not None:
+            self.add_batch(self._turn, outputs)
+            if self._takes_images() and self._turn.closed_form:
+                self.add(self._turn, self._turn.batch_images(outputs))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hand the probe on where no batch is enough, and keep the result for the callbacks behind."""
+        if (pass_ := self._turn) is None:
+            return
+        if self._takes_images() and not pass_.closed_form:
+            for images in pass_.probe_images():
+                self.add(pass_, images)
+        result = self.finish(pass_)
+        if self.gives is not None and not isinstance(result, self.gives):
+            found = type(result).__name__
+            raise TypeError(f"callbacks.{self.name} gives {self.gives.__name__}, but finish returned {found}")
+        if self.gives is not None:
+            pass_.results[self.gives] = result
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report; the latents are forgotten."""
+        if self.current is not None:
+            self.current.forget()
+        if self._turn is not None:
+            self.report(self._turn)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many passes there were."""
+        return {"passes": self.passes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.passes = state_dict["passes"]
+
+    def _takes_images(self) -> bool:
+        return type(self).add is not PassCallback.add
+
+
+def _pass_callbacks(trainer: Trainer) -> list[PassCallback]:
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return [callback for callback in callbacks if isinstance(callback, PassCallback)]
