@@ -8,7 +8,6 @@ import numpy as np
 
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.images.class_names import readable
-from lightning_sae.data.images.contents import content_hashes
 from lightning_sae.data.images.copies import keep_copies_together
 from lightning_sae.data.images.image_files import ImageFile, ImageFiles
 from lightning_sae.data.images.image_set import Split
@@ -65,7 +64,7 @@ class ImageFolders:
             for split, members in found.items()
         }
         missing = {split: share for split, share in fractions.items() if split not in files}
-        self._files = files | (_dealt(self.root, files["train"], missing, seed) if missing else {})
+        self._files = files | (self._dealt(files["train"], missing, seed) if missing else {})
 
     def split(self, name: Split) -> ImageFiles:
         """The images of one split."""
@@ -73,17 +72,18 @@ class ImageFolders:
             raise ValueError(
                 f"the {name} split of {self.root} is empty: raise data.{name}_fraction or add images"
             )
-        label = f"{self.root.resolve().name}-{name}"
-        return ImageFiles(self.root, self._files[name], self.class_names, label)
+        return self._images(self._files[name], name)
 
+    def _images(self, files: Sequence[ImageFile], name: Split) -> ImageFiles:
+        return ImageFiles(self.root, files, self.class_names, f"{self.root.resolve().name}-{name}")
 
-def _dealt(
-    root: Path, files: Sequence[ImageFile], fractions: Mapping[Split, float], seed: int
-) -> dict[Split, list[ImageFile]]:
-    paths = [file.path for file in files]
-    parts = stratified_split(paths, [file.label for file in files], fractions, seed)
-    parts = keep_copies_together(parts, content_hashes(root, paths))
-    return {split: sorted(files[i] for i in part) for split, part in parts.items()}
+    def _dealt(
+        self, files: Sequence[ImageFile], fractions: Mapping[Split, float], seed: int
+    ) -> dict[Split, list[ImageFile]]:
+        labels = [file.label for file in files]
+        parts = stratified_split([file.path for file in files], labels, fractions, seed)
+        parts = keep_copies_together(parts, self._images(files, "train"))
+        return {split: sorted(files[i] for i in part) for split, part in parts.items()}
 
 
 def _check_classes(folders: Mapping[Split, Path], found: Mapping[Split, Sequence[Member]]) -> None:
