@@ -203,6 +203,7 @@ def test_hard_links_in_a_class_count_once(tmp_path):
 SPELLINGS = [
     ("hot_dog", "hot dog"), ("hot dog", "hot  dog"), ("cat ", "cat"),
     (unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")),
+    ("sealion\u200b", "sealion"),
 ]  # fmt: skip
 
 

@@ -10,25 +10,29 @@ from functools import cache
 from torch import Tensor
 
 from lightning_sae.data.images.image_set import listed
+from lightning_sae.trust.control_characters import INVISIBLE
 
 TRUTH_VALUES = ("true", "false")  # of a column of booleans
 
 
 def readable(value: str) -> str:
-    """Return a class as it stands in a prompt: composed (NFC), with single spaces for underscores and space.
+    """Return a name as it stands in a prompt: composed (NFC), with single spaces for underscores and space.
+
+    Invisible characters are left out, but for those that join emoji.
 
     Raises:
         ValueError: it has bytes that are no UTF-8, as names of files on Linux may.
 
     Example:
-        >>> readable(" hot_dog ") == readable("hot  dog")
+        >>> readable(" hot_dog ") == readable("hot  d\u200bog")
         True
     """
     if any("\ud800" <= letter <= "\udfff" for letter in value):
         raise ValueError(
             f"the class {value!r} has a name with bytes that are no UTF-8: rename it, as convmv does"
         )
-    return " ".join(unicodedata.normalize("NFC", value).replace("_", " ").split())
+    seen = INVISIBLE.sub("", value.replace("\ufe0f", ""))  # which says that an emoji has colours
+    return " ".join(unicodedata.normalize("NFC", seen).replace("_", " ").split())
 
 
 def spellings(values: Sequence[str]) -> dict[str, list[str]]:
