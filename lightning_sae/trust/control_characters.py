@@ -1,6 +1,7 @@
 """Texts of users on terminals and in logs: what steers a terminal, or is not seen on it, is written out."""
 
 import re
+import warnings
 
 from rich import markup
 
@@ -40,6 +41,11 @@ def escape(text: str) -> str:
         \[red]cat\x07
     """
     return markup.escape(visible(text))
+
+
+def warn(text: str, stacklevel: int = 1) -> None:
+    """Warn with a text of a user, `visible` but for its line feeds; `stacklevel` as in `warnings.warn`."""
+    warnings.warn(visible(text, keep="\n"), stacklevel=stacklevel + 1)
 
 
 def _written(character: str) -> str:

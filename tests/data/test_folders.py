@@ -332,3 +332,10 @@ def test_prompts_that_an_audit_is_given_are_told_apart(tmp_path, clip, judge):
     (tmp_path / "prompts.json").write_text('{"Cat": "a photo of a Cat", "cat": "a photo of a cat"}')
     with pytest.raises(ValueError, match="1 sets of classes have the same prompts"):
         prompt_classifier(SimpleNamespace(data=data), str(tmp_path / "prompts.json"))
+
+
+@pytest.mark.parametrize("root", ["\x1b[31mred", "."])
+def test_a_warning_does_not_steer_the_terminal(tmp_path, root):
+    fill(tmp_path, "\x1b[31mred/data/cat", "\x1b[31mred/data/owl")
+    with pytest.warns(UserWarning, match=r"^[^\x1b]*\\x1b\[31mred[^\x1b]*$"):
+        ImageFolders(tmp_path / root)

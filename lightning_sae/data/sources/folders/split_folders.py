@@ -1,6 +1,5 @@
 """Which folders are splits, and which are classes."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -10,6 +9,7 @@ from lightning_sae.data.images.image_set import Split, listed
 from lightning_sae.data.sources.columns import split_names
 from lightning_sae.data.sources.folders.walk import above, any_image, loose_images, subfolders
 from lightning_sae.data.sources.splits import split_of
+from lightning_sae.trust.control_characters import warn
 
 
 def find_split_folders(root: Path, names: Mapping[str, Any] | None = None) -> dict[Split, Path]:
@@ -39,7 +39,7 @@ def find_split_folders(root: Path, names: Mapping[str, Any] | None = None) -> di
         _refuse_mixture(root, found, [name for name in folders if name not in found.values()])
         return {split: root / name for split, name in found.items()}
     if inner := _only_folder(root, folders):
-        warnings.warn(f"the classes are taken from {inner}, the only folder in {root}", stacklevel=4)
+        warn(f"the classes are taken from {inner}, the only folder in {root}", stacklevel=4)
         return find_split_folders(inner)
     _refuse_splits_in_classes(root, folders)
     return {"train": root}
