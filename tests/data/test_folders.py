@@ -125,6 +125,17 @@ def test_what_systems_leave_is_no_class_and_no_image(tmp_path, junk):
     assert len(everything(source)) == 6
 
 
+def test_a_folder_without_a_name_is_no_class(tmp_path):
+    fill(tmp_path, "train/cat", "train/dog", "train/_", "val/cat", "val/\u200b")
+    with pytest.warns(UserWarning, match=r"the images in '(_|\\u200b)' of .* have no class: "):
+        source = ImageFolders(tmp_path, test_fraction=0)
+    assert source.class_names == ["cat", "dog"]
+    assert [sorted(source.split(split).targets.tolist()) for split in ("train", "val")] == [
+        [-1, -1, -1, 0, 0, 0, 1, 1, 1],
+        [-1, -1, -1, 0, 0, 0],
+    ]
+
+
 def test_empty_folders_are_no_classes(tmp_path):
     fill(tmp_path, "train/cat", "train/dog", "val/cat")
     for name in ("train/owl", "val/owl", "train/bat/deep"):
@@ -277,7 +288,9 @@ def test_two_ids_of_one_name_are_one_class(tmp_path):
 @pytest.mark.parametrize(
     ("names", "codes"),
     [(["C43.9", "D22"], 2), (["bkl", "nv", "melanoma"], 2), (["n99999999", "tench"], 1), (["0", "1"], 2),
-     (["HAM_0001"], 1), (["cat", "ox", "Boeing 737", "sky", "t-shirt", "猫", "7 up"], 0)],
+     (["HAM_0001"], 1), (["class1", "label_3", "cls0", "id_0007", "category 1", "3f2aeb"], 6),
+     (["NA", "None", "nan"], 3), (["facade", "class of 1984", "type"], 0),
+     (["cat", "ox", "Boeing 737", "sky", "t-shirt", "猫", "7 up"], 0)],
 )  # fmt: skip
 def test_names_that_look_like_codes_get_a_word(tmp_path, clip, judge, names, codes):
     source = ImageFolders(fill(tmp_path, *names))

@@ -20,7 +20,7 @@ from lightning_sae.data.sources.columns import (
     known_classes,
     split_names,
 )
-from lightning_sae.data.sources.given_classes import Classes, given_classes
+from lightning_sae.data.sources.given_classes import Classes, check_given, given_classes
 from lightning_sae.data.sources.huggingface.files import open_data_set
 from lightning_sae.data.sources.huggingface.rows import (
     HuggingFaceSplit,
@@ -145,6 +145,7 @@ class HuggingFaceImages:
                     raise ValueError(f"data.classes must name the {len(names)} of {label}, got {len(given)}")
                 return column.codes, class_names(None, given)
             codes = known_classes(given, column)
+            check_given(names, f"{where}, {label!r}")
             classes = class_names(None, codes) if codes else merged(names)
             return column.indices(classes, codes, where), classes
         column = column.as_labels(f"{where}, {label!r}", given)
