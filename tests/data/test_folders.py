@@ -48,7 +48,17 @@ def everything(source):
 
 @pytest.mark.parametrize(
     "names",
-    [("train", "valid"), ("train", "validation"), ("training", "dev"), ("Train", "Val"), ("TRAIN", "VALID")],
+    [
+        ("train", "valid"),
+        ("train", "validation"),
+        ("training", "dev"),
+        ("Train", "Val"),
+        ("TRAIN", "VALID"),
+        ("training_set", "validation set"),
+        ("train2017", "val2017"),
+        ("trn", "val_images"),
+        ("trainset", "dev"),
+    ],
 )
 def test_splits_are_known_by_all_their_names(tmp_path, names):
     train, val = names
@@ -73,6 +83,7 @@ MIXED = [
     (("val/cat", "test/cat"), r"none is train"),
     (("train/cat", "val/cat", "valid/cat"), r"several names for val: val, valid"),
     (("cat/train", "cat/val", "dog/train", "dog/val"), r"2 classes of .* have folders of splits in them"),
+    (("a/cat", "a/dog", "b/cat", "b/dog"), r"2 folders of .* all have the folders cat, dog in .*:\n  a\n  b"),
 ]
 
 
@@ -112,11 +123,39 @@ def test_a_folder_around_the_splits_is_no_class(tmp_path):
     assert paths(source, "val") == [f"data/Valid/cat/{i}.png" for i in range(3)]
 
 
+@pytest.mark.parametrize("inner", [("images", "images"), ("train", "val"), ("a/b", "a/b")])
+def test_a_folder_around_the_classes_of_each_split_is_no_class(tmp_path, inner):
+    train, val = (f"{split}/{each}" for split, each in zip(("train", "val"), inner, strict=True))
+    fill(tmp_path, f"{train}/cat", f"{train}/dog", f"{val}/cat", f"{val}/dog")
+    with pytest.warns(UserWarning, match=rf"the classes are taken from:\n  .*/{train}\n  .*/{val}$"):
+        source = ImageFolders(tmp_path, test_fraction=0)
+    assert source.class_names == ["cat", "dog"]
+    assert len(source.split("val")) == 6
+
+
+def test_a_split_with_one_class_of_folders_is_not_entered(tmp_path):
+    fill(tmp_path, "train/cat/big", "train/dog", "val/cat/big", "val/cat/small")
+    source = opened(tmp_path, test_fraction=0)
+    assert source.class_names == ["cat", "dog"]
+    assert source.split("val").targets.tolist() == [0] * 6
+
+
+def test_equal_folders_may_be_classes_if_the_user_says_so(tmp_path):
+    source = opened(fill(tmp_path, "cat/left", "cat/right", "dog/left", "dog/right"), names_of_splits={})
+    assert source.class_names == ["cat", "dog"]
+
+
 def test_one_class_stays_one(tmp_path):
     assert opened(fill(tmp_path, "cat")).split("train").class_names == ["cat"]
 
 
-@pytest.mark.parametrize("junk", ["__MACOSX", "@eaDir", ".ipynb_checkpoints", "#recycle", "$RECYCLE.BIN"])
+@pytest.mark.parametrize(
+    "junk",
+    [
+        *("__MACOSX", "@eaDir", ".ipynb_checkpoints", "#recycle", "$RECYCLE.BIN", "@Recycle", "#snapshot"),
+        *("__pycache__", "thumbnails"),
+    ],
+)
 def test_what_systems_leave_is_no_class_and_no_image(tmp_path, junk):
     fill(tmp_path, "cat", "dog", junk, f"cat/{junk}", f"dog/deep/{junk}")
     paint(tmp_path / "cat" / "._0.png")
