@@ -13,6 +13,7 @@ from open_clip.zero_shot_metadata import (
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from lightning_sae.data.images.class_names import readable
 from lightning_sae.files import user_path
 from lightning_sae.trust.documents import check_texts, read_text
 
@@ -51,7 +52,8 @@ class Vocabulary:
     (Radford et al. 2021, arXiv 2103.00020, section 3.1.4).
 
     Args:
-        labels: the labels; a repeated one counts once, at its first place. `None`: the labels of the data.
+        labels: the labels, made `readable` as names of classes are; a repeated one counts once, at its first
+            place. `None`: the labels of the data.
         templates: each with exactly one `{}`, where the label goes; or a name of `ENSEMBLES`.
 
     Raises:
@@ -117,7 +119,7 @@ def english_vocabulary(
 def vocabulary_from_file(path: str | Path, templates: Templates = ("{}",)) -> Vocabulary:
     """Reads a vocabulary from a UTF-8 text file with one label a line.
 
-    Space around a label is dropped, repeated labels are merged. Every line is a label: there are no comments.
+    Labels are made `readable`, repeated ones are merged. Every line is a label: there are no comments.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -147,14 +149,14 @@ def _checked_labels(labels: Sequence[str]) -> list[str]:
     if isinstance(labels, str):
         raise ValueError(f"labels must be a list of labels, got the text {labels!r}: write [{labels!r}]")
     check_texts("the vocabulary", labels)
-    stripped = [label.strip() for label in labels]
-    if not stripped:
+    names = [readable(label) for label in labels]
+    if not names:
         raise ValueError(
             "the vocabulary is empty: give at least one label, or null for the labels of the data"
         )
-    if "" in stripped:
-        raise ValueError(f"label {stripped.index('')} of the vocabulary is blank: remove it")
-    return list(dict.fromkeys(stripped))
+    if "" in names:
+        raise ValueError(f"label {names.index('')} of the vocabulary is blank: remove it")
+    return list(dict.fromkeys(names))
 
 
 def _checked_templates(templates: Sequence[str]) -> list[str]:

@@ -1,6 +1,5 @@
 """The datamodule: images, CLIP, the judge, and the store of activations."""
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +41,7 @@ from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.data.store.space import check_space
 from lightning_sae.devices.device import find_device
 from lightning_sae.metrics.moments import ActivationStatistics
+from lightning_sae.trust.control_characters import warn
 
 
 class ActivationDataModule(LightningDataModule):
@@ -219,7 +219,7 @@ class ActivationDataModule(LightningDataModule):
             for clip in (self.clip, self.judge):
                 clip.encode_text(["a photo"])  # refuses a text tower of NaN
         if not self.judge_independent:
-            warnings.warn(
+            warn(
                 f"the audited CLIP also judges what its latents mean, {clip_titles(self.clip)[0]}: a bias of "
                 "its own stays hidden. Name another with clip@data.judge=open_clip data.judge.model=MODEL "
                 "data.judge.pretrained=TAG",

@@ -62,6 +62,8 @@ def read_prompts(path: str | Path) -> tuple[list[str], list[list[str]]]:
     for name, group in prompts.items():
         if not isinstance(group, list) or not all(isinstance(prompt, str) for prompt in group):
             raise ValueError(f"{path}: the prompts of {name!r} must be a list of texts, got {group!r:.200}")
+        if not all(map(readable, [name, *group])):
+            raise ValueError(f"{path} has a blank in {name!r}: {group!r:.200}; give a name and prompts")
     if not prompts:
         raise ValueError(f"{path} must hold {{class: [prompt, ...]}}, and is empty")
     return _each_once(list(prompts), path), list(prompts.values())

@@ -1,23 +1,33 @@
-"""Texts of users on terminals and in logs: what would steer a terminal is shown, and not obeyed."""
+"""Texts of users on terminals and in logs: what steers a terminal, or is not seen on it, is written out."""
 
 import re
+import warnings
 
 from rich import markup
 
-_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, those that turn the direction of what follows, and halves of a character."""
+_EMOJI = r"\u2100-\u2bff\U0001f000-\U0001faff"
+INVISIBLE = re.compile(
+    r"[\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
+    r"\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+    rf"|(?<![{_EMOJI}])\ufe0f|(?<![{_EMOJI}\ufe0f])\u200d|\u200d(?![{_EMOJI}])"
+)
+"""Unicode's Default_Ignorable_Code_Point, which nobody sees; what joins and colours emoji is none."""
+
+_STEERING = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|{INVISIBLE.pattern}")
+"""Control characters, those that are not seen or turn what follows, and halves of a character."""
 
 
 def visible(text: str, keep: str = "") -> str:
-    r"""A text whose control characters are written out, as Python writes them.
+    r"""A text whose control and invisible characters are written out, as Python writes them.
 
     Args:
         text: of a user, such as a class name, a prompt, the name of a file.
         keep: characters that stay, such as the line feeds of a message.
 
     Example:
-        >>> print(visible("cat\x1b[2J\n\u202e"), visible("a\nb\t", keep="\n"))
-        cat\x1b[2J\n\u202e a
+        >>> print(visible("cat\x1b[2J\n\u200b"), visible("a\nb\t", keep="\n"))
+        cat\x1b[2J\n\u200b a
         b\t
     """
     return _STEERING.sub(lambda found: found[0] if found[0] in keep else _written(found[0]), text)
@@ -31,6 +41,11 @@ def escape(text: str) -> str:
         \[red]cat\x07
     """
     return markup.escape(visible(text))
+
+
+def warn(text: str, stacklevel: int = 1) -> None:
+    """Warn with a text of a user, `visible` but for its line feeds; `stacklevel` as in `warnings.warn`."""
+    warnings.warn(visible(text, keep="\n"), stacklevel=stacklevel + 1)
 
 
 def _written(character: str) -> str:

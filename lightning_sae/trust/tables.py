@@ -8,17 +8,19 @@ from typing import Any
 
 import pandas as pd
 
+from lightning_sae.trust.control_characters import INVISIBLE
 from lightning_sae.trust.documents import read_text
 
-_RUN = re.compile(r"'*[=+\-@\t\r\n]")
+_RUN = re.compile(rf"'*([\t\r\n]|(\s|{INVISIBLE.pattern})*[=+\-@＝＋－＠])")
 """What a spreadsheet may run or take apart; one quote more before it makes it a text."""
 
 
 def csv_bytes(table: pd.DataFrame, index: bool = False) -> bytes:
     """A table as CSV, UTF-8, with six significant digits.
 
-    A text that a spreadsheet would run, because it begins with `=`, `+`, `-`, `@`, a tab or a line break,
-    gets a single quote before it, as spreadsheets themselves mark texts; `read_table` takes it away again.
+    A text that a spreadsheet would run, because it begins with `=`, `+`, `-`, `@`, of any width and behind
+    whatever is not seen, a tab or a line break, gets a single quote before it, as spreadsheets themselves
+    mark texts; `read_table` takes it away again.
 
     Args:
         table: a row per line.

@@ -57,6 +57,11 @@ def test_duplicates_count_once_at_their_first_place(clip):
     assert clip.seen == ["b", "a", ""]
 
 
+def test_labels_that_read_the_same_count_once():
+    labels = ["hot_dog", "hot dog", "e\u0301", "\xe9", "star\u200b", "star"]
+    assert Vocabulary(labels).labels == ["hot dog", "\xe9", "star"]
+
+
 def test_braces_in_a_label_are_only_text(clip):
     Vocabulary(["{x}"], ["a {}"]).embed(clip, [])
     assert clip.seen[0] == "a {x}"

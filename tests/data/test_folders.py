@@ -48,7 +48,17 @@ def everything(source):
 
 @pytest.mark.parametrize(
     "names",
-    [("train", "valid"), ("train", "validation"), ("training", "dev"), ("Train", "Val"), ("TRAIN", "VALID")],
+    [
+        ("train", "valid"),
+        ("train", "validation"),
+        ("training", "dev"),
+        ("Train", "Val"),
+        ("TRAIN", "VALID"),
+        ("training_set", "validation set"),
+        ("train2017", "val2017"),
+        ("trn", "val_images"),
+        ("trainset", "dev"),
+    ],
 )
 def test_splits_are_known_by_all_their_names(tmp_path, names):
     train, val = names
@@ -73,6 +83,7 @@ MIXED = [
     (("val/cat", "test/cat"), r"none is train"),
     (("train/cat", "val/cat", "valid/cat"), r"several names for val: val, valid"),
     (("cat/train", "cat/val", "dog/train", "dog/val"), r"2 classes of .* have folders of splits in them"),
+    (("a/cat", "a/dog", "b/cat", "b/dog"), r"2 folders of .* all have the folders cat, dog in .*:\n  a\n  b"),
 ]
 
 
@@ -112,17 +123,56 @@ def test_a_folder_around_the_splits_is_no_class(tmp_path):
     assert paths(source, "val") == [f"data/Valid/cat/{i}.png" for i in range(3)]
 
 
+@pytest.mark.parametrize("inner", [("images", "images"), ("train", "val"), ("a/b", "a/b")])
+def test_a_folder_around_the_classes_of_each_split_is_no_class(tmp_path, inner):
+    train, val = (f"{split}/{each}" for split, each in zip(("train", "val"), inner, strict=True))
+    fill(tmp_path, f"{train}/cat", f"{train}/dog", f"{val}/cat", f"{val}/dog")
+    with pytest.warns(UserWarning, match=rf"the classes are taken from:\n  .*/{train}\n  .*/{val}$"):
+        source = ImageFolders(tmp_path, test_fraction=0)
+    assert source.class_names == ["cat", "dog"]
+    assert len(source.split("val")) == 6
+
+
+def test_a_split_with_one_class_of_folders_is_not_entered(tmp_path):
+    fill(tmp_path, "train/cat/big", "train/dog", "val/cat/big", "val/cat/small")
+    source = opened(tmp_path, test_fraction=0)
+    assert source.class_names == ["cat", "dog"]
+    assert source.split("val").targets.tolist() == [0] * 6
+
+
+def test_equal_folders_may_be_classes_if_the_user_says_so(tmp_path):
+    source = opened(fill(tmp_path, "cat/left", "cat/right", "dog/left", "dog/right"), names_of_splits={})
+    assert source.class_names == ["cat", "dog"]
+
+
 def test_one_class_stays_one(tmp_path):
     assert opened(fill(tmp_path, "cat")).split("train").class_names == ["cat"]
 
 
-@pytest.mark.parametrize("junk", ["__MACOSX", "@eaDir", ".ipynb_checkpoints", "#recycle", "$RECYCLE.BIN"])
+@pytest.mark.parametrize(
+    "junk",
+    [
+        *("__MACOSX", "@eaDir", ".ipynb_checkpoints", "#recycle", "$RECYCLE.BIN", "@Recycle", "#snapshot"),
+        *("__pycache__", "thumbnails"),
+    ],
+)
 def test_what_systems_leave_is_no_class_and_no_image(tmp_path, junk):
     fill(tmp_path, "cat", "dog", junk, f"cat/{junk}", f"dog/deep/{junk}")
     paint(tmp_path / "cat" / "._0.png")
     source = opened(tmp_path)
     assert source.split("train").class_names == ["cat", "dog"]
     assert len(everything(source)) == 6
+
+
+def test_a_folder_without_a_name_is_no_class(tmp_path):
+    fill(tmp_path, "train/cat", "train/dog", "train/_", "val/cat", "val/\u200b")
+    with pytest.warns(UserWarning, match=r"the images in '(_|\\u200b)' of .* have no class: "):
+        source = ImageFolders(tmp_path, test_fraction=0)
+    assert source.class_names == ["cat", "dog"]
+    assert [sorted(source.split(split).targets.tolist()) for split in ("train", "val")] == [
+        [-1, -1, -1, 0, 0, 0, 1, 1, 1],
+        [-1, -1, -1, 0, 0, 0],
+    ]
 
 
 def test_empty_folders_are_no_classes(tmp_path):
@@ -203,6 +253,7 @@ def test_hard_links_in_a_class_count_once(tmp_path):
 SPELLINGS = [
     ("hot_dog", "hot dog"), ("hot dog", "hot  dog"), ("cat ", "cat"),
     (unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")),
+    ("sealion\u200b", "sealion"),
 ]  # fmt: skip
 
 
@@ -276,7 +327,9 @@ def test_two_ids_of_one_name_are_one_class(tmp_path):
 @pytest.mark.parametrize(
     ("names", "codes"),
     [(["C43.9", "D22"], 2), (["bkl", "nv", "melanoma"], 2), (["n99999999", "tench"], 1), (["0", "1"], 2),
-     (["HAM_0001"], 1), (["cat", "ox", "Boeing 737", "sky", "t-shirt", "猫", "7 up"], 0)],
+     (["HAM_0001"], 1), (["class1", "label_3", "cls0", "id_0007", "category 1", "3f2aeb"], 6),
+     (["NA", "None", "nan"], 3), (["facade", "class of 1984", "type"], 0),
+     (["cat", "ox", "Boeing 737", "sky", "t-shirt", "猫", "7 up"], 0)],
 )  # fmt: skip
 def test_names_that_look_like_codes_get_a_word(tmp_path, clip, judge, names, codes):
     source = ImageFolders(fill(tmp_path, *names))
@@ -331,3 +384,10 @@ def test_prompts_that_an_audit_is_given_are_told_apart(tmp_path, clip, judge):
     (tmp_path / "prompts.json").write_text('{"Cat": "a photo of a Cat", "cat": "a photo of a cat"}')
     with pytest.raises(ValueError, match="1 sets of classes have the same prompts"):
         prompt_classifier(SimpleNamespace(data=data), str(tmp_path / "prompts.json"))
+
+
+@pytest.mark.parametrize("root", ["\x1b[31mred", "."])
+def test_a_warning_does_not_steer_the_terminal(tmp_path, root):
+    fill(tmp_path, "\x1b[31mred/data/cat", "\x1b[31mred/data/owl")
+    with pytest.warns(UserWarning, match=r"^[^\x1b]*\\x1b\[31mred[^\x1b]*$"):
+        ImageFolders(tmp_path / root)

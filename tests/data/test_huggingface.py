@@ -104,6 +104,13 @@ def test_the_images_are_those_of_the_folder(source, animals, kind, streaming):
             assert np.array_equal(np.asarray(part[i]), np.asarray(decode(rows[i]["bytes"], "")))
 
 
+def test_a_blank_name_of_a_class_is_refused(animals, tmp_path):
+    data = columns(animals.of("train")).cast_column("label", ClassLabel(names=["dog", "_"]))
+    data.save_to_disk(tmp_path / "pets")
+    with pytest.raises(ValueError, match=r"the train split of .*, 'label' has a blank in 1: '_'"):
+        HuggingFaceImages(str(tmp_path / "pets"), Names()).split("train")
+
+
 @pytest.mark.parametrize("kind", ["saved", "folder"])  # with a ClassLabel, and by names
 def test_classes_are_called_as_the_user_says(source, animals, kind):
     images = source(kind, names={"classes": {"house_cat": "a cat", "dog": "a dog"}}).split("val")

@@ -1,14 +1,18 @@
 """Images that are in two splits: counted and named in every source, and refused above a limit."""
 
 import os
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict, Features, Value
 from datasets import Image as ImageFeature
+from PIL import Image
 
 from lightning_sae.data import ActivationDataModule, HuggingFaceImages, ImageFolders, ImageTable
+from lightning_sae.data.images.contents import content_hash
 from lightning_sae.data.images.copies import check_leaks
+from lightning_sae.data.images.image_files import ImageFiles
 from lightning_sae.data.sources.columns import Names
 
 
@@ -146,6 +150,40 @@ def test_test_images_are_looked_at_when_they_are_captured(root, clip, judge, tmp
 def test_a_negative_limit(root, clip, judge, tmp_path):
     with pytest.raises(ValueError, match=r"data\.max_leaks must be a count >= 0 .*, got -1"):
         made(ImageFolders(root), clip, judge, tmp_path, max_leaks=-1)
+
+
+def test_other_images_with_equal_hashes_are_dealt_apart(root):
+    plain = ImageFolders(root / "train", val_fraction=0.3, test_fraction=0.2)
+    with patch.object(ImageFiles, "contents", lambda images: ["same"] * len(images)):
+        assert ImageFolders(root / "train", val_fraction=0.3, test_fraction=0.2)._files == plain._files
+
+
+@pytest.mark.parametrize("kind", ["folder", "table", "saved"])
+def test_large_pictures_that_differ_where_no_hash_looks_are_no_copies(kind, tmp_path):
+    """A small object on black; the third and the fourth are copies."""
+    for i, colour in enumerate([0, 1, 2, 2, *range(3, 19)]):
+        picture = Image.new("RGB", (224, 224))
+        picture.paste((255, colour, 0), (50, 165, 70, 183))
+        (tmp_path / "owl").mkdir(exist_ok=True)
+        picture.save(tmp_path / "owl" / f"{i:02d}.bmp")
+    files = sorted((tmp_path / "owl").iterdir())
+    assert len({content_hash(file) for file in files}) == 1
+    settings = {"val_fraction": 0.3, "test_fraction": 0.2}
+    if kind == "folder":
+        source = ImageFolders(tmp_path, **settings)
+    elif kind == "table":
+        rows = [(f"owl/{file.name}", "owl") for file in files]
+        pd.DataFrame(rows, columns=["image", "label"]).to_csv(tmp_path / "owls.csv", index=False)
+        source = ImageTable(tmp_path / "owls.csv", split=None, **settings)
+    else:
+        content = {"image": [file.read_bytes() for file in files], "label": ["owl"] * len(files)}
+        Dataset.from_dict(content).save_to_disk(tmp_path / "saved")
+        source = HuggingFaceImages(str(tmp_path / "saved"), Names(), **settings)
+    splits = {split: source.split(split) for split in ("train", "val", "test")}
+    sizes = [len(images) for images in splits.values()]
+    assert sum(sizes) == 20
+    assert max(abs(size - wanted) for size, wanted in zip(sizes, (10, 6, 4), strict=True)) <= 1
+    check_leaks(splits, 0)
 
 
 @pytest.mark.parametrize("kind", ["table", "saved"])

@@ -139,7 +139,7 @@ WRONG = {
     "a misspelt class": (changed("label", "dgo", [13]), r"'dgo', 1 rows \(did you mean 'dog'\?\)"),
     "another split": (changed("split", "extra", [0, 1]), r"none of train, val and test:\n  'extra', 2 rows"),
     "no split": (changed("split", "", [0]), r"\n  none, 1 rows"),
-    "no train": (changed("split", "training_set", slice(0, 11)), r"the splits .*none is train.*split_names"),
+    "no train": (changed("split", "fitting", slice(0, 11)), r"the splits .*none is train.*split_names"),
     "no image": (changed("image", "", [3, 5]), r"2 rows of .* have no image:\n  row 4\n  row 6"),
     "no rows": (lambda frame: frame.__init__(columns=frame.columns), "has no rows"),
 }

@@ -105,7 +105,7 @@ def test_minus_one_is_no_class_with_a_word(pets, tmp_path, classes, name):
     pets.loc[[0, 2], "y"] = -1
     path = tmp_path / name
     pets.to_csv(path, index=False) if name.endswith(".csv") else pets.to_parquet(path)
-    with pytest.warns(UserWarning, match=r"column 'y': 2 rows have -1, which is taken as no class"):
+    with pytest.warns(UserWarning, match=r"column 'y': 2 rows have '-1', which is taken as no class"):
         table = ImageTable(path, names=Names(label="y", classes=classes))
     assert table.class_names == ([*"01"] if classes is None else ["dog", "cat"])
     assert table.split("train").targets.tolist() == [-1, 0, -1, 0, 0, 0, 1, 1, 1, 1, 1, 1]

@@ -10,6 +10,7 @@ from rich.console import Console
 from callbacks.summary import culprit_table
 from lightning_sae.compare.runs import Run
 from lightning_sae.compare.table import run_table, terminal
+from lightning_sae.data.images.class_names import readable
 from lightning_sae.data.images.image_set import listed
 from lightning_sae.data.progress import bar
 from lightning_sae.errors import one_line_errors
@@ -19,6 +20,10 @@ from lightning_sae.tracking.values import goal
 from lightning_sae.trust.control_characters import escape, visible
 
 EVIL = "cat\x1b[2J\x9b31m\r\x07\t\n\u202edog\u2028"
+INVISIBLE = [
+    *(0xAD, 0x34F, 0x61C, 0x180E, 0x200B, 0x200C, 0x200D, 0x200E, 0x202E, 0x2060, 0x2066, 0x3164, 0xFE0F),
+    0xFEFF,
+]
 SEEN = r"cat\x1b[2J\x9b31m\r\x07\t\n\u202edog\u2028"
 
 
@@ -37,9 +42,19 @@ def test_what_steers_is_written_out_and_all_else_stays():
     assert visible(EVIL) == SEEN
     assert visible("\udcff.png") == r"\udcff.png"  # a file name that is no UTF-8
     assert escape(f"[red]{EVIL}") == r"\[red]" + SEEN
-    plain = "Füße, 日本, 👩‍🚀, שלום, a\\b, [red]"
+    plain = "Füße, 日本, 👩‍🚀, ❤️‍🔥, שלום, a\\b, [red]"
     assert visible(plain) == plain
     assert visible("a\n\tb", keep="\n") == "a\n\\tb"
+
+
+@pytest.mark.parametrize("code", INVISIBLE)
+def test_what_nobody_sees_is_written_out_and_is_no_part_of_a_name(code):
+    assert visible(f"st{chr(code)}ar") == rf"st\u{code:04x}ar".replace(r"\u00", r"\x")
+    assert readable(f"st{chr(code)}ar") == readable(f"star{chr(code)}") == "star"
+
+
+def test_what_joins_emoji_is_a_part_of_a_name():
+    assert readable("👩‍🚀") == "👩‍🚀"
 
 
 def test_errors_of_commands():

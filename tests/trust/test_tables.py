@@ -11,6 +11,7 @@ from lightning_sae.trust.tables import csv_bytes, read_csv, read_table
 TEXTS = [
     *('=HYPERLINK("http://x")', "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'=1", "''=1", "'", "''"),
     *("'quoted'", "a=b", "a,b", 'a"b', "a\nb", "a\r\nb", " =1", "", "é", "日本", "\x1b[31m", "7", "NA"),
+    *("＝1+1", "＋1", "－1", "＠SUM(A1)", "\u200b=1", "\ufeff=1", "'\u200b=1", "\u200b", "\xa0=1"),
 ]
 
 
@@ -33,7 +34,8 @@ def test_no_cell_begins_with_what_a_spreadsheet_runs(table):
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert len(rows) == len(TEXTS)
     cells = [cell for row in rows for name, cell in row.items() if name != "number"]
-    assert not [cell for cell in [*cells, *rows[0]] if cell[:1] in {*"=+-@\t\r\n"}]
+    seen = [cell.lstrip(" \xa0\u200b\ufeff") for cell in [*cells, *rows[0]]]
+    assert not [cell for cell in seen if cell[:1] in {*"=+-@＝＋－＠\t\r\n"}]
     assert [row["number"] for row in rows[:2]] == ["-0.5", ""]  # a number stays one
 
 

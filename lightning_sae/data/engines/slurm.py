@@ -4,6 +4,7 @@ from typing import Any
 
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.engines.process import work
+from lightning_sae.trust.control_characters import visible
 
 
 def slurm(
@@ -51,7 +52,8 @@ def slurm(
     executor.update_parameters(**{key: value for key, value in parameters.items() if value is not None})
     task = Work()  # type: ignore[no-untyped-call]
     submitted = executor.map_array(task, [config] * jobs, [num_threads] * jobs)
-    print(f"jobs {', '.join(job.job_id for job in submitted)}, logs in {executor.folder}", flush=True)
+    ids = ", ".join(job.job_id for job in submitted)
+    print(visible(f"jobs {ids}, logs in {executor.folder}"), flush=True)
     failed = [job for job in submitted if job.exception() is not None]
     if failed:
         raise RuntimeError(

@@ -10,25 +10,35 @@ from functools import cache
 from torch import Tensor
 
 from lightning_sae.data.images.image_set import listed
+from lightning_sae.trust.control_characters import INVISIBLE
 
-TRUTH_VALUES = ("true", "false")  # of a column of booleans
+NO_NAMES = {"true", "false", "na", "n/a", "<na>", "nan", "nat", "null", "nil", "none"}
+"""Truth values, and what tables have where a value is missing, in lower case."""
+
+_NUMBERED = re.compile(
+    r"(category|class|cls|cluster|group|id|idx|index|label|object|target|type)\W*\d+|(?=\D*\d)[\da-f]+", re.I
+)
+"""A number with a word that says nothing, or one in hexadecimal."""
 
 
 def readable(value: str) -> str:
-    """Return a class as it stands in a prompt: composed (NFC), with single spaces for underscores and space.
+    """Return a name as it stands in a prompt: composed (NFC), with single spaces for underscores and space.
+
+    Invisible characters are left out, but for those that join emoji.
 
     Raises:
         ValueError: it has bytes that are no UTF-8, as names of files on Linux may.
 
     Example:
-        >>> readable(" hot_dog ") == readable("hot  dog")
+        >>> readable(" hot_dog ") == readable("hot  d\u200bog")
         True
     """
     if any("\ud800" <= letter <= "\udfff" for letter in value):
         raise ValueError(
             f"the class {value!r} has a name with bytes that are no UTF-8: rename it, as convmv does"
         )
-    return " ".join(unicodedata.normalize("NFC", value).replace("_", " ").split())
+    seen = INVISIBLE.sub("", value.replace("\ufe0f", ""))  # which says that an emoji has colours
+    return " ".join(unicodedata.normalize("NFC", seen).replace("_", " ").split())
 
 
 def spellings(values: Sequence[str]) -> dict[str, list[str]]:
@@ -79,20 +89,20 @@ def wordnet_names(values: Sequence[str]) -> dict[str, str]:
 
 
 def check_words(names: Sequence[str]) -> None:
-    """Warns of names that look like codes, or are truth values: prompts are made of them.
+    """Warns of names that look like codes, truth values or missing values: prompts are made of them.
 
     Example:
         >>> import warnings
         >>> with warnings.catch_warnings(record=True) as caught:
-        ...     check_words(["nv", "melanoma", "C43.9", "True"])
-        >>> str(caught[0].message).splitlines()[1:4]
-        ['  nv', '  C43.9', '  True']
+        ...     check_words(["nv", "melanoma", "C43.9", "True", "class 1"])
+        >>> str(caught[0].message).splitlines()[1:5]
+        ['  nv', '  C43.9', '  True', '  class 1']
     """
-    if codes := [name for name in names if not _has_a_word(name) or name.casefold() in TRUTH_VALUES]:
+    if codes := [name for name in names if not _has_a_word(name) or name.casefold() in NO_NAMES]:
         warnings.warn(
-            f"{len(codes)} of {len(names)} class names look like codes, and prompts are made of them:"
-            f"{listed(codes)}\nSay what they are called with 'data.classes={{CODE: NAME, ...}}' or "
-            "data.classes=FILE",
+            f"{len(codes)} of {len(names)} class names look like codes or missing values, and prompts are "
+            f"made of them:{listed(codes)}\nSay what they are called with 'data.classes={{CODE: NAME, ...}}' "
+            "or data.classes=FILE; leave empty what is no class",
             stacklevel=2,
         )
 
@@ -128,6 +138,8 @@ def check_distinct(
 
 def _has_a_word(name: str) -> bool:
     """Tell if there is a run of letters that can be said: other scripts count as such."""
+    if _NUMBERED.fullmatch(name):
+        return False
     runs = re.findall(r"[^\W\d_]+", name)
     if re.search(r"\d", name):  # C43, ICD10, HAM_0001; but Boeing 737
         runs = [run for run in runs if run != run.upper()]

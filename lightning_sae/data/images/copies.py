@@ -1,8 +1,9 @@
 """Images that a data set has twice: dealt into one split, and counted where they stand in two."""
 
+import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, combinations
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -23,33 +24,37 @@ class KnownImages(ImageSet, Protocol):
         ...
 
     def contents(self) -> Sequence[str] | None:
-        """A hash of each image's file, the same for copies; "" for none, `None` where it is not known."""
+        """A hash of each image's file, the same for copies; "" for none, `None` where it is not known.
+
+        It need not see all of a file: different images may share it.
+        """
         ...
 
 
-def keep_copies_together(parts: Mapping[Split, Rows], contents: Sequence[str]) -> dict[Split, Rows]:
+def keep_copies_together(parts: Mapping[Split, Rows], images: KnownImages) -> dict[Split, Rows]:
     """Moves images that are dealt to other splits than their first copy into its split.
+
+    Only files whose hashes are in several splits are read.
 
     Args:
         parts: indices of the images of each split, ascending; all of `0..n-1`.
-        contents: `n` hashes, the same for copies; "" is a copy of none.
+        images: the `n` images.
 
     Returns:
         The same with every set of copies in one split.
-
-    Example:
-        >>> parts = {"train": np.array([0, 2, 3]), "val": np.array([1, 4])}
-        >>> {split: rows.tolist() for split, rows in keep_copies_together(parts, [*"abcba"]).items()}
-        {'train': [0, 2, 4], 'val': [1, 3]}
     """
-    first: dict[str, int] = {}
-    origin = [first.setdefault(content, i) if content else i for i, content in enumerate(contents)]
-    splits = [*parts]
-    of_image = np.empty(len(contents), dtype=np.int64)
-    for number, split in enumerate(splits):
-        of_image[parts[split]] = number
-    of_image = of_image[np.array(origin, dtype=np.int64)]
-    return {split: np.flatnonzero(of_image == number) for number, split in enumerate(splits)}
+    of_image = np.empty(sum(map(len, parts.values())), dtype=np.int64)
+    for number, part in enumerate(parts.values()):
+        of_image[part] = number
+    alike: dict[str, list[int]] = {}
+    for i, content in enumerate(images.contents() or ()):
+        if content:
+            alike.setdefault(content, []).append(i)
+    apart = [rows for rows in alike.values() if len({*of_image[rows].tolist()}) > 1]
+    first: dict[bytes, int] = {}
+    for i, whole in _whole_files(images, chain.from_iterable(apart)):
+        of_image[i] = of_image[first.setdefault(whole, i)]
+    return {split: np.flatnonzero(of_image == number) for number, split in enumerate(parts)}
 
 
 def check_leaks(splits: Mapping[Split, ImageSet], limit: float) -> None:
@@ -79,29 +84,31 @@ def check_leaks(splits: Mapping[Split, ImageSet], limit: float) -> None:
 
 
 def _leaks(images: KnownImages, others: KnownImages) -> list[str]:
-    contents, others_contents = images.contents(), others.contents()
-    if contents is None or others_contents is None:
-        return []
-    places: dict[str, list[int]] = {}
-    wanted = {content for content in others_contents if content}
-    for i, content in enumerate(contents):
-        if content in wanted:
-            places.setdefault(content, []).append(i)
-    pairs = ((j, places[content]) for j, content in enumerate(others_contents) if content in places)
-    return [line for j, candidates in pairs if (line := _copy_among(images, candidates, others, j))]
+    """Name each of `others` that `images` has too; files that are no images are often alike, and are none."""
+    contents, others_contents = images.contents() or (), others.contents() or ()
+    shared = {*contents} & {*others_contents} - {""}
+    first: dict[bytes, int] = {}
+    for i, whole in _whole_files(images, (i for i, content in enumerate(contents) if content in shared)):
+        first.setdefault(whole, i)
+    found = _whole_files(others, (j for j, content in enumerate(others_contents) if content in shared))
+    pairs = [(first[whole], j) for j, whole in found if whole in first and _is_image(others, j)]
+    names = [(images.encoded(i)[1], others.encoded(j)[1]) for i, j in pairs]
+    return [name if name == own else f"{name} is {own}" for own, name in names]
 
 
-def _copy_among(images: KnownImages, candidates: Sequence[int], others: KnownImages, other: int) -> str:
-    """Names the first image of the very same bytes, if one has them: hashes need not see all of them.
+def _whole_files(images: KnownImages, rows: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    """Give each of some images that can be read, and a hash of all of its file."""
+    for row in rows:
+        try:
+            content = images.encoded(row)[0]
+        except BadImageError:
+            continue
+        yield row, hashlib.sha256(content or b"").digest()
 
-    Files that are no images are often alike, and are none of both.
-    """
+
+def _is_image(images: ImageSet, index: int) -> bool:
     try:
-        others[other]
-        content, name = others.encoded(other)
-        known = (images.encoded(i) for i in candidates)
-        return next(
-            (f"{name} is {own}" if name != own else name for found, own in known if found == content), ""
-        )
+        images[index]
     except BadImageError:
-        return ""
+        return False
+    return True

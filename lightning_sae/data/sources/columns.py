@@ -1,7 +1,6 @@
 """Columns of a data set: what they are called, and their values as classes, known truth and splits."""
 
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -16,7 +15,14 @@ from lightning_sae.data.images.class_names import merged, readable, wordnet_name
 from lightning_sae.data.images.image_set import Split, listed
 from lightning_sae.data.sources.given_classes import Classes, check_given
 from lightning_sae.data.sources.splits import ALIASES, split_of
+from lightning_sae.trust.control_characters import warn
 from lightning_sae.trust.documents import check_texts
+
+_SEVERAL = re.compile(r"\s*(\[.*\]|\(.*,.*\)|\{.*[:,].*\})\s*", re.DOTALL)
+"""A list, tuple or mapping, as Python and JSON write it."""
+
+_WHOLE = re.compile(r"[+-]?\d+\.0+")
+"""A whole number, as a column of floating point has it."""
 
 
 class Names(NamedTuple):
@@ -54,7 +60,7 @@ class Column(NamedTuple):
 
     @classmethod
     def of(cls, content: Any, where: str = "a column", first_row: int = 1) -> "Column":
-        """From an array; nulls and empty texts are none.
+        """From an array; nulls, NaN and empty texts are none, bytes are UTF-8.
 
         Args:
             content: its values.
@@ -62,7 +68,7 @@ class Column(NamedTuple):
             first_row: what the first row is called in messages.
 
         Raises:
-            ValueError: a row has a list.
+            ValueError: a row has several values, or bytes that are no UTF-8.
 
         Example:
             >>> Column.of(["b", None, "a", "", "b"])
@@ -70,13 +76,16 @@ class Column(NamedTuple):
         """
         try:
             codes, distinct = pd.factorize(pd.Series(content))
-        except (TypeError, NotImplementedError) as error:  # of Python, of Arrow
-            row, value = next((i, each) for i, each in enumerate(content) if pd.api.types.is_list_like(each))
-            raise ValueError(f"{where}, row {row + first_row} has {_listing(value)}") from error
-        column = cls([str(value) for value in distinct], codes.astype(np.int64))
-        if "" in column.values:
-            column.codes[column.codes == column.values.index("")] = -1
-        return column.take(np.arange(len(codes)))
+        except (TypeError, NotImplementedError):  # of lists, in Python and in Arrow
+            codes, distinct = np.arange(len(content)), content
+        texts = []
+        for code, value in enumerate(distinct):
+            try:
+                texts.append(_text(value))
+            except ValueError as error:
+                row = int(np.flatnonzero(codes == code)[0]) + first_row
+                raise ValueError(f"{where}, row {row} has {error}") from error
+        return cls(texts, codes.astype(np.int64))._called(texts)
 
     def take(self, rows: NDArray[np.int64]) -> "Column":
         """The same of some rows; only the values that these have."""
@@ -85,29 +94,34 @@ class Column(NamedTuple):
         return Column([self.values[i] for i in known], codes.astype(np.int64) - (len(used) - len(known)))
 
     def as_labels(self, where: str, given: Classes = None) -> "Column":
-        """The same as classes of images: -1, as many data sets call it where there is none, is none.
+        """The same as classes of images: whole numbers without decimals; blanks and -1 are none.
 
         Args:
             where: for messages.
-            given: what the user said; a -1 that has a name there stays.
+            given: what the user said; a value that stands there stays as it is.
 
         Raises:
-            ValueError: a value is a list, written as text.
+            ValueError: a value is a list, tuple or mapping, written as text.
 
         Example:
             >>> import warnings
             >>> with warnings.catch_warnings(action="ignore"):
-            ...     Column.of([1, -1, 0]).as_labels("x.csv")
-            Column(values=['1', '0'], codes=array([ 0, -1,  1]))
+            ...     Column.of(["1.0", "-1", "0.0", " "]).as_labels("x.csv")
+            Column(values=['1', '0'], codes=array([ 0, -1,  1, -1]))
         """
-        if lists := [value for value in self.values if re.fullmatch(r"\[.*\]", value.strip(), re.S)]:
-            row = int(np.flatnonzero(self.codes == self.values.index(lists[0]))[0])
-            raise ValueError(f"{where}, row {row + 1} has {_listing(lists[0])}")
-        if "-1" not in self.values or "-1" in _codes(given):
-            return self
-        warnings.warn(f"{where}: {self.count('-1')} rows have -1, which is taken as no class", stacklevel=4)
-        codes = np.where(self.codes == self.values.index("-1"), -1, self.codes)
-        return Column(self.values, codes).take(np.arange(len(codes)))
+        named = {str(each) for each in given or ()}
+        if several := [value for value in self.values if value not in named and _SEVERAL.fullmatch(value)]:
+            row = int(np.flatnonzero(self.codes == self.values.index(several[0]))[0])
+            raise ValueError(f"{where}, row {row + 1} has {_listing(several[0])}")
+        texts = {value: value if value in named else _as_class(value) for value in self.values}
+        if lost := [f"{self.count(value)} rows have {value!r}" for value, text in texts.items() if not text]:
+            warn(f"{where}: {', '.join(lost)}, which is taken as no class", stacklevel=4)
+        return self._called([*texts.values()])
+
+    def _called(self, texts: Sequence[str]) -> "Column":
+        """The same with other texts for its values, each of them once; "" is none."""
+        places, values = pd.factorize(np.array([text or None for text in texts], dtype=object))
+        return Column([*values], np.append(places, -1)[self.codes].astype(np.int64))
 
     def count(self, value: str) -> int:
         """How many rows have it."""
@@ -164,6 +178,20 @@ class Column(NamedTuple):
             )
         of_value = np.array([*(places[readable(value)] for value in self.values), -1], dtype=np.int64)
         return of_value[self.codes]
+
+
+def _text(value: Any) -> str:
+    if pd.api.types.is_list_like(value):
+        raise ValueError(_listing(value))
+    if isinstance(value, bytes):
+        return value.decode()
+    return "" if value != value else str(value)  # NaN differs from itself
+
+
+def _as_class(value: str) -> str:
+    """A label as a class: as a whole number if it is one, "" if it is -1 or blank."""
+    text = value.partition(".")[0] if _WHOLE.fullmatch(value) else value
+    return "" if text == "-1" or not readable(text) else text
 
 
 def _listing(value: Any) -> str:

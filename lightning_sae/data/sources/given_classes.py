@@ -47,7 +47,7 @@ def _checked(classes: Any, where: str) -> Classes:
 
 
 def check_given(classes: Sequence[Any] | Mapping[Any, Any], where: str) -> None:
-    """Refuses names that are no texts, and codes that are neither texts nor whole numbers.
+    """Refuses blanks, names that are no texts, and codes that are neither texts nor whole numbers.
 
     Raises:
         ValueError: names the first.
@@ -57,6 +57,10 @@ def check_given(classes: Sequence[Any] | Mapping[Any, Any], where: str) -> None:
         check_texts(where, [*classes.values(), *others])
     else:
         check_texts(where, classes)
+    names = classes if isinstance(classes, Mapping) else dict(enumerate(classes))
+    for code, name in names.items():
+        if not readable(str(code)) or not readable(name):
+            raise ValueError(f"{where} has a blank in {code!r}: {name!r}; give each class a name")
 
 
 def _checked_codes(pairs: Sequence[tuple[str, str]], where: str) -> dict[str, str]:

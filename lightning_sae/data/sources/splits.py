@@ -1,6 +1,7 @@
 """Which images are held out."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,21 +12,24 @@ from lightning_sae.data.images.image_set import Split
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 ALIASES: dict[Split, tuple[str, ...]] = {
-    "train": ("train", "training"),
+    "train": ("train", "training", "trn"),
     "val": ("val", "validation", "valid", "dev"),
-    "test": ("test", "testing"),
+    "test": ("test", "testing", "tst"),
 }
 """What each split is called elsewhere, in lower case."""
+
+_TAIL = re.compile(r"[\W_]*(set|split|data|images|\d{4})$")
+"""What may stand behind it, as in *training_set* and *train2017*."""
 
 
 def split_of(name: str) -> Split | None:
     """Return the split that a name stands for, in any case.
 
     Example:
-        >>> split_of("Validation"), split_of("cat")
-        ('val', None)
+        >>> split_of("Validation"), split_of("training_set"), split_of("cat")
+        ('val', 'train', None)
     """
-    usual = name.strip().casefold()
+    usual = _TAIL.sub("", name.strip().casefold())
     return next((split for split, names in ALIASES.items() if usual in names), None)
 
 

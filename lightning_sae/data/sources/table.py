@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_sae.data.datamodule import ActivationDataModule
-from lightning_sae.data.images.contents import content_hashes
 from lightning_sae.data.images.copies import keep_copies_together
 from lightning_sae.data.images.image_files import ImageFile, ImageFiles
 from lightning_sae.data.images.image_set import Split, listed
@@ -118,9 +117,9 @@ class ImageTable:
 
     def _keep_copies_together(self, train: Rows, dealt: Sequence[Split]) -> None:
         """One file under several names, and copies of it, go where the first of them does."""
-        contents = content_hashes(self.root, [self._files[row].path for row in train.tolist()])
+        files = [self._files[row] for row in train.tolist()]
         parts = {split: np.searchsorted(train, self._rows[split]) for split in ("train", *dealt)}
-        kept = keep_copies_together(parts, contents)
+        kept = keep_copies_together(parts, ImageFiles(self.root, files, self.class_names, "train"))
         self._rows |= {split: train[part] for split, part in kept.items()}
 
     def _find(self, paths: Sequence[str], labels: Rows) -> dict[int, ImageFile]:

@@ -8,7 +8,6 @@ import numpy as np
 
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.images.class_names import readable
-from lightning_sae.data.images.contents import content_hashes
 from lightning_sae.data.images.copies import keep_copies_together
 from lightning_sae.data.images.image_files import ImageFile, ImageFiles
 from lightning_sae.data.images.image_set import Split
@@ -17,6 +16,7 @@ from lightning_sae.data.sources.folders.members import Member, each_once, read_m
 from lightning_sae.data.sources.folders.split_folders import find_split_folders
 from lightning_sae.data.sources.given_classes import Classes, given_classes
 from lightning_sae.data.sources.splits import check_fractions, stratified_split
+from lightning_sae.trust.control_characters import warn
 
 
 class ImageFolders:
@@ -55,17 +55,18 @@ class ImageFolders:
         self.root, given = Path(root).expanduser(), given_classes(classes)
         folders = find_split_folders(self.root, names_of_splits)
         found = each_once(self.root, {split: read_members(folder) for split, folder in folders.items()})
-        train = _column(found["train"])
-        given = known_classes(given, train)
-        self.class_names = class_names(train, given)
+        columns = {split: _column(members, folders[split]) for split, members in found.items()}
+        given = known_classes(given, columns["train"])
+        self.class_names = class_names(columns["train"], given)
         if not given:
-            _check_classes(folders, found)
-        files = {
-            split: _files(self.root, members, _labels(members, self.class_names, given, folders[split]))
-            for split, members in found.items()
+            _check_classes(folders, columns)
+        labels = {
+            split: column.indices(self.class_names, given, str(folders[split])).tolist()
+            for split, column in columns.items()
         }
+        files = {split: _files(self.root, members, labels[split]) for split, members in found.items()}
         missing = {split: share for split, share in fractions.items() if split not in files}
-        self._files = files | (_dealt(self.root, files["train"], missing, seed) if missing else {})
+        self._files = files | (self._dealt(files["train"], missing, seed) if missing else {})
 
     def split(self, name: Split) -> ImageFiles:
         """The images of one split."""
@@ -73,44 +74,42 @@ class ImageFolders:
             raise ValueError(
                 f"the {name} split of {self.root} is empty: raise data.{name}_fraction or add images"
             )
-        label = f"{self.root.resolve().name}-{name}"
-        return ImageFiles(self.root, self._files[name], self.class_names, label)
+        return self._images(self._files[name], name)
+
+    def _images(self, files: Sequence[ImageFile], name: Split) -> ImageFiles:
+        return ImageFiles(self.root, files, self.class_names, f"{self.root.resolve().name}-{name}")
+
+    def _dealt(
+        self, files: Sequence[ImageFile], fractions: Mapping[Split, float], seed: int
+    ) -> dict[Split, list[ImageFile]]:
+        labels = [file.label for file in files]
+        parts = stratified_split([file.path for file in files], labels, fractions, seed)
+        parts = keep_copies_together(parts, self._images(files, "train"))
+        return {split: sorted(files[i] for i in part) for split, part in parts.items()}
 
 
-def _dealt(
-    root: Path, files: Sequence[ImageFile], fractions: Mapping[Split, float], seed: int
-) -> dict[Split, list[ImageFile]]:
-    paths = [file.path for file in files]
-    parts = stratified_split(paths, [file.label for file in files], fractions, seed)
-    parts = keep_copies_together(parts, content_hashes(root, paths))
-    return {split: sorted(files[i] for i in part) for split, part in parts.items()}
-
-
-def _check_classes(folders: Mapping[Split, Path], found: Mapping[Split, Sequence[Member]]) -> None:
+def _check_classes(folders: Mapping[Split, Path], columns: Mapping[Split, Column]) -> None:
     """Refuses classes that the train images lack.
 
     Raises:
         ValueError: names them.
     """
-    known = {readable(member.folder) for member in found["train"]}
-    for split, members in found.items():
-        own = sorted({member.folder for member in members})
-        if unknown := [f"{name}{close_to(name, known)}" for name in own if readable(name) not in known]:
+    known = {*map(readable, columns["train"].values)}
+    for split, column in columns.items():
+        others = [name for name in column.values if readable(name) not in known]
+        if unknown := [f"{name}{close_to(name, known)}" for name in others]:
             raise ValueError(
                 f"{folders[split]} has classes that the train images lack: {', '.join(unknown[:10])}"
             )
 
 
-def _column(members: Sequence[Member]) -> Column:
-    """The folders of the classes, as a column."""
-    values = sorted({member.folder for member in members})
-    place = {value: i for i, value in enumerate(values)}
-    return Column(values, np.array([place[member.folder] for member in members], dtype=np.int64))
-
-
-def _labels(members: Sequence[Member], names: Sequence[str], given: Classes, where: Path) -> list[int]:
-    labels: list[int] = _column(members).indices(names, given, str(where)).tolist()
-    return labels
+def _column(members: Sequence[Member], where: Path) -> Column:
+    """The folders of the classes, as a column; one whose name is blank is none."""
+    folders = sorted({member.folder for member in members})
+    place = {folder: i for i, folder in enumerate(filter(readable, folders))}
+    if blank := [repr(folder) for folder in folders if folder not in place]:
+        warn(f"the images in {', '.join(blank)} of {where} have no class: the name is blank", stacklevel=3)
+    return Column([*place], np.array([place.get(member.folder, -1) for member in members], dtype=np.int64))
 
 
 def _files(root: Path, members: Sequence[Member], labels: Sequence[int]) -> list[ImageFile]:

@@ -1,6 +1,5 @@
 """The image files in the folders of classes."""
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from lightning_sae.data.sources.folders.walk import (
     loose_images,
     walk_images,
 )
+from lightning_sae.trust.control_characters import warn
 
 
 class Member(NamedTuple):
@@ -47,7 +47,7 @@ def read_members(folder: Path) -> list[Member]:
         left_out.append(f"{loose} images that lie in no folder of a class")
     left_out += [f"{name}/, which has no images" for name, walk in walks.items() if not walk.images]
     if left_out:
-        warnings.warn(f"left out of {folder}:{listed(left_out)}", stacklevel=4)
+        warn(f"left out of {folder}:{listed(left_out)}", stacklevel=4)
     return members
 
 
@@ -77,7 +77,7 @@ def each_once(root: Path, found: Mapping[Split, Sequence[Member]]) -> dict[Split
                 taken.add(place)
                 kept[split].append(member)
     if again:
-        warnings.warn(
+        warn(
             f"{len(again)} files of {root} are met again by links, and count once:{listed(again)}",
             stacklevel=3,
         )

@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 from lightning_sae.data.images.decoding import image_endings, is_image
 
-JUNK = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+JUNK = {
+    *("__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "#snapshot", "~snapshot", "lost+found"),
+    *("system volume information", "__pycache__", "thumbnails"),
+}
 """Folders that systems leave among those of users, in lower case."""
 
 Inode = tuple[int, int]

@@ -1,7 +1,7 @@
 """Hugging Face data sets as images."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from lightning_sae.data.sources.columns import (
     known_classes,
     split_names,
 )
-from lightning_sae.data.sources.given_classes import Classes, given_classes
+from lightning_sae.data.sources.given_classes import Classes, check_given, given_classes
 from lightning_sae.data.sources.huggingface.files import open_data_set
 from lightning_sae.data.sources.huggingface.rows import (
     HuggingFaceSplit,
@@ -82,7 +82,9 @@ class HuggingFaceImages:
 
     def split(self, name: Split) -> HuggingFaceSplit:
         """The images of one split."""
-        part, rows = self._part(self._own.get(name, self._own["train"])), self._rows(name)
+        part = self._part(self._own.get(name, self._own["train"]))
+        whole = name in self._own and name != "train"
+        rows = np.arange(len(part.labels)) if whole else self._dealt[name]
         if not len(rows):
             raise ValueError(
                 f"the {name} split of {self._opened.name} is empty: raise data.{name}_fraction, or name one "
@@ -93,16 +95,16 @@ class HuggingFaceImages:
         captions = part.columns[self._caption].take(rows).values if self._caption and name != "train" else ()
         return HuggingFaceSplit(part, rows, f"{self._opened.name}-{name}", chosen, captions)
 
-    def _rows(self, name: Split) -> Rows:
-        """The rows of a split in the part that has them."""
+    @cached_property
+    def _dealt(self) -> dict[Split, Rows]:
+        """The rows of `train`, and of the splits that are taken from it."""
         missing = {split: share for split, share in self._fractions.items() if split not in self._own}
-        labels = self._part(self._own.get(name, self._own["train"])).labels
-        everything = np.arange(len(labels))
-        if (name in self._own and name != "train") or not missing:
-            return everything
-        dealt = stratified_split(everything, labels, missing, self._seed)
-        contents = self._part(self._own["train"]).pictures.contents
-        return (dealt if contents is None else keep_copies_together(dealt, contents))[name]
+        part = self._part(self._own["train"])
+        everything = np.arange(len(part.labels))
+        if not missing:
+            return {"train": everything}
+        dealt = stratified_split(everything, part.labels, missing, self._seed)
+        return keep_copies_together(dealt, HuggingFaceSplit(part, everything, "train", {}, ()))
 
     def _part(self, own: str) -> Part:
         if own not in self._parts:
@@ -143,6 +145,7 @@ class HuggingFaceImages:
                     raise ValueError(f"data.classes must name the {len(names)} of {label}, got {len(given)}")
                 return column.codes, class_names(None, given)
             codes = known_classes(given, column)
+            check_given(names, f"{where}, {label!r}")
             classes = class_names(None, codes) if codes else merged(names)
             return column.indices(classes, codes, where), classes
         column = column.as_labels(f"{where}, {label!r}", given)
