@@ -25,7 +25,7 @@ from lightning_sae.classifiers.biased_sets import (
     most_associated,
     occurring,
 )
-from lightning_sae.classifiers.linear import Probe, fit_probe
+from lightning_sae.classifiers.linear import LinearClassifier, fit_probe
 from lightning_sae.classifiers.scores import ClassScores, Output
 from lightning_sae.data import ActivationDataModule, Split, store_folder
 from lightning_sae.data.store.shards import read_tensor
@@ -114,7 +114,7 @@ class ProbeVsPrompt(ImagePassCallback):
         self.table: pd.DataFrame | None = None
         self._passes, self._warned = 0, False
         self._paired: Tensor | None = None
-        self._probes: dict[float, tuple[Probe, int]] = {}
+        self._probes: dict[float, tuple[LinearClassifier, int]] = {}
         self._contenders: list[_Contender] = []
         self._latents: ImageLatents | None = None
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.classifiers.scores import ImageScore, Output, make_score
 from lightning_sae.sae.kernels.pattern import Pattern
 from lightning_sae.sae.kernels.products import dot
@@ -46,7 +46,7 @@ def gradient(
 def score_gradient(
     tail: TailFunction,
     x: Tensor,
-    text: Tensor | Probe,
+    text: Tensor | LinearClassifier,
     context: Tensor | None = None,
     *,
     output: Output = "cosine",

@@ -38,7 +38,7 @@ def run_table(runs: Sequence[Run], goal: Goal) -> RunTable:
     Raises:
         ValueError: no run has the goal's key; names those that there are.
     """
-    keys = differing([run for run in runs if run.config])
+    keys = differing([run for run in runs if run.recipe])
     logged = sorted({key for run in runs for key in run.metrics} - {"step", "epoch"})
     if logged and goal.key not in logged:
         raise ValueError(f"no run has logged {goal.key!r}: choose one of {', '.join(logged)}")
@@ -53,7 +53,7 @@ def run_table(runs: Sequence[Run], goal: Goal) -> RunTable:
 
 
 def _row(run: Run, keys: Sequence[str]) -> dict[str, Any]:
-    made = {key: value(run, key) for key in keys}
+    made = {key: value(run.recipe, key) for key in keys}
     state = {"finished": run.finished, "missing": "; ".join(run.missing), "folder": str(run.folder)}
     return {**made, **run.metrics, **state}
 

@@ -43,7 +43,8 @@ def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
     data = run.data
     if audit.subject.classifier == "prompts":
         names, prompts = [c.name for c in audit.classes], [list(c.prompts) for c in audit.classes]
-        return Classifier(names, embed_prompts(data.clip, prompts).cpu(), prompts, data.clip.logit_scale)
+        texts = embed_prompts(data.clip, prompts).cpu()
+        return Classifier.of_prompts(names, prompts, texts, data.clip.logit_scale)
     source = audit.subject.classifier_source
     if source is None:
         return probe_classifier(run)

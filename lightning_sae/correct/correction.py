@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from torch import Tensor
+import torch
 
 from lightning_sae import __version__
 from lightning_sae.audit.evidence.phrases import class_phrases
 from lightning_sae.audit.findings import Finding
 from lightning_sae.audit.verdict.sides import told_value
 from lightning_sae.classifiers.classifier import Classifier
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.correct.choice import Choice, Choices, Rule, choose
 from lightning_sae.correct.clamp import Clamp
 from lightning_sae.correct.corrected_classifier import CorrectedClassifier, Held, Way
@@ -64,7 +64,7 @@ class _Case(NamedTuple):
     """What is corrected, and by which rule."""
 
     run: RunFolder
-    classes: Probe
+    classes: LinearClassifier
     target: int
     latents: tuple[int, ...]
     rule: Rule
@@ -100,7 +100,7 @@ def correct(
     rule.check()
     latents = tuple(culprit.latent for culprit in finding.culprits)
     target = _target(run, classifier, finding.class_name, latents)
-    case = _Case(run, _class_vectors(classifier), target, latents, rule)
+    case = _Case(run, classifier.to(torch.empty(0)), target, latents, rule)
     names = tuple(classifier.class_names)
     look = find_look(run, finding, names)
     seen = with_look(run, "val", see(run, "val", latents, names), look)
@@ -151,12 +151,6 @@ def _check_targets(seen: Seen, target: int, name: str) -> None:
         )
 
 
-def _class_vectors(classifier: Classifier) -> Probe:
-    """Weights and biases of the logits, CLIP's logit scale in them."""
-    scores = classifier.scores("logit")
-    return Probe(scores.weight.float().cpu(), scores.bias.float().cpu())
-
-
 def _factor(case: _Case, finding: Finding, seen: Seen) -> str:
     """The one that the groups are made by if none is named."""
     if finding.kind == "typographic":
@@ -176,10 +170,6 @@ def _label(case: _Case, classifier: Classifier, seen: Seen) -> Label:
     return Label(word, strongest_style(case.run, "val", word, case.classes, seen.targets, case.target))
 
 
-def _logits(embeddings: Tensor, classes: Probe) -> Tensor:
-    return embeddings @ classes.weight.T + classes.bias
-
-
 def _choose(case: _Case, val: Images, ways: Sequence[Way], names: Sequence[str]) -> _Chosen:
     """The best of the ways on the validation images."""
     attempts = [attempt for way in ways for attempt in _attempts(case, val, way)]
@@ -196,7 +186,7 @@ def _choose(case: _Case, val: Images, ways: Sequence[Way], names: Sequence[str])
 def _attempts(case: _Case, val: Images, way: Way) -> Iterator[_Attempt]:
     """A way; an edit once more for each class that it would cost too much, which then is spared."""
     spared: tuple[int, ...] = ()
-    as_it_is = _logits(val.seen.embeddings, case.classes)
+    as_it_is = case.classes.logits(val.seen.embeddings)
     while True:
         out = way_out(way, case.classes, case.target, val.seen, case.latents, spared)
         tried = candidates(out, val.seen, partial(val.embed, case.run))
@@ -215,13 +205,13 @@ def _plain_shift(case: _Case, val: Images) -> float:
 
 
 def _predictions(
-    case: _Case, images: Images, clamp: Clamp | None, classes: Probe, plain_shift: float
+    case: _Case, images: Images, clamp: Clamp | None, classes: LinearClassifier, plain_shift: float
 ) -> Predictions:
     plain = shifted(case.classes, case.target, plain_shift)
     return Predictions(
-        before=_logits(images.seen.embeddings, case.classes).argmax(1),
-        after=_logits(images.embed(case.run, clamp), classes).argmax(1),
-        shifted=_logits(images.seen.embeddings, plain).argmax(1),
+        before=case.classes.predict(images.seen.embeddings),
+        after=classes.predict(images.embed(case.run, clamp)),
+        shifted=plain.predict(images.seen.embeddings),
     )
 
 

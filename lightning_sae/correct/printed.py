@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_sae.audit.evidence.printing import STYLES, Style, put_label
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.clip import capture
 from lightning_sae.correct.clamp import Clamp, clamping, columns
 from lightning_sae.correct.embeddings import Seen
@@ -49,7 +49,7 @@ def _spread(chosen: Tensor, most: int) -> Tensor:
 
 @torch.no_grad()
 def strongest_style(
-    run: RunFolder, split: Split, word: str, classes: Probe, targets: Tensor, target: int
+    run: RunFolder, split: Split, word: str, classes: LinearClassifier, targets: Tensor, target: int
 ) -> Style:
     """The style in which the word most often makes the class of images of other things.
 
@@ -69,7 +69,7 @@ def strongest_style(
     def drives(style: Style) -> tuple[float, float]:
         batches = _pixels(run, split, Label(word, style), ids)
         embeddings = torch.cat([run.data.clip.encode_image(pixels).float().cpu() for pixels in batches])
-        logits = embeddings @ classes.weight.T + classes.bias
+        logits = classes.logits(embeddings)
         return float((logits.argmax(1) == target).double().mean()), float(logits[:, target].mean())
 
     return max(AT_AN_EDGE, key=drives)

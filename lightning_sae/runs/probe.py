@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lightning_sae.classifiers.linear import Probe, fit_probe
+from lightning_sae.classifiers.linear import fit_probe
 from lightning_sae.classifiers.saved_probe import SavedProbe
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.images.image_set import Split
@@ -25,11 +25,6 @@ def examples(data: ActivationDataModule, split: Split) -> Examples:
     return Examples(embeddings, data.images(split).targets)
 
 
-def predictions(probe: Probe, embeddings: Tensor) -> Tensor:
-    """The class of each image, `[n, d_embed]` -> `[n]` int64."""
-    return (embeddings @ probe.weight.T + probe.bias).argmax(1)
-
-
 def probe_of(data: ActivationDataModule, inverse_l2: float = 100.0, balanced: bool = False) -> SavedProbe:
     """A probe on the train embeddings, with its accuracy on `val`.
 
@@ -43,7 +38,7 @@ def probe_of(data: ActivationDataModule, inverse_l2: float = 100.0, balanced: bo
     """
     train, val = examples(data, "train"), examples(data, "val")
     probe = fit_probe(train.embeddings, train.targets, len(data.class_names), inverse_l2, balanced)
-    predicted = predictions(probe, val.embeddings)
+    predicted = probe.predict(val.embeddings)
     provenance = {
         "clip": data.clip.identity(),
         "fitted_on": data.images("train").identity(),

@@ -217,4 +217,6 @@ def run_folder(folder: Any, latents: pd.DataFrame, classes: tuple[str, ...], ima
         class_names=list(classes),
         prompts=[[f"a photo of a {c}"] for c in classes],
     )
-    return RunFolder(folder, None, data, None, latents)  # type: ignore[arg-type]
+    run = RunFolder(folder)
+    run.data, run.latents = data, latents  # type: ignore[assignment]
+    return run

@@ -16,7 +16,7 @@ from lightning_sae.audit.evidence.subjects import Subjects
 from lightning_sae.audit.verdict import margins
 from lightning_sae.audit.verdict.cases import Suspect, leads, look_at, make_case
 from lightning_sae.audit.verdict.kinds import Case, Decided, Looks
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.concepts.meaning import Meaning, MeaningTests
 from lightning_sae.metrics import ActiveRanks
@@ -174,4 +174,4 @@ def linear_world(monkeypatch, a, weight, bias=None, W_dec=None, rest=0.0, factor
     images = SimpleNamespace(factors=factors or {})
     run = SimpleNamespace(data=SimpleNamespace(images=lambda split: images))
     bias = torch.zeros(len(weight)) if bias is None else torch.as_tensor(bias)
-    return run, ClassScores(Probe(weight, bias), "logit")
+    return run, ClassScores(LinearClassifier(weight, bias), "logit")

@@ -16,7 +16,7 @@ from lightning_sae.audit.evidence.evidence_pass import check_images, explained_i
 from lightning_sae.audit.examination import Options
 from lightning_sae.audit.findings import severity_of
 from lightning_sae.classifiers.classifier import Classifier
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.classifiers.saved_probe import save_probe
 from lightning_sae.concepts.naming import names_of
 from lightning_sae.data import JointDataModule
@@ -110,7 +110,7 @@ def saved_probe(opened, tmp_path):
     """The prompts as a probe."""
     data, folder = opened.data, tmp_path / "probe"
     weights = data.clip.logit_scale * data.class_embeddings
-    probe = Probe(weights, torch.zeros(len(weights)))
+    probe = LinearClassifier(weights, torch.zeros(len(weights)))
     save_probe(probe, data.class_names, {"clip": data.clip.identity()}, folder)
     return folder
 
@@ -118,9 +118,9 @@ def saved_probe(opened, tmp_path):
 def test_two_classes_of_one_name_have_findings_of_their_own(opened_learned):
     own = prompt_classifier(opened_learned)
     names = [own.class_names[0], *own.class_names[2:6], own.class_names[0]]
-    weights = own.weights[[0, *range(2, 6), 1]]
-    run = opened_learned
-    audit = audit_run(run, Classifier(names, weights, [[name] for name in names], own.logit_scale), LOOSE)
+    rows = [0, *range(2, 6), 1]
+    classifier = Classifier(own.weight[rows], own.bias[rows], names, [[name] for name in names])
+    audit = audit_run(opened_learned, classifier, LOOSE)
     assert audit.findings
     numbers = sorted(number for result in audit.classes for number in result.findings)
     assert numbers == [finding.number for finding in audit.findings]

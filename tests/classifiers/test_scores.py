@@ -3,7 +3,7 @@ import torch
 from torch.func import jacfwd, jacrev, vmap
 from torch.nn.functional import normalize
 
-from lightning_sae.classifiers.linear import Probe, fit_probe
+from lightning_sae.classifiers.linear import LinearClassifier, fit_probe
 from lightning_sae.classifiers.scores import ClassScores, make_score
 
 N, C, D = 7, 4, 6
@@ -16,7 +16,7 @@ def random(*shape, seed=0):
 
 
 EMBEDDINGS, TEXTS = normalize(random(N, D), dim=1), normalize(random(C, D, seed=1), dim=1)
-PROBE = Probe(5 * random(C, D, seed=2), random(C, seed=3))
+PROBE = LinearClassifier(5 * random(C, D, seed=2), random(C, seed=3))
 TARGETS = torch.tensor([0, 3, 1, 1, 2, 0, 3])
 
 

@@ -281,7 +281,7 @@ def test_a_probe_is_corrected_too(folder, run):
     embeddings = read_tensor(run.data.capture("train") / "images", "embeddings").float()
     assert classifier.kind == "probe"
     expected = fit_probe(embeddings, world.targets, 24)
-    torch.testing.assert_close(classifier.weights.weight, expected.weight)
+    torch.testing.assert_close(classifier.weight, expected.weight)
     corrected, record = correct(run, classifier, audit_of(folder).findings[0], factor="culprits", rule=ANY)
     assert (record.kind, record.factor) == ("probe", "culprits")
     assert corrected.predict(embeddings).shape == (256,)
@@ -295,8 +295,8 @@ def test_the_probe_that_was_audited_is_corrected(folder, run, tmp_path):
     subject = audit.subject.model_copy(update={"classifier_source": audited.source})
     audit = Audit.model_validate_json(audit.model_copy(update={"subject": subject}).model_dump_json())
     found = audited_classifier(run, audit)
-    assert torch.equal(found.weights.weight, strong.probe.weight)
-    assert not torch.allclose(found.weights.weight, probe_of(run.data).probe.weight, atol=1e-2)
+    assert torch.equal(found.weight, strong.probe.weight)
+    assert not torch.allclose(found.weight, probe_of(run.data).probe.weight, atol=1e-2)
     save_probe(*probe_of(run.data), tmp_path / "probe")
     with pytest.raises(ValueError, match="is not the one that was audited"):
         audited_classifier(run, audit)
@@ -305,17 +305,18 @@ def test_the_probe_that_was_audited_is_corrected(folder, run, tmp_path):
         audited_classifier(run, audit)
 
 
-def test_a_probe_that_was_fitted_for_an_audit_is_kept_beside_it(folder, run, tmp_path):
+def test_a_probe_that_was_fitted_for_an_audit_is_kept_beside_it(folder, run, tmp_path, monkeypatch):
     audited, audit = kept_probe(run, tmp_path / "run"), audit_of(folder, "probe")
     subject = audit.subject.model_copy(update={"classifier_source": audited.source})
     audit = Audit.model_validate_json(audit.model_copy(update={"subject": subject}).model_dump_json())
     shutil.move(tmp_path / "run", tmp_path / "moved")
-    found = audited_classifier(run._replace(folder=tmp_path / "moved"), audit)
-    assert torch.equal(found.weights.weight, audited.weights.weight)
-    torch.testing.assert_close(found.weights.weight, probe_of(run.data).probe.weight)
+    monkeypatch.setattr(run, "folder", tmp_path / "moved")
+    found = audited_classifier(run, audit)
+    assert torch.equal(found.weight, audited.weight)
+    torch.testing.assert_close(found.weight, probe_of(run.data).probe.weight)
     save_probe(*probe_of(run.data, inverse_l2=0.01), tmp_path / "moved" / "audited_probe")
     with pytest.raises(ValueError, match="audited_probe is not the one that was audited"):
-        audited_classifier(run._replace(folder=tmp_path / "moved"), audit)
+        audited_classifier(run, audit)
 
 
 def test_a_typographic_finding_is_judged_by_the_printed_word(folder, run, plain, tmp_path):

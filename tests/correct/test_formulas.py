@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 
 from lightning_sae.attribution.ablation import ablate
 from lightning_sae.attribution.methods import Explained
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.correct.choice import Candidate, Rule, choose
 from lightning_sae.correct.clamp import Clamp, clamped, clamping, columns
 from lightning_sae.correct.corrected_classifier import WAYS
@@ -111,7 +111,7 @@ def test_an_edit_keeps_the_mean_scores_by_its_bias(planted, strength):
         torch.tensor([0] * 50 + [1] * 400),
         {},
     )
-    classes = Probe(torch.stack([weight, torch.ones(6)]), torch.tensor([0.25, -1.0]))
+    classes = LinearClassifier(torch.stack([weight, torch.ones(6)]), torch.tensor([0.25, -1.0]))
     edited = way_out("edit", classes, 0, images, (0,)).make(strength).classes
     change = images.embeddings @ (edited.weight - classes.weight).T + edited.bias - classes.bias
     assert float(change[:, 0].std()) > 0.1  # it is an edit
