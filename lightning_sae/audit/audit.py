@@ -16,7 +16,7 @@ from lightning_sae.audit.evidence.cues import Cues
 from lightning_sae.audit.evidence.evidence_pass import class_means, ready
 from lightning_sae.audit.evidence.gaps import Gap
 from lightning_sae.audit.evidence.ranking import Ranking
-from lightning_sae.audit.evidence.removal import Estimate
+from lightning_sae.audit.evidence.removal import BootstrapEstimate
 from lightning_sae.audit.examination import Examined, Options, Studied, examine
 from lightning_sae.audit.findings import (
     SEVERITIES,
@@ -34,7 +34,7 @@ from lightning_sae.audit.findings import (
 from lightning_sae.audit.report import write_report
 from lightning_sae.audit.untold import suspects_left, untold
 from lightning_sae.audit.verdict.cases import OF_THINGS, Suspect, driven_images
-from lightning_sae.audit.verdict.severity import Measured, measure
+from lightning_sae.audit.verdict.severity import RemovalEffect, measure
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.clip import clip_titles
 from lightning_sae.metrics.accuracy import accuracy
@@ -105,7 +105,7 @@ class _Latent(NamedTuple):
     number: int
     score: float
     suspect: Suspect
-    net: Estimate
+    net: BootstrapEstimate
 
 
 class _Draft(NamedTuple):
@@ -159,7 +159,7 @@ def _findings(
     ]
 
 
-def _finding(classifier: Classifier, found: Examined, draft: _Draft, measured: Measured) -> Finding:
+def _finding(classifier: Classifier, found: Examined, draft: _Draft, measured: RemovalEffect) -> Finding:
     studied, kind, worst = draft.studied, draft.kind, draft.culprits[0]
     cue, decided = worst.suspect.cue, worst.suspect.decided
     ranking = studied.rankings[studied.cues.index(cue)]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from lightning_sae.compare.table import RunTable, shown_value
 from lightning_sae.compare.variants import Variant
-from lightning_sae.tracking.values import Goal, title
+from lightning_sae.tracking.values import Goal, column_title
 
 INK, GREY, LIGHT, ACCENT = "#1f2328", "#6e7781", "#d0d7de", "#0969da"
 MAX_AXES = 10  # of parallel coordinates; more cannot be read
@@ -23,7 +23,7 @@ _PLATE = {"facecolor": "white", "linewidth": 0, "pad": 1}  # behind words that l
 
 def _words(key: str) -> str:
     """A key in words."""
-    return f"{title(key)} ({key})" if title(key) != key else key
+    return f"{column_title(key)} ({key})" if column_title(key) != key else key
 
 
 def draw_pareto(frame: pd.DataFrame, front: Sequence[bool], goals: tuple[Goal, Goal]) -> Figure:
@@ -71,7 +71,9 @@ def draw_parallel(table: RunTable, goal: Goal) -> Figure:
         axes.plot(
             range(len(keys)), row, color=colour, alpha=0.75, linewidth=1 + 1.5 * (rank == 1), marker="."
         )
-    axes.set_xticks(range(len(keys)), [_folded(title(key)) for key in keys], fontsize=9, parse_math=False)
+    axes.set_xticks(
+        range(len(keys)), [_folded(column_title(key)) for key in keys], fontsize=9, parse_math=False
+    )
     axes.set(xlim=(-0.4, len(keys) - 0.4), ylim=(-0.08, 1.08), yticks=[])
     axes.spines[:].set_visible(False)
     return figure

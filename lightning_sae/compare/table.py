@@ -10,7 +10,7 @@ from rich.table import Table
 
 from lightning_sae.compare.differences import differing, value
 from lightning_sae.compare.runs import Run
-from lightning_sae.tracking.values import VALUES, Goal, logged_value, title
+from lightning_sae.tracking.values import VALUES, Goal, column_title, logged_value
 from lightning_sae.trust.control_characters import escape
 
 
@@ -77,7 +77,7 @@ def cells(table: RunTable, starred: Sequence[str] = ()) -> tuple[list[str], list
         table: of `run_table`.
         starred: names of the runs that are marked.
     """
-    header = ["run", *table.keys, *map(title, table.shown)]
+    header = ["run", *table.keys, *map(column_title, table.shown)]
     keys = [*table.keys, *table.shown]
     rows = [
         [f"{name} *" if name in starred else str(name), *(shown_value(key, row[key]) for key in keys)]

@@ -27,7 +27,7 @@ class Variant(NamedTuple):
     runs: int
 
 
-class Culprit(NamedTuple):
+class CulpritShare(NamedTuple):
     """What drives a class without meaning it, by name, and its share of all that drives the class."""
 
     name: LatentName
@@ -44,7 +44,7 @@ class Cell(NamedTuple):
     """
 
     share: float
-    culprits: list[Culprit]
+    culprits: list[CulpritShare]
     images: int
 
 
@@ -129,7 +129,7 @@ def _cell(run: Run, class_name: str, top: int) -> Cell:
         shares: Counter[LatentName] = Counter()
         for name, share in zip(names_of(rows), rows["share"], strict=True):
             shares[name] += share
-        culprits = [Culprit(*pair) for pair in shares.most_common(top)]
+        culprits = [CulpritShare(*pair) for pair in shares.most_common(top)]
         return Cell(float(rows["class_share"].iloc[0]), culprits, int(rows["images"].iloc[0]))
     images = _images(driven, class_name)
     least = int(run.recipe.get("callbacks.reliance.min_images", 1))

@@ -9,7 +9,7 @@ import pandas as pd
 from lightning_sae.clip import identity_titles
 from lightning_sae.compare.shared_concepts import Concepts, Pair
 from lightning_sae.compare.table import shown_value
-from lightning_sae.compare.variants import Cell, Culprit, Variant, contrasts
+from lightning_sae.compare.variants import Cell, CulpritShare, Variant, contrasts
 from lightning_sae.concepts.naming import LatentName, names_of
 from lightning_sae.report import percent
 from lightning_sae.tracking.values import VALUES
@@ -77,7 +77,7 @@ def matrix_rows(matrix: dict[str, list[Cell]], least: float = 0.01) -> list[dict
     ]
 
 
-def _said(culprits: Sequence[Culprit]) -> list[tuple[LatentName, str]]:
+def _said(culprits: Sequence[CulpritShare]) -> list[tuple[LatentName, str]]:
     return [(culprit.name, percent(culprit.share)) for culprit in culprits]
 
 

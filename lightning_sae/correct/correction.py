@@ -15,8 +15,8 @@ from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.correct.choice import Choice, Choices, Rule, choose
 from lightning_sae.correct.clamp import Clamp
 from lightning_sae.correct.corrected_classifier import CorrectedClassifier, Held, Way
-from lightning_sae.correct.embeddings import Seen, see
-from lightning_sae.correct.images import CULPRITS, PRINTED, Images, groups_of, with_groups, with_word
+from lightning_sae.correct.embeddings import CulpritView, view_culprits
+from lightning_sae.correct.images import CULPRITS, PRINTED, CorrectionSet, groups_of, with_groups, with_word
 from lightning_sae.correct.judged import JUDGE, find_look, with_look
 from lightning_sae.correct.measures import Predictions, all_images, class_rows, group_rows, measured
 from lightning_sae.correct.printed import Label, strongest_style
@@ -60,7 +60,7 @@ class _Chosen(NamedTuple):
     choice: Choice
 
 
-class _Case(NamedTuple):
+class _Task(NamedTuple):
     """What is corrected, and by which rule."""
 
     run: RunFolder
@@ -100,22 +100,22 @@ def correct(
     rule.check()
     latents = tuple(culprit.latent for culprit in finding.culprits)
     target = _target(run, classifier, finding.class_name, latents)
-    case = _Case(run, classifier.to(torch.empty(0)), target, latents, rule)
+    case = _Task(run, classifier.to(torch.empty(0)), target, latents, rule)
     names = tuple(classifier.class_names)
     look = find_look(run, finding, names)
-    seen = with_look(run, "val", see(run, "val", latents, names), look)
+    seen = with_look(run, "val", view_culprits(run, "val", latents, names), look)
     _check_targets(seen, target, finding.class_name)
     factor = factor or _factor(case, finding, seen)
     label = _label(case, classifier, seen) if factor == PRINTED else None
 
-    def grouped(split: Split, images: Seen) -> Images:
+    def grouped(split: Split, images: CulpritView) -> CorrectionSet:
         if label is None:
             return with_groups(split, images, factor)
         return with_word(run, split, images, latents, label, target)
 
     val = grouped("val", seen)
     chosen = _choose(case, val, ways_open(val.seen, target) if way is None else (way,), names)
-    test = grouped("test", with_look(run, "test", see(run, "test", latents, names), look))
+    test = grouped("test", with_look(run, "test", view_culprits(run, "test", latents, names), look))
     corrected = CorrectedClassifier(
         names,
         shifted(chosen.corrected.classes, target, chosen.choice.shift),
@@ -142,7 +142,7 @@ def _target(run: RunFolder, classifier: Classifier, name: str, latents: Sequence
     return list(classifier.class_names).index(name)
 
 
-def _check_targets(seen: Seen, target: int, name: str) -> None:
+def _check_targets(seen: CulpritView, target: int, name: str) -> None:
     own, others = int((seen.targets == target).sum()), int(others_than(seen.targets, target).sum())
     if min(own, others) == 0:
         raise ValueError(
@@ -151,7 +151,7 @@ def _check_targets(seen: Seen, target: int, name: str) -> None:
         )
 
 
-def _factor(case: _Case, finding: Finding, seen: Seen) -> str:
+def _factor(case: _Task, finding: Finding, seen: CulpritView) -> str:
     """The one that the groups are made by if none is named."""
     if finding.kind == "typographic":
         return PRINTED
@@ -164,13 +164,13 @@ def _factor(case: _Case, finding: Finding, seen: Seen) -> str:
     return CULPRITS
 
 
-def _label(case: _Case, classifier: Classifier, seen: Seen) -> Label:
+def _label(case: _Task, classifier: Classifier, seen: CulpritView) -> Label:
     """What the class is called, in the style that leads most validation images astray."""
     word = class_phrases(classifier.class_names, classifier.prompts)[case.target]
     return Label(word, strongest_style(case.run, "val", word, case.classes, seen.targets, case.target))
 
 
-def _choose(case: _Case, val: Images, ways: Sequence[Way], names: Sequence[str]) -> _Chosen:
+def _choose(case: _Task, val: CorrectionSet, ways: Sequence[Way], names: Sequence[str]) -> _Chosen:
     """The best of the ways on the validation images."""
     attempts = [attempt for way in ways for attempt in _attempts(case, val, way)]
     chosen = [
@@ -183,7 +183,7 @@ def _choose(case: _Case, val: Images, ways: Sequence[Way], names: Sequence[str])
     return min(chosen, key=lambda one: one.choice.order[:2])
 
 
-def _attempts(case: _Case, val: Images, way: Way) -> Iterator[_Attempt]:
+def _attempts(case: _Task, val: CorrectionSet, way: Way) -> Iterator[_Attempt]:
     """A way; an edit once more for each class that it would cost too much, which then is spared."""
     spared: tuple[int, ...] = ()
     as_it_is = case.classes.logits(val.seen.embeddings)
@@ -198,14 +198,14 @@ def _attempts(case: _Case, val: Images, way: Way) -> Iterator[_Attempt]:
         spared = (*spared, dear.costs.loser)
 
 
-def _plain_shift(case: _Case, val: Images) -> float:
+def _plain_shift(case: _Task, val: CorrectionSet) -> float:
     """The best shift of the class's logit and nothing else, by the same rule; 0 where none helps."""
     best = next(_attempts(case, val, "shift")).found.best
     return 0.0 if best is None else best.shift
 
 
 def _predictions(
-    case: _Case, images: Images, clamp: Clamp | None, classes: LinearClassifier, plain_shift: float
+    case: _Task, images: CorrectionSet, clamp: Clamp | None, classes: LinearClassifier, plain_shift: float
 ) -> Predictions:
     plain = shifted(case.classes, case.target, plain_shift)
     return Predictions(
@@ -216,14 +216,14 @@ def _predictions(
 
 
 def _record(
-    case: _Case,
+    case: _Task,
     classifier: Classifier,
     finding: Finding,
     factor: str,
     chosen: _Chosen,
     corrected: CorrectedClassifier,
-    val: Images,
-    test: Images,
+    val: CorrectionSet,
+    test: CorrectionSet,
 ) -> Record:
     run, clamp, targets = case.run, chosen.corrected.clamp, test.data.targets
     shift = _plain_shift(case, val)

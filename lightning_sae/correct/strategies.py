@@ -10,7 +10,7 @@ from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.correct.choice import Candidate
 from lightning_sae.correct.clamp import Clamp
 from lightning_sae.correct.corrected_classifier import WAYS, Way
-from lightning_sae.correct.embeddings import Seen
+from lightning_sae.correct.embeddings import CulpritView
 from lightning_sae.metrics.group_errors import others_than
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)  # of an edit; 1 ends the covariance
@@ -45,7 +45,7 @@ class WayOut(NamedTuple):
     make: Make
 
 
-def ways_open(seen: Seen, target: int) -> tuple[Way, ...]:
+def ways_open(seen: CulpritView, target: int) -> tuple[Way, ...]:
     """Return the ways that can be tried: no edit, where no culprit is active on images of other classes.
 
     Args:
@@ -61,7 +61,7 @@ def way_out(
     way: Way,
     classes: LinearClassifier,
     target: int,
-    seen: Seen,
+    seen: CulpritView,
     latents: tuple[int, ...],
     spared: Sequence[int] = (),
 ) -> WayOut:
@@ -88,7 +88,7 @@ def way_out(
     return WayOut((1.0,), lambda _: Corrected(classes, Clamp(latents, [0.0] * len(latents))))
 
 
-def _edit(classes: LinearClassifier, target: int, seen: Seen, spared: Sequence[int]) -> Make:
+def _edit(classes: LinearClassifier, target: int, seen: CulpritView, spared: Sequence[int]) -> Make:
     others = others_than(seen.targets, target)
     own, *kept = (seen.embeddings[seen.targets == c] for c in (target, *spared))
     embeddings, activations = seen.embeddings[others], seen.activations[others]
@@ -103,7 +103,7 @@ def _edit(classes: LinearClassifier, target: int, seen: Seen, spared: Sequence[i
     return make
 
 
-def candidates(out: WayOut, seen: Seen, embed: Callable[[Clamp], Tensor]) -> Iterator[Candidate]:
+def candidates(out: WayOut, seen: CulpritView, embed: Callable[[Clamp], Tensor]) -> Iterator[Candidate]:
     """The logits of the validation images, for every amount of a way.
 
     Args:

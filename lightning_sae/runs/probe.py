@@ -12,17 +12,17 @@ from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.metrics.accuracy import accuracy, balanced_accuracy
 
 
-class Examples(NamedTuple):
+class LabelledEmbeddings(NamedTuple):
     """Embeddings `[n, d_embed]` unit, and targets `[n]` int64, -1 where unknown."""
 
     embeddings: Tensor
     targets: Tensor
 
 
-def examples(data: ActivationDataModule, split: Split) -> Examples:
+def examples(data: ActivationDataModule, split: Split) -> LabelledEmbeddings:
     """The images of a split as the audited CLIP sees them; captured where the store lacks them."""
     embeddings = read_tensor(data.capture(split) / "images", "embeddings")
-    return Examples(embeddings, data.images(split).targets)
+    return LabelledEmbeddings(embeddings, data.images(split).targets)
 
 
 def probe_of(data: ActivationDataModule, inverse_l2: float = 100.0, balanced: bool = False) -> SavedProbe:

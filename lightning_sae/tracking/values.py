@@ -96,11 +96,11 @@ def logged_value(key: str) -> LoggedValue:
     return next(fits, LoggedValue())
 
 
-def title(key: str) -> str:
+def column_title(key: str) -> str:
     """Return what a logged value is called where runs are compared; the key itself where it has no title.
 
     Example:
-        >>> title("val/fvu"), title("val/cosine")
+        >>> column_title("val/fvu"), column_title("val/cosine")
         ('FVU', 'val/cosine')
     """
     return logged_value(key).title or key

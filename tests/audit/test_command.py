@@ -12,7 +12,7 @@ from lightning_sae.audit import read_audit
 from lightning_sae.audit.__main__ import FOUND, main
 from lightning_sae.audit.audit import audit_run
 from lightning_sae.audit.evidence.cues import Limits
-from lightning_sae.audit.evidence.evidence_pass import check_images, explained_images, ready, see
+from lightning_sae.audit.evidence.evidence_pass import check_images, explained_images, ready, view_split
 from lightning_sae.audit.examination import Options
 from lightning_sae.audit.findings import severity_of
 from lightning_sae.classifiers.classifier import Classifier
@@ -52,7 +52,7 @@ def opened_patches(small_patch_run):
 def test_what_is_seen_is_what_dense_tensors_say(opened):
     classifier = prompt_classifier(opened)
     scores = classifier.scores("margin")
-    found = see(opened, classifier, scores)
+    found = view_split(opened, classifier, scores)
     x = torch.cat([batch.x for batch in opened.data.val_dataloader()])
     assert torch.equal(found.attributed, torch.arange(len(x)))
     torch.testing.assert_close(found.latents.to_dense(), opened.sae.encode(x).to_dense())
@@ -66,7 +66,7 @@ def test_what_is_seen_is_what_dense_tensors_say(opened):
 
 def test_behind_a_block_in_the_middle_the_probe_images_are_attributed(opened_patches):
     data, classifier = opened_patches.data, prompt_classifier(opened_patches)
-    found = see(opened_patches, classifier, classifier.scores("margin"))
+    found = view_split(opened_patches, classifier, classifier.scores("margin"))
     assert torch.equal(found.attributed, data.probe.image_ids)
     assert (len(found.predicted), len(found.latents), len(found.attributions)) == (96, 96, 8)
     (explained,) = explained_images(opened_patches)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.evidence.evidence_pass import Seen, class_means
+from lightning_sae.audit.evidence.evidence_pass import SplitView, class_means
 from lightning_sae.audit.evidence.subjects import Subjects
 from lightning_sae.concepts.significance import least_auroc
 from lightning_sae.metrics import sparse_auroc
@@ -111,7 +111,7 @@ class Cues(NamedTuple):
 
 
 def find_cues(
-    seen: Seen, c: int, subjects: Subjects, detects: Tensor, limits: Limits, group: Group | None = None
+    seen: SplitView, c: int, subjects: Subjects, detects: Tensor, limits: Limits, group: Group | None = None
 ) -> Cues:
     """Looks at the wrong predictions of a class; at all images predicted as it where they are too few.
 

@@ -18,7 +18,7 @@ from lightning_sae.types import SparseLatents
 CHUNK = 64  # probe images at a time
 
 
-class Seen(NamedTuple):
+class SplitView(NamedTuple):
     """The images of a split as the classifier and the autoencoder see them.
 
     Attributes:
@@ -63,7 +63,7 @@ def ready(run: RunFolder) -> ActivationDataModule:
 
 
 @torch.no_grad()
-def see(run: RunFolder, classifier: Classifier, scores: ClassScores) -> Seen:
+def view_split(run: RunFolder, classifier: Classifier, scores: ClassScores) -> SplitView:
     """One pass over the validation images.
 
     Args:
@@ -89,7 +89,7 @@ def see(run: RunFolder, classifier: Classifier, scores: ClassScores) -> Seen:
         assert explained.image_ids is not None
         attributed.append(explained.image_ids)
         attributions.append(attribute_own(explained, scores, predicted[explained.image_ids]))
-    return Seen(
+    return SplitView(
         latents, predicted, embedded, torch.cat(attributed), stacked(attributions), float(fvu.compute())
     )
 
