@@ -13,7 +13,7 @@ from lightning_sae.attribution.reliance import unexpected_reliance
 from lightning_sae.audit import findings
 from lightning_sae.audit.advice import EXPORT, advise, summarise
 from lightning_sae.audit.evidence.cues import Cues
-from lightning_sae.audit.evidence.evidence_pass import class_means, ready
+from lightning_sae.audit.evidence.evidence_pass import ready
 from lightning_sae.audit.evidence.gaps import Gap
 from lightning_sae.audit.evidence.ranking import Ranking
 from lightning_sae.audit.evidence.removal import BootstrapEstimate
@@ -226,9 +226,8 @@ def _classes(
 ) -> tuple[ClassResult, ...]:
     prompts = classifier.prompts or [()] * len(classifier.class_names)
     meaning, limits = found.judged.meaning, options.limits
-    means = class_means(
-        found.seen.attributions, found.seen.predicted[found.seen.attributed], len(classifier.class_names)
-    ).cpu()
+    predicted = found.seen.predicted[found.seen.attributed]
+    means = found.seen.attributions.class_means(predicted, len(classifier.class_names)).cpu()
     counts = torch.tensor([studied.cues[0].images for studied in found.studied])
     shares = unexpected_reliance(means.nan_to_num(), counts, meaning.foreign, limits.min_images).share
     results = []
