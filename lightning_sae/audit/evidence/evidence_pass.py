@@ -88,14 +88,8 @@ def view_split(run: RunFolder, classifier: Classifier, scores: ClassScores) -> S
         assert explained.image_ids is not None
         attributed.append(explained.image_ids)
         attributions.append(attribute_own(explained, scores, predicted[explained.image_ids]))
-    return SplitView(
-        latents,
-        predicted,
-        embedded,
-        torch.cat(attributed),
-        SparseLatents.stack(attributions),
-        float(fvu.compute()),
-    )
+    own = SparseLatents.stack(attributions)
+    return SplitView(latents, predicted, embedded, torch.cat(attributed), own, float(fvu.compute()))
 
 
 @torch.no_grad()
