@@ -58,7 +58,7 @@ class Classifier(LinearClassifier):
             >>> import torch
             >>> prompts = [["a cat"], ["a dog"]]
             >>> classifier = Classifier.of_prompts(["cat", "dog"], prompts, torch.eye(2), 100.0)
-            >>> classifier.logits(torch.tensor([[0.6, 0.8]]))
+            >>> classifier.logits(torch.tensor([[0.6, 0.8]])).round()
             tensor([[60., 80.]])
         """
         return cls(texts * logit_scale, texts.new_zeros(len(texts)), class_names, prompts)

@@ -196,4 +196,5 @@ def flat(config: DictConfig) -> dict[str, Any]:
 
 def _read_csv(path: Path) -> pd.DataFrame:
     table = read_table(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXTS, str))
-    return table.fillna({column: "" for column in _TEXTS if column in table})
+    texts = {column: table[column].astype(object).fillna("") for column in _TEXTS if column in table}
+    return table.assign(**texts)
