@@ -131,7 +131,7 @@ def prompt_classifier(run: RunFolder) -> Classifier:
         return audited_classifier(run, read_audit(run.folder))
     data = run.data
     texts = embed_prompts(data.clip, data.prompts).cpu()
-    return Classifier(data.class_names, texts, data.prompts, data.clip.logit_scale)
+    return Classifier.of_prompts(data.class_names, data.prompts, texts, data.clip.logit_scale)
 
 
 def pictures(run: RunFolder, plant: Plant, class_names: Sequence[str]) -> Pictures:
@@ -198,7 +198,8 @@ def biased_probe(run: RunFolder) -> Classifier:
     shares = biased_shares(pairs, occurring(images.targets, of, len(names), len(values)), PROBE_SHARE)
     ids = biased_sample(images.targets, of, shares, PROBE_IMAGES)
     embeddings = read_tensor(folder / "images", "embeddings").float()[ids]
-    return Classifier(names, fit_probe(embeddings, images.targets[ids], len(names)))
+    probe = fit_probe(embeddings, images.targets[ids], len(names))
+    return Classifier(probe.weight, probe.bias, names)
 
 
 def measure(
@@ -208,11 +209,10 @@ def measure(
     run = open_run(folder)
     classifier = biased_probe(run) if kind == "probe" else prompt_classifier(run)
     found, cases = findings(run), plants("spurious") if kind == "probe" else PLANTS
-    scores = classifier.scores("logit")
     for plant in cases:
         target = list(classifier.class_names).index(plant.thing)
         seen = pictures(run, plant, classifier.class_names)
-        before = result(seen, (seen.embed(None) @ scores.weight.T + scores.bias).argmax(1), target, plant)
+        before = result(seen, classifier.predict(seen.embed(None)), target, plant)
         fixed = {"seed": seed, "classifier": kind, "kind": plant.kind, "class": plant.thing}
         fixed |= {"factor": plant.factor} | before._asdict()
         mine = sorted(found[plant.thing], key=lambda f: f.kind != plant.kind)  # of several, the plant's kind

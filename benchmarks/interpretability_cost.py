@@ -39,7 +39,14 @@ from torch import Tensor
 
 from callbacks.truth import Truth
 from lightning_sae.clip import Clip, load_clip, make_tail
-from lightning_sae.data import ActivationDataModule, ActivationStore, EvalLoader, Moments, Probe, TrainLoader
+from lightning_sae.data import (
+    ActivationDataModule,
+    ActivationStore,
+    EvalLoader,
+    Moments,
+    ProbeImages,
+    TrainLoader,
+)
 from lightning_sae.data.images.image_set import LabelledImages, Split
 from lightning_sae.data.store.activations import Layout
 from lightning_sae.sae import TopK
@@ -138,7 +145,7 @@ class GeneratedData(ActivationDataModule):
             chosen
         ]  # so that predictions are spread over the classes
         ids = order[: self.n_probe].sort().values
-        self.probe = Probe(ids, self._targets("val")[ids], self._val.x[ids, None], None)
+        self.probe = ProbeImages(ids, self._targets("val")[ids], self._val.x[ids, None], None)
 
     def train_dataloader(self) -> TrainLoader:
         """The sample."""

@@ -173,7 +173,8 @@ def table(fixed: Mapping[str, Any], rows: Sequence[Any], names: Sequence[str]) -
 def biased_probe(taught: Path, run: RunFolder) -> Classifier:
     """A linear probe fitted to the train embeddings of another run on the same CLIP."""
     saved = probe_of(ready(open_run(taught)))
-    return Classifier(saved.class_names, saved.probe.to(run.data.class_embeddings))
+    probe = saved.probe.to(run.data.class_embeddings)
+    return Classifier(probe.weight, probe.bias, saved.class_names)
 
 
 def columns(plants: Sequence[Plant]) -> list[str]:

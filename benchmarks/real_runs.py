@@ -9,7 +9,7 @@ from typing import NamedTuple
 import small_clip
 from pictured import JUDGE, Source, write_table
 
-from lightning_sae.world.pretrain import Recipe
+from lightning_sae.world.pretrain import PretrainRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,7 +41,7 @@ def clip(source: Source, edition: str, seed: int, out: Path) -> Path:
     if not path.exists():
         taught = source.draw("train", edition, "biased", None)
         steps = source.judge_steps if edition == JUDGE else source.steps
-        recipe = Recipe(
+        recipe = PretrainRecipe(
             steps, 128, len(taught.pixels), lr=3e-3, weight_decay=0.05, strangers=0, seed=seed, start=""
         )
         shape = small_clip.config(taught.pixels.shape[1], source.patch_size)

@@ -26,7 +26,6 @@ from torch import Tensor
 from lightning_sae.audit.audit import audit_to_folder
 from lightning_sae.audit.findings import Finding
 from lightning_sae.classifiers.saved_probe import SavedProbe, load_probe
-from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.fit_probe import main as fit_probe
 from lightning_sae.metrics import sparse_auroc
@@ -134,7 +133,7 @@ def found_in(run: RunFolder, probe: Path, folder: Path, class_name: str) -> Find
 def rates(saved: SavedProbe, embeddings: Tensor, seen: Seen, class_name: str) -> dict[str, float]:
     """How often the class is predicted: of its images and of the others, with the cue and without it."""
     c = saved.class_names.index(class_name)
-    named = ClassScores(saved.probe, "logit").logits(embeddings).argmax(1) == c
+    named = saved.probe.predict(embeddings) == c
     own = seen.truth == c
     groups = {"found with cue": own & seen.cue, "found without": own & ~seen.cue}
     groups |= {"others with cue": ~own & seen.cue, "others without": ~own & ~seen.cue}

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim.lr_scheduler import OneCycleLR
 
-from lightning_sae.world.pretrain import Recipe, contrastive_loss, optimisers_of, preprocess
+from lightning_sae.world.pretrain import PretrainRecipe, contrastive_loss, optimisers_of, preprocess
 from lightning_sae.world.weights import save_weights
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
@@ -26,7 +26,7 @@ def config(image_size: int, patch_size: int) -> dict[str, Any]:
     return {"embed_dim": 64, "vision_cfg": vision, "text_cfg": TEXT}
 
 
-def train(taught: Pictures, shape: dict[str, Any], recipe: Recipe) -> CLIP:
+def train(taught: Pictures, shape: dict[str, Any], recipe: PretrainRecipe) -> CLIP:
     """Trains on pictures; of the captions of each, every step draws one."""
     torch.manual_seed(recipe.seed)
     model = CLIP(**shape)

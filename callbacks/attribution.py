@@ -18,7 +18,7 @@ from lightning_sae.attribution.means import (
     agreement,
 )
 from lightning_sae.attribution.per_class import MeanOverImages, mean_over_images
-from lightning_sae.classifiers.linear import Probe, fit_probe
+from lightning_sae.classifiers.linear import LinearClassifier, fit_probe
 from lightning_sae.classifiers.scores import ClassScores, Output
 from lightning_sae.concepts.concept_labels import ConceptLabels
 from lightning_sae.concepts.naming import LatentName, name_columns
@@ -99,7 +99,7 @@ class Attribution(PassCallback):
         self.tokens: dict[int, SparseLatents] = {}
         self._judged: list[_Judged] = []
         self._by_prompt: MeanOverImages | None = None
-        self._fitted: Probe | None = None
+        self._fitted: LinearClassifier | None = None
         self._class_names: list[str] = []
 
     def heatmap(self, image_id: int, latent: int | None = None) -> Tensor:
@@ -229,7 +229,7 @@ def _top(scored: pd.DataFrame, means: Tensor, top: int, names: Sequence[LatentNa
     return table
 
 
-def _fit(data: ActivationDataModule) -> Probe:
+def _fit(data: ActivationDataModule) -> LinearClassifier:
     """A probe on the stored embeddings of `train`."""
     images = data.images("train")
     embeddings = read_tensor(store_folder(data.store_dir, data.clip, images) / "images", "embeddings")

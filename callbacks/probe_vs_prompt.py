@@ -22,7 +22,7 @@ from lightning_sae.classifiers.biased_sets import (
     occurring,
 )
 from lightning_sae.classifiers.comparison import ProbeComparison
-from lightning_sae.classifiers.linear import Probe, fit_probe
+from lightning_sae.classifiers.linear import LinearClassifier, fit_probe
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.data import ActivationDataModule, Split, store_folder
 from lightning_sae.data.store.shards import read_tensor
@@ -121,7 +121,7 @@ class ProbeVsPrompt(PassCallback):
         self.images_per_class, self.min_images, self.min_group = images_per_class, min_images, min_group
         self.every, self.seed = every, seed
         self._paired: Tensor | None = None
-        self._probes: dict[float, tuple[Probe, int]] = {}
+        self._probes: dict[float, tuple[LinearClassifier, int]] = {}
 
     def check(self, data: ActivationDataModule) -> None:
         """Refuse factors and pairs that the images do not have."""

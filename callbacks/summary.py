@@ -12,6 +12,7 @@ from lightning_sae.attribution.reliance import ClassReliance
 from lightning_sae.classifiers.comparison import ProbeComparison
 from lightning_sae.concepts.naming import names_of
 from lightning_sae.tracking.publish import run_dir
+from lightning_sae.tracking.values import VALUES
 from lightning_sae.trust.control_characters import escape
 
 
@@ -62,34 +63,12 @@ def lines(metrics: dict[str, float]) -> list[str]:
         >>> lines({"val/fvu": 0.0312, "zero_shot/original": 0.9, "zero_shot/spliced": 0.875})
         ['reconstruction  FVU 0.031', 'zero-shot       90.0 % right, 87.5 % with the SAE spliced in']
     """
-    forms = {
-        "reconstruction": (
-            "FVU {val/fvu:.3f}",
-            "FVU {val/fvu_layer_norm:.3f} with each token's mean and spread given",
-            "L0 {val/l0:.1f}",
-            "dead {train/dead_fraction:.1%}",
-        ),
-        "alignment": (
-            "mean {alignment/mean:.3f}",
-            "clarity {alignment/clarity:.3f}",
-            "{alignment/named:.0f} latents named",
-        ),
-        "zero-shot": ("{zero_shot/original:.1%} right", "{zero_shot/spliced:.1%} with the SAE spliced in"),
-        "worst group": (
-            "{zero_shot/original_worst:.1%}",
-            "{zero_shot/spliced_worst:.1%} with the SAE spliced in",
-        ),
-        "attribution": ("{attribution/unexpected_share:.1%} of what drives the classes is unexpected",),
-    }
-    found = {
-        title: [part for form in parts if (part := _filled(form, metrics))] for title, parts in forms.items()
-    }
-    return [f"{title:<16}{', '.join(parts)}" for title, parts in found.items() if parts]
-
-
-def _filled(form: str, metrics: dict[str, float]) -> str:
-    key = form.split("{")[1].split(":")[0]
-    return "" if math.isnan(metrics.get(key, math.nan)) else form.format_map(metrics).replace("%", " %")
+    found: dict[str, list[str]] = {}
+    for key, value in VALUES.items():
+        if value.summary and not math.isnan(metrics.get(key, math.nan)):
+            title, words = value.summary
+            found.setdefault(title, []).append(words.format(metrics[key]).replace("%", " %"))
+    return [f"{title:<16}{', '.join(parts)}" for title, parts in found.items()]
 
 
 def culprit_table(culprits: pd.DataFrame, classes: int) -> Table:

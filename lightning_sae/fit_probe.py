@@ -16,7 +16,7 @@ from lightning_sae.devices.device import add_device_option, use_device
 from lightning_sae.errors import one_line_errors
 from lightning_sae.files import user_path
 from lightning_sae.runs.folder import open_run
-from lightning_sae.runs.probe import examples, predictions, probe_of
+from lightning_sae.runs.probe import examples, probe_of
 from lightning_sae.trust.control_characters import escape
 from lightning_sae.trust.targets import add_trust_option
 
@@ -24,7 +24,7 @@ from lightning_sae.trust.targets import add_trust_option
 def recall_table(data: ActivationDataModule, saved: SavedProbe) -> Table:
     """Each class: its images, the share of those of `val` that is recognised, and how many others it gets."""
     val, train = examples(data, "val"), data.images("train").targets
-    predicted = predictions(saved.probe, val.embeddings)
+    predicted = saved.probe.predict(val.embeddings)
     table = Table("class", box=box.SIMPLE_HEAD, show_edge=False)
     for name in ("train", "val", "right", "called so\nin error"):
         table.add_column(name, justify="right")

@@ -1,5 +1,6 @@
 """What travels between the parts: sparse latents, batches, validation output."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -96,6 +97,60 @@ class SparseLatents:
         counts = torch.bincount(self.rows()[mine], minlength=len(self))
         offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         return type(self)(self.values[mine], indices[mine], offsets, len(latents))
+
+    def sum_tokens(self, t: int) -> Self:
+        """Return the sums of the `t` tokens of each image: `n * t` rows -> `n` rows.
+
+        Example:
+            >>> tokens = SparseLatents.from_dense(torch.tensor([[1.0, 2.0], [0.0, -5.0]]))
+            >>> tokens.sum_tokens(t=2).to_dense()
+            tensor([[ 1., -3.]])
+        """
+        if t == 1:
+            return self
+        n, d_sae = len(self) // t, self.d_sae
+        keys, place = torch.unique(self.rows() // t * d_sae + self.indices, return_inverse=True)
+        sums = self.values.new_zeros(len(keys)).index_add_(0, place, self.values)
+        counts = torch.bincount(keys // d_sae, minlength=n)
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return type(self)(sums, keys % d_sae, offsets, d_sae)
+
+    @classmethod
+    def stack(cls, parts: Sequence[Self]) -> Self:
+        """Return the rows of all parts, one after the other.
+
+        Example:
+            >>> part = SparseLatents.from_dense(torch.tensor([[0.0, 3.0]]))
+            >>> SparseLatents.stack([part, part]).to_dense().tolist()
+            [[0.0, 3.0], [0.0, 3.0]]
+        """
+        counts = torch.cat([part.offsets.diff() for part in parts])
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        values, indices = torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts])
+        return cls(values, indices, offsets, parts[0].d_sae)
+
+    def class_means(self, classes: Tensor, n_classes: int) -> Tensor:
+        """Return the mean of each latent over the images of each class; what is silent counts as zero.
+
+        Args:
+            classes: `[n]` int64, of the image of each row; -1 leaves it out.
+            n_classes: `C`.
+
+        Returns:
+            `[C, d_sae]` float32; NaN for a class without images.
+
+        Example:
+            >>> values = SparseLatents.from_dense(torch.tensor([[1.0, 0.0], [3.0, 2.0]]))
+            >>> values.class_means(torch.tensor([1, 1]), n_classes=2)
+            tensor([[nan, nan],
+                    [2., 1.]])
+        """
+        of_value = classes[self.rows()]
+        known = of_value >= 0
+        sums = self.values.new_zeros(n_classes * self.d_sae, dtype=torch.float64)
+        sums.index_add_(0, (of_value * self.d_sae + self.indices)[known], self.values[known].double())
+        counts = torch.bincount(classes[classes >= 0], minlength=n_classes)
+        return (sums.view(n_classes, -1) / counts[:, None]).float()
 
     def to(self, device: torch.device | str) -> Self:
         """The same latents on another device."""

@@ -1,6 +1,7 @@
 """Who may import whom: every room of the house has its place, and nobody imports upwards or in a circle."""
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +105,17 @@ def test_every_room_is_there():
     assert {room(file) for file in FILES} == {*ORDER}
     loose = {path.stem for path in (ROOT / "lightning_sae").glob("*.py")} - {"__init__"}
     assert loose == {"types", "files", "errors", "mappings", "fit_probe"}
+
+
+def test_a_class_name_means_one_thing():
+    classes = [
+        (node.name, file)
+        for file, path in FILES.items()
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    counts = Counter(name for name, _ in classes)
+    assert not [(name, file) for name, file in classes if counts[name] > 1]
 
 
 def test_train_imports_none_of_ours():

@@ -7,7 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from callbacks.run_record import RunRecord
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.classifiers.saved_probe import load_probe, save_probe
 from lightning_sae.compare.runs import read_runs
 from lightning_sae.concepts.vocabulary import vocabulary_from_file
@@ -36,7 +36,9 @@ def test_what_is_saved_at_home_is_found_there(home):
     assert import_sae("~/sae").d_sae == 8
     export_sae(TopK(4, 8, 2), "~/exported", "lightning_sae")
     assert (home / "exported").is_dir()
-    save_probe(Probe(torch.eye(2), torch.zeros(2)), ["cat", "dog"], {"clip": {"weights": "ab"}}, "~/probe")
+    save_probe(
+        LinearClassifier(torch.eye(2), torch.zeros(2)), ["cat", "dog"], {"clip": {"weights": "ab"}}, "~/probe"
+    )
     assert load_probe("~/probe").class_names == ["cat", "dog"]
     check_choice("~/probe")
     (home / "words.txt").write_text("red\ngreen\n")

@@ -6,8 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.classifiers.linear import Probe
-from lightning_sae.classifiers.scores import ImageScore, Output, make_score
+from lightning_sae.classifiers.scores import ImageScore
 from lightning_sae.sae.kernels.pattern import Pattern
 from lightning_sae.sae.kernels.products import dot
 from lightning_sae.types import SparseLatents
@@ -41,33 +40,6 @@ def gradient(
             embeddings = tail(z, None if context is None else context[rows].detach().clone())
             (result[rows],) = torch.autograd.grad(score(embeddings, rows).sum(), z)
     return result
-
-
-def score_gradient(
-    tail: TailFunction,
-    x: Tensor,
-    text: Tensor | Probe,
-    context: Tensor | None = None,
-    *,
-    output: Output = "cosine",
-    targets: Tensor | None = None,
-    logit_scale: float = 1.0,
-    batch_size: int = 64,
-) -> Tensor:
-    """`gradient` of the score that `make_score(text, output, targets, logit_scale)` makes.
-
-    Returns:
-        `[n, t, d_in]`.
-
-    Raises:
-        ValueError: as `make_score`.
-
-    Example:
-        >>> unit = lambda x, context: torch.nn.functional.normalize(x[:, 0], dim=-1)
-        >>> score_gradient(unit, torch.tensor([[[0.0, 2.0]]]), torch.tensor([1.0, 0.0]))
-        tensor([[[0.5000, 0.0000]]])
-    """
-    return gradient(tail, x, make_score(text, output, targets, logit_scale), context, batch_size)
 
 
 @torch.no_grad()

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from lightning_sae.attribution.explained import Explained
 from lightning_sae.attribution.gradient import attribute, gradient
-from lightning_sae.classifiers.scores import ImageScore
+from lightning_sae.classifiers.scores import ClassScores, ImageScore
 from lightning_sae.clip import Tail, last_block
 from lightning_sae.sae.kernels.pattern import Pattern
 from lightning_sae.sae.kernels.products import bag
+from lightning_sae.types import SparseLatents
 
 
 class ActGrad:
@@ -34,6 +35,22 @@ class ActGrad:
         """`[nnz]`."""
         g = gradient(explained.tail, explained.x, score, explained.context, self.batch_size)
         return attribute(explained.latents, explained.W_dec, g.flatten(0, 1))
+
+
+def attribute_own(explained: Explained, scores: ClassScores, classes: Tensor) -> SparseLatents:
+    """Return activation x gradient of each image's own class, summed over its tokens.
+
+    Args:
+        explained: `n` images.
+        scores: of the classes.
+        classes: `[n]` int64.
+
+    Returns:
+        `R_j` of the `n` images; latents that are silent on an image are left out.
+    """
+    n, t, _ = explained.x.shape
+    values = ActGrad(batch_size=n)(explained, scores.of(classes))
+    return explained.latents.with_values(values).sum_tokens(t)
 
 
 class IntegratedGradients:

@@ -13,10 +13,10 @@ from lightning_sae.attribution.reliance import unexpected_reliance
 from lightning_sae.audit import findings
 from lightning_sae.audit.advice import EXPORT, advise, summarise
 from lightning_sae.audit.evidence.cues import Cues
-from lightning_sae.audit.evidence.evidence_pass import class_means, ready
+from lightning_sae.audit.evidence.evidence_pass import ready
 from lightning_sae.audit.evidence.gaps import Gap
 from lightning_sae.audit.evidence.ranking import Ranking
-from lightning_sae.audit.evidence.removal import Estimate
+from lightning_sae.audit.evidence.removal import BootstrapEstimate
 from lightning_sae.audit.examination import Examined, Options, Studied, examine
 from lightning_sae.audit.findings import (
     SEVERITIES,
@@ -34,7 +34,7 @@ from lightning_sae.audit.findings import (
 from lightning_sae.audit.report import write_report
 from lightning_sae.audit.untold import suspects_left, untold
 from lightning_sae.audit.verdict.cases import OF_THINGS, Suspect, driven_images
-from lightning_sae.audit.verdict.severity import Measured, measure
+from lightning_sae.audit.verdict.severity import RemovalEffect, measure
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.clip import clip_titles
 from lightning_sae.metrics.accuracy import accuracy
@@ -105,7 +105,7 @@ class _Latent(NamedTuple):
     number: int
     score: float
     suspect: Suspect
-    net: Estimate
+    net: BootstrapEstimate
 
 
 class _Draft(NamedTuple):
@@ -159,7 +159,7 @@ def _findings(
     ]
 
 
-def _finding(classifier: Classifier, found: Examined, draft: _Draft, measured: Measured) -> Finding:
+def _finding(classifier: Classifier, found: Examined, draft: _Draft, measured: RemovalEffect) -> Finding:
     studied, kind, worst = draft.studied, draft.kind, draft.culprits[0]
     cue, decided = worst.suspect.cue, worst.suspect.decided
     ranking = studied.rankings[studied.cues.index(cue)]
@@ -226,9 +226,8 @@ def _classes(
 ) -> tuple[ClassResult, ...]:
     prompts = classifier.prompts or [()] * len(classifier.class_names)
     meaning, limits = found.judged.meaning, options.limits
-    means = class_means(
-        found.seen.attributions, found.seen.predicted[found.seen.attributed], len(classifier.class_names)
-    ).cpu()
+    predicted = found.seen.predicted[found.seen.attributed]
+    means = found.seen.attributions.class_means(predicted, len(classifier.class_names)).cpu()
     counts = torch.tensor([studied.cues[0].images for studied in found.studied])
     shares = unexpected_reliance(means.nan_to_num(), counts, meaning.foreign, limits.min_images).share
     results = []

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from lightning_sae.audit.evidence.cues import Cues, Group, Limits, find_cues
-from lightning_sae.audit.evidence.evidence_pass import Seen, see
+from lightning_sae.audit.evidence.evidence_pass import SplitView, view_split
 from lightning_sae.audit.evidence.gaps import Gap, find_gaps, raises
-from lightning_sae.audit.evidence.judgement import Judged, judge_run
+from lightning_sae.audit.evidence.judgement import JudgeView, judge_run
 from lightning_sae.audit.evidence.phrases import class_phrases
 from lightning_sae.audit.evidence.ranking import SHARED, Ranking, attribution_on_things, rank
 from lightning_sae.audit.evidence.reading import Reading, read_words
@@ -81,9 +81,9 @@ class Examined:
         studied: the classes, in the order of the classifier.
     """
 
-    seen: Seen
+    seen: SplitView
     subjects: Subjects
-    judged: Judged
+    judged: JudgeView
     studied: list[Studied]
 
     def ranking(self, c: int, kind: Kind) -> Tensor:
@@ -112,7 +112,7 @@ def examine(run: RunFolder, classifier: Classifier, options: Options) -> Examine
     """
     scores = classifier.scores(options.output)
     subjects = find_subjects(run.data, classifier.class_names)
-    seen = see(run, classifier, scores)
+    seen = view_split(run, classifier, scores)
     subject = subjects.subject.to(seen.predicted.device)
     detects = ActiveRanks.of(seen.latents).aurocs(subject, len(subjects.names)).cpu().float()
     judged = judge_run(
@@ -135,9 +135,9 @@ class _View(NamedTuple):
     classifier: Classifier
     options: Options
     scores: ClassScores
-    seen: Seen
+    seen: SplitView
     subjects: Subjects
-    judged: Judged
+    judged: JudgeView
     detects: Tensor
 
 

@@ -19,7 +19,7 @@ SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high")
 LIMITS: dict[Severity, float] = {"high": 0.1, "medium": 0.02}  # harm, from which a finding is so severe
 
 
-class Measured(Protocol):
+class HasInterval(Protocol):
     """Anything with a value and an interval."""
 
     @property
@@ -38,11 +38,11 @@ class Measured(Protocol):
         ...
 
 
-class _Record(BaseModel):
+class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)  # JSON has no NaN
 
 
-class Estimate(_Record):
+class Estimate(_Model):
     """A value and its 95 % bootstrap interval over images.
 
     Attributes:
@@ -56,12 +56,12 @@ class Estimate(_Record):
     high: float
 
     @classmethod
-    def of(cls, measured: Measured) -> Self:
+    def of(cls, measured: HasInterval) -> Self:
         """Return the record of what was measured."""
         return cls(value=measured.value, low=measured.low, high=measured.high)
 
 
-class Evidence(_Record):
+class EvidenceTest(_Model):
     """One test of a finding; the formulas are in `docs/audit.md`.
 
     Attributes:
@@ -81,7 +81,7 @@ class Evidence(_Record):
     meaning: str
 
 
-class Culprit(_Record):
+class Culprit(_Model):
     """A latent that drives a class and does not mean it.
 
     Attributes:
@@ -118,7 +118,7 @@ class Culprit(_Record):
     top_images: tuple[int, ...] = ()
 
 
-class Change(_Record):
+class Change(_Model):
     """A measure as it is, and without the culprits.
 
     Attributes:
@@ -134,7 +134,7 @@ class Change(_Record):
     without: float
 
 
-class Effect(_Record):
+class Effect(_Model):
     """What ablating all culprits of the finding at once does; `None` where no images are there for it.
 
     Attributes:
@@ -162,7 +162,7 @@ class Effect(_Record):
     worst_group: Change | None = None
 
 
-class Finding(_Record):
+class Finding(_Model):
     """One reliance that nobody intended.
 
     Attributes:
@@ -194,13 +194,13 @@ class Finding(_Record):
     images: int
     over: str = "images predicted as the class"
     culprits: tuple[Culprit, ...]
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[EvidenceTest, ...]
     effect: Effect
     summary: str
     advice: tuple[str, ...]
 
 
-class GroupGap(_Record):
+class GroupGap(_Model):
     """A group that the data know, in which a class goes wrong more often than elsewhere.
 
     Attributes:
@@ -222,7 +222,7 @@ class GroupGap(_Record):
     p_value: float
 
 
-class ClassResult(_Record):
+class ClassResult(_Model):
     """What is known of a class.
 
     Attributes:
@@ -253,7 +253,7 @@ class ClassResult(_Record):
     gaps: tuple[GroupGap, ...] = ()
 
 
-class Subject(_Record):
+class Subject(_Model):
     """What was audited.
 
     Attributes:
@@ -287,7 +287,7 @@ class Subject(_Record):
     fvu: float | None
 
 
-class Audit(_Record):
+class Audit(_Model):
     """All of it, as `audit.json` has it.
 
     Attributes:

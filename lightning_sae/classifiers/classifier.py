@@ -1,12 +1,14 @@
 """The classifier under audit: zero-shot prompts, or a linear probe on the same embeddings."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.classifiers.scores import ClassScores, Output
 
 
@@ -24,34 +26,50 @@ class ClassifierSource(BaseModel):
     sha256: str
 
 
-class Classifier(NamedTuple):
-    """What gives an image its class.
+@dataclass(frozen=True, eq=False)
+class Classifier(LinearClassifier):
+    """A linear classifier with the names of its classes.
 
     Attributes:
+        weight: `[C, d_embed]`; unit text embeddings times CLIP's logit scale, or of a probe.
+        bias: `[C]`; zeros for prompts.
         class_names: `C` names.
-        weights: unit text embeddings `[C, d_embed]`, or a probe.
         prompts: of each class; none for a probe.
-        logit_scale: factor from cosine to logit, positive (not its logarithm); 1 for a probe.
         source: of a saved probe.
     """
 
     class_names: Sequence[str]
-    weights: Tensor | Probe
     prompts: Sequence[Sequence[str]] = ()
-    logit_scale: float = 1.0
     source: ClassifierSource | None = None
+
+    @classmethod
+    def of_prompts(
+        cls, class_names: Sequence[str], prompts: Sequence[Sequence[str]], texts: Tensor, logit_scale: float
+    ) -> Self:
+        """Return the zero-shot classifier of some prompts.
+
+        Args:
+            class_names: `C` names.
+            prompts: one or more of each class.
+            texts: `[C, d_embed]` unit, embeddings of the prompts.
+            logit_scale: factor from cosine to logit, positive (not its logarithm).
+
+        Example:
+            >>> import torch
+            >>> prompts = [["a cat"], ["a dog"]]
+            >>> classifier = Classifier.of_prompts(["cat", "dog"], prompts, torch.eye(2), 100.0)
+            >>> classifier.logits(torch.tensor([[0.6, 0.8]])).round()
+            tensor([[60., 80.]])
+        """
+        return cls(texts * logit_scale, texts.new_zeros(len(texts)), class_names, prompts)
 
     @property
     def kind(self) -> Literal["prompts", "probe"]:
         """Which of the two it is."""
-        return "probe" if isinstance(self.weights, Probe) else "prompts"
+        return "prompts" if self.prompts else "probe"
 
     def scores(self, output: Output = "margin") -> ClassScores:
-        """Its scores, for attribution and ablation; a probe has no cosines, its logits take their place."""
-        if output == "cosine" and self.kind == "probe":
-            output = "logit"
-        return ClassScores(self.weights, output, self.logit_scale)
-
-    def predict(self, embeddings: Tensor) -> Tensor:
-        """The class of each image, `[n, d_embed]` unit -> `[n]` int64, ties to the lower index."""
-        return self.scores("logit").logits(embeddings).argmax(1)
+        """Return its scores, for attribution and ablation; a probe has logits in place of cosines."""
+        if output == "cosine":
+            return ClassScores(normalize(self.weight)) if self.prompts else ClassScores(self, "logit")
+        return ClassScores(self, output)

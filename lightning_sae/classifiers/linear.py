@@ -1,13 +1,15 @@
 """Linear classifiers of image embeddings."""
 
-from typing import NamedTuple, Self
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 
-class Probe(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class LinearClassifier:
     """A linear classifier of image embeddings: `logit_c = <weight_c, e> + bias_c`.
 
     Attributes:
@@ -19,8 +21,21 @@ class Probe(NamedTuple):
     bias: Tensor
 
     def to(self, like: Tensor) -> Self:
-        """The same probe on the device and in the precision of a tensor."""
-        return self._replace(weight=self.weight.to(like), bias=self.bias.to(like))
+        """Return the same classifier on the device and in the precision of a tensor."""
+        return replace(self, weight=self.weight.to(like), bias=self.bias.to(like))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return weight and bias by name, as they are saved: on the CPU, whole."""
+        parts = {"weight": self.weight, "bias": self.bias}
+        return {name: part.detach().cpu().contiguous() for name, part in parts.items()}
+
+    def logits(self, embeddings: Tensor) -> Tensor:
+        """Return the logits of all classes, `[..., d_embed]` unit -> `[..., C]`."""
+        return embeddings @ self.weight.T + self.bias
+
+    def predict(self, embeddings: Tensor) -> Tensor:
+        """Return the class of each image, `[..., d_embed]` unit -> `[...]` int64, ties to the lower index."""
+        return self.logits(embeddings).argmax(-1)
 
 
 def fit_probe(
@@ -29,8 +44,8 @@ def fit_probe(
     n_classes: int,
     inverse_l2: float = 100.0,
     balanced: bool = False,
-) -> Probe:
-    """Multinomial logistic regression on image embeddings (`sklearn.linear_model.LogisticRegression`).
+) -> LinearClassifier:
+    """Fit a multinomial logistic regression on image embeddings (`sklearn.linear_model.LogisticRegression`).
 
     Args:
         embeddings: `[n, d_embed]` unit.
@@ -47,7 +62,7 @@ def fit_probe(
 
     Example:
         >>> probe = fit_probe(torch.eye(2), torch.tensor([0, 1]), n_classes=2)
-        >>> (torch.eye(2) @ probe.weight.T + probe.bias).argmax(1).tolist()
+        >>> probe.predict(torch.eye(2)).tolist()
         [0, 1]
     """
     known = targets >= 0
@@ -62,4 +77,4 @@ def fit_probe(
     weight, bias = torch.from_numpy(found.coef_).float(), torch.from_numpy(found.intercept_).float()
     if n_classes == 2:  # one row there: the log odds of class 1
         weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
-    return Probe(weight, bias)
+    return LinearClassifier(weight, bias)

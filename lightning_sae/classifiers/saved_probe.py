@@ -11,7 +11,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from lightning_sae import __version__
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.files import user_path
 from lightning_sae.mappings import clip_differences
 from lightning_sae.trust.documents import read_json
@@ -28,13 +28,13 @@ class SavedProbe(NamedTuple):
         provenance: as it was saved with; `"clip"` is the identity of the CLIP.
     """
 
-    probe: Probe
+    probe: LinearClassifier
     class_names: list[str]
     provenance: dict[str, Any]
 
 
 def save_probe(
-    probe: Probe, class_names: Sequence[str], provenance: Mapping[str, Any], folder: str | Path
+    probe: LinearClassifier, class_names: Sequence[str], provenance: Mapping[str, Any], folder: str | Path
 ) -> None:
     """Writes `classifier.safetensors` (`weight [C, d_embed]`, `bias [C]`) and `config.json`.
 
@@ -52,7 +52,7 @@ def save_probe(
 
     Example:
         >>> import torch
-        >>> folder, probe = Path(tempfile.mkdtemp(), "probe"), Probe(torch.eye(2), torch.zeros(2))
+        >>> folder, probe = Path(tempfile.mkdtemp(), "probe"), LinearClassifier(torch.eye(2), torch.zeros(2))
         >>> save_probe(probe, ["cat", "dog"], {"clip": {"weights": "ab"}}, folder)
         >>> load_probe(folder, {"weights": "ab"}).class_names
         ['cat', 'dog']
@@ -68,8 +68,7 @@ def save_probe(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new = Path(scratch) / "new"
         new.mkdir()
-        tensors = {name: part.detach().cpu().contiguous() for name, part in probe._asdict().items()}
-        (new / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
+        (new / WEIGHTS).write_bytes(safetensors.torch.save(probe.tensors()))
         (new / CONFIG).write_text(json.dumps({**config, "version": __version__}, indent=2) + "\n")
         if folder.exists():
             os.replace(folder, Path(scratch) / "old")
@@ -98,7 +97,7 @@ def load_probe(folder: str | Path, clip: Mapping[str, str] | None = None) -> Sav
         )
     try:
         tensors = safetensors.torch.load_file(folder / WEIGHTS)
-        probe = Probe(tensors["weight"].float(), tensors["bias"].float())
+        probe = LinearClassifier(tensors["weight"].float(), tensors["bias"].float())
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"{folder / WEIGHTS} is damaged ({error}); copy or save it again") from error
     _check_shapes(probe, config["class_names"], str(folder))
@@ -119,7 +118,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _check_shapes(probe: Probe, class_names: Sequence[str], where: str) -> None:
+def _check_shapes(probe: LinearClassifier, class_names: Sequence[str], where: str) -> None:
     n = len(class_names)
     if probe.weight.ndim != 2 or len(probe.weight) != n or probe.bias.shape != (n,) or n < 2:
         raise ValueError(

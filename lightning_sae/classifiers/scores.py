@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 
 Output = Literal["cosine", "logit", "margin", "probability"]
 
@@ -62,15 +62,17 @@ class ClassScores:
         tensor([0.5000, 0.5000])
     """
 
-    def __init__(self, classes: Tensor | Probe, output: Output = "cosine", logit_scale: float = 1.0) -> None:
+    def __init__(
+        self, classes: Tensor | LinearClassifier, output: Output = "cosine", logit_scale: float = 1.0
+    ) -> None:
         if output not in get_args(Output):
             raise ValueError(f"output must be one of {', '.join(get_args(Output))}; got {output!r}")
-        if output == "cosine" and isinstance(classes, Probe):
+        if output == "cosine" and isinstance(classes, LinearClassifier):
             raise ValueError("a probe has logits, not cosines: output must be logit, margin or probability")
         self.output, self._compare = output, _COMPARE.get(output)
         # tensors made in inference mode cannot enter a graph; their clones made outside of it can
         with torch.inference_mode(False), torch.no_grad():
-            if isinstance(classes, Probe):
+            if isinstance(classes, LinearClassifier):
                 self.weight, self.bias = classes.weight.clone(), classes.bias.clone()
             else:
                 self.weight = classes.clone() * (1.0 if output == "cosine" else logit_scale)
@@ -124,7 +126,7 @@ class ClassScores:
 
 
 def make_score(
-    text: Tensor | Probe,
+    text: Tensor | LinearClassifier,
     output: Output = "cosine",
     targets: Tensor | None = None,
     logit_scale: float = 1.0,
@@ -147,7 +149,7 @@ def make_score(
         tensor([8.])
     """
     if targets is None:
-        if isinstance(text, Probe) or output in _COMPARE:
+        if isinstance(text, LinearClassifier) or output in _COMPARE:
             raise ValueError(
                 f"output {output!r} compares classes: pass all of them (two or more) and targets"
             )

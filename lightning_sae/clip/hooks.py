@@ -30,7 +30,7 @@ def capture(clip: Clip, hook_points: Sequence[HookPoint]) -> Iterator[dict[HookP
         yield activations
 
 
-class _Seen(Exception):  # noqa: N818  # no error: it ends a forward
+class _EndForward(Exception):  # noqa: N818  # no error: it ends a forward
     """All hook points have been reached."""
 
 
@@ -55,9 +55,9 @@ def activations_at(clip: Clip, hook_points: Sequence[HookPoint], inputs: Tensor)
     def visit(hook_point: HookPoint, x: Tensor) -> None:
         seen[hook_point] = x
         if len(seen) == len(hook_points):
-            raise _Seen
+            raise _EndForward
 
-    with ExitStack() as stack, suppress(_Seen):
+    with ExitStack() as stack, suppress(_EndForward):
         for hook_point in hook_points:
             stack.enter_context(visited(clip, hook_point, partial(visit, hook_point)))
         clip.encode(inputs)

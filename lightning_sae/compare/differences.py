@@ -1,7 +1,7 @@
 """What differs between the configs of runs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning_sae.compare.runs import Run
@@ -16,8 +16,8 @@ def differing(runs: Sequence[Run]) -> list[str]:
     Where a whole group was exchanged (`clip=world_balanced`), what comes with the choice is left out: its
     name says it. What a command line set stays.
     """
-    keys = dict.fromkeys(key for run in runs for key in run.config if not _is_clutter(key))
-    every = {key: [value(run, key) for run in runs] for key in keys}
+    keys = dict.fromkeys(key for run in runs for key in run.recipe if not _is_clutter(key))
+    every = {key: [value(run.recipe, key) for run in runs] for key in keys}
     vary = {key: values for key, values in every.items() if len(set(values)) > 1}
     groups = {key: _package(key) for key in vary if any(other.startswith(_package(key)) for other in keys)}
     said = {word.lstrip("+~").partition("=")[0] for run in runs for word in run.overrides}
@@ -34,16 +34,15 @@ def differing(runs: Sequence[Run]) -> list[str]:
     )
 
 
-def value(run: Run, key: str) -> str:
-    """A value of a config as text; "" where the key is not there.
+def value(recipe: Mapping[str, Any], key: str) -> str:
+    """Return a value of a recipe as text; "" where the key is not there.
 
     Example:
-        >>> from pathlib import Path
-        >>> run = Run(Path(), "0", config={"sae.k": 16, "data.templates": ["a {}"]})
-        >>> value(run, "sae.k"), value(run, "data.templates"), value(run, "sae.l1_weight")
+        >>> recipe = {"sae.k": 16, "data.templates": ["a {}"]}
+        >>> value(recipe, "sae.k"), value(recipe, "data.templates"), value(recipe, "sae.l1_weight")
         ('16', '["a {}"]', '')
     """
-    found: Any = run.config.get(key, "")
+    found: Any = recipe.get(key, "")
     return found if isinstance(found, str) else json.dumps(found)
 
 

@@ -17,8 +17,6 @@ from lightning_sae.compare.variants import Cell
 from lightning_sae.files import write_atomic
 from lightning_sae.report import picture_uri, png_uri, render
 from lightning_sae.report.figures import png
-from lightning_sae.training.settings import CONFIG
-from lightning_sae.trust.documents import read_config
 from lightning_sae.trust.tables import csv_bytes
 
 DPI = 140  # of pictures
@@ -84,7 +82,7 @@ def page_context(found: Comparison, pictures: Sequence[Picture], files: Sequence
 
 
 def _best(run: Run, why: str) -> dict[str, str]:
-    config = OmegaConf.to_yaml(read_config(run.folder / CONFIG))
+    config = OmegaConf.to_yaml(run.config)
     return {"name": run.name, "why": why, "overrides": " ".join(run.overrides), "config": config}
 
 
@@ -180,7 +178,7 @@ def _best_yaml(found: Comparison) -> str:
     """Run -> why it is here, what its command line said, and its config as it was saved."""
     return OmegaConf.to_yaml(
         {
-            run.name: {"why": why, "overrides": run.overrides, "config": read_config(run.folder / CONFIG)}
+            run.name: {"why": why, "overrides": run.overrides, "config": run.config}
             for run, why in found.bests()
         }
     )

@@ -35,7 +35,7 @@ class Matching(NamedTuple):
     apart: float
 
 
-def columns(latents: SparseLatents, which: NDArray[np.int64]) -> csc_array:
+def sparse_columns(latents: SparseLatents, which: NDArray[np.int64]) -> csc_array:
     """Activations of some latents on `n` images, `[n, len(which)]`, sparse."""
     parts = (latents.values.double().numpy(), latents.indices.numpy(), latents.offsets.numpy())
     return csc_array(csr_array(parts, shape=(len(latents), latents.d_sae)))[:, which]

@@ -9,9 +9,9 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_sae.compare.table import SHOWN, RunTable, shown_value
+from lightning_sae.compare.table import RunTable, shown_value
 from lightning_sae.compare.variants import Variant
-from lightning_sae.tracking.values import Goal
+from lightning_sae.tracking.values import Goal, column_title
 
 INK, GREY, LIGHT, ACCENT = "#1f2328", "#6e7781", "#d0d7de", "#0969da"
 MAX_AXES = 10  # of parallel coordinates; more cannot be read
@@ -21,9 +21,9 @@ _RESULTS = ("val/fvu", "val/l0", "alignment/named", "zero_shot/spliced", "attrib
 _PLATE = {"facecolor": "white", "linewidth": 0, "pad": 1}  # behind words that lines cross
 
 
-def title(key: str) -> str:
+def _words(key: str) -> str:
     """A key in words."""
-    return f"{SHOWN[key].title} ({key})" if key in SHOWN else key
+    return f"{column_title(key)} ({key})" if column_title(key) != key else key
 
 
 def draw_pareto(frame: pd.DataFrame, front: Sequence[bool], goals: tuple[Goal, Goal]) -> Figure:
@@ -46,7 +46,7 @@ def draw_pareto(frame: pd.DataFrame, front: Sequence[bool], goals: tuple[Goal, G
         axes.annotate(_short(str(name)), (row[x], row[y]), parse_math=False, **place)
     for goal, name in zip(goals, ("x", "y"), strict=True):
         better = "lower" if goal.direction == "min" else "higher"
-        getattr(axes, f"set_{name}label")(f"{title(goal.key)}, {better} is better", parse_math=False)
+        getattr(axes, f"set_{name}label")(f"{_words(goal.key)}, {better} is better", parse_math=False)
     axes.legend(frameon=False, loc="best", fontsize=9)
     _bare(axes)
     return figure
@@ -71,8 +71,9 @@ def draw_parallel(table: RunTable, goal: Goal) -> Figure:
         axes.plot(
             range(len(keys)), row, color=colour, alpha=0.75, linewidth=1 + 1.5 * (rank == 1), marker="."
         )
-    names = [SHOWN[key].title if key in SHOWN else key for key in keys]
-    axes.set_xticks(range(len(keys)), [_folded(name) for name in names], fontsize=9, parse_math=False)
+    axes.set_xticks(
+        range(len(keys)), [_folded(column_title(key)) for key in keys], fontsize=9, parse_math=False
+    )
     axes.set(xlim=(-0.4, len(keys) - 0.4), ylim=(-0.08, 1.08), yticks=[])
     axes.spines[:].set_visible(False)
     return figure

@@ -1,23 +1,16 @@
-"""Run folders, read from their files alone: no tracker, no CLIP, no data."""
+"""Runs beside each other, read from their files alone: no tracker, no CLIP, no data."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from omegaconf import OmegaConf
-
 from lightning_sae.files import user_path
-from lightning_sae.mappings import flatten
+from lightning_sae.runs.folder import RunFolder, T, flat
 from lightning_sae.training.settings import CONFIG
-from lightning_sae.trust.documents import read_config, read_json, read_yaml_list
-from lightning_sae.trust.tables import read_table
 
 TABLES = ("latents", "attribution", "reliance", "reliance_groups", "faithfulness", "truth")
-_TEXTS = ("label", "second_label", "class", "attribution_class", "unexpected_class", "value", "top_images")
-CHOICES = "hydra.runtime.choices."
 _FINISHED = {
     "metrics.csv": "logger.csv",
     "latents.csv": "callbacks.latent_table",
@@ -26,38 +19,60 @@ _FINISHED = {
 """What a finished run has -> the part of its config that writes it."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """What the files of a run say.
+class Run(RunFolder):
+    """A run among others: a file of it that is damaged is as one that is not there, and `missing` names it.
 
     Attributes:
-        folder: where it lies.
         name: its folder, as short as it can be told from the others.
-        config: key -> value, flat, interpolations as they stand; a group's key (`clip`) has the chosen file.
-        overrides: what its command line said.
-        metrics: key -> last value in `metrics.csv`.
-        tables: name -> the CSV files that are there, of `TABLES`.
-        card: `sae/cfg.json`.
-        missing: what a finished run would have, or what cannot be read.
     """
 
-    folder: Path
-    name: str
-    config: dict[str, Any] = field(default_factory=dict)
-    overrides: list[str] = field(default_factory=list)
-    metrics: dict[str, float] = field(default_factory=dict)
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-    card: dict[str, Any] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(folder)
+        self.name = name
+        self._damaged: list[str] = []
+
+    def _read(self, name: str, read: Callable[[Path], T], empty: T) -> T:
+        try:
+            return super()._read(name, read, empty)
+        except (OSError, ValueError) as error:
+            self._damaged.append(f"{name} cannot be read ({_first_line(error)})")
+            return empty
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """Key of the configuration -> value, flat; a group's key (`clip`) has the chosen file."""
+        return {**flat(self.config), **self.choices}
+
+    @cached_property
+    def missing(self) -> list[str]:
+        """What a finished run would have, or what cannot be read."""
+        if not (self.folder / CONFIG).is_file():
+            return [f"{CONFIG}: the job never started"]
+        _ = self.recipe, self.overrides, self.metrics, [self.table(name) for name in TABLES], self.card
+        return [*self._damaged, *self._lacking()]
 
     @property
     def finished(self) -> bool:
         """Whether all is there."""
         return not self.missing
 
-    def table(self, name: str) -> pd.DataFrame:
-        """One of `TABLES`; empty where the run has none."""
-        return self.tables.get(name, pd.DataFrame())
+    def _lacking(self) -> Iterator[str]:
+        """What its configuration promises and is not there."""
+        for name, writer in _FINISHED.items():
+            promised = any(key.startswith(f"{writer}.") for key in self.recipe)
+            if name == "sae/cfg.json":
+                promised &= self.recipe.get("task", "fit") == "fit"
+            if promised and not (self.folder / name).is_file():
+                yield f"{name}{self._progress() if name == 'sae/cfg.json' else ''}"
+        if (self.folder / "metrics.csv").is_file() and "val/fvu" not in self.metrics:
+            yield "a validation pass in metrics.csv"
+
+    def _progress(self) -> str:
+        steps, most = self.metrics.get("step"), self.recipe.get("trainer.max_steps", -1)
+        if steps is None:
+            return ": no step yet"
+        of = f" of {most}" if isinstance(most, int) and most > 0 else ""
+        return f": training did not end, last seen at step {steps + 1:.0f}{of}"
 
 
 def read_runs(folders: Sequence[str | Path]) -> list[Run]:
@@ -71,7 +86,7 @@ def read_runs(folders: Sequence[str | Path]) -> list[Run]:
     """
     found = list(dict.fromkeys(path for folder in folders for path in _find(user_path(folder))))
     root = common_folder(found)
-    return [_read(path, str(path.relative_to(root))) for path in found]
+    return [Run(path, str(path.relative_to(root))) for path in found]
 
 
 def _find(folder: Path) -> list[Path]:
@@ -113,102 +128,6 @@ def common_folder(folders: Sequence[Path]) -> Path:
         ('/a', '/a')
     """
     return Path(os.path.commonpath([path.parent for path in folders]))
-
-
-def _read(folder: Path, name: str) -> Run:
-    run = Run(folder, name)
-    if not (folder / CONFIG).is_file():
-        run.missing.append(f"{CONFIG}: the job never started")
-        return run
-    _read_config(run)
-    _read_metrics(run)
-    for table in TABLES:
-        if (frame := _read_csv(run, f"{table}.csv")) is not None:
-            run.tables[table] = frame
-    run.card.update(_read_json(run, "sae/cfg.json"))
-    run.missing.extend(_lacking(run))
-    return run
-
-
-def _read_config(run: Run) -> None:
-    try:
-        config: Any = OmegaConf.to_container(read_config(run.folder / CONFIG))
-        run.config.update(flatten(config))
-        run.config.update(_choices(run.folder / ".hydra" / "hydra.yaml"))
-        overrides = run.folder / ".hydra" / "overrides.yaml"
-        if overrides.is_file():
-            run.overrides.extend(str(word) for word in read_yaml_list(overrides))
-    except (OSError, ValueError) as error:
-        run.missing.append(f".hydra cannot be read ({_first_line(error)})")
-
-
-def _choices(path: Path) -> dict[str, str]:
-    """Which file of each group was chosen; the groups of Hydra itself left out."""
-    if not path.is_file():
-        return {}
-    config: Any = OmegaConf.to_container(read_config(path))
-    chosen = {
-        key.removeprefix(CHOICES): name for key, name in flatten(config).items() if key.startswith(CHOICES)
-    }
-    return {
-        group: str(name)
-        for group, name in chosen.items()
-        if name is not None and not group.startswith("hydra/")
-    }
-
-
-def _read_metrics(run: Run) -> None:
-    """The last value of each key."""
-    table = _read_csv(run, "metrics.csv")
-    if table is None:
-        return
-    for key in table.columns:
-        values = pd.to_numeric(table[key], errors="coerce").dropna()
-        if len(values):
-            run.metrics[str(key)] = float(values.iloc[-1])
-
-
-def _read_csv(run: Run, name: str) -> pd.DataFrame | None:
-    path = run.folder / name
-    if not path.is_file():
-        return None
-    try:
-        table = read_table(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXTS, str))
-        return table.fillna({column: "" for column in _TEXTS if column in table})
-    except (ValueError, OSError) as error:
-        run.missing.append(f"{name} cannot be read ({_first_line(error)})")
-        return None
-
-
-def _read_json(run: Run, name: str) -> dict[str, Any]:
-    path = run.folder / name
-    if not path.is_file():
-        return {}
-    try:
-        return read_json(path)
-    except (ValueError, OSError) as error:
-        run.missing.append(f"{name} cannot be read ({_first_line(error)})")
-        return {}
-
-
-def _lacking(run: Run) -> Iterator[str]:
-    """What the run's config promises and is not there."""
-    for name, writer in _FINISHED.items():
-        promised = any(key.startswith(f"{writer}.") for key in run.config)
-        if name == "sae/cfg.json":
-            promised &= run.config.get("task", "fit") == "fit"
-        if promised and not (run.folder / name).is_file():
-            yield f"{name}{_progress(run) if name == 'sae/cfg.json' else ''}"
-    if (run.folder / "metrics.csv").is_file() and "val/fvu" not in run.metrics:
-        yield "a validation pass in metrics.csv"
-
-
-def _progress(run: Run) -> str:
-    steps, most = run.metrics.get("step"), run.config.get("trainer.max_steps", -1)
-    if steps is None:
-        return ": no step yet"
-    of = f" of {most}" if isinstance(most, int) and most > 0 else ""
-    return f": training did not end, last seen at step {steps + 1:.0f}{of}"
 
 
 def _first_line(error: Exception) -> str:

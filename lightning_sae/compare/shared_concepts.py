@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from lightning_sae.compare.matching import Matching, columns, match_latents
+from lightning_sae.compare.matching import Matching, match_latents, sparse_columns
 from lightning_sae.compare.variants import Variant
 from lightning_sae.concepts.naming import LatentName, names_of
 from lightning_sae.runs.image_latents import ImageLatentsFile, load_image_latents
@@ -93,7 +93,7 @@ def _pair(variants: Sequence[Variant], files: dict[int, ImageLatentsFile], i: in
     chosen = [_chosen(variants[place], count.numpy()) for place, count in zip((i, j), firing, strict=True)]
     if min(map(len, chosen)) < 2:
         return None
-    found = match_latents(*(columns(part, which) for part, which in zip(latents, chosen, strict=True)))
+    found = match_latents(*(sparse_columns(part, which) for part, which in zip(latents, chosen, strict=True)))
     nearest = (pd.Series(found.nearest_first, chosen[0]), pd.Series(found.nearest_second, chosen[1]))
     return Pair(i, j, _matched(found, chosen), nearest, found.same, found.apart, len(common))
 

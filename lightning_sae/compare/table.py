@@ -10,44 +10,8 @@ from rich.table import Table
 
 from lightning_sae.compare.differences import differing, value
 from lightning_sae.compare.runs import Run
-from lightning_sae.tracking.values import Goal
+from lightning_sae.tracking.values import VALUES, Goal, column_title, logged_value
 from lightning_sae.trust.control_characters import escape
-
-
-class Column(NamedTuple):
-    """How a logged value is shown: its title and Python's format."""
-
-    title: str
-    form: str
-
-
-SHOWN = {
-    "val/fvu": Column("FVU", ".4f"),
-    "val/fvu_layer_norm": Column("FVU after layer norm", ".4f"),
-    "val/l0": Column("L0", ".1f"),
-    "train/dead_fraction": Column("dead", ".1%"),
-    "alignment/mean": Column("alignment", ".3f"),
-    "alignment/named": Column("named", ".0f"),
-    "zero_shot/original": Column("accuracy", ".1%"),
-    "zero_shot/spliced": Column("spliced", ".1%"),
-    "zero_shot/original_worst": Column("worst group", ".1%"),
-    "zero_shot/spliced_worst": Column("worst group, spliced", ".1%"),
-    "attribution/unexpected_share": Column("unexpected", ".1%"),
-    "faithfulness/act_grad_deletion": Column("deletion", ".3f"),
-    "faithfulness/act_grad_insertion": Column("insertion", ".3f"),
-}
-"""The values that matter, of all that were logged."""
-
-
-_TERMINAL = (
-    "val/fvu",
-    "val/l0",
-    "alignment/named",
-    "zero_shot/original",
-    "zero_shot/original_worst",
-    "attribution/unexpected_share",
-)
-"""Those of them that fit into 80 columns."""
 
 
 class RunTable(NamedTuple):
@@ -74,12 +38,12 @@ def run_table(runs: Sequence[Run], goal: Goal) -> RunTable:
     Raises:
         ValueError: no run has the goal's key; names those that there are.
     """
-    keys = differing([run for run in runs if run.config])
+    keys = differing([run for run in runs if run.recipe])
     logged = sorted({key for run in runs for key in run.metrics} - {"step", "epoch"})
     if logged and goal.key not in logged:
         raise ValueError(f"no run has logged {goal.key!r}: choose one of {', '.join(logged)}")
     rows = [_row(run, keys) for run in runs]
-    shown = [key for key in SHOWN if key in logged]
+    shown = [key for key, entry in VALUES.items() if entry.title and key in logged]
     others = [key for key in logged or [goal.key] if key not in shown]
     columns = ["finished", *keys, "step", *shown, *others]
     frame = pd.DataFrame(rows, index=pd.Index([run.name for run in runs], name="run"))
@@ -89,7 +53,7 @@ def run_table(runs: Sequence[Run], goal: Goal) -> RunTable:
 
 
 def _row(run: Run, keys: Sequence[str]) -> dict[str, Any]:
-    made = {key: value(run, key) for key in keys}
+    made = {key: value(run.recipe, key) for key in keys}
     state = {"finished": run.finished, "missing": "; ".join(run.missing), "folder": str(run.folder)}
     return {**made, **run.metrics, **state}
 
@@ -103,8 +67,7 @@ def shown_value(key: str, number: Any) -> str:
     """
     if not isinstance(number, int | float):
         return str(number)
-    form = SHOWN[key].form if key in SHOWN else ".4g"
-    return "" if math.isnan(number) else format(number, form).replace("%", " %")
+    return "" if math.isnan(number) else format(number, logged_value(key).form).replace("%", " %")
 
 
 def cells(table: RunTable, starred: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
@@ -114,7 +77,7 @@ def cells(table: RunTable, starred: Sequence[str] = ()) -> tuple[list[str], list
         table: of `run_table`.
         starred: names of the runs that are marked.
     """
-    header = ["run", *table.keys, *(SHOWN[key].title if key in SHOWN else key for key in table.shown)]
+    header = ["run", *table.keys, *map(column_title, table.shown)]
     keys = [*table.keys, *table.shown]
     rows = [
         [f"{name} *" if name in starred else str(name), *(shown_value(key, row[key]) for key in keys)]
@@ -125,13 +88,13 @@ def cells(table: RunTable, starred: Sequence[str] = ()) -> tuple[list[str], list
 
 def terminal(table: RunTable, goal: Goal, starred: Sequence[str] = ()) -> Table:
     """The table for the terminal, with fewer values; unfinished runs are dim."""
-    wanted = [key for key in table.shown if key in _TERMINAL]
+    wanted = [key for key in table.shown if logged_value(key).narrow]
     narrow = table._replace(shown=list(dict.fromkeys([goal.key, *wanted])))
     header, rows = cells(narrow, starred)
     shown = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    for place, title in enumerate(header):
+    for place, word in enumerate(header):
         shown.add_column(
-            escape(title.replace(" ", "\n")),
+            escape(word.replace(" ", "\n")),
             justify="left" if place <= len(table.keys) else "right",
             overflow="fold",
         )

@@ -27,7 +27,7 @@ class Variant(NamedTuple):
     runs: int
 
 
-class Culprit(NamedTuple):
+class CulpritShare(NamedTuple):
     """What drives a class without meaning it, by name, and its share of all that drives the class."""
 
     name: LatentName
@@ -44,7 +44,7 @@ class Cell(NamedTuple):
     """
 
     share: float
-    culprits: list[Culprit]
+    culprits: list[CulpritShare]
     images: int
 
 
@@ -77,7 +77,7 @@ def find_variants(runs: Sequence[Run], by: str, goal: Goal) -> list[Variant]:
 
 
 def _part(run: Run, by: str) -> tuple[tuple[str, str], ...]:
-    return tuple((key, value(run, key)) for key in run.config if key == by or key.startswith(f"{by}."))
+    return tuple((key, value(run.recipe, key)) for key in run.recipe if key == by or key.startswith(f"{by}."))
 
 
 def _best(runs: Sequence[Run], goal: Goal) -> Run:
@@ -87,7 +87,7 @@ def _best(runs: Sequence[Run], goal: Goal) -> Run:
 def _names(runs: Sequence[Run], by: str) -> list[str]:
     """The values that tell variants apart; the run's name where they are one."""
     keys = [key for key in differing(runs) if key == by or key.startswith(f"{by}.")] or [by]
-    names = [" ".join(filter(None, (value(run, key) for key in keys))) for run in runs]
+    names = [" ".join(filter(None, (value(run.recipe, key) for key in keys))) for run in runs]
     return [name or run.name for name, run in zip(names, runs, strict=True)]
 
 
@@ -129,10 +129,11 @@ def _cell(run: Run, class_name: str, top: int) -> Cell:
         shares: Counter[LatentName] = Counter()
         for name, share in zip(names_of(rows), rows["share"], strict=True):
             shares[name] += share
-        culprits = [Culprit(*pair) for pair in shares.most_common(top)]
+        culprits = [CulpritShare(*pair) for pair in shares.most_common(top)]
         return Cell(float(rows["class_share"].iloc[0]), culprits, int(rows["images"].iloc[0]))
     images = _images(driven, class_name)
-    judged = "reliance" in run.tables and images >= int(run.config.get("callbacks.reliance.min_images", 1))
+    least = int(run.recipe.get("callbacks.reliance.min_images", 1))
+    judged = len(reliance.columns) > 0 and images >= least
     return Cell(0.0 if judged else math.nan, [], images)
 
 

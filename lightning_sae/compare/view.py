@@ -9,20 +9,12 @@ import pandas as pd
 from lightning_sae.clip import identity_titles
 from lightning_sae.compare.shared_concepts import Concepts, Pair
 from lightning_sae.compare.table import shown_value
-from lightning_sae.compare.variants import Cell, Culprit, Variant, contrasts
+from lightning_sae.compare.variants import Cell, CulpritShare, Variant, contrasts
 from lightning_sae.concepts.naming import LatentName, names_of
 from lightning_sae.report import percent
+from lightning_sae.tracking.values import VALUES
 
 ROWS = 12  # of a list of latents
-_CARD = {
-    "FVU": ("val/fvu",),
-    "L0": ("val/l0",),
-    "accuracy": ("zero_shot/original", "zero_shot/spliced"),
-    "worst group": ("zero_shot/original_worst", "zero_shot/spliced_worst"),
-    "unexpected": ("attribution/unexpected_share",),
-    "named latents": ("alignment/named",),
-    "alignment": ("alignment/mean",),
-}
 
 
 def variant_cards(variants: Sequence[Variant]) -> list[dict[str, Any]]:
@@ -35,17 +27,16 @@ def variant_cards(variants: Sequence[Variant]) -> list[dict[str, Any]]:
 
 
 def _card(variant: Variant, clip: str) -> dict[str, Any]:
-    metrics = variant.run.metrics
-    values = {
-        name: " → ".join(shown_value(key, metrics[key]) for key in keys if key in metrics)
-        for name, keys in _CARD.items()
-    }
+    values: dict[str, list[str]] = {}
+    for key, entry in VALUES.items():
+        if entry.card and key in variant.run.metrics:
+            values.setdefault(entry.card, []).append(shown_value(key, variant.run.metrics[key]))
     return {
         "name": variant.name,
         "run": variant.run.name,
         "runs": variant.runs,
         "clip": clip,
-        "values": {name: value for name, value in values.items() if value},
+        "values": {name: " → ".join(shown) for name, shown in values.items()},
     }
 
 
@@ -86,7 +77,7 @@ def matrix_rows(matrix: dict[str, list[Cell]], least: float = 0.01) -> list[dict
     ]
 
 
-def _said(culprits: Sequence[Culprit]) -> list[tuple[LatentName, str]]:
+def _said(culprits: Sequence[CulpritShare]) -> list[tuple[LatentName, str]]:
     return [(culprit.name, percent(culprit.share)) for culprit in culprits]
 
 

@@ -29,7 +29,7 @@ class Detectors(NamedTuple):
     auroc: Tensor
 
 
-class _Images(NamedTuple):
+class _Half(NamedTuple):
     """Some latents of a half; all images of one class on which none of them is active are one row."""
 
     x: Floats
@@ -163,15 +163,15 @@ class _MeanDifference:
         return candidates[np.argsort(-size[candidates], kind="stable")[:k]]
 
 
-def _collapse(x: Floats, positive: NDArray[np.bool_]) -> _Images:
+def _collapse(x: Floats, positive: NDArray[np.bool_]) -> _Half:
     active = x.any(axis=1)
     silent = [(~active & ~positive).sum(), (~active & positive).sum()]
     rows = np.vstack([x[active], np.zeros((2, x.shape[1]))])
     counts = np.append(np.ones(active.sum()), silent)
-    return _Images(rows, np.append(positive[active], [False, True]), counts)
+    return _Half(rows, np.append(positive[active], [False, True]), counts)
 
 
-def _probe(train: _Images, test: _Images) -> float:
+def _probe(train: _Half, test: _Half) -> float:
     """Balanced accuracy on one half, fitted on the other."""
     n_positive = train.counts[train.positive].sum()
     n = train.counts.sum()
@@ -185,7 +185,7 @@ def _probe(train: _Images, test: _Images) -> float:
     return _balanced_accuracy(predicted, test)
 
 
-def _balanced_accuracy(predicted: NDArray[np.bool_], truth: _Images) -> float:
+def _balanced_accuracy(predicted: NDArray[np.bool_], truth: _Half) -> float:
     """Mean over both classes of the share that is predicted right."""
     shares = [
         truth.counts[side & right].sum() / truth.counts[side].sum()

@@ -16,7 +16,7 @@ from lightning_sae.correct import WAYS, Record, correct, save_classifier
 from lightning_sae.correct.card import change, percent, price
 from lightning_sae.correct.choice import Rule
 from lightning_sae.correct.folder import check_free
-from lightning_sae.correct.record import Change
+from lightning_sae.correct.record import BeforeAfter
 from lightning_sae.data.prompts import embed_prompts
 from lightning_sae.devices.device import add_device_option, use_device
 from lightning_sae.errors import one_line_errors
@@ -43,7 +43,8 @@ def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
     data = run.data
     if audit.subject.classifier == "prompts":
         names, prompts = [c.name for c in audit.classes], [list(c.prompts) for c in audit.classes]
-        return Classifier(names, embed_prompts(data.clip, prompts).cpu(), prompts, data.clip.logit_scale)
+        texts = embed_prompts(data.clip, prompts).cpu()
+        return Classifier.of_prompts(names, prompts, texts, data.clip.logit_scale)
     source = audit.subject.classifier_source
     if source is None:
         return probe_classifier(run)
@@ -71,11 +72,11 @@ def group_table(record: Record) -> Table:
     return table
 
 
-def beside_shift(shares: Change) -> str:
+def beside_shift(shares: BeforeAfter) -> str:
     """Percent before and after, and in brackets what nothing but a shift of the threshold reaches.
 
     Example:
-        >>> beside_shift(Change(before=0.336, after=0.188, shifted=0.3))
+        >>> beside_shift(BeforeAfter(before=0.336, after=0.188, shifted=0.3))
         '33.6 → 18.8 % (30.0 %)'
     """
     return f"{change(shares)} ({percent(shares.shifted)})"

@@ -3,7 +3,7 @@
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lightning_sae.concepts.naming import LatentName
-from lightning_sae.correct.record import Change, Record
+from lightning_sae.correct.record import BeforeAfter, Record
 from lightning_sae.trust.control_characters import visible
 
 HOW = {
@@ -17,7 +17,7 @@ NAMED = 3  # classes that lose; the card's table has all of them
 
 def card(record: Record) -> str:
     """The text of `card.md`; names and labels come from users and cannot be more than text in it."""
-    # it is Markdown, which `plain` escapes
+    # it is Markdown, which `safe_text` escapes
     environment = Environment(
         loader=PackageLoader("lightning_sae.correct"),
         undefined=StrictUndefined,
@@ -25,7 +25,7 @@ def card(record: Record) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"plain": plain, "change": change, "percent": percent}
+    environment.filters |= {"safe_text": safe_text, "change": change, "percent": percent}
     how = HOW[record.way].format(amount=record.amount)
     known = zip(record.latents, record.labels, record.named, strict=True)
     culprits = ", ".join(LatentName(label, named).in_sentence(j) for j, label, named in known)
@@ -52,13 +52,13 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "-" if share is None else f"{100 * share:.{digits}f} %"
 
 
-def change(shares: Change, digits: int = 1) -> str:
+def change(shares: BeforeAfter, digits: int = 1) -> str:
     """Percent before and after, `-` where there are no images.
 
     Example:
-        >>> change(Change(before=0.5, after=0.25, shifted=0.5))
+        >>> change(BeforeAfter(before=0.5, after=0.25, shifted=0.5))
         '50.0 → 25.0 %'
-        >>> change(Change(before=None, after=None, shifted=None))
+        >>> change(BeforeAfter(before=None, after=None, shifted=None))
         '-'
     """
     if shares.before is None or shares.after is None:
@@ -66,11 +66,11 @@ def change(shares: Change, digits: int = 1) -> str:
     return f"{100 * shares.before:.{digits}f} → {100 * shares.after:.{digits}f} %"
 
 
-def plain(text: str) -> str:
+def safe_text(text: str) -> str:
     """One line of Markdown that neither ends a cell of a table nor starts a tag.
 
     Example:
-        >>> plain("a|b <i>")
+        >>> safe_text("a|b <i>")
         'a&#124;b &#60;i&#62;'
     """
     text = " ".join(text.split()).replace("&", "&amp;")

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from lightning_sae.clip import Clip, HookPoint, splice
 from lightning_sae.sae import SparseAutoencoder
-from lightning_sae.types import SparseLatents
 
 
 class Clamp(NamedTuple):
@@ -24,22 +23,6 @@ class Clamp(NamedTuple):
     values: Sequence[float]
 
 
-def columns(latents: SparseLatents, chosen: Sequence[int]) -> Tensor:
-    """Activations of a few latents, `[n, len(chosen)]`.
-
-    Example:
-        >>> columns(SparseLatents.from_dense(torch.tensor([[0.0, 2.0, 1.0]])), [2, 0])
-        tensor([[1., 0.]])
-    """
-    place = torch.full((latents.d_sae,), -1, device=latents.indices.device)
-    place[list(chosen)] = torch.arange(len(chosen), device=place.device)
-    column = place[latents.indices]
-    mine = column >= 0
-    dense = latents.values.new_zeros(len(latents), len(chosen))
-    dense[latents.rows()[mine], column[mine]] = latents.values[mine]
-    return dense
-
-
 def clamped(sae: SparseAutoencoder, x: Tensor, clamp: Clamp) -> Tensor:
     """Activations with latents held at values: `x + sum_j (v_j - a_j) w_j`.
 
@@ -50,7 +33,8 @@ def clamped(sae: SparseAutoencoder, x: Tensor, clamp: Clamp) -> Tensor:
         x: `[n, d_in]`, raw.
         clamp: which and at what.
     """
-    change = x.new_tensor(clamp.values) - columns(sae.encode(x), clamp.latents).to(x.dtype)
+    active = sae.encode(x).columns(torch.tensor(clamp.latents)).to_dense()
+    change = x.new_tensor(clamp.values) - active.to(x.dtype)
     edited: Tensor = x + change @ sae.W_dec[list(clamp.latents)].to(x.dtype)
     return edited
 

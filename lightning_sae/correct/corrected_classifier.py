@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.clip import Clip, HookPoint
 from lightning_sae.correct.clamp import Clamp, clamping
 from lightning_sae.mappings import check_clip
@@ -48,7 +48,7 @@ class CorrectedClassifier:
     """
 
     class_names: Sequence[str]
-    classes: Probe
+    classes: LinearClassifier
     clip: Mapping[str, str]
     held: Held | None = None
 
@@ -61,14 +61,13 @@ class CorrectedClassifier:
         width = self.classes.weight.shape[1]
         if embeddings.ndim != 2 or embeddings.shape[1] != width:
             raise ValueError(f"embeddings must be [n, {width}], got {list(embeddings.shape)}")
-        classes = self.classes.to(embeddings)
-        return embeddings @ classes.weight.T + classes.bias
+        return self.classes.to(embeddings).logits(embeddings)
 
     def predict(self, embeddings: Tensor) -> Tensor:
         """`[n, d_embed]` unit -> the class of each image, `[n]` int64, ties to the lower index.
 
         Example:
-            >>> classes = Probe(torch.eye(2), torch.tensor([0.0, 0.5]))
+            >>> classes = LinearClassifier(torch.eye(2), torch.tensor([0.0, 0.5]))
             >>> CorrectedClassifier(["cat", "dog"], classes, {}).predict(torch.tensor([[0.8, 0.6]]))
             tensor([1])
         """

@@ -4,19 +4,19 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from torch import Tensor
+import torch
 
 from lightning_sae import __version__
 from lightning_sae.audit.evidence.phrases import class_phrases
 from lightning_sae.audit.findings import Finding
 from lightning_sae.audit.verdict.sides import told_value
 from lightning_sae.classifiers.classifier import Classifier
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.correct.choice import Choice, Choices, Rule, choose
 from lightning_sae.correct.clamp import Clamp
 from lightning_sae.correct.corrected_classifier import CorrectedClassifier, Held, Way
-from lightning_sae.correct.embeddings import Seen, see
-from lightning_sae.correct.images import CULPRITS, PRINTED, Images, groups_of, with_groups, with_word
+from lightning_sae.correct.embeddings import CulpritView, view_culprits
+from lightning_sae.correct.images import CULPRITS, PRINTED, CorrectionSet, groups_of, with_groups, with_word
 from lightning_sae.correct.judged import JUDGE, find_look, with_look
 from lightning_sae.correct.measures import Predictions, all_images, class_rows, group_rows, measured
 from lightning_sae.correct.printed import Label, strongest_style
@@ -60,11 +60,11 @@ class _Chosen(NamedTuple):
     choice: Choice
 
 
-class _Case(NamedTuple):
+class _Task(NamedTuple):
     """What is corrected, and by which rule."""
 
     run: RunFolder
-    classes: Probe
+    classes: LinearClassifier
     target: int
     latents: tuple[int, ...]
     rule: Rule
@@ -100,29 +100,29 @@ def correct(
     rule.check()
     latents = tuple(culprit.latent for culprit in finding.culprits)
     target = _target(run, classifier, finding.class_name, latents)
-    case = _Case(run, _class_vectors(classifier), target, latents, rule)
+    task = _Task(run, classifier.to(torch.empty(0)), target, latents, rule)
     names = tuple(classifier.class_names)
     look = find_look(run, finding, names)
-    seen = with_look(run, "val", see(run, "val", latents, names), look)
+    seen = with_look(run, "val", view_culprits(run, "val", latents, names), look)
     _check_targets(seen, target, finding.class_name)
-    factor = factor or _factor(case, finding, seen)
-    label = _label(case, classifier, seen) if factor == PRINTED else None
+    factor = factor or _factor(task, finding, seen)
+    label = _label(task, classifier, seen) if factor == PRINTED else None
 
-    def grouped(split: Split, images: Seen) -> Images:
+    def grouped(split: Split, images: CulpritView) -> CorrectionSet:
         if label is None:
             return with_groups(split, images, factor)
         return with_word(run, split, images, latents, label, target)
 
     val = grouped("val", seen)
-    chosen = _choose(case, val, ways_open(val.seen, target) if way is None else (way,), names)
-    test = grouped("test", with_look(run, "test", see(run, "test", latents, names), look))
+    chosen = _choose(task, val, ways_open(val.seen, target) if way is None else (way,), names)
+    test = grouped("test", with_look(run, "test", view_culprits(run, "test", latents, names), look))
     corrected = CorrectedClassifier(
         names,
         shifted(chosen.corrected.classes, target, chosen.choice.shift),
         run.data.clip.identity(),
         None if chosen.corrected.clamp is None else Held(chosen.corrected.clamp, run.sae, run.data.hook),
     )
-    return Correction(corrected, _record(case, classifier, finding, factor, chosen, corrected, val, test))
+    return Correction(corrected, _record(task, classifier, finding, factor, chosen, corrected, val, test))
 
 
 def _target(run: RunFolder, classifier: Classifier, name: str, latents: Sequence[int]) -> int:
@@ -142,7 +142,7 @@ def _target(run: RunFolder, classifier: Classifier, name: str, latents: Sequence
     return list(classifier.class_names).index(name)
 
 
-def _check_targets(seen: Seen, target: int, name: str) -> None:
+def _check_targets(seen: CulpritView, target: int, name: str) -> None:
     own, others = int((seen.targets == target).sum()), int(others_than(seen.targets, target).sum())
     if min(own, others) == 0:
         raise ValueError(
@@ -151,38 +151,28 @@ def _check_targets(seen: Seen, target: int, name: str) -> None:
         )
 
 
-def _class_vectors(classifier: Classifier) -> Probe:
-    """Weights and biases of the logits, CLIP's logit scale in them."""
-    scores = classifier.scores("logit")
-    return Probe(scores.weight.float().cpu(), scores.bias.float().cpu())
-
-
-def _factor(case: _Case, finding: Finding, seen: Seen) -> str:
+def _factor(task: _Task, finding: Finding, seen: CulpritView) -> str:
     """The one that the groups are made by if none is named."""
     if finding.kind == "typographic":
         return PRINTED
-    others, activity = others_than(seen.targets, case.target), seen.activations.sum(1)
+    others, activity = others_than(seen.targets, task.target), seen.activations.sum(1)
     known = {name: of for name, of in seen.factors.items() if name != JUDGE}
     for factors in (known, seen.factors):
-        told = told_value(activity, others, factors, case.rule.min_group)
+        told = told_value(activity, others, factors, task.rule.min_group)
         if told is not None:
             return f"{told.factor}={told.value}"
     return CULPRITS
 
 
-def _label(case: _Case, classifier: Classifier, seen: Seen) -> Label:
+def _label(task: _Task, classifier: Classifier, seen: CulpritView) -> Label:
     """What the class is called, in the style that leads most validation images astray."""
-    word = class_phrases(classifier.class_names, classifier.prompts)[case.target]
-    return Label(word, strongest_style(case.run, "val", word, case.classes, seen.targets, case.target))
+    word = class_phrases(classifier.class_names, classifier.prompts)[task.target]
+    return Label(word, strongest_style(task.run, "val", word, task.classes, seen.targets, task.target))
 
 
-def _logits(embeddings: Tensor, classes: Probe) -> Tensor:
-    return embeddings @ classes.weight.T + classes.bias
-
-
-def _choose(case: _Case, val: Images, ways: Sequence[Way], names: Sequence[str]) -> _Chosen:
+def _choose(task: _Task, val: CorrectionSet, ways: Sequence[Way], names: Sequence[str]) -> _Chosen:
     """The best of the ways on the validation images."""
-    attempts = [attempt for way in ways for attempt in _attempts(case, val, way)]
+    attempts = [attempt for way in ways for attempt in _attempts(task, val, way)]
     chosen = [
         _Chosen(attempt.way, attempt.spared, attempt.out.make(best.amount), best)
         for attempt in attempts
@@ -193,55 +183,55 @@ def _choose(case: _Case, val: Images, ways: Sequence[Way], names: Sequence[str])
     return min(chosen, key=lambda one: one.choice.order[:2])
 
 
-def _attempts(case: _Case, val: Images, way: Way) -> Iterator[_Attempt]:
+def _attempts(task: _Task, val: CorrectionSet, way: Way) -> Iterator[_Attempt]:
     """A way; an edit once more for each class that it would cost too much, which then is spared."""
     spared: tuple[int, ...] = ()
-    as_it_is = _logits(val.seen.embeddings, case.classes)
+    as_it_is = task.classes.logits(val.seen.embeddings)
     while True:
-        out = way_out(way, case.classes, case.target, val.seen, case.latents, spared)
-        tried = candidates(out, val.seen, partial(val.embed, case.run))
-        found = choose(tried, as_it_is, val.seen.targets, case.target, val.groups, case.rule)
+        out = way_out(way, task.classes, task.target, val.seen, task.latents, spared)
+        tried = candidates(out, val.seen, partial(val.embed, task.run))
+        found = choose(tried, as_it_is, val.seen.targets, task.target, val.groups, task.rule)
         yield _Attempt(way, spared, out, found)
         dear = found.refused.get(("max_class_loss",))
-        if way != "edit" or dear is None or dear.costs.loser in (case.target, *spared):
+        if way != "edit" or dear is None or dear.costs.loser in (task.target, *spared):
             return
         spared = (*spared, dear.costs.loser)
 
 
-def _plain_shift(case: _Case, val: Images) -> float:
+def _plain_shift(task: _Task, val: CorrectionSet) -> float:
     """The best shift of the class's logit and nothing else, by the same rule; 0 where none helps."""
-    best = next(_attempts(case, val, "shift")).found.best
+    best = next(_attempts(task, val, "shift")).found.best
     return 0.0 if best is None else best.shift
 
 
 def _predictions(
-    case: _Case, images: Images, clamp: Clamp | None, classes: Probe, plain_shift: float
+    task: _Task, images: CorrectionSet, clamp: Clamp | None, classes: LinearClassifier, plain_shift: float
 ) -> Predictions:
-    plain = shifted(case.classes, case.target, plain_shift)
+    plain = shifted(task.classes, task.target, plain_shift)
     return Predictions(
-        before=_logits(images.seen.embeddings, case.classes).argmax(1),
-        after=_logits(images.embed(case.run, clamp), classes).argmax(1),
-        shifted=_logits(images.seen.embeddings, plain).argmax(1),
+        before=task.classes.predict(images.seen.embeddings),
+        after=classes.predict(images.embed(task.run, clamp)),
+        shifted=plain.predict(images.seen.embeddings),
     )
 
 
 def _record(
-    case: _Case,
+    task: _Task,
     classifier: Classifier,
     finding: Finding,
     factor: str,
     chosen: _Chosen,
     corrected: CorrectedClassifier,
-    val: Images,
-    test: Images,
+    val: CorrectionSet,
+    test: CorrectionSet,
 ) -> Record:
-    run, clamp, targets = case.run, chosen.corrected.clamp, test.data.targets
-    shift = _plain_shift(case, val)
-    on_val, on_test = (_predictions(case, part, clamp, corrected.classes, shift) for part in (val, test))
+    run, clamp, targets = task.run, chosen.corrected.clamp, test.data.targets
+    shift = _plain_shift(task, val)
+    on_val, on_test = (_predictions(task, part, clamp, corrected.classes, shift) for part in (val, test))
     of_data = Predictions(*map(test.groups.of_data, on_test))
     names = [name for name in (*test.data.factors, CULPRITS) if name not in ("class", factor)]
     factors = [groups_of(test.data, name) for name in names]
-    target, min_group = case.target, case.rule.min_group
+    target, min_group = task.target, task.rule.min_group
     rows = [
         *group_rows(of_data, targets, target, [all_images(len(targets))], min_group),
         *group_rows(on_test, test.seen.targets, target, [test.groups._replace(name=factor)], min_group),
@@ -262,7 +252,7 @@ def _record(
         target=finding.class_name,
         way=chosen.way,
         spared=tuple(classifier.class_names[c] for c in chosen.spared),
-        latents=case.latents,
+        latents=task.latents,
         labels=tuple(culprit.label for culprit in finding.culprits),
         named=tuple(culprit.named for culprit in finding.culprits),
         values=() if clamp is None else tuple(clamp.values),
@@ -271,7 +261,7 @@ def _record(
         plain_shift=shift,
         factor=factor,
         printed=None if val.label is None else Printed(word=val.label.word, **val.label.style._asdict()),
-        **case.rule._asdict(),
+        **task.rule._asdict(),
         chosen=measured("val", on_val, val.seen.targets, target, val.groups, min_group),
         measured=measured("test", on_test, test.seen.targets, target, test.groups, min_group),
         groups=tuple(rows),

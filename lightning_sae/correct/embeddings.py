@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_sae.clip import make_tail
-from lightning_sae.correct.clamp import Clamp, clamped, clamping, columns
+from lightning_sae.correct.clamp import Clamp, clamped, clamping
 from lightning_sae.data import ActivationStore, hook_folder
 from lightning_sae.data.images.image_set import Split
 from lightning_sae.data.store.shards import read_tensor
@@ -15,7 +15,7 @@ from lightning_sae.metrics.group_errors import OUTSIDE, UNKNOWN
 from lightning_sae.runs.folder import RunFolder
 
 
-class Seen(NamedTuple):
+class CulpritView(NamedTuple):
     """Some images.
 
     Attributes:
@@ -32,7 +32,9 @@ class Seen(NamedTuple):
 
 
 @torch.no_grad()
-def see(run: RunFolder, split: Split, latents: Sequence[int], class_names: Sequence[str]) -> Seen:
+def view_culprits(
+    run: RunFolder, split: Split, latents: Sequence[int], class_names: Sequence[str]
+) -> CulpritView:
     """The images of a split; what the store lacks of it is captured.
 
     Args:
@@ -48,12 +50,12 @@ def see(run: RunFolder, split: Split, latents: Sequence[int], class_names: Seque
     step = max(1, data.eval_batch_size // t) * t
     for start in range(0, len(store), step):
         x = store.rows(start, min(start + step, len(store))).float().to(data.clip.device)
-        active = columns(sae.encode(x), latents)
+        active = sae.encode(x).columns(torch.tensor(latents)).to_dense()
         parts.append(active.view(-1, t, len(latents)).amax(1).float().cpu())
     images = data.images(split)
     embeddings = read_tensor(folder / "images", "embeddings").float()
     targets = renumbered(images.targets, images.class_names, class_names)
-    return Seen(embeddings, torch.cat(parts), targets, dict(images.factors))
+    return CulpritView(embeddings, torch.cat(parts), targets, dict(images.factors))
 
 
 def renumbered(targets: Tensor, data_names: Sequence[str], class_names: Sequence[str]) -> Tensor:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.clip import HookPoint
 from lightning_sae.correct.card import card
 from lightning_sae.correct.clamp import Clamp
@@ -70,9 +70,8 @@ def check_free(folder: Path) -> None:
 
 def _write(correction: Correction, folder: Path) -> None:
     classifier, record = correction
-    tensors = {name: t.cpu().contiguous() for name, t in classifier.classes._asdict().items()}
     # as bytes, not by save_file, whose files only their owner can read
-    (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(classifier.classes.tensors()))
     (folder / CONFIG).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (folder / CARD).write_text(card(record), encoding="utf-8")
     if classifier.held is not None:
@@ -126,7 +125,7 @@ def read_record(folder: Path) -> Record:
     return record
 
 
-def _read_tensors(path: Path, n_classes: int) -> Probe:
+def _read_tensors(path: Path, n_classes: int) -> LinearClassifier:
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
     except SafetensorError as error:
@@ -140,4 +139,4 @@ def _read_tensors(path: Path, n_classes: int) -> Probe:
         )
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise ValueError(f"{path} holds values that are no finite numbers; export the classifier again")
-    return Probe(tensors["weight"], tensors["bias"])
+    return LinearClassifier(tensors["weight"], tensors["bias"])

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from lightning_sae.correct.clamp import Clamp
-from lightning_sae.correct.embeddings import Seen, embed_clamped
-from lightning_sae.correct.printed import Label, embed_printed, printed_on, see_printed
+from lightning_sae.correct.embeddings import CulpritView, embed_clamped
+from lightning_sae.correct.printed import Label, embed_printed, printed_on, view_printed
 from lightning_sae.data.images.image_set import Split
 from lightning_sae.metrics.group_errors import Groups, culprit_groups, factor_groups, one_against_rest
 from lightning_sae.runs.folder import RunFolder
@@ -16,7 +16,7 @@ CULPRITS = "culprits"  # the factor that is always there
 PRINTED = "printed"  # the factor that is made: a word
 
 
-class Images(NamedTuple):
+class CorrectionSet(NamedTuple):
     """The images of a split, and maybe some of them once more with a word on them.
 
     Attributes:
@@ -29,8 +29,8 @@ class Images(NamedTuple):
     """
 
     split: Split
-    data: Seen
-    seen: Seen
+    data: CulpritView
+    seen: CulpritView
     groups: Groups
     label: Label | None
     ids: Tensor
@@ -45,18 +45,18 @@ class Images(NamedTuple):
         return torch.cat([plain, embed_printed(run, self.split, self.label, self.ids, clamp)])
 
 
-def with_groups(split: Split, seen: Seen, factor: str) -> Images:
+def with_groups(split: Split, seen: CulpritView, factor: str) -> CorrectionSet:
     """The images of a split in the groups of a factor: `FACTOR`, `FACTOR=VALUE` or `culprits`.
 
     Raises:
         ValueError: no such factor, or value.
     """
-    return Images(split, seen, seen, groups_of(seen, factor), None, torch.zeros(0, dtype=torch.long))
+    return CorrectionSet(split, seen, seen, groups_of(seen, factor), None, torch.zeros(0, dtype=torch.long))
 
 
 def with_word(
-    run: RunFolder, split: Split, seen: Seen, latents: tuple[int, ...], label: Label, target: int
-) -> Images:
+    run: RunFolder, split: Split, seen: CulpritView, latents: tuple[int, ...], label: Label, target: int
+) -> CorrectionSet:
     """The images of a split as they are, and several hundred of them with a word on them.
 
     Args:
@@ -68,14 +68,14 @@ def with_word(
         target: the class that is led astray; the word goes on images of it and of others.
     """
     ids = printed_on(seen.targets, target)
-    added = see_printed(run, split, label, ids, latents, seen)
+    added = view_printed(run, split, label, ids, latents, seen)
     embeddings, activations, targets = (torch.cat(pair) for pair in zip(seen[:3], added[:3], strict=True))
     of = torch.arange(2).repeat_interleave(torch.tensor([len(seen.targets), len(ids)]))
     groups = Groups(PRINTED, ["as they are", label.word], of, added=len(ids))
-    return Images(split, seen, Seen(embeddings, activations, targets, {}), groups, label, ids)
+    return CorrectionSet(split, seen, CulpritView(embeddings, activations, targets, {}), groups, label, ids)
 
 
-def groups_of(seen: Seen, factor: str) -> Groups:
+def groups_of(seen: CulpritView, factor: str) -> Groups:
     """The groups of a factor.
 
     Raises:

@@ -9,7 +9,7 @@ from torch import Tensor
 from lightning_sae.audit.findings import Finding
 from lightning_sae.audit.verdict.sides import usual
 from lightning_sae.concepts.vocabulary import embed_labels
-from lightning_sae.correct.embeddings import Seen
+from lightning_sae.correct.embeddings import CulpritView
 from lightning_sae.data.images.image_set import Split
 from lightning_sae.runs.folder import RunFolder
 
@@ -46,7 +46,7 @@ def find_look(run: RunFolder, finding: Finding, class_names: Sequence[str]) -> L
     return Look(worst.label, text, usual(cosines))
 
 
-def with_look(run: RunFolder, split: Split, seen: Seen, look: Look | None) -> Seen:
+def with_look(run: RunFolder, split: Split, seen: CulpritView, look: Look | None) -> CulpritView:
     """Return the images of a split with one more factor, whether they look like a label to the judge.
 
     Args:

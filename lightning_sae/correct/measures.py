@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.correct.record import Change, ClassAccuracy, Group, Measured
+from lightning_sae.correct.record import BeforeAfter, ClassAccuracy, GroupRow, SplitMeasures
 from lightning_sae.metrics.accuracy import accuracy
 from lightning_sae.metrics.group_errors import UNKNOWN, Groups, group_errors
 
@@ -27,14 +27,14 @@ class Predictions(NamedTuple):
 
 def measured(
     split: str, predictions: Predictions, targets: Tensor, target: int, groups: Groups, min_group: int
-) -> Measured:
+) -> SplitMeasures:
     """Accuracy, false positives and the worst group's balanced error."""
     errors = (group_errors(predicted, targets, target, groups, min_group) for predicted in predictions)
     data = groups.of_data(targets)
     (whole,) = group_rows(
         Predictions(*map(groups.of_data, predictions)), data, target, [all_images(len(data))], min_group
     )
-    return Measured(
+    return SplitMeasures(
         split=split,
         images=int((data != UNKNOWN).sum()),
         accuracy=_change([accuracy(groups.of_data(predicted), data) for predicted in predictions]),
@@ -45,7 +45,7 @@ def measured(
 
 def group_rows(
     predictions: Predictions, targets: Tensor, target: int, factors: Sequence[Groups], min_group: int
-) -> list[Group]:
+) -> list[GroupRow]:
     """A row for each value of each factor.
 
     Args:
@@ -70,9 +70,9 @@ def all_images(n: int) -> Groups:
 
 def _row(
     predictions: Predictions, targets: Tensor, target: int, groups: Groups, v: int, min_group: int
-) -> Group:
+) -> GroupRow:
     errors = [group_errors(predicted, targets, target, groups, min_group) for predicted in predictions]
-    return Group(
+    return GroupRow(
         factor=groups.name,
         value=groups.values[v],
         own=int(errors[0].own[v]),
@@ -95,6 +95,6 @@ def class_rows(predictions: Predictions, targets: Tensor, class_names: Sequence[
     return sorted(rows, key=lambda row: row.accuracy.gain)
 
 
-def _change(values: Sequence[float]) -> Change:
+def _change(values: Sequence[float]) -> BeforeAfter:
     before, after, by_shift = (None if value != value else value for value in values)
-    return Change(before=before, after=after, shifted=by_shift)
+    return BeforeAfter(before=before, after=after, shifted=by_shift)

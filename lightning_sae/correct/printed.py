@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from lightning_sae.audit.evidence.printing import STYLES, Style, put_label
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.clip import capture
-from lightning_sae.correct.clamp import Clamp, clamping, columns
-from lightning_sae.correct.embeddings import Seen
+from lightning_sae.correct.clamp import Clamp, clamping
+from lightning_sae.correct.embeddings import CulpritView
 from lightning_sae.data.images.image_set import Split
 from lightning_sae.metrics.group_errors import others_than
 from lightning_sae.runs.folder import RunFolder
@@ -49,7 +49,7 @@ def _spread(chosen: Tensor, most: int) -> Tensor:
 
 @torch.no_grad()
 def strongest_style(
-    run: RunFolder, split: Split, word: str, classes: Probe, targets: Tensor, target: int
+    run: RunFolder, split: Split, word: str, classes: LinearClassifier, targets: Tensor, target: int
 ) -> Style:
     """The style in which the word most often makes the class of images of other things.
 
@@ -69,16 +69,16 @@ def strongest_style(
     def drives(style: Style) -> tuple[float, float]:
         batches = _pixels(run, split, Label(word, style), ids)
         embeddings = torch.cat([run.data.clip.encode_image(pixels).float().cpu() for pixels in batches])
-        logits = embeddings @ classes.weight.T + classes.bias
+        logits = classes.logits(embeddings)
         return float((logits.argmax(1) == target).double().mean()), float(logits[:, target].mean())
 
     return max(AT_AN_EDGE, key=drives)
 
 
 @torch.no_grad()
-def see_printed(
-    run: RunFolder, split: Split, label: Label, ids: Tensor, latents: tuple[int, ...], seen: Seen
-) -> Seen:
+def view_printed(
+    run: RunFolder, split: Split, label: Label, ids: Tensor, latents: tuple[int, ...], seen: CulpritView
+) -> CulpritView:
     """Images of a split with a label on them; of factors nothing is known.
 
     Args:
@@ -95,9 +95,9 @@ def see_printed(
         for pixels in _pixels(run, split, label, ids):
             embeddings.append(data.clip.encode_image(pixels).float().cpu())
             x = at[data.hook]
-            active = columns(sae.encode(x.flatten(0, 1)), latents)
+            active = sae.encode(x.flatten(0, 1)).columns(torch.tensor(latents)).to_dense()
             activations.append(active.view(*x.shape[:2], len(latents)).amax(1).float().cpu())
-    return Seen(torch.cat(embeddings), torch.cat(activations), seen.targets[ids], {})
+    return CulpritView(torch.cat(embeddings), torch.cat(activations), seen.targets[ids], {})
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Change(_Model):
+class BeforeAfter(_Model):
     """A share in [0, 1]; `None` without images.
 
     Attributes:
@@ -30,7 +30,7 @@ class Change(_Model):
         return (self.after or 0.0) - (self.before or 0.0)
 
 
-class Group(_Model):
+class GroupRow(_Model):
     """The images with one value of a factor.
 
     Attributes:
@@ -49,10 +49,10 @@ class Group(_Model):
     value: str
     own: int
     others: int
-    own_accuracy: Change
-    others_accuracy: Change
-    false_positives: Change
-    error: Change
+    own_accuracy: BeforeAfter
+    others_accuracy: BeforeAfter
+    false_positives: BeforeAfter
+    error: BeforeAfter
 
 
 class Printed(_Model):
@@ -76,10 +76,10 @@ class ClassAccuracy(_Model):
 
     name: str
     images: int
-    accuracy: Change
+    accuracy: BeforeAfter
 
 
-class Measured(_Model):
+class SplitMeasures(_Model):
     """What the correction does on some images.
 
     Attributes:
@@ -92,9 +92,9 @@ class Measured(_Model):
 
     split: str
     images: int
-    accuracy: Change
-    false_positives: Change
-    worst: Change
+    accuracy: BeforeAfter
+    false_positives: BeforeAfter
+    worst: BeforeAfter
 
 
 class Record(_Model):
@@ -167,9 +167,9 @@ class Record(_Model):
     max_class_loss: float
     max_false_positive_rise: float
     min_group: int
-    chosen: Measured
-    measured: Measured
-    groups: tuple[Group, ...]
+    chosen: SplitMeasures
+    measured: SplitMeasures
+    groups: tuple[GroupRow, ...]
     classes: tuple[ClassAccuracy, ...]
 
     @property

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.correct.choice import Candidate
 from lightning_sae.correct.clamp import Clamp
 from lightning_sae.correct.corrected_classifier import WAYS, Way
-from lightning_sae.correct.embeddings import Seen
+from lightning_sae.correct.embeddings import CulpritView
 from lightning_sae.metrics.group_errors import others_than
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)  # of an edit; 1 ends the covariance
@@ -25,7 +25,7 @@ class Corrected(NamedTuple):
         clamp: of latents; `None` for none.
     """
 
-    classes: Probe
+    classes: LinearClassifier
     clamp: Clamp | None
 
 
@@ -45,7 +45,7 @@ class WayOut(NamedTuple):
     make: Make
 
 
-def ways_open(seen: Seen, target: int) -> tuple[Way, ...]:
+def ways_open(seen: CulpritView, target: int) -> tuple[Way, ...]:
     """Return the ways that can be tried: no edit, where no culprit is active on images of other classes.
 
     Args:
@@ -58,7 +58,12 @@ def ways_open(seen: Seen, target: int) -> tuple[Way, ...]:
 
 
 def way_out(
-    way: Way, classes: Probe, target: int, seen: Seen, latents: tuple[int, ...], spared: Sequence[int] = ()
+    way: Way,
+    classes: LinearClassifier,
+    target: int,
+    seen: CulpritView,
+    latents: tuple[int, ...],
+    spared: Sequence[int] = (),
 ) -> WayOut:
     """How a way corrects a class.
 
@@ -83,7 +88,7 @@ def way_out(
     return WayOut((1.0,), lambda _: Corrected(classes, Clamp(latents, [0.0] * len(latents))))
 
 
-def _edit(classes: Probe, target: int, seen: Seen, spared: Sequence[int]) -> Make:
+def _edit(classes: LinearClassifier, target: int, seen: CulpritView, spared: Sequence[int]) -> Make:
     others = others_than(seen.targets, target)
     own, *kept = (seen.embeddings[seen.targets == c] for c in (target, *spared))
     embeddings, activations = seen.embeddings[others], seen.activations[others]
@@ -93,12 +98,12 @@ def _edit(classes: Probe, target: int, seen: Seen, spared: Sequence[int]) -> Mak
         weight, bias = classes.weight.clone(), classes.bias.clone()
         weight[target] -= strength * found.direction
         bias[target] += strength * found.centre
-        return Corrected(Probe(weight, bias), None)
+        return Corrected(LinearClassifier(weight, bias), None)
 
     return make
 
 
-def candidates(out: WayOut, seen: Seen, embed: Callable[[Clamp], Tensor]) -> Iterator[Candidate]:
+def candidates(out: WayOut, seen: CulpritView, embed: Callable[[Clamp], Tensor]) -> Iterator[Candidate]:
     """The logits of the validation images, for every amount of a way.
 
     Args:
@@ -109,14 +114,14 @@ def candidates(out: WayOut, seen: Seen, embed: Callable[[Clamp], Tensor]) -> Ite
     for amount in out.amounts:
         classes, clamp = out.make(amount)
         embeddings = seen.embeddings if clamp is None else embed(clamp)
-        yield Candidate(amount, embeddings @ classes.weight.T + classes.bias)
+        yield Candidate(amount, classes.logits(embeddings))
 
 
-def shifted(classes: Probe, target: int, shift: float) -> Probe:
+def shifted(classes: LinearClassifier, target: int, shift: float) -> LinearClassifier:
     """The same with a shift of one class's logit."""
     bias = classes.bias.clone()
     bias[target] += shift
-    return Probe(classes.weight, bias)
+    return LinearClassifier(classes.weight, bias)
 
 
 class Erasure(NamedTuple):

@@ -7,7 +7,7 @@ from lightning_sae.data.images.decoding import BadImageError, decode
 from lightning_sae.data.images.image_set import ImageSet, ImageSource, LabelledImages, Split
 from lightning_sae.data.joint import JointDataModule, JointExamples
 from lightning_sae.data.loading.loaders import EvalLoader, TrainLoader
-from lightning_sae.data.probe_images import Probe, choose_probe
+from lightning_sae.data.probe_images import ProbeImages, choose_probe
 from lightning_sae.data.sources.fashion_mnist import FashionMNIST, fashion_mnist
 from lightning_sae.data.sources.folders.folders import ImageFolders, image_folder
 from lightning_sae.data.sources.huggingface.images import HuggingFaceImages, huggingface
@@ -37,7 +37,7 @@ __all__ = [
     "JointExamples",
     "LabelledImages",
     "Moments",
-    "Probe",
+    "ProbeImages",
     "Split",
     "SplitTexts",
     "TextDataModule",

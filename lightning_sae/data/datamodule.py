@@ -26,7 +26,7 @@ from lightning_sae.data.images.copies import check_leaks
 from lightning_sae.data.images.decoding import WHITE
 from lightning_sae.data.images.image_set import ImageSet, ImageSource, Split
 from lightning_sae.data.loading.loaders import EvalLoader, TrainLoader
-from lightning_sae.data.probe_images import Probe, cached_probe, choose_probe
+from lightning_sae.data.probe_images import ProbeImages, cached_probe, choose_probe
 from lightning_sae.data.prompts import class_prompts, embed_prompts
 from lightning_sae.data.store.activations import ActivationStore
 from lightning_sae.data.store.captured_splits import CapturedSplits, Decode
@@ -103,7 +103,7 @@ class ActivationDataModule(LightningDataModule):
     statistics: ActivationStatistics
     class_embeddings: Tensor
     judge_embeddings: Tensor
-    probe: Probe
+    probe: ProbeImages
     tail: Tail
 
     def __init__(
@@ -375,7 +375,7 @@ class ActivationDataModule(LightningDataModule):
             processes=self._processes,
         )
 
-    def _probe(self) -> Probe:
+    def _probe(self) -> ProbeImages:
         images = self.images("val")
         path = self._hook_folder("val") / f"probe-{self.n_probe}-{self.seed}.safetensors"
         ids = choose_probe(images.targets, self.n_probe, self.seed)

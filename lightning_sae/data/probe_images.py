@@ -12,7 +12,7 @@ from lightning_sae.data.images.image_set import ImageSet
 from lightning_sae.data.store.cache import cached_tensors
 
 
-class Probe(NamedTuple):
+class ProbeImages(NamedTuple):
     """Images of `val` with what the tail needs of them.
 
     Attributes:
@@ -54,7 +54,7 @@ def choose_probe(targets: Tensor, n: int, seed: int) -> Tensor:
 
 def cached_probe(
     path: Path, images: ImageSet, clip: Clip, hook: HookPoint, ids: Tensor, batch_size: int
-) -> Probe:
+) -> ProbeImages:
     """Reads the probe of some images, or runs CLIP on them once and keeps what the tail needs (`path`)."""
 
     def compute() -> dict[str, Tensor]:
@@ -69,4 +69,4 @@ def cached_probe(
         return tensors | ({"context": torch.cat(contexts)} if contexts else {})
 
     tensors = cached_tensors(path, compute)
-    return Probe(tensors["image_ids"], tensors["targets"], tensors["x"], tensors.get("context"))
+    return ProbeImages(tensors["image_ids"], tensors["targets"], tensors["x"], tensors.get("context"))

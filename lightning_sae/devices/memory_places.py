@@ -7,7 +7,7 @@ Settings = Mapping[str, str]
 """An argument of train.py or of a command, N a number -> what it does."""
 
 
-class Place(NamedTuple):
+class MemoryPlace(NamedTuple):
     """Where memory can run short.
 
     Attributes:
@@ -25,11 +25,11 @@ SMALLER_PASSES = {
     "data.eval_batch_size=N": "fewer activations at a time",
     "data.n_probe=N": "fewer probe images",
 }
-LOADING = Place("CLIP and its judge were loaded", {"clip.precision=bf16": "weights of half the size"})
-CAPTURE = Place(
+LOADING = MemoryPlace("CLIP and its judge were loaded", {"clip.precision=bf16": "weights of half the size"})
+CAPTURE = MemoryPlace(
     "CLIP looked at images", {"data.capture_batch_size=N": "fewer images per pass", **LOADING.settings}
 )
-STORE = Place(
+STORE = MemoryPlace(
     "activations were read",
     {
         **IN_FILES,
@@ -37,7 +37,7 @@ STORE = Place(
         "data.eval_batch_size=N": "smaller batches in validation",
     },
 )
-TRAINING = Place(
+TRAINING = MemoryPlace(
     "the autoencoder was trained",
     {
         "data.batch_size=N": "fewer activations per step",
@@ -46,8 +46,8 @@ TRAINING = Place(
         **IN_FILES,
     },
 )
-VALIDATION = Place("a validation pass ran", {**SMALLER_PASSES, **FEWER_LATENTS, **IN_FILES})
-ANYWHERE = Place("it was at work", {**TRAINING.settings, **SMALLER_PASSES})
+VALIDATION = MemoryPlace("a validation pass ran", {**SMALLER_PASSES, **FEWER_LATENTS, **IN_FILES})
+ANYWHERE = MemoryPlace("it was at work", {**TRAINING.settings, **SMALLER_PASSES})
 AVERAGE = {"~callbacks.ema": "no second copy of the weights", **TRAINING.settings}
 REMOVALS = {"--top N": "fewer latents without which the image is scored"}
 
@@ -64,11 +64,13 @@ PLACES = {
     "lightning_sae.training.module": TRAINING,
     "lightning_sae.training.module.validation_step": VALIDATION,
     "lightning_sae.training.module.on_validation_epoch_end": VALIDATION,
-    "lightning_sae.explain.explanation": Place("an image was explained", REMOVALS),
-    "lightning_sae.audit": Place("a classifier was audited", SMALLER_PASSES),
-    "lightning_sae.correct": Place("a classifier was corrected", {**SMALLER_PASSES, **CAPTURE.settings}),
+    "lightning_sae.explain.explanation": MemoryPlace("an image was explained", REMOVALS),
+    "lightning_sae.audit": MemoryPlace("a classifier was audited", SMALLER_PASSES),
+    "lightning_sae.correct": MemoryPlace(
+        "a classifier was corrected", {**SMALLER_PASSES, **CAPTURE.settings}
+    ),
     "callbacks.base": VALIDATION,
-    "callbacks.ema": Place(TRAINING.doing, AVERAGE),
+    "callbacks.ema": MemoryPlace(TRAINING.doing, AVERAGE),
 }
 """Package, module, or function of a module -> what it does."""
 
@@ -89,7 +91,7 @@ OF_CALLBACKS: Mapping[str, Settings] = {
 """Callback of a validation pass -> what it can do with less of, beside what all of them can."""
 
 
-def place_of(error: BaseException) -> Place:
+def place_of(error: BaseException) -> MemoryPlace:
     """What went on where an error was raised, by the innermost of its frames that is known here."""
     for name in reversed([*_frames(error)]):
         path = name.split(".")
@@ -101,10 +103,12 @@ def place_of(error: BaseException) -> Place:
     return ANYWHERE
 
 
-def callback_place(name: str) -> Place:
+def callback_place(name: str) -> MemoryPlace:
     """The place of a callback of the validation pass."""
     without = {f"~callbacks.{name}": "leaves it out"}
-    return Place(f"the callback {name} was at work", {**OF_CALLBACKS[name], **SMALLER_PASSES, **without})
+    return MemoryPlace(
+        f"the callback {name} was at work", {**OF_CALLBACKS[name], **SMALLER_PASSES, **without}
+    )
 
 
 def _frames(error: BaseException) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from benchmarks.recovery import detection_f1, match, max_cosines
 from lightning_sae.metrics.auroc import ActiveRanks, auroc, sparse_auroc
 from lightning_sae.metrics.bootstrap import Interval, interval, mean_in_units
-from lightning_sae.metrics.density import L0, Density, density, density_histogram, density_quantiles, l0
+from lightning_sae.metrics.density import L0, Density, density, density_quantiles, l0
 from lightning_sae.metrics.image_latents import ImageLatents, max_over_tokens
 from lightning_sae.metrics.modality import Modality, fires_on, modality_score
 from lightning_sae.metrics.monosemanticity import MonoSemanticity, monosemanticity
@@ -24,7 +24,6 @@ __all__ = [
     "auroc",
     "cosine",
     "density",
-    "density_histogram",
     "density_quantiles",
     "detection_f1",
     "fires_on",

@@ -32,24 +32,6 @@ class WorstGroup(NamedTuple):
     accuracy: float
 
 
-def class_logits(embeddings: Tensor, class_embeddings: Tensor, logit_scale: float) -> Tensor:
-    """Zero-shot logits: `logit_scale * cos(image, class)` (Radford et al. 2021, arXiv 2103.00020).
-
-    Args:
-        embeddings: `[n, d]` unit image embeddings.
-        class_embeddings: `[C, d]` unit class embeddings.
-        logit_scale: factor from cosine to logit, positive (not its logarithm).
-
-    Returns:
-        `[n, C]`; its softmax are the probabilities of the classes.
-
-    Example:
-        >>> class_logits(torch.tensor([[0.6, 0.8]]), torch.eye(2), 100.0)
-        tensor([[60.0000, 80.0000]])
-    """
-    return logit_scale * embeddings @ class_embeddings.T
-
-
 def predict(embeddings: Tensor, class_embeddings: Tensor) -> Tensor:
     """The class nearest to each image, `[n]` int64, ties to the lower index; no scale changes it.
 

@@ -46,27 +46,6 @@ def density(latents: SparseLatents) -> Tensor:
     return firings(latents).double() / len(latents)
 
 
-def density_histogram(density: Tensor, edges: Sequence[float]) -> Tensor:
-    """Number of latents whose log10 density lies between two edges; those that never fire are in no bin.
-
-    Args:
-        density: `[d_sae]` in 0..1.
-        edges: ascending, in log10; the last bin includes its right edge.
-
-    Returns:
-        `[len(edges) - 1]` int64.
-
-    Example:
-        >>> density_histogram(torch.tensor([0.0, 0.002, 0.05, 1.0]), edges=[-3, -2, -1, 0]).tolist()
-        [1, 1, 1]
-    """
-    bounds = torch.tensor(edges, dtype=torch.float64)
-    logs = density[density > 0].double().log10().cpu()
-    inside = logs[(logs >= bounds[0]) & (logs <= bounds[-1])]
-    bins = torch.bucketize(inside, bounds, right=True).clamp_max(len(bounds) - 1) - 1
-    return torch.bincount(bins, minlength=len(bounds) - 1)
-
-
 def density_quantiles(density: Tensor, quantiles: Sequence[float]) -> Tensor:
     """Quantiles of the density over the latents that fire at all.
 

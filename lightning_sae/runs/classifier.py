@@ -1,5 +1,6 @@
 """Which classifier is audited: the one that a user names."""
 
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,12 +29,12 @@ def prompt_classifier(run: RunFolder, prompts_file: str | None = None) -> Classi
         ValueError: classes whose prompts the tokenizer cannot tell apart.
     """
     data, names, prompts = run.data, run.data.class_names, run.data.prompts
-    weights = data.class_embeddings
+    texts = data.class_embeddings
     if prompts_file is not None:
         names, prompts = read_prompts(prompts_file)
         check_distinct(names, prompts, data.clip.tokenizer)
-        weights = embed_prompts(data.clip, prompts).float().to(weights)
-    return Classifier(names, weights, prompts, data.clip.logit_scale)
+        texts = embed_prompts(data.clip, prompts).float().to(texts)
+    return Classifier.of_prompts(names, prompts, texts, data.clip.logit_scale)
 
 
 def check_choice(name: str, prompts_file: str | None = None) -> None:
@@ -89,7 +90,7 @@ def kept_probe(run: RunFolder, folder: Path) -> Classifier:
     save_probe(*probe_of(run.data), folder / KEPT)
     kept = probe_classifier(run, str(folder / KEPT))
     assert kept.source is not None
-    return kept._replace(source=kept.source.model_copy(update={"folder": KEPT}))
+    return replace(kept, source=kept.source.model_copy(update={"folder": KEPT}))
 
 
 def probe_classifier(run: RunFolder, folder: str | None = None) -> Classifier:
@@ -109,5 +110,5 @@ def probe_classifier(run: RunFolder, folder: str | None = None) -> Classifier:
         place = user_path(folder).resolve()
         saved, weights = load_probe(place, run.data.clip.identity()), (place / WEIGHTS).read_bytes()
         source = ClassifierSource(folder=str(place), sha256=sha256(weights).hexdigest())
-    on_device = torch.empty(0, device=run.data.clip.device)
-    return Classifier(saved.class_names, saved.probe.to(on_device), source=source)
+    probe = saved.probe.to(torch.empty(0, device=run.data.clip.device))
+    return Classifier(probe.weight, probe.bias, saved.class_names, source=source)

@@ -1,8 +1,9 @@
-"""Opening the folder of a finished run: its configuration, data, autoencoder and latents."""
+"""The folder of a run: its settings, tables and values, and on demand its data and autoencoder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -14,48 +15,120 @@ from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.devices.device import find_device
 from lightning_sae.files import user_path
+from lightning_sae.mappings import flatten
 from lightning_sae.sae import SparseAutoencoder, load_sae
 from lightning_sae.sae.saving.folder import CONFIG as SAE_CONFIG
 from lightning_sae.training.settings import CONFIG
-from lightning_sae.trust.documents import read_config
+from lightning_sae.trust.documents import read_config, read_json, read_yaml_list
 from lightning_sae.trust.tables import read_table
 from lightning_sae.trust.targets import instantiate
 
-TEXTS = ("label", "second_label", "attribution_class", "unexpected_class", "top_images")  # of latents.csv
+CHOICES = "hydra.runtime.choices."
+_TEXTS = ("label", "second_label", "class", "attribution_class", "unexpected_class", "value", "top_images")
+"""Columns of texts, in whatever table: a class may be called "7"."""
+
+T = TypeVar("T")
 
 
-class RunFolder(NamedTuple):
-    """What a run left.
+class RunFolder:
+    """What a run left: each part is read when it is first asked for, and empty where its file is missing.
+
+    Args:
+        folder: as `train.py` wrote it.
+        moved: overrides of the configuration, as `data.store_dir=DIR`.
+        device: where CLIP, judge, autoencoder and all that is read by them lie; `None` is the GPU where there
+            is one, else the CPU.
+        trusted: packages that the configuration may name beside what is ours; `None` for a run of this
+            process.
 
     Attributes:
         folder: where it lies.
-        config: as the run was composed, with the overrides.
-        data: images, CLIP and judge on one device; nothing is captured, `setup` is not called.
-        sae: the saved autoencoder, checked against the CLIP, on the same device; in evaluation mode.
-        latents: `latents.csv`, by latent.
-        trusted: packages that its configuration may name beside what is ours.
+
+    Raises:
+        ValueError: (by each part) its file is damaged; names it.
     """
 
-    folder: Path
-    config: DictConfig
-    data: ActivationDataModule
-    sae: SparseAutoencoder
-    latents: pd.DataFrame
-    trusted: Sequence[str] | None = ()
+    def __init__(
+        self,
+        folder: str | Path,
+        moved: Sequence[str] = (),
+        device: torch.device | None = None,
+        trusted: Sequence[str] | None = (),
+    ) -> None:
+        self.folder = user_path(folder)
+        self._moved, self._device, self._trusted = moved, device, trusted
+        self._tables: dict[str, pd.DataFrame] = {}
+
+    def _read(self, name: str, read: Callable[[Path], T], empty: T) -> T:
+        path = self.folder / name
+        return read(path) if path.is_file() else empty
+
+    @cached_property
+    def config(self) -> DictConfig:
+        """The configuration as the run was composed, with what has moved."""
+        return _overridden(self._read(str(CONFIG), read_config, OmegaConf.create()), self._moved)
+
+    @cached_property
+    def choices(self) -> dict[str, str]:
+        """The file that was chosen of each group; the groups of Hydra itself left out."""
+        hydra = self._read(str(CONFIG.with_name("hydra.yaml")), read_config, OmegaConf.create())
+        chosen = {key: str(name) for key, name in flat(hydra).items() if name is not None}
+        groups = {key: key.removeprefix(CHOICES) for key in chosen if key.startswith(CHOICES)}
+        return {group: chosen[key] for key, group in groups.items() if not group.startswith("hydra/")}
+
+    @cached_property
+    def overrides(self) -> list[str]:
+        """What its command line said."""
+        words: list[Any] = self._read(str(CONFIG.with_name("overrides.yaml")), read_yaml_list, [])
+        return [str(word) for word in words]
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return `NAME.csv`; without rows and columns where the run has none."""
+        if name not in self._tables:
+            self._tables[name] = self._read(f"{name}.csv", _read_csv, pd.DataFrame())
+        return self._tables[name]
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """The last value of each key in `metrics.csv`."""
+        columns = {str(key): column for key, column in self.table("metrics").items()}
+        known = {key: pd.to_numeric(column, errors="coerce").dropna() for key, column in columns.items()}
+        return {key: float(column.iloc[-1]) for key, column in known.items() if len(column)}
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        """`sae/cfg.json`, what the autoencoder says of itself."""
+        return self._read(f"sae/{SAE_CONFIG}", read_json, {})
+
+    @cached_property
+    def latents(self) -> pd.DataFrame:
+        """`latents.csv`, by latent."""
+        return self.table("latents").set_index("latent")
+
+    @cached_property
+    def data(self) -> ActivationDataModule:
+        """Images, CLIP and judge on one device; nothing is captured, `setup` is not called."""
+        data: ActivationDataModule = instantiate(self.config.data, self._trusted)
+        return data.to(self._device or find_device())
+
+    @cached_property
+    def sae(self) -> SparseAutoencoder:
+        """The saved autoencoder, checked against the CLIP, on the same device; in evaluation mode."""
+        return load_sae(self.folder / "sae", self.data.clip.identity()).to(self.data.clip.device)
 
     def vocabulary(self) -> Vocabulary:
-        """The words that latents are labelled with."""
-        vocabulary: Vocabulary = instantiate(self.config.labels, self.trusted)
+        """Return the words that latents are labelled with."""
+        vocabulary: Vocabulary = instantiate(self.config.labels, self._trusted)
         return vocabulary
 
     def top_images(self, latent: int) -> list[int]:
-        """Ids of the latent's top validation images, the largest activation first; none if it never fired."""
+        """Return ids of the latent's top validation images, the largest activation first; none if silent."""
         if latent not in self.latents.index:
             return []
         return [int(i) for i in str(self.latents.loc[latent, "top_images"]).split()]
 
     def judge_embeddings(self) -> Tensor:
-        """`[n_val_images, d_judge]` unit, from the store.
+        """Return `[n_val_images, d_judge]` unit, from the store.
 
         Raises:
             FileNotFoundError: the store is not where the run had it.
@@ -100,13 +173,9 @@ def open_run(
             raise FileNotFoundError(
                 f"{folder} has no {name}: {writer} writes it; let the run come to its end"
             )
-    config = _overridden(read_config(folder / CONFIG), overrides)
-    data: ActivationDataModule = instantiate(config.data, trusted)
-    sae = load_sae(folder / "sae", data.clip.identity())
-    device = device or find_device()
-    texts = dict.fromkeys(TEXTS, str)  # a class may be called "7"
-    latents = read_table(folder / "latents.csv", keep_default_na=False, dtype=texts).set_index("latent")
-    return RunFolder(folder, config, data.to(device), sae.to(device), latents, trusted)
+    run = RunFolder(folder, overrides, device, trusted)
+    _ = run.sae, run.latents  # what does not fit is said here
+    return run
 
 
 def _overridden(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -117,3 +186,15 @@ def _overridden(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
     assert isinstance(merged, DictConfig)
     return merged
+
+
+def flat(config: DictConfig) -> dict[str, Any]:
+    """Return a configuration with its keys joined by dots, interpolations as they stand."""
+    nested: Any = OmegaConf.to_container(config)
+    return flatten(nested)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    table = read_table(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXTS, str))
+    texts = {column: table[column].astype(object).fillna("") for column in _TEXTS if column in table}
+    return table.assign(**texts)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lightning_sae.classifiers.linear import Probe, fit_probe
+from lightning_sae.classifiers.linear import fit_probe
 from lightning_sae.classifiers.saved_probe import SavedProbe
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.images.image_set import Split
@@ -12,22 +12,17 @@ from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.metrics.accuracy import accuracy, balanced_accuracy
 
 
-class Examples(NamedTuple):
+class LabelledEmbeddings(NamedTuple):
     """Embeddings `[n, d_embed]` unit, and targets `[n]` int64, -1 where unknown."""
 
     embeddings: Tensor
     targets: Tensor
 
 
-def examples(data: ActivationDataModule, split: Split) -> Examples:
+def examples(data: ActivationDataModule, split: Split) -> LabelledEmbeddings:
     """The images of a split as the audited CLIP sees them; captured where the store lacks them."""
     embeddings = read_tensor(data.capture(split) / "images", "embeddings")
-    return Examples(embeddings, data.images(split).targets)
-
-
-def predictions(probe: Probe, embeddings: Tensor) -> Tensor:
-    """The class of each image, `[n, d_embed]` -> `[n]` int64."""
-    return (embeddings @ probe.weight.T + probe.bias).argmax(1)
+    return LabelledEmbeddings(embeddings, data.images(split).targets)
 
 
 def probe_of(data: ActivationDataModule, inverse_l2: float = 100.0, balanced: bool = False) -> SavedProbe:
@@ -43,7 +38,7 @@ def probe_of(data: ActivationDataModule, inverse_l2: float = 100.0, balanced: bo
     """
     train, val = examples(data, "train"), examples(data, "val")
     probe = fit_probe(train.embeddings, train.targets, len(data.class_names), inverse_l2, balanced)
-    predicted = predictions(probe, val.embeddings)
+    predicted = probe.predict(val.embeddings)
     provenance = {
         "clip": data.clip.identity(),
         "fitted_on": data.images("train").identity(),

@@ -23,7 +23,7 @@ from lightning_sae.types import SparseLatents
 Penalties = dict[str, tuple[float | Tensor, Tensor]]
 
 
-class Options(TypedDict, total=False):
+class SAEOptions(TypedDict, total=False):
     """What every variant can be given; see `SparseAutoencoder`."""
 
     dead_after: int

@@ -1,33 +1,109 @@
-"""Which way a logged value is better: for summaries in a tracker, and for comparing runs."""
+"""The one table of logged values: which way each is better, and how it is shown."""
 
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple, cast, get_args
 
 Direction = Literal["min", "max"]
 
-_BETTER: dict[str, Direction] = {
-    "*loss": "min",
-    "train/mse": "min",
-    "val/fvu*": "min",
-    "val/l0": "min",
-    "val/cosine": "max",
-    "*dead_fraction": "min",
-    "alignment/polysemanticity": "min",
-    "alignment/polysemanticity_semantic_lens": "min",
-    "alignment/redundancy*": "min",
-    "alignment/churn": "min",
-    "alignment/*": "max",
-    "truth/*": "max",
-    "zero_shot/*": "max",
-    "attribution/unexpected_share": "min",
-    "attribution/*_share": "min",
-    "probe_vs_prompt/*_share": "min",
-    "probe_vs_prompt/*": "max",
-    "faithfulness/*_deletion": "min",
-    "faithfulness/*_insertion": "max",
-    "faithfulness/*_rank_correlation": "max",
+
+class LoggedValue(NamedTuple):
+    """How a logged value is judged and shown.
+
+    Attributes:
+        better: the better direction; `None` where it depends.
+        title: of its column where runs are compared; "" where it is none of those that matter.
+        form: its format there.
+        card: row on the card of a variant, values of one row side by side; "" for none.
+        summary: line at the end of a training, and the number in words there; `None` for none.
+        narrow: whether it is also in a table of 80 columns.
+    """
+
+    better: Direction | None = None
+    title: str = ""
+    form: str = ".4g"
+    card: str = ""
+    summary: tuple[str, str] | None = None
+    narrow: bool = False
+
+
+VALUES = {
+    "val/fvu": LoggedValue("min", "FVU", ".4f", "FVU", ("reconstruction", "FVU {:.3f}"), narrow=True),
+    "val/fvu_layer_norm": LoggedValue(
+        "min",
+        "FVU after layer norm",
+        ".4f",
+        summary=("reconstruction", "FVU {:.3f} with each token's mean and spread given"),
+    ),
+    "val/l0": LoggedValue("min", "L0", ".1f", "L0", ("reconstruction", "L0 {:.1f}"), narrow=True),
+    "train/dead_fraction": LoggedValue("min", "dead", ".1%", summary=("reconstruction", "dead {:.1%}")),
+    "alignment/mean": LoggedValue("max", "alignment", ".3f", "alignment", ("alignment", "mean {:.3f}")),
+    "alignment/clarity": LoggedValue("max", summary=("alignment", "clarity {:.3f}")),
+    "alignment/named": LoggedValue(
+        "max", "named", ".0f", "named latents", ("alignment", "{:.0f} latents named"), narrow=True
+    ),
+    "zero_shot/original": LoggedValue(
+        "max", "accuracy", ".1%", "accuracy", ("zero-shot", "{:.1%} right"), narrow=True
+    ),
+    "zero_shot/spliced": LoggedValue(
+        "max", "spliced", ".1%", "accuracy", ("zero-shot", "{:.1%} with the SAE spliced in")
+    ),
+    "zero_shot/original_worst": LoggedValue(
+        "max", "worst group", ".1%", "worst group", ("worst group", "{:.1%}"), narrow=True
+    ),
+    "zero_shot/spliced_worst": LoggedValue(
+        "max", "worst group, spliced", ".1%", "worst group", ("worst group", "{:.1%} with the SAE spliced in")
+    ),
+    "attribution/unexpected_share": LoggedValue(
+        "min",
+        "unexpected",
+        ".1%",
+        "unexpected",
+        ("attribution", "{:.1%} of what drives the classes is unexpected"),
+        narrow=True,
+    ),
+    "faithfulness/act_grad_deletion": LoggedValue("min", "deletion", ".3f"),
+    "faithfulness/act_grad_insertion": LoggedValue("max", "insertion", ".3f"),
+    "*loss": LoggedValue("min"),
+    "train/mse": LoggedValue("min"),
+    "val/fvu*": LoggedValue("min"),
+    "val/cosine": LoggedValue("max"),
+    "*dead_fraction": LoggedValue("min"),
+    "alignment/polysemanticity": LoggedValue("min"),
+    "alignment/polysemanticity_semantic_lens": LoggedValue("min"),
+    "alignment/redundancy*": LoggedValue("min"),
+    "alignment/churn": LoggedValue("min"),
+    "alignment/*": LoggedValue("max"),
+    "truth/*": LoggedValue("max"),
+    "zero_shot/*": LoggedValue("max"),
+    "attribution/*_share": LoggedValue("min"),
+    "probe_vs_prompt/*_share": LoggedValue("min"),
+    "probe_vs_prompt/*": LoggedValue("max"),
+    "faithfulness/*_deletion": LoggedValue("min"),
+    "faithfulness/*_insertion": LoggedValue("max"),
+    "faithfulness/*_rank_correlation": LoggedValue("max"),
 }
-"""Pattern of keys -> the better direction; the first that fits counts."""
+"""Keys and patterns of keys, in the order in which they are shown; the first that fits counts."""
+
+
+def logged_value(key: str) -> LoggedValue:
+    """Return how the value of a key is judged and shown.
+
+    Example:
+        >>> logged_value("zero_shot/spliced").title, logged_value("zero_shot/spliced_group").better
+        ('spliced', 'max')
+    """
+    fits = (value for pattern, value in VALUES.items() if fnmatchcase(key, pattern))
+    return next(fits, LoggedValue())
+
+
+def column_title(key: str) -> str:
+    """Return what a logged value is called where runs are compared; the key itself where it has no title.
+
+    Example:
+        >>> column_title("val/fvu"), column_title("val/cosine")
+        ('FVU', 'val/cosine')
+    """
+    return logged_value(key).title or key
 
 
 class Goal(NamedTuple):
@@ -48,13 +124,13 @@ class Goal(NamedTuple):
 
 
 def better(key: str) -> Direction | None:
-    """The better direction of a logged value; `None` where it depends.
+    """Return the better direction of a logged value; `None` where it depends.
 
     Example:
         >>> better("val/fvu"), better("zero_shot/spliced_worst"), better("attribution/positive_mass")
         ('min', 'max', None)
     """
-    return next((way for pattern, way in _BETTER.items() if fnmatchcase(key, pattern)), None)
+    return logged_value(key).better
 
 
 def goal(text: str) -> Goal:

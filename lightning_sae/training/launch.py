@@ -118,14 +118,14 @@ class Together(Callback):
         known: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(known, (self.config, dict(images()), self.refusal))
         configs, seen, refusals = zip(*known, strict=True)
-        if differing := differences(configs):
+        if differing := rank_differences(configs):
             raise ValueError(
                 f"the processes were given different configurations: {'; '.join(differing)}. Start all of "
                 "them with the same command, code and environment"
             )
         if refused := list(filter(None, refusals)):
             raise ValueError(refused[0])
-        if differing := differences(seen):
+        if differing := rank_differences(seen):
             raise ValueError(
                 f"the processes see different images: {'; '.join(differing)} (hashes of names, contents and "
                 "classes). Give all machines the same files under data.root or data.path"
@@ -181,11 +181,11 @@ def comparable(config: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(value).replace(run_dir, "RUN") for key, value in flatten(config).items()}
 
 
-def differences(configs: Sequence[Mapping[str, str]]) -> list[str]:
+def rank_differences(configs: Sequence[Mapping[str, str]]) -> list[str]:
     """What a rank has otherwise than rank 0, a text per key.
 
     Example:
-        >>> differences([{"seed": "0"}, {"seed": "0"}, {"seed": "1"}])
+        >>> rank_differences([{"seed": "0"}, {"seed": "0"}, {"seed": "1"}])
         ['seed is 0 on rank 0, 1 on rank 2']
     """
     found = {}

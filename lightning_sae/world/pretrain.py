@@ -29,7 +29,7 @@ from lightning_sae.world.world import World, distractors
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PretrainRecipe:
     """How a tiny CLIP is trained.
 
     Attributes:
@@ -53,10 +53,14 @@ class Recipe:
     start: Edition | Literal[""]
 
 
-RECIPES: dict[Edition, Recipe] = {
-    "balanced": Recipe(2600, 256, 100_000, lr=3e-3, weight_decay=0.05, strangers=64, seed=0, start=""),
+RECIPES: dict[Edition, PretrainRecipe] = {
+    "balanced": PretrainRecipe(
+        2600, 256, 100_000, lr=3e-3, weight_decay=0.05, strangers=64, seed=0, start=""
+    ),
     # from the balanced weights: what a general CLIP becomes when it is trained further on biased captions
-    "biased": Recipe(700, 256, 60_000, lr=1e-3, weight_decay=0.05, strangers=64, seed=0, start="balanced"),
+    "biased": PretrainRecipe(
+        700, 256, 60_000, lr=1e-3, weight_decay=0.05, strangers=64, seed=0, start="balanced"
+    ),
 }
 
 
@@ -119,7 +123,7 @@ def strangers() -> list[str]:
     return [template.format(word) for word in strange for template in _STRANGE]
 
 
-def optimisers_of(model: CLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def optimisers_of(model: CLIP, recipe: PretrainRecipe) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices, which learns the shapes in half the steps; AdamW for the rest."""
     named = list(model.named_parameters())
     matrices = [p for name, p in named if p.ndim == 2 and "resblocks" in name]
@@ -128,7 +132,7 @@ def optimisers_of(model: CLIP, recipe: Recipe) -> list[torch.optim.Optimizer]:
     return [muon, torch.optim.AdamW(rest, weight_decay=recipe.weight_decay, fused=True)]
 
 
-def train(edition: Edition, recipe: Recipe, device: torch.device) -> CLIP:
+def train(edition: Edition, recipe: PretrainRecipe, device: torch.device) -> CLIP:
     """Trains one tiny CLIP on the captions of an edition, and on nothing else."""
     torch.manual_seed(recipe.seed)
     config = json.loads(config_path().read_text(encoding="utf-8"))
@@ -179,7 +183,7 @@ def main() -> None:
     parser.add_argument("--edition", choices=get_args(Edition), required=True)
     parser.add_argument("--out", type=Path, help="weights file; by default the one in the package")
     add_device_option(parser)
-    for field in fields(Recipe):
+    for field in fields(PretrainRecipe):
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
             type=type(getattr(RECIPES["balanced"], field.name)),

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import normalize
 
 from lightning_sae.attribution.explained import Explained
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.clip import Clip, HookPoint, capture_context, load_clip, make_tail
 from lightning_sae.types import SparseLatents
 
@@ -93,4 +93,4 @@ def texts():
 def probe():
     generator = torch.Generator().manual_seed(4)
     weight, bias = torch.randn(4, D_EMBED, generator=generator), torch.randn(4, generator=generator)
-    return Probe(6 * weight.double(), bias.double())
+    return LinearClassifier(6 * weight.double(), bias.double())

@@ -6,14 +6,19 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from lightning_sae.attribution.gradient import Remainder, attribute, remainder, score_gradient, token_sums
+from lightning_sae.attribution.gradient import Remainder, attribute, gradient, remainder, token_sums
 from lightning_sae.attribution.means import MeanAttribution, agreement
+from lightning_sae.classifiers.scores import make_score
 from lightning_sae.clip import HookPoint, capture_context, load_clip, make_tail, splice
 from lightning_sae.types import SparseLatents
 
 N, T, D_IN, D_SAE, D_EMBED, C = 6, 3, 10, 24, 5, 4
 OUTPUTS = ["cosine", "logit", "margin", "probability"]
 SCALE = 7.0
+
+
+def score_gradient(tail, x, text, context=None, batch_size=64, **score):
+    return gradient(tail, x, make_score(text, **score), context, batch_size)
 
 
 class TinyTail(nn.Module):

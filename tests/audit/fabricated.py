@@ -15,7 +15,7 @@ from lightning_sae.audit.findings import (
     Culprit,
     Effect,
     Estimate,
-    Evidence,
+    EvidenceTest,
     Finding,
     GroupGap,
     Severity,
@@ -99,14 +99,14 @@ def finding(
         "share": min(1.0, sum(c.share for c in culprits)),
         "images": 482,
         "evidence": (
-            Evidence(
+            EvidenceTest(
                 name="word_auroc",
                 value=0.52,
                 threshold=0.9,
                 passed=False,
                 meaning="The latent does not tell pictures of the class's word from neutral ones.",
             ),
-            Evidence(
+            EvidenceTest(
                 name="class_auroc",
                 value=0.497,
                 p_value=0.41,
@@ -217,4 +217,6 @@ def run_folder(folder: Any, latents: pd.DataFrame, classes: tuple[str, ...], ima
         class_names=list(classes),
         prompts=[[f"a photo of a {c}"] for c in classes],
     )
-    return RunFolder(folder, None, data, None, latents)  # type: ignore[arg-type]
+    run = RunFolder(folder)
+    run.data, run.latents = data, latents  # type: ignore[assignment]
+    return run

@@ -6,17 +6,17 @@ import torch
 
 from lightning_sae.attribution.explained import Explained
 from lightning_sae.audit.evidence.cues import Limits, find_cues
-from lightning_sae.audit.evidence.evidence_pass import Seen
+from lightning_sae.audit.evidence.evidence_pass import SplitView
 from lightning_sae.audit.evidence.gaps import Gap
-from lightning_sae.audit.evidence.judgement import Judged
+from lightning_sae.audit.evidence.judgement import JudgeView
 from lightning_sae.audit.evidence.ranking import rank
 from lightning_sae.audit.evidence.reading import Reading
-from lightning_sae.audit.evidence.removal import Estimate
+from lightning_sae.audit.evidence.removal import BootstrapEstimate
 from lightning_sae.audit.evidence.subjects import Subjects
 from lightning_sae.audit.verdict import margins
 from lightning_sae.audit.verdict.cases import Suspect, leads, look_at, make_case
 from lightning_sae.audit.verdict.kinds import Case, Decided, Looks
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.concepts.meaning import Meaning, MeaningTests
 from lightning_sae.metrics import ActiveRanks
@@ -31,7 +31,7 @@ def seen(predicted, latents, attributions=None, attributed=None):
     latents = torch.as_tensor(latents, dtype=torch.float32)
     attributed = torch.arange(len(latents)) if attributed is None else torch.tensor(attributed)
     drive = latents[attributed] if attributions is None else torch.tensor(attributions, dtype=torch.float32)
-    return Seen(
+    return SplitView(
         SparseLatents.from_dense(latents),
         torch.as_tensor(predicted),
         torch.zeros(len(latents), 2),
@@ -77,7 +77,7 @@ def judged(n, d_sae, n_classes, calls):
     """A judge that calls image `i` class `calls[i]`, and to whom no latent means a class."""
     embeddings, texts = torch.eye(n_classes)[torch.tensor(calls)], torch.eye(n_classes)
     unknown = torch.full((d_sae,), NAN)
-    return Judged(
+    return JudgeView(
         embeddings,
         texts,
         torch.tensor(calls),
@@ -107,7 +107,7 @@ def looks(**changes):
 def gap_of(name="mark=yes", low=0.05, c=0, measure="false_positives"):
     """A gap of 10 points, whose interval begins at `low`."""
     factor = name.partition("=")[0]
-    return Gap(c, factor, 1, name, measure, 50, 0.12, 0.02, Estimate(0.1, low, 0.15, 0.001), 0.001)
+    return Gap(c, factor, 1, name, measure, 50, 0.12, 0.02, BootstrapEstimate(0.1, low, 0.15, 0.001), 0.001)
 
 
 def case(
@@ -174,4 +174,4 @@ def linear_world(monkeypatch, a, weight, bias=None, W_dec=None, rest=0.0, factor
     images = SimpleNamespace(factors=factors or {})
     run = SimpleNamespace(data=SimpleNamespace(images=lambda split: images))
     bias = torch.zeros(len(weight)) if bias is None else torch.as_tensor(bias)
-    return run, ClassScores(Probe(weight, bias), "logit")
+    return run, ClassScores(LinearClassifier(weight, bias), "logit")

@@ -12,11 +12,11 @@ from lightning_sae.audit import read_audit
 from lightning_sae.audit.__main__ import FOUND, main
 from lightning_sae.audit.audit import audit_run
 from lightning_sae.audit.evidence.cues import Limits
-from lightning_sae.audit.evidence.evidence_pass import check_images, explained_images, ready, see
+from lightning_sae.audit.evidence.evidence_pass import check_images, explained_images, ready, view_split
 from lightning_sae.audit.examination import Options
 from lightning_sae.audit.findings import severity_of
 from lightning_sae.classifiers.classifier import Classifier
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.classifiers.saved_probe import save_probe
 from lightning_sae.concepts.naming import names_of
 from lightning_sae.data import JointDataModule
@@ -52,7 +52,7 @@ def opened_patches(small_patch_run):
 def test_what_is_seen_is_what_dense_tensors_say(opened):
     classifier = prompt_classifier(opened)
     scores = classifier.scores("margin")
-    found = see(opened, classifier, scores)
+    found = view_split(opened, classifier, scores)
     x = torch.cat([batch.x for batch in opened.data.val_dataloader()])
     assert torch.equal(found.attributed, torch.arange(len(x)))
     torch.testing.assert_close(found.latents.to_dense(), opened.sae.encode(x).to_dense())
@@ -66,7 +66,7 @@ def test_what_is_seen_is_what_dense_tensors_say(opened):
 
 def test_behind_a_block_in_the_middle_the_probe_images_are_attributed(opened_patches):
     data, classifier = opened_patches.data, prompt_classifier(opened_patches)
-    found = see(opened_patches, classifier, classifier.scores("margin"))
+    found = view_split(opened_patches, classifier, classifier.scores("margin"))
     assert torch.equal(found.attributed, data.probe.image_ids)
     assert (len(found.predicted), len(found.latents), len(found.attributions)) == (96, 96, 8)
     (explained,) = explained_images(opened_patches)
@@ -110,7 +110,7 @@ def saved_probe(opened, tmp_path):
     """The prompts as a probe."""
     data, folder = opened.data, tmp_path / "probe"
     weights = data.clip.logit_scale * data.class_embeddings
-    probe = Probe(weights, torch.zeros(len(weights)))
+    probe = LinearClassifier(weights, torch.zeros(len(weights)))
     save_probe(probe, data.class_names, {"clip": data.clip.identity()}, folder)
     return folder
 
@@ -118,9 +118,9 @@ def saved_probe(opened, tmp_path):
 def test_two_classes_of_one_name_have_findings_of_their_own(opened_learned):
     own = prompt_classifier(opened_learned)
     names = [own.class_names[0], *own.class_names[2:6], own.class_names[0]]
-    weights = own.weights[[0, *range(2, 6), 1]]
-    run = opened_learned
-    audit = audit_run(run, Classifier(names, weights, [[name] for name in names], own.logit_scale), LOOSE)
+    rows = [0, *range(2, 6), 1]
+    classifier = Classifier(own.weight[rows], own.bias[rows], names, [[name] for name in names])
+    audit = audit_run(opened_learned, classifier, LOOSE)
     assert audit.findings
     numbers = sorted(number for result in audit.classes for number in result.findings)
     assert numbers == [finding.number for finding in audit.findings]

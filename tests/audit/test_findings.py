@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from lightning_sae.audit import read_audit, write_audit
-from lightning_sae.audit.findings import FILE, Evidence, severity_of
+from lightning_sae.audit.findings import FILE, EvidenceTest, severity_of
 
 from .fabricated import audit, culprit, estimate, finding, group_gap, result
 
@@ -112,7 +112,7 @@ def test_half_a_file(whole, tmp_path):
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_json_cannot_hold_is_never_written(value):
     with pytest.raises(ValidationError, match="finite"):
-        Evidence(name="word_auroc", value=value, meaning="")
+        EvidenceTest(name="word_auroc", value=value, meaning="")
 
 
 def test_nothing_changes_once_it_is_found(whole):

@@ -43,9 +43,8 @@ def run(tmp_path_factory):
 def classifier(run):
     clip = run.data.clip
     prompts = [[f"a photo of a {name}"] for name in run.data.class_names]
-    return Classifier(
-        run.data.class_names, clip.encode_text([p for [p] in prompts]), prompts, clip.logit_scale
-    )
+    texts = clip.encode_text([p for [p] in prompts])
+    return Classifier.of_prompts(run.data.class_names, prompts, texts, clip.logit_scale)
 
 
 def test_a_heatmap_is_the_attribution_of_each_place(run, classifier):
@@ -62,9 +61,10 @@ def test_a_heatmap_is_the_attribution_of_each_place(run, classifier):
             assert red > blue  # orange
 
 
-def test_a_single_token_has_no_place(run, classifier):
+def test_a_single_token_has_no_place(run, classifier, monkeypatch):
     data = SimpleNamespace(clip=run.data.clip, shape=SimpleNamespace(tokens=1))
-    assert Heatmaps.of(run._replace(data=data), classifier, "logit") is None
+    monkeypatch.setattr(run, "data", data)
+    assert Heatmaps.of(run, classifier, "logit") is None
 
 
 def _middle(place, columns):

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import normalize
 
 from lightning_sae.attribution.explained import Explained
-from lightning_sae.audit.evidence.evidence_pass import attribute_own, class_means, stacked, summed_over_tokens
+from lightning_sae.attribution.methods import attribute_own
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.types import SparseLatents
 
@@ -18,7 +18,7 @@ def dense(n, d_sae, seed=0, share=0.4):
 
 def test_means_of_classes():
     values, classes = dense(30, 7), torch.randint(-1, 3, (30,), generator=torch.Generator().manual_seed(1))
-    found = class_means(SparseLatents.from_dense(values), classes, 4)
+    found = SparseLatents.from_dense(values).class_means(classes, 4)
     expected = torch.stack([values[classes == c].mean(0) for c in range(4)])
     torch.testing.assert_close(found, expected, equal_nan=True)
     assert found[3].isnan().all()
@@ -27,21 +27,21 @@ def test_means_of_classes():
 @pytest.mark.parametrize("t", [1, 3])
 def test_sums_over_tokens(t):
     values = dense(4 * t, 6)
-    found = summed_over_tokens(SparseLatents.from_dense(values), t)
+    found = SparseLatents.from_dense(values).sum_tokens(t)
     torch.testing.assert_close(found.to_dense(), values.view(4, t, 6).sum(1))
 
 
 def test_images_on_which_nothing_fires_keep_their_row():
     values = torch.zeros(6, 3)
     values[4, 1] = 2.0
-    found = summed_over_tokens(SparseLatents.from_dense(values), 2)
+    found = SparseLatents.from_dense(values).sum_tokens(2)
     assert found.to_dense().tolist() == [[0, 0, 0], [0, 0, 0], [0, 2, 0]]
 
 
 def test_parts_one_after_the_other():
     parts = [dense(n, 5, seed) for seed, n in enumerate([3, 1, 4])]
     parts.append(torch.zeros(2, 5))
-    found = stacked([SparseLatents.from_dense(part) for part in parts])
+    found = SparseLatents.stack([SparseLatents.from_dense(part) for part in parts])
     assert torch.equal(found.to_dense(), torch.cat(parts))
 
 

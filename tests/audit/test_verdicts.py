@@ -11,7 +11,7 @@ import torch
 
 from lightning_sae.audit.evidence.cues import Group
 from lightning_sae.audit.evidence.gaps import find_gaps, raises
-from lightning_sae.audit.evidence.removal import UNKNOWN, Estimate
+from lightning_sae.audit.evidence.removal import UNKNOWN, BootstrapEstimate
 from lightning_sae.audit.verdict.verdicts import each_once, sample_of, try_suspects
 
 from .imagined import linear_world, look, seen, subjects, suspect
@@ -221,7 +221,7 @@ def test_no_suspects_at_all(world):
 
 
 def taken_by(tried, value):
-    share = UNKNOWN if math.isnan(value) else Estimate(value, value / 2, value, 0.001)
+    share = UNKNOWN if math.isnan(value) else BootstrapEstimate(value, value / 2, value, 0.001)
     return tried._replace(taken=share)
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lightning_sae.clip import load_clip
-from lightning_sae.world.pretrain import Recipe
+from lightning_sae.world.pretrain import PretrainRecipe
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CLOTHES = Path("/usr/share/datasets/fashion-mnist")
@@ -110,7 +110,7 @@ def test_a_small_clip_is_trained_and_loaded(tmp_path):
     captions = [["dark", "a dark one"], ["light"]] * 32
     taught = pictured.Pictures(shades, pd.DataFrame({"label": ["dark", "light"] * 32}), captions)
     shape = small_clip.config(8, 4)
-    recipe = Recipe(30, 16, 64, lr=3e-3, weight_decay=0.05, strangers=0, seed=0, start="")
+    recipe = PretrainRecipe(30, 16, 64, lr=3e-3, weight_decay=0.05, strangers=0, seed=0, start="")
     path = tmp_path / "clips" / "shades.safetensors"
     small_clip.save(small_clip.train(taught, shape, recipe), shape, path)
     clip = load_clip(path.with_suffix(".json"), path)

@@ -1,12 +1,13 @@
 """Saved probes: what is written is read, and what does not fit is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn.functional import normalize
 
-from lightning_sae.classifiers.linear import Probe, fit_probe
+from lightning_sae.classifiers.linear import LinearClassifier, fit_probe
 from lightning_sae.classifiers.saved_probe import CONFIG, WEIGHTS, load_probe, save_probe
 
 CLIP = {"model": "ViT-B-16", "pretrained": "openai", "weights": "ab12", "preprocess": "{}"}
@@ -16,7 +17,7 @@ NAMES = ["melanoma", "nevus", "benign keratosis"]
 @pytest.fixture
 def probe():
     generator = torch.Generator().manual_seed(0)
-    return Probe(torch.randn(3, 8, generator=generator), torch.randn(3, generator=generator))
+    return LinearClassifier(torch.randn(3, 8, generator=generator), torch.randn(3, generator=generator))
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_another_clip_is_refused_by_its_weights(folder):
 
 
 def test_a_probe_is_replaced_and_nothing_else(probe, folder, tmp_path):
-    save_probe(probe._replace(bias=probe.bias + 1), NAMES, {"clip": CLIP}, folder)
+    save_probe(replace(probe, bias=probe.bias + 1), NAMES, {"clip": CLIP}, folder)
     assert load_probe(folder).probe.bias.equal(probe.bias + 1)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
@@ -91,7 +92,7 @@ def test_a_balanced_probe_does_not_prefer_the_frequent_class():
     e = normalize(torch.randn(1100, 4, generator=generator) + torch.tensor([3.0, 0, 0, 0]), dim=1)
     targets = (torch.arange(1100) >= 1000).long()  # nothing tells them apart
     shares = [
-        float(((e @ probe.weight.T + probe.bias).argmax(1) == 1).float().mean())
+        float((probe.predict(e) == 1).float().mean())
         for probe in (fit_probe(e, targets, 2), fit_probe(e, targets, 2, balanced=True))
     ]
     assert shares[0] == 0

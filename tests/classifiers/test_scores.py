@@ -3,7 +3,7 @@ import torch
 from torch.func import jacfwd, jacrev, vmap
 from torch.nn.functional import normalize
 
-from lightning_sae.classifiers.linear import Probe, fit_probe
+from lightning_sae.classifiers.linear import LinearClassifier, fit_probe
 from lightning_sae.classifiers.scores import ClassScores, make_score
 
 N, C, D = 7, 4, 6
@@ -16,7 +16,7 @@ def random(*shape, seed=0):
 
 
 EMBEDDINGS, TEXTS = normalize(random(N, D), dim=1), normalize(random(C, D, seed=1), dim=1)
-PROBE = Probe(5 * random(C, D, seed=2), random(C, seed=3))
+PROBE = LinearClassifier(5 * random(C, D, seed=2), random(C, seed=3))
 TARGETS = torch.tensor([0, 3, 1, 1, 2, 0, 3])
 
 
@@ -83,7 +83,7 @@ def test_a_probe_maximises_the_penalised_likelihood(n_classes):
     e = normalize(random(60, D, seed=5) + 2 * torch.eye(D).double()[targets], dim=1)
     unknown = torch.cat([targets, torch.tensor([-1])])
     probe = fit_probe(torch.cat([e, e[:1]]), unknown, n_classes, inverse_l2=3.0)
-    weight, bias = (part.double().requires_grad_() for part in probe)
+    weight, bias = (part.double().requires_grad_() for part in (probe.weight, probe.bias))
     penalty = weight.square().sum() / (1 if n_classes == 2 else 2)  # of two classes their difference's
     loss = 3.0 * torch.nn.functional.cross_entropy(e @ weight.T + bias, targets, reduction="sum") + penalty
     for slope in torch.autograd.grad(loss, (weight, bias)):

@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from lightning_sae.attribution.gradient import attribute, score_gradient
+from lightning_sae.attribution.gradient import attribute, gradient
+from lightning_sae.classifiers.scores import make_score
 from lightning_sae.clip import HookPoint, TextClip, capture_context, inspect_hook_point, make_tail, splice
 from lightning_sae.types import SparseLatents
 
@@ -149,7 +150,7 @@ def test_attribution_against_finite_differences(towers, family, module, tokens, 
     W_dec = torch.randn(24, x.shape[2], generator=draw, dtype=x.dtype)
     dense = torch.rand(x.shape[0] * x.shape[1], 24, generator=draw, dtype=x.dtype).sub(0.7).relu()
     direction = torch.randn(clip.embed_dim, generator=draw, dtype=x.dtype)
-    g = score_gradient(tail, x, direction, context)
+    g = gradient(tail, x, make_score(direction), context)
     latents = SparseLatents.from_dense(dense)
     factors = torch.randn(24, generator=draw, dtype=x.dtype)
     predicted = (attribute(latents, W_dec, g.flatten(0, 1)) * factors[latents.indices]).sum()

@@ -17,9 +17,9 @@ def test_the_last_values_of_all_runs_below_a_folder(tmp_path):
     assert runs[0].metrics["train/loss"] == 0.5
     assert (runs[0].metrics["step"], runs[0].overrides) == (99, ["sae.k=2"])
     assert all(run.finished for run in runs)
-    assert runs[0].config["clip"] == "a"
-    assert runs[0].config["clip.model"] == "M"
-    assert "hydra/launcher" not in runs[0].config
+    assert runs[0].recipe["clip"] == "a"
+    assert runs[0].recipe["clip.model"] == "M"
+    assert "hydra/launcher" not in runs[0].recipe
     assert runs[0].card["provenance"]["clip"]["model"] == "M"
 
 
@@ -49,8 +49,8 @@ def damage(folder, name, content):
         (lambda run: damage(run, "metrics.csv", ""), "metrics.csv cannot be read"),
         (lambda run: damage(run, "latents.csv", 'a,b\n"1'), "latents.csv cannot be read"),
         (lambda run: damage(run, "metrics.csv", "step,train/loss\n3,0.1\n"), "a validation pass"),
-        (lambda run: damage(run, ".hydra/config.yaml", "a: [1"), ".hydra cannot be read"),
-        (lambda run: damage(run, ".hydra/config.yaml", "[1, 2]"), ".hydra cannot be read"),
+        (lambda run: damage(run, ".hydra/config.yaml", "a: [1"), ".hydra/config.yaml cannot be read"),
+        (lambda run: damage(run, ".hydra/config.yaml", "[1, 2]"), ".hydra/config.yaml cannot be read"),
     ],
 )
 def test_what_is_missing_or_damaged_is_named(tmp_path, hurt, missing):

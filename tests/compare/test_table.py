@@ -9,7 +9,7 @@ from rich.console import Console
 from lightning_sae.compare.comparison import compare
 from lightning_sae.compare.runs import read_runs
 from lightning_sae.compare.table import cells, markdown, run_table, terminal
-from lightning_sae.compare.variants import Culprit, contrasts, find_variants, reliance_matrix
+from lightning_sae.compare.variants import CulpritShare, contrasts, find_variants, reliance_matrix
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.tracking.values import goal
 
@@ -133,8 +133,8 @@ def test_the_matrix_of_classes_and_variants(tmp_path):
     assert list(matrix) == ["star", "moon", "sun"]
     star = matrix["star"]
     assert star[0].culprits == [
-        Culprit(LatentName("brown", True), pytest.approx(0.8)),
-        Culprit(LatentName("sky", False), 0.1),
+        CulpritShare(LatentName("brown", True), pytest.approx(0.8)),
+        CulpritShare(LatentName("sky", False), 0.1),
     ]
     assert (star[0].share, star[0].images) == (0.9, 50)
     assert (star[1].share, star[1].images) == (0.0, 40)  # judged, and innocent

@@ -26,8 +26,8 @@ from lightning_sae.clip import load_clip
 from lightning_sae.correct import WAYS, Rule, correct, load_classifier, read_record, save_classifier
 from lightning_sae.correct.__main__ import audited_classifier, headline, main
 from lightning_sae.correct.clamp import clamped
-from lightning_sae.correct.embeddings import embed_clamped, see
-from lightning_sae.correct.printed import AT_AN_EDGE, Label, printed_on, see_printed
+from lightning_sae.correct.embeddings import embed_clamped, view_culprits
+from lightning_sae.correct.printed import AT_AN_EDGE, Label, printed_on, view_printed
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.metrics import auroc
 from lightning_sae.runs.classifier import kept_probe, probe_classifier
@@ -76,7 +76,7 @@ def prompts(run):
 def audit_of(folder, classifier="prompts", without=()):
     """One finding, the star's, with the latents that tell the brown background best."""
     run = open_run(folder)
-    seen = see(run, "val", range(run.sae.d_sae), run.data.class_names)
+    seen = view_culprits(run, "val", range(run.sae.d_sae), run.data.class_names)
     values, truth = seen.factors["background"]
     told = [float(auroc(a, truth == values.index("brown"))) for a in seen.activations.T]
     best = torch.tensor(told).topk(2).indices.tolist()
@@ -187,7 +187,7 @@ def test_only_the_class_that_was_led_astray_changes(exported, plain, run):
 def test_an_edit_uncorrelates_score_and_culprits(folder, run):
     finding = audit_of(folder).findings[0]
     corrected, record = correct(run, prompts(run), finding, "edit")
-    seen = see(run, "val", record.latents, record.class_names)
+    seen = view_culprits(run, "val", record.latents, record.class_names)
     others, star = seen.targets != 0, corrected.class_names.index("star")
     assert star == 0
     whole = prompts(run).scores("logit").weight[star]
@@ -281,7 +281,7 @@ def test_a_probe_is_corrected_too(folder, run):
     embeddings = read_tensor(run.data.capture("train") / "images", "embeddings").float()
     assert classifier.kind == "probe"
     expected = fit_probe(embeddings, world.targets, 24)
-    torch.testing.assert_close(classifier.weights.weight, expected.weight)
+    torch.testing.assert_close(classifier.weight, expected.weight)
     corrected, record = correct(run, classifier, audit_of(folder).findings[0], factor="culprits", rule=ANY)
     assert (record.kind, record.factor) == ("probe", "culprits")
     assert corrected.predict(embeddings).shape == (256,)
@@ -295,8 +295,8 @@ def test_the_probe_that_was_audited_is_corrected(folder, run, tmp_path):
     subject = audit.subject.model_copy(update={"classifier_source": audited.source})
     audit = Audit.model_validate_json(audit.model_copy(update={"subject": subject}).model_dump_json())
     found = audited_classifier(run, audit)
-    assert torch.equal(found.weights.weight, strong.probe.weight)
-    assert not torch.allclose(found.weights.weight, probe_of(run.data).probe.weight, atol=1e-2)
+    assert torch.equal(found.weight, strong.probe.weight)
+    assert not torch.allclose(found.weight, probe_of(run.data).probe.weight, atol=1e-2)
     save_probe(*probe_of(run.data), tmp_path / "probe")
     with pytest.raises(ValueError, match="is not the one that was audited"):
         audited_classifier(run, audit)
@@ -305,25 +305,26 @@ def test_the_probe_that_was_audited_is_corrected(folder, run, tmp_path):
         audited_classifier(run, audit)
 
 
-def test_a_probe_that_was_fitted_for_an_audit_is_kept_beside_it(folder, run, tmp_path):
+def test_a_probe_that_was_fitted_for_an_audit_is_kept_beside_it(folder, run, tmp_path, monkeypatch):
     audited, audit = kept_probe(run, tmp_path / "run"), audit_of(folder, "probe")
     subject = audit.subject.model_copy(update={"classifier_source": audited.source})
     audit = Audit.model_validate_json(audit.model_copy(update={"subject": subject}).model_dump_json())
     shutil.move(tmp_path / "run", tmp_path / "moved")
-    found = audited_classifier(run._replace(folder=tmp_path / "moved"), audit)
-    assert torch.equal(found.weights.weight, audited.weights.weight)
-    torch.testing.assert_close(found.weights.weight, probe_of(run.data).probe.weight)
+    monkeypatch.setattr(run, "folder", tmp_path / "moved")
+    found = audited_classifier(run, audit)
+    assert torch.equal(found.weight, audited.weight)
+    torch.testing.assert_close(found.weight, probe_of(run.data).probe.weight)
     save_probe(*probe_of(run.data, inverse_l2=0.01), tmp_path / "moved" / "audited_probe")
     with pytest.raises(ValueError, match="audited_probe is not the one that was audited"):
-        audited_classifier(run._replace(folder=tmp_path / "moved"), audit)
+        audited_classifier(run, audit)
 
 
 def test_a_typographic_finding_is_judged_by_the_printed_word(folder, run, plain, tmp_path):
     clip, images, world, _ = plain
     star, classifier = world.class_names.index("star"), prompts(run)
-    val = see(run, "val", range(64), world.class_names)
+    val = view_culprits(run, "val", range(64), world.class_names)
     label = Label("star", AT_AN_EDGE[0])
-    printed = see_printed(run, "val", label, torch.arange(200), tuple(range(64)), val)
+    printed = view_printed(run, "val", label, torch.arange(200), tuple(range(64)), val)
     is_printed = torch.arange(200 + N_VAL) >= N_VAL
     reads = [
         float(auroc(torch.cat(a), is_printed))
@@ -355,7 +356,7 @@ def test_a_typographic_finding_is_judged_by_the_printed_word(folder, run, plain,
         assert sum(row.images for row in record.classes) == N_TEST
     with torch.no_grad():
         pixels = torch.stack([clip.preprocess(put_label(images[i], *label)) for i in range(5)])
-        seen = see_printed(run, "test", label, torch.arange(5), (0,), see(run, "test", (0,), ()))
+        seen = view_printed(run, "test", label, torch.arange(5), (0,), view_culprits(run, "test", (0,), ()))
         torch.testing.assert_close(seen.embeddings, clip.encode_image(pixels), rtol=1e-4, atol=1e-4)
 
 

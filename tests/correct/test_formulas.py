@@ -6,11 +6,11 @@ from torch.nn.functional import normalize
 
 from lightning_sae.attribution.ablation import ablate
 from lightning_sae.attribution.explained import Explained
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.correct.choice import Candidate, Rule, choose
-from lightning_sae.correct.clamp import Clamp, clamped, clamping, columns
+from lightning_sae.correct.clamp import Clamp, clamped, clamping
 from lightning_sae.correct.corrected_classifier import WAYS
-from lightning_sae.correct.embeddings import Seen
+from lightning_sae.correct.embeddings import CulpritView
 from lightning_sae.correct.measures import Predictions, all_images, class_rows, group_rows, measured
 from lightning_sae.correct.strategies import erasure, way_out, ways_open
 from lightning_sae.metrics.group_errors import (
@@ -105,13 +105,13 @@ def test_spared_classes_keep_their_mean_score_too(planted):
 def test_an_edit_keeps_the_mean_scores_by_its_bias(planted, strength):
     e, activations, weight = planted
     own = e[:50] + torch.tensor([1.0, 3.0, 0.5, 0.0, 0.0, 0.0])
-    images = Seen(
+    images = CulpritView(
         torch.cat([own, e + 0.5]),
         torch.cat([activations[:50], activations]),
         torch.tensor([0] * 50 + [1] * 400),
         {},
     )
-    classes = Probe(torch.stack([weight, torch.ones(6)]), torch.tensor([0.25, -1.0]))
+    classes = LinearClassifier(torch.stack([weight, torch.ones(6)]), torch.tensor([0.25, -1.0]))
     edited = way_out("edit", classes, 0, images, (0,)).make(strength).classes
     change = images.embeddings @ (edited.weight - classes.weight).T + edited.bias - classes.bias
     assert float(change[:, 0].std()) > 0.1  # it is an edit
@@ -136,7 +136,7 @@ def test_culprits_that_say_nothing(activations):
 @pytest.mark.parametrize(("on_others", "ways"), [(1.0, WAYS), (0.0, ("shift", "clamp", "ablate"))])
 def test_there_is_no_edit_by_culprits_that_are_silent_on_other_classes(on_others, ways):
     activations = torch.tensor([[2.0], [1.0], [on_others], [0.0]])
-    images = Seen(torch.randn(4, 3), activations, torch.tensor([0, 0, 1, 2]), {})
+    images = CulpritView(torch.randn(4, 3), activations, torch.tensor([0, 0, 1, 2]), {})
     assert ways_open(images, 0) == ways
 
 
@@ -153,7 +153,7 @@ def test_clamped_by_hand(sae):
         edited = clamped(sae, x, Clamp([2, 5], [0.0, 1.5]))
     expected = x - a[:, [2]] * sae.W_dec[2] + (1.5 - a[:, [5]]) * sae.W_dec[5]
     torch.testing.assert_close(edited, expected)
-    torch.testing.assert_close(columns(sae.encode(x), [5, 2]), a[:, [5, 2]])
+    torch.testing.assert_close(sae.encode(x).columns(torch.tensor([5, 2])).to_dense(), a[:, [5, 2]])
 
 
 def test_ablating_is_what_the_effects_were_measured_by(sae):
@@ -302,4 +302,5 @@ def test_no_latent_is_held_after_the_with():
 
 
 def test_columns_of_no_latents():
-    assert columns(SparseLatents.from_dense(torch.zeros(3, 4)), [1]).tolist() == [[0], [0], [0]]
+    silent = SparseLatents.from_dense(torch.zeros(3, 4))
+    assert silent.columns(torch.tensor([1])).to_dense().tolist() == [[0], [0], [0]]

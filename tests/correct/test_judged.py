@@ -7,7 +7,7 @@ import torch
 
 from lightning_sae.audit.verdict.sides import usual
 from lightning_sae.correct import judged
-from lightning_sae.correct.embeddings import Seen
+from lightning_sae.correct.embeddings import CulpritView
 from lightning_sae.correct.judged import JUDGE, find_look, with_look
 
 VIEWS = {
@@ -32,7 +32,9 @@ def finding(label="red mark", named=True, examples=(1, 2, 3, 4)):
 def test_three_of_four_images_that_the_culprit_drives_look_like_its_label(run):
     look = find_look(run, finding(), ["bag"])
     assert (look.label, look.least) == ("red mark", pytest.approx(0.6))
-    images = Seen(torch.zeros(3, 2), torch.zeros(3, 1), torch.zeros(3), {"size": (["s"], torch.zeros(3))})
+    images = CulpritView(
+        torch.zeros(3, 2), torch.zeros(3, 1), torch.zeros(3), {"size": (["s"], torch.zeros(3))}
+    )
     values, truth = with_look(run, "test", images, look).factors[JUDGE]
     assert values == ["red mark", "not red mark"]
     assert truth.tolist() == [0, 0, 1]

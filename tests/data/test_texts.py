@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from lightning_sae.attribution.gradient import attribute, score_gradient
+from lightning_sae.attribution.gradient import attribute, gradient
+from lightning_sae.classifiers.scores import make_score
 from lightning_sae.clip import HookPoint, TextClip, activations_at, capture_context, make_tail
 from lightning_sae.data import JointDataModule, JointExamples, SplitTexts, TextDataModule, Texts, TrainLoader
 from lightning_sae.data.sources.texts import mentioned, read_texts
@@ -84,7 +85,7 @@ def test_tokens_behind_the_pooled_one_have_no_say(clip):
     reader = TextClip(clip)
     ids = reader.tokenizer(LINES)
     x, context = capture_context(reader, POINT, make_tail(reader, POINT), ids)
-    g = score_gradient(make_tail(reader, POINT), x, torch.randn(clip.embed_dim), context)
+    g = gradient(make_tail(reader, POINT), x, make_score(torch.randn(clip.embed_dim)), context)
     real = real_tokens(reader, ids, x.shape[1])
     assert (g[~real] == 0).all()
     assert (g[real].abs().sum(1) > 0).sum() == len(LINES)  # one block is left: only the pooled token is read
@@ -128,7 +129,7 @@ def test_the_score_of_a_text_is_its_mean_over_images(clip, make_noise):
     W_dec = torch.randn(5, x.shape[2], dtype=torch.float64)
 
     def attributed(direction):
-        return attribute(latents, W_dec, score_gradient(tail, x.double(), direction)[:, 0])
+        return attribute(latents, W_dec, gradient(tail, x.double(), make_score(direction))[:, 0])
 
     of_images = torch.stack([attributed(image) for image in images[noise.targets == 1]])
     torch.testing.assert_close(attributed(means[1]), of_images.mean(0))

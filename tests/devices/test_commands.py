@@ -12,7 +12,7 @@ from lightning_sae.audit.audit import audit_to_folder
 from lightning_sae.audit.evidence import reading as words
 from lightning_sae.audit.evidence.cues import Limits
 from lightning_sae.audit.examination import Options
-from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.classifiers.saved_probe import load_probe, save_probe
 from lightning_sae.correct import Rule, correct, load_classifier, save_classifier
 from lightning_sae.correct.__main__ import audited_classifier
@@ -103,7 +103,7 @@ def audit_of_a_saved_probe(learned_run, tmp_path_factory):
     """Behind the last block, of the prompts as a probe."""
     folder, clip = tmp_path_factory.mktemp("probe"), open_run(learned_run, device=CPU).data.clip
     weights = clip.logit_scale * clip.encode_text([prompt for (prompt,) in PROMPTS.values()])
-    probe = Probe(weights, torch.zeros(len(weights)))
+    probe = LinearClassifier(weights, torch.zeros(len(weights)))
     save_probe(probe, list(PROMPTS), {"clip": clip.identity()}, folder / "probe")
     chosen = folder, str(folder / "probe"), None, LOOSE
     return on_both(learned_run, lambda run: audit_to_folder(run, *chosen))

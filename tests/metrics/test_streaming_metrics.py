@@ -15,7 +15,6 @@ from lightning_sae.metrics import (
     Density,
     MonoSemanticity,
     TopImages,
-    density_histogram,
     density_quantiles,
 )
 from lightning_sae.types import SparseLatents
@@ -148,14 +147,8 @@ def test_top_images_needs_an_image() -> None:
 
 def test_density_numbers() -> None:
     density = torch.tensor([0.0, 1e-3, 1e-2, 1.0, 0.0])
-    assert density_histogram(density, [-4, -2.5, -1, 0]).tolist() == [1, 1, 1]
     assert density_quantiles(density, [0, 1]).tolist() == pytest.approx([1e-3, 1])
     assert density_quantiles(torch.zeros(3), [0.1, 0.9]).tolist() == [0, 0]
-
-
-def test_a_density_on_an_edge_is_in_the_bin_that_begins_there() -> None:
-    assert density_histogram(torch.tensor([1.0]), [-1, 0, 1]).tolist() == [0, 1]
-    assert density_histogram(torch.tensor([1.0]), [-1, 0]).tolist() == [1]  # the last bin has both
 
 
 def test_one_latent_keeps_its_shape() -> None:

@@ -83,10 +83,9 @@ def test_culprits_of_a_training():
 
 
 def test_runs_that_are_compared():
-    runs = [
-        Run(Path(name), name, {"sae.k": EVIL if i else "4"}, metrics={"val/fvu": 0.5})
-        for i, name in enumerate(["0", EVIL])
-    ]
+    runs = [Run(Path(), name) for name in ("0", EVIL)]
+    for run, k in zip(runs, ("4", EVIL), strict=True):
+        run.recipe, run.metrics, run.missing = {"sae.k": k}, {"val/fvu": 0.5}, []
     check(printed(terminal(run_table(runs, goal("val/fvu")), goal("val/fvu"))))
 
 

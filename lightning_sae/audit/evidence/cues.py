@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.evidence.evidence_pass import Seen, class_means
+from lightning_sae.audit.evidence.evidence_pass import SplitView
 from lightning_sae.audit.evidence.subjects import Subjects
 from lightning_sae.concepts.significance import least_auroc
 from lightning_sae.metrics import sparse_auroc
@@ -111,7 +111,7 @@ class Cues(NamedTuple):
 
 
 def find_cues(
-    seen: Seen, c: int, subjects: Subjects, detects: Tensor, limits: Limits, group: Group | None = None
+    seen: SplitView, c: int, subjects: Subjects, detects: Tensor, limits: Limits, group: Group | None = None
 ) -> Cues:
     """Looks at the wrong predictions of a class; at all images predicted as it where they are too few.
 
@@ -134,7 +134,7 @@ def find_cues(
     n_errors, n = int((of_image == 1).sum()), int((of_image >= 0).sum())
     by_errors = n_errors >= (limits.min_errors if group is None else 1)
     chosen = (of_image == 1) if by_errors else (of_image >= 0)
-    attribution = class_means(seen.attributions, torch.where(chosen, 0, -1), 1)[0].nan_to_num().cpu()
+    attribution = seen.attributions.class_means(torch.where(chosen, 0, -1), 1)[0].nan_to_num().cpu()
     marks, foreign = torch.full((2, len(attribution)), torch.nan).unbind()
     thing, share, taken = -1, 0.0, 0.0
     if by_errors:

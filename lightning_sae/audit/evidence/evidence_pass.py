@@ -1,13 +1,13 @@
 """What the audit looks at: the validation images, their latents, and how these drive the predicted class."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lightning_sae.attribution.explained import Explained, explain_probe
-from lightning_sae.attribution.gradient import attribute, gradient
+from lightning_sae.attribution.methods import attribute_own
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.data import ActivationDataModule, JointDataModule
@@ -18,7 +18,7 @@ from lightning_sae.types import SparseLatents
 CHUNK = 64  # probe images at a time
 
 
-class Seen(NamedTuple):
+class SplitView(NamedTuple):
     """The images of a split as the classifier and the autoencoder see them.
 
     Attributes:
@@ -63,7 +63,7 @@ def ready(run: RunFolder) -> ActivationDataModule:
 
 
 @torch.no_grad()
-def see(run: RunFolder, classifier: Classifier, scores: ClassScores) -> Seen:
+def view_split(run: RunFolder, classifier: Classifier, scores: ClassScores) -> SplitView:
     """One pass over the validation images.
 
     Args:
@@ -89,9 +89,8 @@ def see(run: RunFolder, classifier: Classifier, scores: ClassScores) -> Seen:
         assert explained.image_ids is not None
         attributed.append(explained.image_ids)
         attributions.append(attribute_own(explained, scores, predicted[explained.image_ids]))
-    return Seen(
-        latents, predicted, embedded, torch.cat(attributed), stacked(attributions), float(fvu.compute())
-    )
+    own = SparseLatents.stack(attributions)
+    return SplitView(latents, predicted, embedded, torch.cat(attributed), own, float(fvu.compute()))
 
 
 @torch.no_grad()
@@ -104,77 +103,3 @@ def explained_images(run: RunFolder) -> Iterator[Explained]:
         return
     for rows in torch.split(torch.arange(len(data.probe.x)), CHUNK):
         yield explain_probe(data, run.sae, rows)
-
-
-def attribute_own(explained: Explained, scores: ClassScores, classes: Tensor) -> SparseLatents:
-    """Activation x gradient of each image's own class, summed over its tokens.
-
-    Args:
-        explained: `n` images.
-        scores: of the classes.
-        classes: `[n]` int64.
-
-    Returns:
-        `R_j` of the `n` images; latents that are silent on an image are left out.
-    """
-    n, t, _ = explained.x.shape
-    g = gradient(explained.tail, explained.x, scores.of(classes), explained.context, batch_size=n)
-    values = attribute(explained.latents, explained.W_dec, g.flatten(0, 1))
-    return summed_over_tokens(explained.latents.with_values(values), t)
-
-
-def summed_over_tokens(values: SparseLatents, t: int) -> SparseLatents:
-    """Sums of the `t` tokens of each image: `n * t` rows -> `n` rows.
-
-    Example:
-        >>> tokens = SparseLatents.from_dense(torch.tensor([[1.0, 2.0], [0.0, -5.0]]))
-        >>> summed_over_tokens(tokens, t=2).to_dense()
-        tensor([[ 1., -3.]])
-    """
-    if t == 1:
-        return values
-    n, d_sae = len(values) // t, values.d_sae
-    keys, place = torch.unique(values.rows() // t * d_sae + values.indices, return_inverse=True)
-    sums = values.values.new_zeros(len(keys)).index_add_(0, place, values.values)
-    counts = torch.bincount(keys // d_sae, minlength=n)
-    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return SparseLatents(sums, keys % d_sae, offsets, d_sae)
-
-
-def stacked(parts: Sequence[SparseLatents]) -> SparseLatents:
-    """Rows of all parts, one after the other.
-
-    Example:
-        >>> part = SparseLatents.from_dense(torch.tensor([[0.0, 3.0]]))
-        >>> stacked([part, part]).to_dense().tolist()
-        [[0.0, 3.0], [0.0, 3.0]]
-    """
-    counts = torch.cat([part.offsets.diff() for part in parts])
-    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    values, indices = (torch.cat([getattr(part, name) for part in parts]) for name in ("values", "indices"))
-    return SparseLatents(values, indices, offsets, parts[0].d_sae)
-
-
-def class_means(values: SparseLatents, classes: Tensor, n_classes: int) -> Tensor:
-    """Mean of each latent over the images of each class; what is silent counts as zero.
-
-    Args:
-        values: of `n` images, such as attributions.
-        classes: `[n]` int64; -1 leaves the image out.
-        n_classes: `C`.
-
-    Returns:
-        `[C, d_sae]`; NaN for a class without images.
-
-    Example:
-        >>> values = SparseLatents.from_dense(torch.tensor([[1.0, 0.0], [3.0, 2.0]]))
-        >>> class_means(values, torch.tensor([1, 1]), n_classes=2)
-        tensor([[nan, nan],
-                [2., 1.]])
-    """
-    of_value = classes[values.rows()]
-    known = of_value >= 0
-    sums = values.values.new_zeros(n_classes * values.d_sae, dtype=torch.float64)
-    sums.index_add_(0, (of_value * values.d_sae + values.indices)[known], values.values[known].double())
-    counts = torch.bincount(classes[classes >= 0], minlength=n_classes)
-    return (sums.view(n_classes, -1) / counts[:, None]).float()

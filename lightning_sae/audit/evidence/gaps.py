@@ -8,7 +8,7 @@ import torch
 from scipy.stats import hypergeom
 from torch import Tensor
 
-from lightning_sae.audit.evidence.removal import UNKNOWN, Estimate, gap
+from lightning_sae.audit.evidence.removal import UNKNOWN, BootstrapEstimate, gap
 from lightning_sae.concepts.significance import significant
 
 HALF = 0.5  # of the largest shift of any class's logit, from which a group speaks for a class
@@ -42,7 +42,7 @@ class Gap(NamedTuple):
     images: int
     share: float
     elsewhere: float
-    gap: Estimate
+    gap: BootstrapEstimate
     p: float
 
 

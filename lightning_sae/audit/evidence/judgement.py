@@ -16,7 +16,7 @@ from lightning_sae.runs.folder import RunFolder
 from lightning_sae.types import SparseLatents
 
 
-class Judged(NamedTuple):
+class JudgeView(NamedTuple):
     """What the judge makes of the images.
 
     Attributes:
@@ -60,7 +60,7 @@ class Judged(NamedTuple):
 
 def judge_run(
     run: RunFolder, latents: SparseLatents, class_names: Sequence[str], shown: Tensor, detects: Tensor
-) -> Judged:
+) -> JudgeView:
     """What the run's judge says, by the run's own tests.
 
     Args:
@@ -76,7 +76,7 @@ def judge_run(
     top_ids, tests = _top_ids(run, latents), meaning_tests(run.config)
     column = run.latents.reindex(range(latents.d_sae))
     names = names_of(column)
-    return Judged(
+    return JudgeView(
         embeddings,
         texts,
         shown.cpu(),

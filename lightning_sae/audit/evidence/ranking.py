@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_sae.attribution.methods import attribute_own
 from lightning_sae.audit.evidence.cues import Cues, Limits, positive_shares, ramp
-from lightning_sae.audit.evidence.evidence_pass import attribute_own, explained_images
+from lightning_sae.audit.evidence.evidence_pass import explained_images
 from lightning_sae.audit.evidence.subjects import Subjects
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.runs.folder import RunFolder

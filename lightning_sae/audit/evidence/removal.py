@@ -15,7 +15,7 @@ RESAMPLES = 1000  # bootstrap samples of the images
 CONFIDENCE = 0.95  # coverage of an interval
 
 
-class Estimate(NamedTuple):
+class BootstrapEstimate(NamedTuple):
     """A value and its bootstrap percentile interval; NaN where there are no images for it.
 
     Attributes:
@@ -32,7 +32,7 @@ class Estimate(NamedTuple):
     p: float
 
 
-UNKNOWN = Estimate(math.nan, math.nan, math.nan, 1.0)
+UNKNOWN = BootstrapEstimate(math.nan, math.nan, math.nan, 1.0)
 
 
 class Cells(NamedTuple):
@@ -47,7 +47,7 @@ class Cells(NamedTuple):
     others: tuple[Tensor, ...]
 
 
-def net_effect(before: Tensor, after: Tensor, cells: Cells, seed: int = 0) -> Estimate:
+def net_effect(before: Tensor, after: Tensor, cells: Cells, seed: int = 0) -> BootstrapEstimate:
     """Return by how much removal lowers the balanced error of a class, beyond any shift of its threshold.
 
     `min_s error(before + s) - min_s error(after + s)`, where `error(m)` is the mean of two shares: of the
@@ -104,7 +104,7 @@ def best_threshold(margins: Tensor, cells: Cells) -> float:
     return float(thresholds[error.argmin()])
 
 
-def share_change(before: Tensor, after: Tensor, seed: int = 0) -> Estimate:
+def share_change(before: Tensor, after: Tensor, seed: int = 0) -> BootstrapEstimate:
     """Return by how much removal lowers a share of images.
 
     Args:
@@ -117,7 +117,7 @@ def share_change(before: Tensor, after: Tensor, seed: int = 0) -> Estimate:
 
     Example:
         >>> share_change(torch.tensor([True, True, False, False]), torch.tensor([True, False, False, False]))
-        Estimate(value=0.25, low=0.0, high=0.75, p=0.119...)
+        BootstrapEstimate(value=0.25, low=0.0, high=0.75, p=0.119...)
     """
     if len(before) == 0:
         return UNKNOWN
@@ -127,7 +127,7 @@ def share_change(before: Tensor, after: Tensor, seed: int = 0) -> Estimate:
     return _estimate(samples)
 
 
-def gap(first: Tensor, second: Tensor, seed: int = 0) -> Estimate:
+def gap(first: Tensor, second: Tensor, seed: int = 0) -> BootstrapEstimate:
     """Return by how much a share is larger in one group of images than in another.
 
     Args:
@@ -150,12 +150,12 @@ def gap(first: Tensor, second: Tensor, seed: int = 0) -> Estimate:
     return _estimate(shares[0] - shares[1])
 
 
-def _estimate(samples: NDArray[np.float64]) -> Estimate:
+def _estimate(samples: NDArray[np.float64]) -> BootstrapEstimate:
     """The first of the samples, with the interval of the others."""
     low, high = np.quantile(samples[1:], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     spread = float(samples[1:].std())
     p = float(norm.sf(samples[0] / spread)) if spread > 0 else float(samples[0] <= 0)
-    return Estimate(float(samples[0]), float(low), float(high), p)
+    return BootstrapEstimate(float(samples[0]), float(low), float(high), p)
 
 
 def _thresholds(margins: Tensor) -> NDArray[np.float64]:

@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from lightning_sae.report import compact, percent
-from lightning_sae.trust.tables import read_table
 
 WIDTH, HEIGHT = 300, 150  # of the frame
 POINTS = 300  # of a line; longer ones are thinned
@@ -32,12 +30,8 @@ PANELS: dict[str, dict[str, str]] = {
 _SHARES = ("val/dead_fraction", "alignment/named_share", "attribution/unexpected_share", "zero_shot/")
 
 
-def curves(folder: Path) -> list[dict[str, Any]]:
-    """The panels whose values `metrics.csv` has, in SVG's units; none without the file."""
-    path = folder / "metrics.csv"
-    if not path.is_file():
-        return []
-    table = read_table(path)
+def curves(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the panels whose values `metrics.csv` has, in SVG's units."""
     panels = []
     for title, keys in PANELS.items():
         lines = {name: _line(table, key) for key, name in keys.items() if key in table}

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from lightning_sae.audit.findings import Audit, Change, Culprit, Effect, Estimate, Evidence, Finding
+from lightning_sae.audit.findings import Audit, Change, Culprit, Effect, Estimate, EvidenceTest, Finding
 from lightning_sae.audit.report.heatmaps import Heatmaps
 from lightning_sae.audit.report.sheets import shortened, webp_uri
 from lightning_sae.concepts.naming import LatentName
@@ -128,7 +128,7 @@ def _cosine(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
 
 
-def _test(test: Evidence) -> dict[str, Any]:
+def _test(test: EvidenceTest) -> dict[str, Any]:
     return {
         "name": test.name.replace("_", " "),
         "value": compact(test.value),

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lightning_sae.audit.findings import Audit
-from lightning_sae.audit.report.sheets import MOST, ROW, SIDE, Examples, collect_examples
+from lightning_sae.audit.report.sheets import MOST, ROW, SIDE, ExampleSheets, collect_examples
 from lightning_sae.concepts.naming import names_of
 from lightning_sae.report import plain
 from lightning_sae.runs.folder import RunFolder
@@ -129,10 +129,10 @@ def _by_relevance(table: pd.DataFrame, culprits: dict[int, list[int]]) -> list[i
     return [*(j for j in culprits if j in rows.index), *(int(j) for j in rows.index if j not in known)]
 
 
-def _examples(run: RunFolder, order: Sequence[int]) -> tuple[Examples, dict[int, list[int]]]:
+def _examples(run: RunFolder, order: Sequence[int]) -> tuple[ExampleSheets, dict[int, list[int]]]:
     """The examples of the first latents, as many as a page takes; latent -> their places."""
     if "top_images" not in run.latents:
-        return Examples({}, [], []), {}
+        return ExampleSheets({}, [], []), {}
     wanted: dict[int, list[int]] = {}
     ids: dict[int, None] = {}
     for latent in order:

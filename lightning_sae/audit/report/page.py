@@ -20,7 +20,6 @@ from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.files import write_atomic
 from lightning_sae.report import render
 from lightning_sae.runs.folder import RunFolder
-from lightning_sae.trust.tables import read_table
 
 FILE = "audit.html"
 SCRIPTS = ("data", "words", "table", "scatter", "card", "main")  # in this order, one module
@@ -65,7 +64,7 @@ def _context(audit: Audit, run: RunFolder, classifier: Classifier | None) -> dic
         "latents": packed(columns),
         "sheets": sheets,
         "same_prompts": same,
-        "curves": curves(run.folder),
+        "curves": curves(run.table("metrics")),
         "frame": (WIDTH, HEIGHT),
         "version": audit.library_version,
         "written_by": __version__,
@@ -112,13 +111,10 @@ def _script() -> str:
 
 def _drivers(audit: Audit, run: RunFolder) -> tuple[pd.DataFrame, bool]:
     """Rows of the run's `attribution.csv`, and whether they are about the audited classes and prompts."""
-    path = run.folder / "attribution.csv"
-    texts = {"label": str}  # a label may be "7"
-    table = read_table(path, keep_default_na=False, dtype=texts) if path.is_file() else pd.DataFrame()
+    table = run.table("attribution")
     own = {name: tuple(prompts) for name, prompts in zip(run.data.class_names, run.data.prompts, strict=True)}
     same = all(own.get(result.name) == result.prompts for result in audit.classes)
     if not len(table) or not same:
         return pd.DataFrame(columns=["class", "latent", "attribution", "share"]), same
-    for column in ("attribution", "share"):
-        table[column] = pd.to_numeric(table[column], errors="coerce")
-    return table, same
+    numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in ("attribution", "share")}
+    return table.assign(**numbers), same

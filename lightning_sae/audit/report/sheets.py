@@ -15,7 +15,7 @@ MOST = 4096  # examples of a page: 14 MB of noise, 5 MB of photographs
 LETTERS = 300  # of a text
 
 
-class Examples(NamedTuple):
+class ExampleSheets(NamedTuple):
     """Examples of latents.
 
     Attributes:
@@ -29,7 +29,7 @@ class Examples(NamedTuple):
     texts: list[str]
 
 
-def collect_examples(images: Any, wanted: Sequence[int]) -> Examples:
+def collect_examples(images: Any, wanted: Sequence[int]) -> ExampleSheets:
     """Draws examples, or writes them down.
 
     Args:
@@ -38,10 +38,10 @@ def collect_examples(images: Any, wanted: Sequence[int]) -> Examples:
     """
     places = {image_id: place for place, image_id in enumerate(wanted)}
     if wanted and isinstance(images[wanted[0]], str):
-        return Examples(places, [], [plain(shortened(images[i])) for i in wanted])
+        return ExampleSheets(places, [], [plain(shortened(images[i])) for i in wanted])
     size = ROW * ROW
     sheets = [_sheet(images, wanted[start : start + size]) for start in range(0, len(wanted), size)]
-    return Examples(places, sheets, [])
+    return ExampleSheets(places, sheets, [])
 
 
 def shortened(text: str) -> str:

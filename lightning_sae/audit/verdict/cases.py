@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from lightning_sae.audit.evidence.cues import Cues, Limits
-from lightning_sae.audit.evidence.evidence_pass import Seen
+from lightning_sae.audit.evidence.evidence_pass import SplitView
 from lightning_sae.audit.evidence.gaps import Gap
-from lightning_sae.audit.evidence.judgement import Judged
+from lightning_sae.audit.evidence.judgement import JudgeView
 from lightning_sae.audit.evidence.ranking import Ranking
 from lightning_sae.audit.evidence.reading import Reading
 from lightning_sae.audit.evidence.subjects import Subjects
@@ -51,7 +51,7 @@ def make_case(
     cue: Cues,
     gap: Gap | None,
     subjects: Subjects,
-    judged: Judged,
+    judged: JudgeView,
     detects: Tensor,
     reading: Reading,
     word: int,
@@ -78,7 +78,7 @@ def make_case(
     )
 
 
-def look_at(judged: Judged, seen: Seen, cue: Cues, latents: Sequence[int]) -> dict[int, Looks]:
+def look_at(judged: JudgeView, seen: SplitView, cue: Cues, latents: Sequence[int]) -> dict[int, Looks]:
     """Ask the judge about the top images of latents, and the wrong predictions that they drive most.
 
     Args:
@@ -118,7 +118,7 @@ def able(ranking: Ranking, limits: Limits) -> list[int]:
     return [j for j in order.tolist() if ranking.score[j] > 0]
 
 
-def suspects_of(case: Case, cue: Cues, ranking: Ranking, seen: Seen) -> list[Suspect]:
+def suspects_of(case: Case, cue: Cues, ranking: Ranking, seen: SplitView) -> list[Suspect]:
     """The suspects of a class, the largest score first.
 
     Latents that drive the class on the same images are one cause. Each one that marks what goes wrong is
@@ -141,7 +141,7 @@ def suspects_of(case: Case, cue: Cues, ranking: Ranking, seen: Seen) -> list[Sus
     return sorted(found, key=lambda suspect: -suspect.scores[0])
 
 
-def same_cause(seen: Seen, cue: Cues, latents: Sequence[int]) -> list[list[int]]:
+def same_cause(seen: SplitView, cue: Cues, latents: Sequence[int]) -> list[list[int]]:
     """Groups of latents that drive the class on the same images: one cause that several latents carry.
 
     A latent joins the first group whose first latent drives the class on images that have at least half of
@@ -166,7 +166,7 @@ def same_cause(seen: Seen, cue: Cues, latents: Sequence[int]) -> list[list[int]]
     return groups
 
 
-def driven_images(seen: Seen, cue: Cues, latent: int, most: int) -> list[int]:
+def driven_images(seen: SplitView, cue: Cues, latent: int, most: int) -> list[int]:
     """Ids of the images on which it drives the class most: wrong predictions, where there are enough."""
     rows = _driven(seen, cue)
     (drive,) = _columns(seen, rows, [latent])
@@ -174,12 +174,12 @@ def driven_images(seen: Seen, cue: Cues, latent: int, most: int) -> list[int]:
     return [int(i) for i in seen.attributed[rows][best]]
 
 
-def _driven(seen: Seen, cue: Cues) -> Tensor:
+def _driven(seen: SplitView, cue: Cues) -> Tensor:
     """`[m]` bool: attributed images that the attribution of the cue is the mean over."""
     return (cue.errors if cue.by_errors else seen.predicted == cue.c)[seen.attributed]
 
 
-def _columns(seen: Seen, rows: Tensor, latents: Sequence[int]) -> Tensor:
+def _columns(seen: SplitView, rows: Tensor, latents: Sequence[int]) -> Tensor:
     """`[len(latents), m]`: attributions of a few latents on the chosen images."""
     some = torch.tensor(latents, dtype=torch.int64, device=rows.device)
     return seen.attributions.keep(rows).columns(some).to_dense().T

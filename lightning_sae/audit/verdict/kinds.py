@@ -11,7 +11,7 @@ from lightning_sae.audit.evidence.gaps import Gap
 from lightning_sae.audit.evidence.phrases import is_part
 from lightning_sae.audit.evidence.reading import READ, Reading
 from lightning_sae.audit.evidence.subjects import Subjects
-from lightning_sae.audit.findings import Evidence, Kind
+from lightning_sae.audit.findings import EvidenceTest, Kind
 
 
 class Looks(NamedTuple):
@@ -87,7 +87,7 @@ class Decided(NamedTuple):
 
     kind: Kind | None
     confidence: float
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[EvidenceTest, ...]
 
 
 def decide(case: Case, latent: int) -> Decided:
@@ -119,13 +119,13 @@ def decide(case: Case, latent: int) -> Decided:
     return Decided(None, 0.0, ())
 
 
-def _reads(case: Case, latent: int) -> tuple[Evidence, ...]:
+def _reads(case: Case, latent: int) -> tuple[EvidenceTest, ...]:
     reading, w = case.reading, case.word
     auroc, auroc_p = float(reading.auroc[w, latent]), float(reading.auroc_p[w, latent])
     drive = float(reading.attribution[w, latent])
     effect, effect_p = float(reading.predicted[w]), float(reading.predicted_p[w])
     return (
-        Evidence(
+        EvidenceTest(
             name="word_auroc",
             value=auroc,
             threshold=case.limits.detects,
@@ -134,14 +134,14 @@ def _reads(case: Case, latent: int) -> tuple[Evidence, ...]:
             meaning=f'how well it tells the printed word "{case.phrase}" from an empty label; p against '
             "meaningless words, most of which have to make it less active",
         ),
-        Evidence(
+        EvidenceTest(
             name="word_attribution",
             value=drive,
             threshold=0.0,
             passed=drive > 0,
             meaning="its mean attribution to the class on images with the word",
         ),
-        Evidence(
+        EvidenceTest(
             name="word_effect",
             value=effect,
             threshold=0.0,
@@ -153,34 +153,34 @@ def _reads(case: Case, latent: int) -> tuple[Evidence, ...]:
     )
 
 
-def _thing(case: Case, latent: int) -> tuple[Evidence, ...]:
+def _thing(case: Case, latent: int) -> tuple[EvidenceTest, ...]:
     if case.thing < 0:
         return ()
     auroc = float(case.detects[case.thing, latent].nan_to_num(nan=0.5))
     named, asked = f'one other thing, "{case.thing_name}"', case.looks[latent].asked
     return (
-        Evidence(
+        EvidenceTest(
             name="thing_auroc",
             value=auroc,
             threshold=case.limits.detects,
             passed=auroc >= case.limits.detects,
             meaning=f"how well it detects {named}",
         ),
-        Evidence(
+        EvidenceTest(
             name="thing_share",
             value=case.thing_share,
             threshold=HALF,
             passed=case.thing_share >= HALF,
             meaning=f"share of the wrong predictions that show {named}",
         ),
-        Evidence(
+        EvidenceTest(
             name="judge_disagrees",
             value=1 - case.errors_called,
             threshold=HALF,
             passed=asked and 1 - case.errors_called >= HALF,
             meaning="share of the wrong predictions that the judge does not call the class",
         ),
-        Evidence(
+        EvidenceTest(
             name="thing_taken",
             value=case.thing_taken,
             meaning=f'share of all images of "{case.thing_name}" that are predicted as the class',
@@ -188,7 +188,7 @@ def _thing(case: Case, latent: int) -> tuple[Evidence, ...]:
     )
 
 
-def _foreign(case: Case, latent: int) -> tuple[Evidence, ...]:
+def _foreign(case: Case, latent: int) -> tuple[EvidenceTest, ...]:
     looks = case.looks[latent]
     found = [] if case.gap is None else [_group_gap(case, case.gap, latent)]
     found += [] if math.isnan(looks.agreement) else [_top_images(looks)]
@@ -196,8 +196,8 @@ def _foreign(case: Case, latent: int) -> tuple[Evidence, ...]:
     return tuple(found)
 
 
-def _group_gap(case: Case, gap: Gap, latent: int) -> Evidence:
-    return Evidence(
+def _group_gap(case: Case, gap: Gap, latent: int) -> EvidenceTest:
+    return EvidenceTest(
         name="group_gap",
         value=gap.gap.value,
         threshold=0.0,
@@ -209,8 +209,8 @@ def _group_gap(case: Case, gap: Gap, latent: int) -> Evidence:
     )
 
 
-def _top_images(looks: Looks) -> Evidence:
-    return Evidence(
+def _top_images(looks: Looks) -> EvidenceTest:
+    return EvidenceTest(
         name="top_images",
         value=looks.agreement,
         p_value=None if math.isnan(looks.p_class) else looks.p_class,
@@ -220,8 +220,8 @@ def _top_images(looks: Looks) -> Evidence:
     )
 
 
-def _driven_errors(looks: Looks) -> Evidence:
-    return Evidence(
+def _driven_errors(looks: Looks) -> EvidenceTest:
+    return EvidenceTest(
         name="driven_errors",
         value=1 - looks.errors_called,
         threshold=HALF,

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from lightning_sae.attribution.ablation import Removal
 from lightning_sae.audit import findings
-from lightning_sae.audit.evidence.evidence_pass import Seen
+from lightning_sae.audit.evidence.evidence_pass import SplitView
 from lightning_sae.audit.evidence.gaps import Factors
-from lightning_sae.audit.evidence.removal import Estimate, best_threshold, share_change
+from lightning_sae.audit.evidence.removal import BootstrapEstimate, best_threshold, share_change
 from lightning_sae.audit.evidence.subjects import Subjects
 from lightning_sae.audit.findings import Change, Effect
 from lightning_sae.audit.verdict.cases import Suspect
@@ -31,10 +31,10 @@ class Harm(NamedTuple):
     """
 
     of: str
-    share: Estimate
+    share: BootstrapEstimate
 
 
-class Measured(NamedTuple):
+class RemovalEffect(NamedTuple):
     """What a removal does.
 
     Attributes:
@@ -49,11 +49,11 @@ class Measured(NamedTuple):
 def measure(
     run: RunFolder,
     scores: ClassScores,
-    seen: Seen,
+    seen: SplitView,
     subjects: Subjects,
     culprits: Sequence[Suspect],
     min_group: int = 10,
-) -> list[Measured]:
+) -> list[RemovalEffect]:
     """Remove each set of culprits from all images that the tail can be run on.
 
     Args:
@@ -70,7 +70,9 @@ def measure(
     for some, margins in zip(culprits, margins_without(run, scores, removals), strict=True):
         sample = sample_of(seen, subjects, factors, some, min_group)
         here = {name: (values, truth[seen.attributed.cpu()]) for name, (values, truth) in factors.items()}
-        found.append(Measured(_effect(margins, sample, here, min_group), harm_of(margins, sample, min_group)))
+        found.append(
+            RemovalEffect(_effect(margins, sample, here, min_group), harm_of(margins, sample, min_group))
+        )
     return found
 
 
@@ -98,7 +100,7 @@ def harm_of(margins: Margins, sample: Sample, min_group: int = 10) -> Harm:
         missed = share_change(~before[plain], ~after[plain])
         found.append(Harm(f"its images without {name} that are missed", missed))
     seen = [harm for harm in found if not math.isnan(harm.share.value)]
-    unseen = Harm(found[0].of, Estimate(0.0, 0.0, 0.0, 1.0))
+    unseen = Harm(found[0].of, BootstrapEstimate(0.0, 0.0, 0.0, 1.0))
     return max(seen, key=lambda harm: (max(harm.share.low, 0.0), harm.share.value), default=unseen)
 
 

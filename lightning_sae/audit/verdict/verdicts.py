@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lightning_sae.attribution.ablation import Removal
 from lightning_sae.audit.evidence.cues import HALF
-from lightning_sae.audit.evidence.evidence_pass import Seen
+from lightning_sae.audit.evidence.evidence_pass import SplitView
 from lightning_sae.audit.evidence.gaps import Factors
-from lightning_sae.audit.evidence.removal import UNKNOWN, Cells, Estimate, net_effect, share_change
+from lightning_sae.audit.evidence.removal import UNKNOWN, BootstrapEstimate, Cells, net_effect, share_change
 from lightning_sae.audit.evidence.subjects import Subjects
 from lightning_sae.audit.verdict.cases import Suspect
 from lightning_sae.audit.verdict.margins import Margins, margins_without
@@ -77,10 +77,10 @@ class Tried(NamedTuple):
     suspect: Suspect
     helpful: Suspect
     sample: Sample
-    net: Estimate
-    each: tuple[Estimate, ...]
-    taken: Estimate
-    taken_by_helpful: Estimate
+    net: BootstrapEstimate
+    each: tuple[BootstrapEstimate, ...]
+    taken: BootstrapEstimate
+    taken_by_helpful: BootstrapEstimate
     apart: bool
     sure: bool
     of_things: frozenset[int]
@@ -162,7 +162,9 @@ def each_once(tried: Sequence[Tried]) -> list[Tried]:
     return kept
 
 
-def sample_of(seen: Seen, subjects: Subjects, factors: Factors, suspect: Suspect, min_group: int) -> Sample:
+def sample_of(
+    seen: SplitView, subjects: Subjects, factors: Factors, suspect: Suspect, min_group: int
+) -> Sample:
     """Return the attributed images as a class and some latents divide them.
 
     Args:
@@ -190,7 +192,7 @@ def sample_of(seen: Seen, subjects: Subjects, factors: Factors, suspect: Suspect
 def try_suspects(
     run: RunFolder,
     scores: ClassScores,
-    seen: Seen,
+    seen: SplitView,
     subjects: Subjects,
     suspects: Sequence[Suspect],
     of_things: Sequence[frozenset[int]],
@@ -242,7 +244,7 @@ def _alone(
     suspects: Sequence[Suspect],
     samples: Sequence[Sample],
     min_group: int,
-) -> list[tuple[Estimate, ...]]:
+) -> list[tuple[BootstrapEstimate, ...]]:
     """The net effect of each latent of each suspect."""
     removals = [Removal(suspect.cue.c, (j,)) for suspect in suspects for j in suspect.latents]
     margins = iter(margins_without(run, scores, removals))
@@ -257,12 +259,12 @@ def _together(run: RunFolder, scores: ClassScores, suspects: Sequence[Suspect]) 
     return margins_without(run, scores, [Removal(suspect.cue.c, suspect.latents) for suspect in suspects])
 
 
-def taken_of(margins: Margins, sample: Sample) -> Estimate:
+def taken_of(margins: Margins, sample: Sample) -> BootstrapEstimate:
     """Return by how much the false positives with the cue fall."""
     others = ~sample.own & sample.sides.cue
     return share_change(margins.before[others] > 0, margins.after[others] > 0)
 
 
-def net_of(margins: Margins, sample: Sample, min_group: int) -> Estimate:
+def net_of(margins: Margins, sample: Sample, min_group: int) -> BootstrapEstimate:
     """Return the net effect of a removal on a sample."""
     return net_effect(margins.before, margins.after, sample.cells(min_group))

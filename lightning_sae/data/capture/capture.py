@@ -14,7 +14,7 @@ from lightning_sae.data.claims import Claims, alone
 from lightning_sae.data.images.image_set import ImageSet
 from lightning_sae.data.progress import bar
 from lightning_sae.data.store.space import check_space
-from lightning_sae.data.store.split_store import Part, SplitStore
+from lightning_sae.data.store.split_store import ClaimedShard, SplitStore
 from lightning_sae.files import writable
 
 
@@ -170,7 +170,7 @@ class Capture:
             self._store.withdraw()
         self._prepared = True
 
-    def _claim(self, shards: Iterable[int]) -> Iterator[Part]:
+    def _claim(self, shards: Iterable[int]) -> Iterator[ClaimedShard]:
         """Those of which something is still missing once they are claimed."""
         for shard in shards:
             if not self._claims.take(shard):
@@ -180,7 +180,7 @@ class Capture:
             else:
                 self._claims.release(shard)
 
-    def _run(self, parts: Iterable[Part], shards: Sequence[int]) -> int:
+    def _run(self, parts: Iterable[ClaimedShard], shards: Sequence[int]) -> int:
         """While batches are taken over and written, the model is at work on the next."""
         ranges = [self._store.own.images(shard) for shard in shards]
         writer = ShardWriter(self._store, self._claims, self._pass.clip.tower)

@@ -13,7 +13,7 @@ from lightning_sae.data.capture.kept_tokens import keep_tokens
 from lightning_sae.data.capture.pixels import default_workers, load_pixels
 from lightning_sae.data.images.bad_images import BadImages
 from lightning_sae.data.images.image_set import ImageSet
-from lightning_sae.data.store.split_store import Activations, Part
+from lightning_sae.data.store.split_store import Activations, ClaimedShard
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -30,7 +30,7 @@ class CapturedBatch(NamedTuple):
         arrived: waits until they are on the host.
     """
 
-    part: Part
+    part: ClaimedShard
     ids: range
     activations: Activations
     bad: dict[int, str]
@@ -89,7 +89,11 @@ class ClipPass:
         return (self.tokens_per_image or shape.tokens) * shape.d_in * self.dtype.itemsize
 
     def run(
-        self, parts: Iterable[Part], ranges: Iterable[range], met: BadImages, advance: Callable[[int], None]
+        self,
+        parts: Iterable[ClaimedShard],
+        ranges: Iterable[range],
+        met: BadImages,
+        advance: Callable[[int], None],
     ) -> Iterator[CapturedBatch]:
         """Captures parts one after the other; each is taken as its images are decoded.
 
@@ -99,7 +103,7 @@ class ClipPass:
             met: counts the bad images.
             advance: is told how many images are through.
         """
-        ahead = deque[tuple[Part, range]]()
+        ahead = deque[tuple[ClaimedShard, range]]()
 
         def batches() -> Iterator[range]:
             for part in parts:
@@ -125,7 +129,7 @@ class ClipPass:
         return [ids[start : start + self.batch_size] for start in range(0, len(ids), self.batch_size)]
 
     @torch.inference_mode()
-    def _forward(self, part: Part, pixels: Tensor, ids: Tensor) -> Activations:
+    def _forward(self, part: ClaimedShard, pixels: Tensor, ids: Tensor) -> Activations:
         """What is stored; bad images go through CLIP as well: batches keep their size."""
         found = Activations()
         inputs = self.clip.finish(pixels.to(self.clip.device, non_blocking=True))

@@ -15,7 +15,7 @@ BLOCK = 256  # rows read in one piece: single rows from a cold disk are fifty ti
 POOL_BLOCKS = 256  # blocks whose rows are shuffled among each other in memory
 
 
-class Place(NamedTuple):
+class StreamPlace(NamedTuple):
     """A pool of the endless stream of passes."""
 
     epoch: int
@@ -65,9 +65,13 @@ class Shuffle:
         rows = BLOCK * self._blocks(pool)[order // BLOCK] + order % BLOCK  # only the last block may be short
         return torch.from_numpy(order), torch.from_numpy(rows)
 
-    def following(self, pool: int) -> Place:
+    def following(self, pool: int) -> StreamPlace:
         """The next pool of the endless stream of passes."""
-        return Place(self.epoch, pool + 1) if pool + 2 < len(self.starts) else Place(self.epoch + 1, 0)
+        return (
+            StreamPlace(self.epoch, pool + 1)
+            if pool + 2 < len(self.starts)
+            else StreamPlace(self.epoch + 1, 0)
+        )
 
     @cached_property
     def _dealt(self) -> Any:
@@ -111,20 +115,20 @@ class PoolReader:
         self._thread = ThreadPoolExecutor(1, "activations")
         self._buffers: list[Tensor] = []  # used in turn: fresh memory costs more than the copy into it
         self._stream = _stream(self.device)
-        self._current: tuple[Place, Pool] | None = None
-        self._ahead: tuple[Place, Future[Pool]] | None = None
+        self._current: tuple[StreamPlace, Pool] | None = None
+        self._ahead: tuple[StreamPlace, Future[Pool]] | None = None
 
     def take(self, epoch: int, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Places `start..stop-1` of a pass: `[m, d_in]` in the stored type, and `[m]` rows of the store."""
         pieces = []
         for index, places in self._shuffle(epoch).find(start, stop):
-            pool = self._pool(Place(epoch, index))
+            pool = self._pool(StreamPlace(epoch, index))
             pieces.append((pool.x.index_select(0, pool.order[places]), pool.rows[places]))
         if len(pieces) == 1:
             return pieces[0]
         return torch.cat([x for x, _ in pieces]), torch.cat([rows for _, rows in pieces])
 
-    def _pool(self, place: Place) -> Pool:
+    def _pool(self, place: StreamPlace) -> Pool:
         if self._current is not None and self._current[0] == place:
             return self._current[1]
         ahead, self._current, self._ahead = self._ahead, None, None
@@ -134,7 +138,7 @@ class PoolReader:
         self._current, self._ahead = (place, pool), (following, self._submit(following))
         return pool
 
-    def _submit(self, place: Place) -> Future[Pool]:
+    def _submit(self, place: StreamPlace) -> Future[Pool]:
         return self._thread.submit(self._read, self._shuffle(place.epoch), place.pool)
 
     def _read(self, shuffle: Shuffle, index: int) -> Pool:

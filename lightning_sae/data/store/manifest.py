@@ -118,11 +118,11 @@ def raise_if_lost(folder: Path, manifest: Mapping[str, Any]) -> None:
         )
 
 
-def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+def fingerprint_differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """A line for each key whose values differ.
 
     Example:
-        >>> differences({"dtype": "float32", "seed": 0}, {"dtype": "float16", "seed": 0})
+        >>> fingerprint_differences({"dtype": "float32", "seed": 0}, {"dtype": "float16", "seed": 0})
         ["dtype: the store has 'float16', this run asks for 'float32'"]
     """
     return [

@@ -20,7 +20,7 @@ from lightning_sae.data.store.manifest import (
     WITHDRAWN,
     bad_images_of,
     checksum,
-    differences,
+    fingerprint_differences,
     lost_shards,
     raise_if_lost,
     read_manifest,
@@ -218,7 +218,7 @@ class ShardFolder:
         return bool(label == self._label(shard)) and header.end == path.stat().st_size
 
     def _check(self, found: Mapping[str, Any]) -> None:
-        if lines := differences(self.fingerprint, found):
+        if lines := fingerprint_differences(self.fingerprint, found):
             raise ValueError(
                 "\n  ".join([f"the store {self.folder} was made with other settings:", *lines])
                 + "\nSet them as they were, delete that folder, or choose another with data.store_dir=DIR"

@@ -23,7 +23,7 @@ Activations = dict[HookPoint | None, Tensor]
 """What a batch gave: the embeddings, under `None`, and the tokens at each hook point."""
 
 
-class Part(NamedTuple):
+class ClaimedShard(NamedTuple):
     """A shard that this process has claimed, and what is missing of it."""
 
     shard: int
@@ -39,7 +39,7 @@ FORMAT = 1
 class Captured(NamedTuple):
     """A part, the good rows of its batches, its bad images, id -> message, and how images were decoded."""
 
-    part: Part
+    part: ClaimedShard
     batches: list[Activations]
     bad: dict[int, str]
     notes: Counter[str]
@@ -115,13 +115,13 @@ class SplitStore:
         folder = self.parts[hook]
         return sum(len(folder.images(shard)) * per_image + SHARD_HEAD for shard in folder.missing())
 
-    def lacks(self, shard: int) -> Part | None:
+    def lacks(self, shard: int) -> ClaimedShard | None:
         """What is missing of a shard, if anything."""
         lacking = [
             hook for hook, folder in self.parts.items() if not folder.complete and not folder.present(shard)
         ]
         hook_points = [hook for hook in lacking if hook is not None]
-        return Part(shard, self.own.images(shard), None in lacking, hook_points) if lacking else None
+        return ClaimedShard(shard, self.own.images(shard), None in lacking, hook_points) if lacking else None
 
     def withdraw(self) -> None:
         """Takes back the manifests of folders that are not whole."""

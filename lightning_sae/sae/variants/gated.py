@@ -5,7 +5,7 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from lightning_sae.sae.base import Encoded, Options, Penalties, SparseAutoencoder
+from lightning_sae.sae.base import Encoded, Penalties, SAEOptions, SparseAutoencoder
 from lightning_sae.sae.kernels.pattern import Pattern
 from lightning_sae.sae.kernels.products import bag
 from lightning_sae.sae.kernels.topk_selection import Spare
@@ -43,7 +43,12 @@ class Gated(SparseAutoencoder):
     """
 
     def __init__(
-        self, d_in: int, d_sae: int, l1_weight: float, l1_warmup_steps: int = 500, **options: Unpack[Options]
+        self,
+        d_in: int,
+        d_sae: int,
+        l1_weight: float,
+        l1_warmup_steps: int = 500,
+        **options: Unpack[SAEOptions],
     ) -> None:
         super().__init__(d_in, d_sae, **options)
         if l1_weight < 0 or l1_warmup_steps < 0:

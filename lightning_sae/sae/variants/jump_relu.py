@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lightning_sae.sae.base import Encoded, Options, SparseAutoencoder
+from lightning_sae.sae.base import Encoded, SAEOptions, SparseAutoencoder
 from lightning_sae.sae.kernels import distributed as ranks
 from lightning_sae.sae.kernels.topk_selection import Spare
 from lightning_sae.types import SparseLatents
@@ -56,7 +56,7 @@ class JumpReLU(SparseAutoencoder):
         l0_warmup_steps: int = 500,
         bandwidth: float = 1.0,
         threshold: float = 1.0,
-        **options: Unpack[Options],
+        **options: Unpack[SAEOptions],
     ) -> None:
         super().__init__(d_in, d_sae, **options)
         if l0_weight < 0 or l0_warmup_steps < 0:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Unpack
 
-from lightning_sae.sae.base import Options
+from lightning_sae.sae.base import SAEOptions
 from lightning_sae.sae.variants.batch_topk import BatchTopK
 
 
@@ -36,7 +36,7 @@ class MatryoshkaBatchTopK(BatchTopK):
         d_sae: int,
         k: int,
         prefixes: Sequence[float] = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0),
-        **options: Unpack[Options],
+        **options: Unpack[SAEOptions],
     ) -> None:
         super().__init__(d_in, d_sae, k, **options)
         self.prefixes = [float(share) for share in prefixes]

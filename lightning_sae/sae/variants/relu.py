@@ -4,7 +4,7 @@ from typing import Unpack
 
 from torch import Tensor
 
-from lightning_sae.sae.base import Encoded, Options, SparseAutoencoder
+from lightning_sae.sae.base import Encoded, SAEOptions, SparseAutoencoder
 from lightning_sae.sae.kernels.topk_selection import Spare
 from lightning_sae.types import SparseLatents
 
@@ -34,7 +34,12 @@ class ReLU(SparseAutoencoder):
     """
 
     def __init__(
-        self, d_in: int, d_sae: int, l1_weight: float, l1_warmup_steps: int = 500, **options: Unpack[Options]
+        self,
+        d_in: int,
+        d_sae: int,
+        l1_weight: float,
+        l1_warmup_steps: int = 500,
+        **options: Unpack[SAEOptions],
     ) -> None:
         super().__init__(d_in, d_sae, **options)
         if l1_weight < 0 or l1_warmup_steps < 0:

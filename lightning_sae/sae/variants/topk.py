@@ -4,7 +4,7 @@ from typing import Unpack
 
 from torch import Tensor
 
-from lightning_sae.sae.base import Encoded, Options, SparseAutoencoder
+from lightning_sae.sae.base import Encoded, SAEOptions, SparseAutoencoder
 from lightning_sae.sae.kernels.topk_selection import Spare
 from lightning_sae.types import SparseLatents
 
@@ -32,7 +32,7 @@ class TopK(SparseAutoencoder):
         (torch.Size([3, 4]), torch.Size([6]))
     """
 
-    def __init__(self, d_in: int, d_sae: int, k: int, **options: Unpack[Options]) -> None:
+    def __init__(self, d_in: int, d_sae: int, k: int, **options: Unpack[SAEOptions]) -> None:
         super().__init__(d_in, d_sae, **options)
         if not 1 <= k <= d_sae:
             raise ValueError(f"k must be in 1..d_sae={d_sae}, got {k}")

@@ -23,9 +23,9 @@ from lightning_sae.data.sources.columns import (
 from lightning_sae.data.sources.given_classes import Classes, check_given, given_classes
 from lightning_sae.data.sources.huggingface.files import open_data_set
 from lightning_sae.data.sources.huggingface.rows import (
+    HubSplit,
     HuggingFaceSplit,
-    Part,
-    Pictures,
+    PictureColumn,
     Rows,
     column_of,
     undecoded,
@@ -78,7 +78,7 @@ class HuggingFaceImages:
         self._cache = Path(cache_dir or platformdirs.user_cache_path("lightning_sae")).expanduser()
         self._opened = open_data_set(path, config, revision, streaming)
         self._own = split_names(names_of_splits, list(self._opened.splits), self._opened.name)
-        self._parts: dict[str, Part] = {}
+        self._parts: dict[str, HubSplit] = {}
 
     def split(self, name: Split) -> HuggingFaceSplit:
         """The images of one split."""
@@ -106,12 +106,12 @@ class HuggingFaceImages:
         dealt = stratified_split(everything, part.labels, missing, self._seed)
         return keep_copies_together(dealt, HuggingFaceSplit(part, everything, "train", {}, ()))
 
-    def _part(self, own: str) -> Part:
+    def _part(self, own: str) -> HubSplit:
         if own not in self._parts:
             self._parts[own] = self._read(own)
         return self._parts[own]
 
-    def _read(self, own: str) -> Part:
+    def _read(self, own: str) -> HubSplit:
         data, where = self._opened.splits[own], f"the {own} split of {self._opened.name}"
         kept = [*self._names.known, *([self._caption] if self._caption else [])]
         check_columns([self._names.image, *kept], list(data.features), where)
@@ -119,13 +119,13 @@ class HuggingFaceImages:
         pictures, table = self._open(own, undecoded(data, self._names.image, where), kept, digest(known))
         columns = {name: column_of(table[name], data.features[name], f"{where}, {name!r}") for name in kept}
         labels, classes = self._label(own, columns, data.features, len(pictures))
-        return Part(pictures, columns, labels, classes, known)
+        return HubSplit(pictures, columns, labels, classes, known)
 
     def _open(self, own: str, data: Any, kept: Sequence[str], key: str) -> tuple[Any, Any]:
         """The pictures by row, and a table of the kept columns."""
         if self._opened.narrow is None:
             table = data.select_columns(list(kept)).with_format("arrow")[:] if kept else {}
-            return Pictures(data, self._names.image), table
+            return PictureColumn(data, self._names.image), table
         folder = self._cache / "indexes" / f"{self._opened.name}-{own}-{digest([key, *kept])[:12]}"
         narrow = partial(self._opened.narrow, own, kept or [self._names.image])
         table, counts = index_stream(folder, narrow, kept, f"{self._opened.name} {own}")

@@ -24,7 +24,7 @@ AHEAD = 1024  # rows looked at together
 EDGE = 4096  # bytes of either end of a picture that tell it from others of its size
 
 
-class Part(NamedTuple):
+class HubSplit(NamedTuple):
     """One of a data set's own splits.
 
     Attributes:
@@ -53,7 +53,9 @@ class HuggingFaceSplit(LabelledImages):
         captions: labels worth trying.
     """
 
-    def __init__(self, part: Part, rows: Rows, name: str, factors: Factors, captions: Sequence[str]) -> None:
+    def __init__(
+        self, part: HubSplit, rows: Rows, name: str, factors: Factors, captions: Sequence[str]
+    ) -> None:
         super().__init__(part.class_names, torch.from_numpy(part.labels[rows]), factors, captions)
         self.part, self.rows, self.name = part, rows, name
 
@@ -102,7 +104,7 @@ def _content(picture: Any) -> tuple[bytes | None, str | None]:
     return content, path
 
 
-class Pictures:
+class PictureColumn:
     """One column of a map-style data set, by row."""
 
     def __init__(self, data: Any, column: str) -> None:
