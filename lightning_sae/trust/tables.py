@@ -3,12 +3,13 @@
 import csv
 import io
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lightning_sae.trust.documents import read_text
+from lightning_sae.trust.documents import read_bytes, read_text
 
 _RUN = re.compile(r"'*[=+\-@\t\r\n]")
 """What a spreadsheet may run or take apart; one quote more before it makes it a text."""
@@ -48,7 +49,7 @@ def read_table(path: str | Path, **options: Any) -> pd.DataFrame:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged; names it and the line.
     """
-    table = _parsed(path, path, **options)
+    table = _parsed(path, io.BytesIO(read_bytes(path)), **options)
     for place, kind in enumerate(table.dtypes):
         if pd.api.types.is_object_dtype(kind) or pd.api.types.is_string_dtype(kind):
             table.isetitem(place, table.iloc[:, place].map(_unguarded, na_action="ignore").array)
@@ -72,8 +73,9 @@ def read_csv(path: str | Path, separator: str = ",", text: str | None = None) ->
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         head = next(reader, [])
-        if twice := [name for i, name in enumerate(head) if name in head[:i]]:
-            raise _fault(path, 1, f"the column {twice[0]!r} stands there twice")
+        for name, count in Counter(head).most_common(1):
+            if count > 1:
+                raise _fault(path, 1, f"the column {name!r} stands there twice")
         for row in reader:
             if row and len(row) != len(head):
                 raise _fault(path, reader.line_num, f"{len(row)} cells, and the first line has {len(head)}")
@@ -82,7 +84,7 @@ def read_csv(path: str | Path, separator: str = ",", text: str | None = None) ->
     return _parsed(path, io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False)
 
 
-def _parsed(path: str | Path, source: str | Path | io.StringIO, **options: Any) -> pd.DataFrame:
+def _parsed(path: str | Path, source: io.BytesIO | io.StringIO, **options: Any) -> pd.DataFrame:
     try:
         table: pd.DataFrame = pd.read_csv(source, **options)
     except pd.errors.EmptyDataError as error:

@@ -1,6 +1,7 @@
 """Tables as spreadsheets, scripts and other systems save them: read, or a message that names the place."""
 
 import gzip
+import json
 
 import pandas as pd
 import pytest
@@ -171,6 +172,7 @@ def test_wordnet_ids_are_known_in_tables_and_features(pets, animals, tmp_path):
         ("classes.yaml", "dog: a hound\nhouse_cat: a cat\n"),
         ("classes.txt", "dog a hound\n\nhouse_cat\ta cat\n"),
         ("classes.json", '["a hound", "a cat"]'),
+        ("classes.JSON", '[\n\t"a hound",\n\t"a cat"]'),
     ],
 )
 def test_classes_may_stand_in_a_file(tmp_path, name, content):
@@ -180,6 +182,17 @@ def test_classes_may_stand_in_a_file(tmp_path, name, content):
     names = ["a hound", "a cat"]
     wanted = names if content.startswith("[") else dict(zip(["dog", "house cat"], names, strict=True))
     assert given_classes(str(tmp_path / name)) == wanted
+
+
+def test_json_lists_are_read_as_json(tmp_path):
+    from lightning_sae.data.sources.given_classes import given_classes
+
+    path = tmp_path / "classes.json"
+    path.write_text(json.dumps(["cat 😀", "007"]))
+    assert given_classes(path) == ["cat 😀", "007"]
+    path.write_text('["cat", 5]')
+    with pytest.raises(ValueError, match=r"classes\.json holds 5, which is no text"):
+        given_classes(path)
 
 
 @pytest.mark.parametrize(
