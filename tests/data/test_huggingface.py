@@ -1,6 +1,8 @@
 """Hugging Face data sets from real files: whatever the format, the same images as a folder of them."""
 
+import os
 import sys
+import zipfile
 
 import datasets
 import numpy as np
@@ -196,6 +198,32 @@ def test_bad_pictures_name_their_row(animals, tmp_path, streaming):
     with pytest.raises(BadImageError, match=r"^row 5 \(5\.png\): not an image file"):
         part[5]
     assert part[6].size == (16, 16)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_pictures_that_rows_name_are_files_or_on_known_servers(animals, tmp_path, streaming):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a.png").write_bytes(animals.rows[0]["bytes"])
+    (tmp_path / "cut.zip").write_bytes(b"PK\3\4")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "a.png", "a.png")
+    whole = [f"{tmp_path}/a.png", f"file://{tmp_path}/a.png", f"zip://a.png::{tmp_path}/a.zip"]
+    bad = {
+        f"file://{tmp_path}/pipe": "a pipe, not a file",
+        f"local://{tmp_path}/pipe": "neither a file nor on one of hf, http",
+        f"zip://a.png::{tmp_path}/pipe": "neither a file nor on one of hf, http",
+        f"zip://a.png::{tmp_path}/cut.zip": "cannot be read",
+    }
+    content = {"image": [{"bytes": None, "path": path} for path in [*whole, *bad]]}
+    path = str(tmp_path / "train.parquet")
+    Dataset.from_dict(content, features=Features(image=ImageFeature())).to_parquet(path, batch_size=10)
+    settings = {"streaming": streaming, "cache_dir": tmp_path, "val_fraction": 0, "test_fraction": 0}
+    part = HuggingFaceImages(path, Names(label=None, classes=["dog"]), **settings).split("train")
+    for row in range(len(whole)):
+        assert part.encoded(row)[0] == animals.rows[0]["bytes"]
+    for row, said in enumerate(bad.values(), len(whole)):
+        with pytest.raises(BadImageError, match=said):
+            part[row]
 
 
 def test_a_stream_is_read_on_and_opened_only_to_go_elsewhere(source, monkeypatch):
