@@ -17,9 +17,9 @@ from lightning_sae.files import user_path
 from lightning_sae.sae import SparseAutoencoder, load_sae
 from lightning_sae.sae.saving.folder import CONFIG as SAE_CONFIG
 from lightning_sae.training.settings import CONFIG
-from lightning_sae.trust.documents import read_config
+from lightning_sae.trust.documents import NO_CONFIG, read_config
 from lightning_sae.trust.tables import read_table
-from lightning_sae.trust.targets import instantiate
+from lightning_sae.trust.targets import instantiate_as
 
 TEXTS = ("label", "second_label", "attribution_class", "unexpected_class", "top_images")  # of latents.csv
 
@@ -45,8 +45,7 @@ class RunFolder(NamedTuple):
 
     def vocabulary(self) -> Vocabulary:
         """The words that latents are labelled with."""
-        vocabulary: Vocabulary = instantiate(self.config.labels, self.trusted)
-        return vocabulary
+        return instantiate_as(Vocabulary, self.config, "labels", self.trusted)
 
     def top_images(self, latent: int) -> list[int]:
         """Ids of the latent's top validation images, the largest activation first; none if it never fired."""
@@ -94,19 +93,20 @@ def open_run(
         raise FileNotFoundError(
             f"{folder} is no run folder, {CONFIG} is missing: name the folder that train.py wrote"
         )
-    needed = {"sae": "callbacks.save_sae, when training ends,", "latents.csv": "callbacks.latent_table"}
-    for name, writer in needed.items():
+    writers = {"sae": "callbacks.save_sae, when training ends,", "latents.csv": "callbacks.latent_table"}
+    for name, writer in writers.items():
         if not ((folder / name).is_file() or (folder / name / SAE_CONFIG).is_file()):
             raise FileNotFoundError(
                 f"{folder} has no {name}: {writer} writes it; let the run come to its end"
             )
     config = _overridden(read_config(folder / CONFIG), overrides)
-    data: ActivationDataModule = instantiate(config.data, trusted)
+    data = instantiate_as(ActivationDataModule, config, "data", trusted)
     sae = load_sae(folder / "sae", data.clip.identity())
     device = device or find_device()
-    texts = dict.fromkeys(TEXTS, str)  # a class may be called "7"
-    latents = read_table(folder / "latents.csv", keep_default_na=False, dtype=texts).set_index("latent")
-    return RunFolder(folder, config, data.to(device), sae.to(device), latents, trusted)
+    kinds = dict.fromkeys(TEXTS, str) | {"latent": int}  # a class may be called "7"
+    needed = ["latent", "density", "top_images"]
+    latents = read_table(folder / "latents.csv", needed, keep_default_na=False, dtype=kinds)
+    return RunFolder(folder, config, data.to(device), sae.to(device), latents.set_index("latent"), trusted)
 
 
 def _overridden(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -114,6 +114,9 @@ def _overridden(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         key, equals, _ = override.partition("=")
         if not equals or key.split(".")[0] not in config:
             raise ValueError(f"an override is KEY=VALUE, as data.store_dir=DIR; got {override!r}")
-    merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
+    try:
+        merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
+    except NO_CONFIG as error:
+        raise ValueError(f"the overrides {' '.join(overrides)} have a value that is none: {error}") from error
     assert isinstance(merged, DictConfig)
     return merged

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ NO_CONFIG = (*NO_VALUE, yaml.YAMLError, OmegaConfBaseException, RecursionError)
 _STRING = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"
 _NULL = "tag:yaml.org,2002:null"
+_CALLED = {dict: "an object", list: "a list", str: "a text", int: "a whole number"}
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -63,22 +64,25 @@ def read_text(path: str | Path) -> str:
         ) from error
 
 
-def read_json(path: str | Path, needed: Sequence[str] = ()) -> dict[str, Any]:
+def read_json(path: str | Path, needed: Sequence[str] | Mapping[str, type] = ()) -> dict[str, Any]:
     """Return a JSON object.
 
     Args:
         path: the file.
-        needed: keys without which it is of no use.
+        needed: keys without which it is of no use, also with the types of their values.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, is no object, has a key twice, or lacks one.
+        ValueError: it is damaged, is no object, has a key twice, lacks one, or has a value of another type.
     """
     content = _json(path)
     if not isinstance(content, dict):
         raise _fault(path, 1, f"no JSON object, but a {type(content).__name__}")
     if missing := [key for key in needed if key not in content]:
         raise ValueError(f"{path} lacks {', '.join(missing)}; write or copy it again")
+    for key, kind in needed.items() if isinstance(needed, Mapping) else ():
+        if not isinstance(content[key], kind):
+            raise ValueError(f"{path}: {key} must be {_CALLED[kind]}, got {content[key]!r:.100}")
     return content
 
 

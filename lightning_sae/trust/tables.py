@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,21 @@ def csv_bytes(table: pd.DataFrame, index: bool = False) -> bytes:
     return text.encode()
 
 
-def read_table(path: str | Path, **options: Any) -> pd.DataFrame:
-    """Reads what `csv_bytes` wrote.
+def read_table(path: str | Path, needed: Sequence[str] = (), **options: Any) -> pd.DataFrame:
+    """Read what `csv_bytes` wrote.
 
     Args:
         path: the file.
+        needed: columns without which it is of no use.
         options: of `pandas.read_csv`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged; names it and the line.
+        ValueError: it is damaged, or lacks a column; names it.
     """
     table = _parsed(path, io.BytesIO(read_bytes(path)), **options)
+    if missing := [column for column in needed if column not in table]:
+        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; write or copy it again")
     for place, kind in enumerate(table.dtypes):
         if pd.api.types.is_object_dtype(kind) or pd.api.types.is_string_dtype(kind):
             table.isetitem(place, table.iloc[:, place].map(_unguarded, na_action="ignore").array)
@@ -92,7 +96,7 @@ def _parsed(path: str | Path, source: io.BytesIO | io.StringIO, **options: Any) 
     except UnicodeDecodeError:
         read_text(path)  # names the line
         raise
-    except pd.errors.ParserError as error:
+    except ValueError as error:
         raise ValueError(f"{path} is no table that can be read: {str(error).strip()}") from error
     return table
 
