@@ -65,9 +65,24 @@ def test_what_cannot_be_read_is_named(tmp_path, content, message):
         read_table(write(tmp_path / "a.csv", content), ["image", "label"])
 
 
-def test_a_truncated_archive_is_named(tmp_path):
-    path = write(tmp_path / "a.csv.gz", gzip.compress(TEXT.encode())[:-9])
+@pytest.mark.parametrize("damage", ["cut off", "other bytes", "no archive"])
+def test_a_damaged_archive_is_named(tmp_path, damage):
+    packed = gzip.compress(TEXT.encode())
+    content = {"cut off": packed[:-9], "other bytes": packed[:10] + b"\xff" * 9 + packed[19:]}
+    path = write(tmp_path / "a.csv.gz", content.get(damage, b"PK"))
     with pytest.raises(ValueError, match=r"a\.csv\.gz is damaged"):
+        read_table(path, ["image"])
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut off", "footer"])
+def test_a_damaged_parquet_file_is_named(tmp_path, damage):
+    path = tmp_path / "a.parquet"
+    pd.DataFrame(ROWS, columns=["image", "label"]).to_parquet(path)
+    whole = path.read_bytes()
+    path.write_bytes(
+        {"empty": b"", "cut off": whole[:-9], "footer": whole[:-60] + b"\xff" * 20 + whole[-40:]}[damage]
+    )
+    with pytest.raises(ValueError, match=r"a\.parquet is damaged"):
         read_table(path, ["image"])
 
 
