@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tarfile
 import zipfile
 
 import datasets
@@ -280,6 +281,33 @@ def test_what_is_wrong_with_the_files_is_named(tmp_path):
     ):
         with pytest.raises(error, match=message):
             HuggingFaceImages(path)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(("kind", "ending"), [("tar", "tar"), ("parquet files", "parquet")])
+def test_damaged_files_are_named(animals, tmp_path, kind, ending, streaming):
+    written(animals, tmp_path / "data", kind)
+    path = next((tmp_path / "data").glob(f"train*.{ending}"))
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(ValueError, match=rf"{path.name} cannot be read \(.*\): fetch what is damaged"):
+        HuggingFaceImages(str(path), Names(), streaming=streaming, cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["data-00000-of-00001.arrow", "state.json"])
+def test_a_damaged_saved_data_set_is_named(animals, tmp_path, name):
+    written(animals, tmp_path / "data", "saved")
+    (tmp_path / "data" / "train" / name).write_bytes(b"{")
+    with pytest.raises(ValueError, match=r"data\.path: .*/data cannot be read \(.*\): fetch what is damaged"):
+        HuggingFaceImages(str(tmp_path / "data"))
+
+
+def test_a_file_that_is_cut_off_far_inside_is_counted(source, tmp_path):
+    images, path = source("tar", True), tmp_path / "data" / "train-1.tar"
+    with tarfile.open(path) as tar:
+        end = tar.getmembers()[-1].offset_data
+    os.truncate(path, end + 1)
+    with pytest.raises(ValueError, match=r"^file 2 of the 2 of the data set cannot be read \("):
+        images.split("train")
 
 
 def test_other_readers_are_refused(tmp_path):
