@@ -74,7 +74,7 @@ def damage_named(files: str) -> Iterator[None]:
     except (ArrowException, DatasetGenerationError, JSONDecodeError, OSError, TarError) as error:
         cause = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
         if isinstance(cause, OSError) and (type(cause) is not OSError or cause.errno):  # not one of Arrow
-            raise cause
+            raise cause from None
         raise ValueError(f"{files} cannot be read ({cause}): fetch what is damaged again") from error
 
 
