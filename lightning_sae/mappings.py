@@ -36,11 +36,11 @@ def differences(
     return [f"{key} {show(then)} -> {show(here)}" for key, then, here in pairs if then != here]
 
 
-def clip_differences(recorded: Mapping[str, Any], clip: Mapping[str, str]) -> str:
+def clip_differences(recorded: Any, clip: Mapping[str, str]) -> str:
     """Where two identities of a CLIP differ; names may where the hash of the weights agrees.
 
     Args:
-        recorded: of the CLIP that something was made for.
+        recorded: of the CLIP that something was made for, as a file has it.
         clip: `Clip.identity()` of the one at hand.
 
     Returns:
@@ -51,14 +51,18 @@ def clip_differences(recorded: Mapping[str, Any], clip: Mapping[str, str]) -> st
         ''
         >>> clip_differences({"weights": "ab"}, {"weights": "cd"})
         "weights: 'ab' here, 'cd' given"
+        >>> clip_differences(5, {"weights": "cd"})
+        '5 here, which is none'
     """
+    if not isinstance(recorded, Mapping):
+        return f"{recorded!r:.100} here, which is none"
     same_weights = "weights" in clip and recorded.get("weights") == clip["weights"]
     keys = clip.keys() - ({"model", "pretrained"} if same_weights else set())
     differ = sorted(key for key in keys if recorded.get(key) != clip[key])
     return "; ".join(f"{key}: {recorded.get(key)!r} here, {clip[key]!r} given" for key in differ)
 
 
-def check_clip(what: str, recorded: Mapping[str, Any], clip: Mapping[str, str]) -> None:
+def check_clip(what: str, recorded: Any, clip: Mapping[str, str]) -> None:
     """Refuses a CLIP that something was not made for.
 
     Args:

@@ -14,7 +14,7 @@ from lightning_sae import __version__
 from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.files import user_path
 from lightning_sae.mappings import clip_differences
-from lightning_sae.trust.documents import read_json
+from lightning_sae.trust.documents import check_texts, read_json
 
 WEIGHTS, CONFIG = "classifier.safetensors", "config.json"
 
@@ -112,7 +112,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
                 f"{folder} is no saved probe, {name} is missing: `python -m lightning_sae.fit_probe RUN "
                 "--out DIR` writes one"
             )
-    config = read_json(folder / CONFIG, needed=["class_names", "clip", "kind"])
+    config = read_json(folder / CONFIG, {"class_names": list, "clip": dict, "kind": str})
+    check_texts(f"{folder / CONFIG}: class_names", config["class_names"])
     if config["kind"] != "probe":
         raise ValueError(f"{folder} holds a classifier of kind {config['kind']!r}, and a probe is wanted")
     return config

@@ -55,13 +55,14 @@ def read_prompts(path: str | Path) -> tuple[list[str], list[list[str]]]:
         ValueError: the file is damaged, something else is in it, or a class without prompts.
     """
     path = Path(path).expanduser()
-    content = (read_json if path.suffix == ".json" else read_yaml)(path)
+    content = (read_json if path.suffix.lower() == ".json" else read_yaml)(path)
     prompts = {name: [value] if isinstance(value, str) else value for name, value in content.items()}
     if empty := [name for name, group in prompts.items() if not group]:
         raise ValueError(f"{path} has no prompts for {', '.join(empty[:10])}: give each class at least one")
     for name, group in prompts.items():
         if not isinstance(group, list) or not all(isinstance(prompt, str) for prompt in group):
             raise ValueError(f"{path}: the prompts of {name!r} must be a list of texts, got {group!r:.200}")
+        check_texts(str(path), [name, *group])
         if not all(map(readable, [name, *group])):
             raise ValueError(f"{path} has a blank in {name!r}: {group!r:.200}; give a name and prompts")
     if not prompts:

@@ -1,8 +1,9 @@
 """The folder of a run: its settings, tables and values, and on demand its data and autoencoder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -19,9 +20,9 @@ from lightning_sae.mappings import flatten
 from lightning_sae.sae import SparseAutoencoder, load_sae
 from lightning_sae.sae.saving.folder import CONFIG as SAE_CONFIG
 from lightning_sae.training.settings import CONFIG
-from lightning_sae.trust.documents import read_config, read_json, read_yaml_list
+from lightning_sae.trust.documents import NO_CONFIG, read_config, read_json, read_yaml_list
 from lightning_sae.trust.tables import read_table
-from lightning_sae.trust.targets import instantiate
+from lightning_sae.trust.targets import instantiate_as
 
 CHOICES = "hydra.runtime.choices."
 _TEXTS = ("label", "second_label", "class", "attribution_class", "unexpected_class", "value", "top_images")
@@ -103,12 +104,13 @@ class RunFolder:
     @cached_property
     def latents(self) -> pd.DataFrame:
         """`latents.csv`, by latent."""
-        return self.table("latents").set_index("latent")
+        needed = ["latent", "density", "top_images"]
+        return _read_csv(self.folder / "latents.csv", needed, {"latent": int}).set_index("latent")
 
     @cached_property
     def data(self) -> ActivationDataModule:
         """Images, CLIP and judge on one device; nothing is captured, `setup` is not called."""
-        data: ActivationDataModule = instantiate(self.config.data, self._trusted)
+        data = instantiate_as(ActivationDataModule, self.config, "data", self._trusted)
         return data.to(self._device or find_device())
 
     @cached_property
@@ -118,8 +120,7 @@ class RunFolder:
 
     def vocabulary(self) -> Vocabulary:
         """Return the words that latents are labelled with."""
-        vocabulary: Vocabulary = instantiate(self.config.labels, self._trusted)
-        return vocabulary
+        return instantiate_as(Vocabulary, self.config, "labels", self._trusted)
 
     def top_images(self, latent: int) -> list[int]:
         """Return ids of the latent's top validation images, the largest activation first; none if silent."""
@@ -167,8 +168,8 @@ def open_run(
         raise FileNotFoundError(
             f"{folder} is no run folder, {CONFIG} is missing: name the folder that train.py wrote"
         )
-    needed = {"sae": "callbacks.save_sae, when training ends,", "latents.csv": "callbacks.latent_table"}
-    for name, writer in needed.items():
+    writers = {"sae": "callbacks.save_sae, when training ends,", "latents.csv": "callbacks.latent_table"}
+    for name, writer in writers.items():
         if not ((folder / name).is_file() or (folder / name / SAE_CONFIG).is_file()):
             raise FileNotFoundError(
                 f"{folder} has no {name}: {writer} writes it; let the run come to its end"
@@ -183,7 +184,10 @@ def _overridden(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         key, equals, _ = override.partition("=")
         if not equals or key.split(".")[0] not in config:
             raise ValueError(f"an override is KEY=VALUE, as data.store_dir=DIR; got {override!r}")
-    merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
+    try:
+        merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
+    except NO_CONFIG as error:
+        raise ValueError(f"the overrides {' '.join(overrides)} have a value that is none: {error}") from error
     assert isinstance(merged, DictConfig)
     return merged
 
@@ -194,7 +198,10 @@ def flat(config: DictConfig) -> dict[str, Any]:
     return flatten(nested)
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    table = read_table(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXTS, str))
+def _read_csv(
+    path: Path, needed: Sequence[str] = (), kinds: Mapping[str, type] = MappingProxyType({})
+) -> pd.DataFrame:
+    dtype = dict.fromkeys(_TEXTS, str) | kinds
+    table = read_table(path, needed, keep_default_na=False, na_values=[""], dtype=dtype)
     texts = {column: table[column].astype(object).fillna("") for column in _TEXTS if column in table}
     return table.assign(**texts)

@@ -1,34 +1,59 @@
 """JSON and YAML that people wrote: a fault names file and line, and no file costs more than its size."""
 
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 from yaml.reader import ReaderError
 
 MOST_ALIASED = 10_000
 """Values that the aliases of a YAML file may add to those that are written: a second of reading."""
 
-MOST_NESTED = 100
-"""Brackets in brackets of a YAML file."""
+MOST_NESTED = 50
+"""Values in values of a YAML file."""
+
+NO_VALUE = (ValueError, TypeError, LookupError, AttributeError)
+"""Errors of PyYAML and OmegaConf where a text is no value of its kind."""
+
+NO_CONFIG = (*NO_VALUE, yaml.YAMLError, OmegaConfBaseException, RecursionError)
+"""Errors of OmegaConf where a text is no configuration."""
 
 _STRING = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"
 _NULL = "tag:yaml.org,2002:null"
+_CALLED = {dict: "an object", list: "a list", str: "a text", int: "a whole number"}
+_HALF = re.compile("[\ud800-\udfff]")
 
 
-def read_text(path: str | Path) -> str:
-    """A UTF-8 file; a byte order mark at its start is left out.
+def read_bytes(path: str | Path) -> bytes:
+    """Return the content of a file; nothing else is opened, as a pipe could be waited for for ever.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not UTF-8; names the line.
+        ValueError: it is a folder, a pipe or a device.
     """
-    content = Path(path).read_bytes()
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is a folder, a pipe or a device: name a file")
+    return path.read_bytes()
+
+
+def read_text(path: str | Path) -> str:
+    """Return a UTF-8 file's text; a byte order mark at its start is left out.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no file, or not UTF-8; names the line.
+    """
+    content = read_bytes(path)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -39,35 +64,43 @@ def read_text(path: str | Path) -> str:
         ) from error
 
 
-def read_json(path: str | Path, needed: Sequence[str] = ()) -> dict[str, Any]:
-    """A JSON object.
+def read_json(path: str | Path, needed: Sequence[str] | Mapping[str, type] = ()) -> dict[str, Any]:
+    """Return a JSON object.
 
     Args:
         path: the file.
-        needed: keys without which it is of no use.
+        needed: keys without which it is of no use, also with the types of their values.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, is no object, has a key twice, or lacks one.
+        ValueError: it is damaged, is no object, has a key twice, lacks one, or has a value of another type.
     """
-    text = read_text(path)
-    try:
-        content = json.loads(text, object_pairs_hook=_once)
-    except json.JSONDecodeError as error:
-        ends = not text[error.pos :].strip() or error.msg.startswith("Unterminated")
-        what = "the file ends too early" if ends else error.msg
-        raise _fault(path, error.lineno, f"no JSON: {what}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: {_reason(error)}; mend the file, or copy it again") from error
+    content = _json(path)
     if not isinstance(content, dict):
         raise _fault(path, 1, f"no JSON object, but a {type(content).__name__}")
     if missing := [key for key in needed if key not in content]:
         raise ValueError(f"{path} lacks {', '.join(missing)}; write or copy it again")
+    for key, kind in needed.items() if isinstance(needed, Mapping) else ():
+        if not isinstance(content[key], kind):
+            raise ValueError(f"{path}: {key} must be {_CALLED[kind]}, got {content[key]!r:.100}")
+    return content
+
+
+def read_json_list(path: str | Path) -> list[Any]:
+    """Return a JSON list.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, is no list, or has a key twice.
+    """
+    content = _json(path)
+    if not isinstance(content, list):
+        raise _fault(path, 1, f"no JSON list, but a {type(content).__name__}")
     return content
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML mapping whose keys and values are texts as they stand: `no`, `007`, `12:30` and `1e3` too.
+    """Return a YAML mapping whose keys and values are texts as they stand: also `no`, `007`, `12:30`, `1e3`.
 
     An empty value, `~` and `null` are `None`: somebody forgot it.
 
@@ -79,7 +112,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def read_yaml_list(path: str | Path) -> list[Any]:
-    """A YAML list whose values are texts as they stand, as in `read_yaml`.
+    """Return a YAML list whose values are texts as they stand, as in `read_yaml`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -89,29 +122,29 @@ def read_yaml_list(path: str | Path) -> list[Any]:
 
 
 def read_config(path: str | Path) -> DictConfig:
-    """A configuration as Hydra writes it, interpolations as they stand.
+    """Return a configuration as Hydra writes it, interpolations as they stand.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, is no mapping, has a key twice, or its aliases multiply.
     """
+    _texts(Path(path), yaml.MappingNode)
     text = read_text(path)
-    _composed(_Loader, Path(path), text, yaml.MappingNode)
     try:
         return cast(DictConfig, OmegaConf.create(text))
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+    except NO_CONFIG as error:
         raise _yaml_fault(Path(path), text, error) from error
 
 
 def check_texts(what: str, values: Iterable[Any]) -> None:
-    """Refuses what YAML or a command line has read as something else than a text.
+    """Refuse what YAML or a command line has read as something else than a text, and halves of characters.
 
     Args:
         what: holds them, for the message.
         values: of a user.
 
     Raises:
-        ValueError: names the first that is no text.
+        ValueError: names the first that is no whole text.
 
     Example:
         >>> check_texts("data.classes", ["yes", False])
@@ -124,41 +157,43 @@ def check_texts(what: str, values: Iterable[Any]) -> None:
                 f"{what} holds {value!r}, which is no text: YAML reads no, 007, 12:30 and 1e3 as other "
                 'things; put it into quotes, on the command line as \'data.classes=["1","2"]\''
             )
+        if _HALF.search(value):
+            raise ValueError(f"{what} holds {value!r}, which has half of a character: write all of it")
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
-    """Takes no more brackets in brackets than anybody writes: PyYAML's time grows with their square."""
+class _Texts(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+    """Knows aliases, merges and null, and takes everything else for a text, unless a tag says what it is."""
 
-    def fetch_flow_collection_start(self, token: Any) -> None:
-        if self.flow_level >= MOST_NESTED:
-            raise RecursionError
-        super().fetch_flow_collection_start(token)
-
-
-class _Texts(_Loader):
-    """Knows aliases, merges and null, and takes everything else for a text."""
-
+    depth = 0
     yaml_implicit_resolvers = {  # noqa: RUF012  # as its base has it
         sign: [(tag, form) for tag, form in known if tag in (_MERGE, _NULL)]
         for sign, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Return the next value; no more of them in each other than anybody writes."""
+        self.depth += 1
+        if self.depth > MOST_NESTED:
+            problem = f"there are more than {MOST_NESTED} values in each other"
+            raise ComposerError(None, None, problem, self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Return what a node stands for."""
+        try:
+            return super().construct_object(node, deep)
+        except NO_VALUE as error:
+            problem = f"{node.value!r:.100} is no {node.tag.rpartition(':')[2]}"
+            raise ConstructorError(None, None, problem, node.start_mark) from error
+
 
 def _texts(path: Path, root: type[yaml.Node]) -> Any:
+    """Return a YAML file's texts, with texts for keys, each there once, and few aliases."""
     text = read_text(path)
-    loader, node = _composed(_Texts, path, text, root)
     try:
-        return loader.construct_document(node)
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        raise _yaml_fault(path, text, error) from error
-
-
-def _composed(
-    loader_of: type[_Loader], path: Path, text: str, root: type[yaml.Node]
-) -> tuple[_Loader, yaml.Node]:
-    """A loader, and the nodes of a file, with texts for keys, each there once, and few aliases."""
-    try:
-        loader = loader_of(text)
+        loader = _Texts(text)
         node = loader.get_single_node()
         if not isinstance(node, root):
             got = "nothing" if node is None else f"a {node.id}"
@@ -166,9 +201,21 @@ def _composed(
         sizes: dict[int, int] = {}
         if _size(node, path, sizes) - len(sizes) > MOST_ALIASED:
             raise ValueError(f"{path}: its aliases add more than {MOST_ALIASED:,} values; write these out")
+        return loader.construct_document(node)
     except (yaml.YAMLError, RecursionError) as error:
         raise _yaml_fault(path, text, error) from error
-    return loader, node
+
+
+def _json(path: str | Path) -> Any:
+    text = read_text(path)
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+        ends = not text[error.pos :].strip() or error.msg.startswith("Unterminated")
+        what = "the file ends too early" if ends else error.msg
+        raise _fault(path, error.lineno, f"no JSON: {what}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {_reason(error)}; mend the file, or copy it again") from error
 
 
 def _size(node: yaml.Node, path: Path, sizes: dict[int, int]) -> int:
@@ -199,11 +246,11 @@ def _check_keys(node: yaml.MappingNode, path: Path) -> None:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, in which no key stands twice."""
+    """Return an object of JSON, in which no key stands twice."""
     content = dict(pairs)
     if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands there twice")
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {twice!r} stands there twice")
     return content
 
 
@@ -224,4 +271,4 @@ def _fault(path: str | Path, line: int, what: str) -> ValueError:
 
 def _reason(error: Exception) -> str:
     nested = isinstance(error, RecursionError)
-    return "its brackets are nested too deeply" if nested else str(error).partition("\n")[0]
+    return "it is nested too deeply" if nested else str(error).partition("\n")[0]

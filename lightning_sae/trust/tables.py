@@ -3,13 +3,15 @@
 import csv
 import io
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from lightning_sae.trust.control_characters import INVISIBLE
-from lightning_sae.trust.documents import read_text
+from lightning_sae.trust.documents import read_bytes, read_text
 
 _RUN = re.compile(rf"'*([\t\r\n]|(\s|{INVISIBLE.pattern})*[=+\-@＝＋－＠])")
 """What a spreadsheet may run or take apart; one quote more before it makes it a text."""
@@ -39,18 +41,21 @@ def csv_bytes(table: pd.DataFrame, index: bool = False) -> bytes:
     return text.encode()
 
 
-def read_table(path: str | Path, **options: Any) -> pd.DataFrame:
-    """Reads what `csv_bytes` wrote.
+def read_table(path: str | Path, needed: Sequence[str] = (), **options: Any) -> pd.DataFrame:
+    """Read what `csv_bytes` wrote.
 
     Args:
         path: the file.
+        needed: columns without which it is of no use.
         options: of `pandas.read_csv`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged; names it and the line.
+        ValueError: it is damaged, or lacks a column; names it.
     """
-    table = _parsed(path, path, **options)
+    table = _parsed(path, io.BytesIO(read_bytes(path)), **options)
+    if missing := [column for column in needed if column not in table]:
+        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; write or copy it again")
     for place, kind in enumerate(table.dtypes):
         if pd.api.types.is_object_dtype(kind) or pd.api.types.is_string_dtype(kind):
             table.isetitem(place, table.iloc[:, place].map(_unguarded, na_action="ignore").array)
@@ -74,8 +79,9 @@ def read_csv(path: str | Path, separator: str = ",", text: str | None = None) ->
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         head = next(reader, [])
-        if twice := [name for i, name in enumerate(head) if name in head[:i]]:
-            raise _fault(path, 1, f"the column {twice[0]!r} stands there twice")
+        for name, count in Counter(head).most_common(1):
+            if count > 1:
+                raise _fault(path, 1, f"the column {name!r} stands there twice")
         for row in reader:
             if row and len(row) != len(head):
                 raise _fault(path, reader.line_num, f"{len(row)} cells, and the first line has {len(head)}")
@@ -84,7 +90,7 @@ def read_csv(path: str | Path, separator: str = ",", text: str | None = None) ->
     return _parsed(path, io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, index_col=False)
 
 
-def _parsed(path: str | Path, source: str | Path | io.StringIO, **options: Any) -> pd.DataFrame:
+def _parsed(path: str | Path, source: io.BytesIO | io.StringIO, **options: Any) -> pd.DataFrame:
     try:
         table: pd.DataFrame = pd.read_csv(source, **options)
     except pd.errors.EmptyDataError as error:
@@ -92,7 +98,7 @@ def _parsed(path: str | Path, source: str | Path | io.StringIO, **options: Any) 
     except UnicodeDecodeError:
         read_text(path)  # names the line
         raise
-    except pd.errors.ParserError as error:
+    except ValueError as error:
         raise ValueError(f"{path} is no table that can be read: {str(error).strip()}") from error
     return table
 

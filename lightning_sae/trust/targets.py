@@ -4,7 +4,7 @@ import argparse
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import hydra.utils
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -38,6 +38,8 @@ OURS = frozenset(
 )
 """Data sets, CLIPs and vocabularies. Other parts of this package write files, so they are not here."""
 
+T = TypeVar("T")
+
 MOST_ADDED = 10_000
 """Values that interpolations may add to those that are written: a second of resolving."""
 
@@ -67,8 +69,38 @@ def instantiate(config: Any, trusted: Sequence[str] | None, **settings: Any) -> 
         for node in _values(config):
             if isinstance(node, dict) and "_target_" in node:
                 _check(str(node["_target_"]), trusted)
-    with _whitelisted(trusted):
-        return hydra.utils.instantiate(config, _convert_="all", **settings)
+    try:
+        with _whitelisted(trusted):
+            return hydra.utils.instantiate(config, _convert_="all", **settings)
+    except TypeError as error:  # of Hydra's own: those of a target come wrapped
+        raise ValueError(f"the configuration cannot be built: {error}") from error
+
+
+def instantiate_as(kind: type[T], config: DictConfig, key: str, trusted: Sequence[str] | None) -> T:
+    """Build what a configuration names under a key.
+
+    Args:
+        kind: its type.
+        config: all of it.
+        key: of the part that is built.
+        trusted: see `instantiate`.
+
+    Raises:
+        ValueError: a target that may not be named, none at all, or one that gives something else.
+
+    Example:
+        >>> instantiate_as(str, OmegaConf.create({"data": 5}), "data", trusted=())
+        Traceback (most recent call last):
+        ValueError: data of the configuration must have a _target_ that gives a str, and gives 5; ...
+    """
+    found = config.get(key)
+    built = instantiate(found, trusted) if isinstance(found, DictConfig) else found
+    if not isinstance(built, kind):
+        raise ValueError(
+            f"{key} of the configuration must have a _target_ that gives a {kind.__name__}, and gives "
+            f"{built!r:.100}; copy the configuration of the run again"
+        )
+    return built
 
 
 def add_trust_option(parser: argparse.ArgumentParser) -> None:

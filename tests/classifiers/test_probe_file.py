@@ -74,6 +74,9 @@ def test_damaged_folders_are_named(probe, folder, tmp_path):
         (config | {"class_names": ["one", "two"]}, "and 2 names"),
         (config | {"kind": "prompts"}, "kind 'prompts', and a probe is wanted"),
         ({"kind": "probe"}, "lacks class_names, clip"),
+        (config | {"class_names": 5}, r"config\.json: class_names must be a list, got 5"),
+        (config | {"class_names": [1, 2, 3]}, r"config\.json: class_names holds 1, which is no text"),
+        (config | {"clip": 5}, r"config\.json: clip must be an object, got 5"),
     ]:
         (folder / CONFIG).write_text(json.dumps(changed))
         with pytest.raises(ValueError, match=message):

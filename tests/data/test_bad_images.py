@@ -117,6 +117,22 @@ def test_every_byte_of_a_file_may_be_damaged(root):
     assert all(message.startswith("a.png: ") for message in messages)
 
 
+DAMAGED = {
+    "PNG": b"\x89PNG\r\n\x1a\n\0\0\0\x02IHDR\0\0\0\0\0\0",
+    "WebP": b"RIFF\x10\0\0\0WEBPVP8 \0\0\0\0",
+    "JPEG 2000": b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\0",
+    "PPM": b"P6 x y 255\n",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_file_without_an_ending_is_a_bad_image(root, clip, tmp_path, kind):
+    (root / "train" / "cat" / "photo").write_bytes(DAMAGED[kind])
+    folder = fill(root, clip, tmp_path / "store", max_bad_images=1)
+    bad = json.loads((folder / "images" / "manifest.json").read_text())["bad_images"]
+    assert [message.partition(":")[0] for message in bad.values()] == ["train/cat/photo"]
+
+
 def test_a_bomb_is_a_bad_image(root, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 16)
     with pytest.raises(BadImageError, match=r"a\.png: .*decompression bomb"):

@@ -183,6 +183,8 @@ def test_classes_of_a_file_are_called_as_they_are_written(tmp_path):
         ("a.yaml", "cat: {a: b}\n", "prompts of 'cat' must be a list of texts, got {'a': 'b'}"),
         ("a.json", '{"cat": [1]}', r"prompts of 'cat' must be a list of texts, got \[1\]"),
         ("a.json", '{"cat": 1}', "prompts of 'cat' must be a list of texts, got 1"),
+        ("a.json", '{"cat": ["a \\ud800"]}', r"holds 'a \\ud800', which has half of a character"),
+        ("a.JSON", '{"cat": ["a"', "line 1: no JSON"),
         ("a.yaml", "cat:\n", "no prompts for cat"),
         ("a.json", "{}", "is empty"),
     ],

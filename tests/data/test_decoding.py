@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -107,9 +108,12 @@ DEEP = {
     "16-bit PGM": (
         b"P5 16 16 65535\n" + (GRADIENT.astype(np.uint16) * 257).astype(">u2").tobytes(), "16-bit"),
     "32-bit TIFF": (tiff(32, 2, 1, (GRADIENT.astype("<i4") * 8421504).tobytes()), "32-bit"),
+    "unsigned": (tiff(32, 1, 1, (GRADIENT.astype("<u4") * 16843009).tobytes()), "32-bit"),
     "signed": (tiff(32, 2, 1, ((GRADIENT.astype("<i4") - 128) * 100).tobytes()), "16-bit"),
     "float 0..1": (tiff(32, 3, 1, (GRADIENT.astype("<f4") / 255).tobytes()), "floating-point"),
     "float 0..255": (tiff(32, 3, 1, GRADIENT.astype("<f4").tobytes()), "floating-point"),
+    "overshoot": (tiff(32, 3, 1, (GRADIENT.astype("<f4") / 250).tobytes()), "floating-point"),
+    "float 0..5": (tiff(32, 3, 1, (GRADIENT.astype("<f4") / 51).tobytes()), "floating-point"),
     "Hounsfield": (tiff(32, 3, 1, (GRADIENT.astype("<f4") * 16 - 1024).tobytes()), "floating-point"),
 }  # fmt: skip
 
@@ -156,6 +160,30 @@ def test_transparent_pictures_lie_on_white_or_what_is_said(mode):
     assert grey(icon(mode)).tolist() == [[0, 0, 255, 255]] * 4
     assert grey(icon(mode), background="#808080").tolist() == [[0, 0, 128, 128]] * 4
     assert notes_on(decode(icon(mode), "a")) == (TRANSPARENT,)
+
+
+def png(bits, values, transparent):
+    """A PNG of one row of grey values, of which one is transparent."""
+    row = np.unpackbits(np.array(values, ">u2").view(np.uint8).reshape(-1, 16 // 8), axis=1)[:, -bits:]
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", len(values), 1, bits, 0, 0, 0, 0),
+        b"tRNS": struct.pack(">H", transparent),
+        b"IDAT": zlib.compress(b"\0" + np.packbits(row).tobytes()),
+        b"IEND": b"",
+    }
+    written = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks.items()
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_one_grey_value_is_transparent(bits):
+    white = 2**bits - 1
+    assert grey(png(bits, [0, white, 0], 0), background="#808080").tolist() == [[128, 255, 128]]
+    assert grey(png(bits, [0, white, 0], white), background="#808080").tolist() == [[0, 128, 0]]
+    assert TRANSPARENT in notes_on(decode(png(bits, [0, white, 0], white), "a"))
 
 
 def test_half_transparent_pixels_are_mixed():

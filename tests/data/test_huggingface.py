@@ -1,6 +1,9 @@
 """Hugging Face data sets from real files: whatever the format, the same images as a folder of them."""
 
+import os
 import sys
+import tarfile
+import zipfile
 
 import datasets
 import numpy as np
@@ -205,6 +208,32 @@ def test_bad_pictures_name_their_row(animals, tmp_path, streaming):
     assert part[6].size == (16, 16)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_pictures_that_rows_name_are_files_or_on_known_servers(animals, tmp_path, streaming):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a.png").write_bytes(animals.rows[0]["bytes"])
+    (tmp_path / "cut.zip").write_bytes(b"PK\3\4")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "a.png", "a.png")
+    whole = [f"{tmp_path}/a.png", f"file://{tmp_path}/a.png", f"zip://a.png::{tmp_path}/a.zip"]
+    bad = {
+        f"file://{tmp_path}/pipe": "a pipe, not a file",
+        f"local://{tmp_path}/pipe": "neither a file nor on one of hf, http",
+        f"zip://a.png::{tmp_path}/pipe": "neither a file nor on one of hf, http",
+        f"zip://a.png::{tmp_path}/cut.zip": "cannot be read",
+    }
+    content = {"image": [{"bytes": None, "path": path} for path in [*whole, *bad]]}
+    path = str(tmp_path / "train.parquet")
+    Dataset.from_dict(content, features=Features(image=ImageFeature())).to_parquet(path, batch_size=10)
+    settings = {"streaming": streaming, "cache_dir": tmp_path, "val_fraction": 0, "test_fraction": 0}
+    part = HuggingFaceImages(path, Names(label=None, classes=["dog"]), **settings).split("train")
+    for row in range(len(whole)):
+        assert part.encoded(row)[0] == animals.rows[0]["bytes"]
+    for row, said in enumerate(bad.values(), len(whole)):
+        with pytest.raises(BadImageError, match=said):
+            part[row]
+
+
 def test_a_stream_is_read_on_and_opened_only_to_go_elsewhere(source, monkeypatch):
     part = source("tar", True).split("train")
     stream, opened = type(part.part.pictures), []
@@ -259,6 +288,33 @@ def test_what_is_wrong_with_the_files_is_named(tmp_path):
     ):
         with pytest.raises(error, match=message):
             HuggingFaceImages(path)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(("kind", "ending"), [("tar", "tar"), ("parquet files", "parquet")])
+def test_damaged_files_are_named(animals, tmp_path, kind, ending, streaming):
+    written(animals, tmp_path / "data", kind)
+    path = next((tmp_path / "data").glob(f"train*.{ending}"))
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(ValueError, match=rf"{path.name} cannot be read \(.*\): fetch what is damaged"):
+        HuggingFaceImages(str(path), Names(), streaming=streaming, cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["data-00000-of-00001.arrow", "state.json"])
+def test_a_damaged_saved_data_set_is_named(animals, tmp_path, name):
+    written(animals, tmp_path / "data", "saved")
+    (tmp_path / "data" / "train" / name).write_bytes(b"{")
+    with pytest.raises(ValueError, match=r"data\.path: .*/data cannot be read \(.*\): fetch what is damaged"):
+        HuggingFaceImages(str(tmp_path / "data"))
+
+
+def test_a_file_that_is_cut_off_far_inside_is_counted(source, tmp_path):
+    images, path = source("tar", True), tmp_path / "data" / "train-1.tar"
+    with tarfile.open(path) as tar:
+        end = tar.getmembers()[-1].offset_data
+    os.truncate(path, end + 1)
+    with pytest.raises(ValueError, match=r"^file 2 of the 2 of the data set cannot be read \("):
+        images.split("train")
 
 
 def test_other_readers_are_refused(tmp_path):

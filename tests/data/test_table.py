@@ -127,6 +127,12 @@ def test_missing_files_are_counted_and_the_first_ten_named(root, frame):
     assert "data.root=DIR" in str(caught.value)
 
 
+def test_what_can_be_no_file_is_counted_like_a_missing_one(root, frame):
+    frame.loc[[0, 1, 13], "image"] = ["train/\0.png", "x" * 5000, f"{frame['image'][2]}/b.png"]
+    with pytest.raises(FileNotFoundError, match=r"3 of 24 images of .*pets\.csv are not in"):
+        ImageTable(write(frame, root / "pets.csv"))
+
+
 def changed(column, value, rows):
     def change(frame):
         frame.loc[rows, column] = value

@@ -1,6 +1,7 @@
 """Tables as spreadsheets, scripts and other systems save them: read, or a message that names the place."""
 
 import gzip
+import json
 
 import pandas as pd
 import pytest
@@ -64,9 +65,24 @@ def test_what_cannot_be_read_is_named(tmp_path, content, message):
         read_table(write(tmp_path / "a.csv", content), ["image", "label"])
 
 
-def test_a_truncated_archive_is_named(tmp_path):
-    path = write(tmp_path / "a.csv.gz", gzip.compress(TEXT.encode())[:-9])
+@pytest.mark.parametrize("damage", ["cut off", "other bytes", "no archive"])
+def test_a_damaged_archive_is_named(tmp_path, damage):
+    packed = gzip.compress(TEXT.encode())
+    content = {"cut off": packed[:-9], "other bytes": packed[:10] + b"\xff" * 9 + packed[19:]}
+    path = write(tmp_path / "a.csv.gz", content.get(damage, b"PK"))
     with pytest.raises(ValueError, match=r"a\.csv\.gz is damaged"):
+        read_table(path, ["image"])
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut off", "footer"])
+def test_a_damaged_parquet_file_is_named(tmp_path, damage):
+    path = tmp_path / "a.parquet"
+    pd.DataFrame(ROWS, columns=["image", "label"]).to_parquet(path)
+    whole = path.read_bytes()
+    path.write_bytes(
+        {"empty": b"", "cut off": whole[:-9], "footer": whole[:-60] + b"\xff" * 20 + whole[-40:]}[damage]
+    )
+    with pytest.raises(ValueError, match=r"a\.parquet is damaged"):
         read_table(path, ["image"])
 
 
@@ -171,6 +187,7 @@ def test_wordnet_ids_are_known_in_tables_and_features(pets, animals, tmp_path):
         ("classes.yaml", "dog: a hound\nhouse_cat: a cat\n"),
         ("classes.txt", "dog a hound\n\nhouse_cat\ta cat\n"),
         ("classes.json", '["a hound", "a cat"]'),
+        ("classes.JSON", '[\n\t"a hound",\n\t"a cat"]'),
     ],
 )
 def test_classes_may_stand_in_a_file(tmp_path, name, content):
@@ -180,6 +197,17 @@ def test_classes_may_stand_in_a_file(tmp_path, name, content):
     names = ["a hound", "a cat"]
     wanted = names if content.startswith("[") else dict(zip(["dog", "house cat"], names, strict=True))
     assert given_classes(str(tmp_path / name)) == wanted
+
+
+def test_json_lists_are_read_as_json(tmp_path):
+    from lightning_sae.data.sources.given_classes import given_classes
+
+    path = tmp_path / "classes.json"
+    path.write_text(json.dumps(["cat 😀", "007"]))
+    assert given_classes(path) == ["cat 😀", "007"]
+    path.write_text('["cat", 5]')
+    with pytest.raises(ValueError, match=r"classes\.json holds 5, which is no text"):
+        given_classes(path)
 
 
 @pytest.mark.parametrize(

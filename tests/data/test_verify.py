@@ -161,6 +161,12 @@ def test_what_is_left_of_a_manifest_names_nothing_else_either(fill, tmp_path):
     [
         ({"entry": {"bytes": -1}}, r"shards\.0\.bytes"),
         ({"entry": {"images": [0, "x"]}}, r"shards\.0\.images"),
+        ({"entry": {"bytes": "123"}}, r"shards\.0\.bytes: .*, got '123'"),
+        ({"entry": {"images": [4, 0]}}, r"shards\.0\.images: .*before the end, got \[4, 0\]"),
+        ({"entry": {"images": [0, 4]}}, r"shards: .*must follow those of the one before"),
+        ({"bad_images": {"1.0": "a.png"}}, r"bad_images\.1\.0"),
+        ({"decoded": {"turned": "3"}}, r"decoded\.turned"),
+        ({"statistics": {"mean": 0, "scale": 1.0, "n_tokens": 1}}, r"statistics\.mean"),
         ({"tensors": {"x": ["F8", [1, 16]]}}, r"tensors\.x"),
         ({"shards": [{}]}, r"shards\.0\.file: Field required"),
         ({"tensors": {"x": ["F32", [10**9, 16]]}}, r"says that x has [0-9,]+ bytes, and all shards have"),

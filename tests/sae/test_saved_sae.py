@@ -120,8 +120,9 @@ def test_wrong_shape(folder: Path) -> None:
         ({"k": None}, "lacks .*'k'"),
         ({"k": "4"}, "describes no TopK"),
         ({"d_sae": 10**12}, r"W_enc \[6, 20\] instead of \[6, 1000000000000\]"),
-        ({"d_in": "6"}, r"W_enc \[6, 20\] instead of \['6', 20\]"),
+        ({"d_in": "6"}, "d_in must be a whole number, got '6'"),
         ({"provenance": 1}, "provenance must be an object, got 1"),
+        ({"variant": ["x"]}, r"variant must be a text, got \['x'\]"),
     ],
 )
 def test_wrong_config(folder: Path, change: dict[str, object], message: str) -> None:

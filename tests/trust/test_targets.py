@@ -143,6 +143,68 @@ def test_interpolations_that_multiply_end_at_once(kind):
         instantiate(OmegaConf.create({"data": data}).data, trusted=())
 
 
+def spoilt(run, folder, **changes):
+    """A copy of a run, other values in its configuration; `None` takes one out."""
+    shutil.copytree(run, folder)
+    config = OmegaConf.load(folder / CONFIG)
+    for key, value in changes.items():
+        OmegaConf.update(config, key, value, merge=False)
+        if value is None:
+            del config[key]
+    OmegaConf.save(config, folder / CONFIG)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": 5},
+        {"data": None},
+        {"data": {"a": 5}},
+        {"data": [5]},
+        {"data._partial_": True},
+        {"data": {"_target_": "lightning_sae.world.config_path"}},
+    ],
+    ids=str,
+)
+def test_what_builds_no_data_is_refused(small_run, tmp_path, changes):
+    with pytest.raises(ValueError, match="data of the configuration must have a _target_ that gives a Activ"):
+        open_run(spoilt(small_run, tmp_path / "run", **changes))
+
+
+@pytest.mark.parametrize("labels", [5, None, {"a": 5}])
+def test_what_builds_no_vocabulary_is_refused(small_run, tmp_path, labels):
+    run = open_run(spoilt(small_run, tmp_path / "run", labels=labels))
+    with pytest.raises(ValueError, match="labels of the configuration must have a _target_ that gives a Voc"):
+        run.vocabulary()
+
+
+def test_what_hydra_takes_in_no_configuration_is_refused():
+    with pytest.raises(ValueError, match=r"the configuration cannot be built: .*_recursive_"):
+        instantiate({"_target_": "lightning_sae.world.config_path", "_recursive_": 5}, trusted=())
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("a,b\n1,2\n", r"latents\.csv lacks the columns latent, density, top_images"),
+        ("latent,density,top_images\nx,1,2\n", r"latents\.csv is no table that can be read: invalid literal"),
+        ("", r"latents\.csv is empty"),
+    ],
+)
+def test_a_table_of_latents_without_latents_is_refused(small_run, tmp_path, table, said):
+    shutil.copytree(small_run, tmp_path / "run")
+    (tmp_path / "run" / "latents.csv").write_text(table)
+    with pytest.raises(ValueError, match=said):
+        open_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("value", ["!!bool maybe", "[1, 2", "!!int ''", "[" * 500])
+def test_an_override_without_a_value_is_refused(small_run, value):
+    with pytest.raises(ValueError, match=r"the overrides data\.root=.* have a value that is none"):
+        open_run(small_run, [f"data.root={value}"])
+
+
 @pytest.fixture
 def hostile(small_run, tmp_path, mark):
     """A run whose judge is an unpickling."""

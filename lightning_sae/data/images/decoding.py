@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 from PIL.Image import Transpose
+from PIL.PngImagePlugin import PngImageFile
 
 Image.init()
 _PICTURES = (
@@ -18,7 +19,7 @@ _PICTURES = (
 FORMATS = tuple(kind for kind in _PICTURES if kind in Image.OPEN)
 """Formats that Pillow reads here by itself: others are drawn by other programs, or are no pictures."""
 
-PIXELS = 2
+PIXELS = 3
 """Version of what `decode` gives, in the identity of what it reads: raised when pixels change."""
 
 WHITE = "white"
@@ -31,6 +32,8 @@ TRANSPARENT = "transparent, laid on data.background"
 _NOTES = "lightning_sae"
 _BITS = (8, 10, 12, 14, 16)
 _WHITE_IS_ZERO = 0  # of TIFF's PhotometricInterpretation
+_UNSIGNED = (1,)  # of TIFF's SampleFormat
+_SHADES = {"L;2": 85, "L;4": 17}  # from one grey value of a PNG to the next, as Pillow reads it
 _TO_UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -107,7 +110,8 @@ def scale_grey(values: NDArray[Any]) -> NDArray[np.uint8]:
 
     Black is 0. White is 1 for floating point that never exceeds it, else `2^b - 1` for the smallest `b` of 8,
     10, 12, 14 and 16 bits that holds the largest value: scanners and cameras store 12 bits in files of 16.
-    Pictures with negative or larger values have no such range: they go from their smallest to their largest.
+    Pictures with negative or larger values, or with fractions above 1, have no such range: they go from their
+    smallest to their largest.
 
     Raises:
         ValueError: values that are not finite.
@@ -123,7 +127,9 @@ def scale_grey(values: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
         raise ValueError("it has values that are not finite")
-    whites = [1.0] * (values.dtype.kind == "f") + [2.0**bits - 1 for bits in _BITS]
+    is_float = values.dtype.kind == "f"
+    is_whole = not is_float or bool((values == np.floor(values)).all())
+    whites = [1.0] * is_float + [2.0**bits - 1 for bits in _BITS] * is_whole
     white = next((white for white in whites if low >= 0 and high <= white), None)
     black, white = (0.0, white) if white else (low, high)
     scale = 255 / (white - black) if white > black else 0.0
@@ -153,32 +159,36 @@ def image_endings() -> tuple[str, ...]:
 
 def is_image(path: Path) -> bool:
     """Tell from the first bytes of a file if Pillow reads it, whatever it is called."""
-    try:
-        with Image.open(path, formats=FORMATS):
+    with path.open("rb") as content:
+        try:
+            Image.open(content, formats=FORMATS)
+        except UnidentifiedImageError:
+            return False
+        except Exception:  # an image, and a bad one, of which Pillow says nearly anything
             return True
-    except UnidentifiedImageError:
-        return False
-    except Image.DecompressionBombError:  # an image, and a bad one
-        return True
+    return True
 
 
 def _upright_rgb(file: Image.Image, at_least: tuple[int, int] | None, background: str) -> Image.Image:
-    if file.format == "PNG":  # it is loaded before its EXIF is there
-        file.load()
+    if isinstance(file, PngImageFile):
+        _scale_transparent_shade(file)
+        file.load()  # only then its EXIF is there
     orientation, notes = _orientation(file)
     if at_least:
         file.draft(None, at_least[::-1] if orientation > 4 else at_least)
     file.load()
-    if file.mode[0] in "IF":
-        picture, how = _deep_grey(file)
-    elif file.has_transparency_data:
-        picture, how = _on_background(file, background)
-    else:
-        picture, how = file.convert("RGB"), []
+    read, how = _deep_grey(file) if file.mode[0] in "IF" else (file, [])
+    picture, laid = _on_background(read, background)
     if file.format != "TIFF" and orientation in _TO_UPRIGHT:  # Pillow has turned a TIFF itself
         picture = picture.transpose(_TO_UPRIGHT[orientation])
-    picture.info = {_NOTES: (*notes, *how)}
+    picture.info = {_NOTES: (*notes, *how, *laid)}
     return picture
+
+
+def _scale_transparent_shade(file: PngImageFile) -> None:
+    """Bring the transparent grey of a PNG of 2 or 4 bits, which Pillow leaves as it is, to eight as well."""
+    if file.tile and (step := _SHADES.get(str(file.tile[0].args))) and "transparency" in file.info:
+        file.info["transparency"] *= step
 
 
 def _orientation(file: Image.Image) -> tuple[int, list[str]]:
@@ -191,15 +201,23 @@ def _orientation(file: Image.Image) -> tuple[int, list[str]]:
 
 
 def _deep_grey(file: Image.Image) -> tuple[Image.Image, list[str]]:
-    values = np.asarray(file)
+    """Return grey of eight bits, with an alpha channel where one of its values is transparent."""
+    values, tags = np.asarray(file), getattr(file, "tag_v2", {})
+    if file.mode == "I" and tags and tags.get(ExifTags.Base.SampleFormat, _UNSIGNED) == _UNSIGNED:
+        values = values.view(np.uint32)  # Pillow reads it as signed
     grey = scale_grey(values)
-    if getattr(file, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO:
+    if tags.get(ExifTags.Base.PhotometricInterpretation) == _WHITE_IS_ZERO:
         grey = 255 - grey
     bits = "floating-point" if file.mode == "F" else "16-bit" if values.max() < 1 << 16 else "32-bit"
-    return Image.fromarray(grey).convert("RGB"), [f"{bits} grey, scaled to 8 bits"]
+    picture = Image.fromarray(grey)
+    if "transparency" in file.info:
+        picture.putalpha(Image.fromarray(values != file.info["transparency"]).convert("L"))
+    return picture, [f"{bits} grey, scaled to 8 bits"]
 
 
 def _on_background(file: Image.Image, background: str) -> tuple[Image.Image, list[str]]:
+    if not file.has_transparency_data:
+        return file.convert("RGB"), []
     over = file.convert("RGBA")
     if over.getchannel("A").getextrema() == (255, 255):
         return over.convert("RGB"), []

@@ -1,12 +1,20 @@
 """What users call their classes: in the configuration, or in a file."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning_sae.data.images.class_names import readable
 from lightning_sae.data.images.image_set import listed
-from lightning_sae.trust.documents import check_texts, read_json, read_text, read_yaml, read_yaml_list
+from lightning_sae.trust.documents import (
+    check_texts,
+    read_json,
+    read_json_list,
+    read_text,
+    read_yaml,
+    read_yaml_list,
+)
 
 Classes = Sequence[str] | Mapping[str, str] | Mapping[str | int, str] | None
 """Names of classes: in their order, or by the value that a data set has for each."""
@@ -41,7 +49,7 @@ def _checked(classes: Any, where: str) -> Classes:
     if isinstance(classes, Mapping):
         return _checked_codes([(str(code), name) for code, name in classes.items()], where)
     names = [readable(name) for name in classes]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ValueError(f"{where} names {len(twice)} classes twice:{listed(twice)}\nName each once")
     return names
 
@@ -79,10 +87,10 @@ def _read(path: Path) -> Any:
             f"no file {path}: data.classes is a list of names, {{CODE: NAME}}, or a file of it"
         )
     text, ending = read_text(path), path.suffix.lower()
-    if ending in (".json", ".yaml", ".yml"):
-        if _is_list(text):
-            return read_yaml_list(path)  # also of JSON
-        return read_json(path) if ending == ".json" else read_yaml(path)
+    if ending == ".json":
+        return read_json_list(path) if _is_list(text) else read_json(path)
+    if ending in (".yaml", ".yml"):
+        return read_yaml_list(path) if _is_list(text) else read_yaml(path)
     lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
     if short := [number for number, line in enumerate(lines, 1) if len(line) < 2]:
         raise ValueError(f"{path}, line {short[0]}: expected a code and a name, got one word")

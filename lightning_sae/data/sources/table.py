@@ -1,5 +1,6 @@
 """A table of images: a CSV or parquet file with a path, a class, a split and any groups in each row."""
 
+import errno
 import os
 import posixpath
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from lightning_sae.data.sources.splits import check_fractions, stratified_split
 from lightning_sae.data.sources.table_file import read_table
 
 Rows = NDArray[np.int64]
+NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class ImageTable:
@@ -138,9 +140,14 @@ class ImageTable:
 
 
 def _size(path: Path) -> int | None:
+    """Return the size of a file; `None` where no file is or can be, such as below another file."""
     try:
         return os.stat(path).st_size
-    except FileNotFoundError:
+    except ValueError:  # it has a NUL
+        return None
+    except OSError as error:
+        if error.errno not in NO_SUCH_FILE:
+            raise
         return None
 
 
@@ -157,8 +164,9 @@ def _rows(n: int, column: Column | None, names: Mapping[str, Any] | None, where:
     if column is None:
         return {"train": np.arange(n)}
     found = split_names(names, column.values, str(where))
-    others = [value for value in column.values if value not in found.values()]
-    lines = [f"{value!r}, {column.count(value)} rows" for value in others]
+    counts = np.bincount(column.codes[column.codes >= 0])
+    counted = zip(column.values, counts, strict=True)
+    lines = [f"{value!r}, {count} rows" for value, count in counted if value not in found.values()]
     lines += [f"none, {empty} rows"] if (empty := int((column.codes < 0).sum())) else []
     if names is None and lines:
         raise ValueError(

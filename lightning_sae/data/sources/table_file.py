@@ -2,6 +2,7 @@
 
 import codecs
 import gzip
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def read_table(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
 def _unpacked(path: Path) -> bytes:
     try:
         return gzip.decompress(path.read_bytes())
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}): fetch it again") from error
 
 
@@ -88,11 +89,15 @@ def _not_utf8(frame: pd.DataFrame) -> list[str]:
 
 def _read_parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
     try:
-        from pyarrow import parquet
+        from pyarrow import ArrowException, parquet
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"{path} is read by the package pyarrow, which is not installed: pip install -e '.[datasets]', "
             "or save the table as CSV"
         ) from error
-    check_columns(wanted, parquet.read_schema(path).names, str(path))
-    return pd.read_parquet(path, columns=list(wanted), dtype_backend="numpy_nullable")
+    with path.open("rb") as file:
+        try:
+            check_columns(wanted, parquet.read_schema(file).names, str(path))
+            return pd.read_parquet(file, columns=list(wanted), dtype_backend="numpy_nullable")
+        except (ArrowException, OSError) as error:
+            raise ValueError(f"{path} is damaged ({error}): fetch it again") from error

@@ -4,9 +4,9 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, StrictFloat, TypeAdapter, ValidationError
 
 from lightning_sae.trust.documents import read_json
 
@@ -17,22 +17,48 @@ REPAIR = (
 )
 
 
+Count = Annotated[int, Field(strict=True, ge=0)]
+Image = Annotated[str, Field(pattern=r"^[0-9]+$")]  # its id, as a key of JSON
+
+
+def _forwards(images: tuple[int, int]) -> tuple[int, int]:
+    if images[0] >= images[1]:
+        raise ValueError("the first image must come before the end")
+    return images
+
+
 class _Shard(BaseModel):
     """A file in the folder of the manifest, and nowhere else."""
 
     file: str = Field(pattern=r"^[0-9]{6,}\.safetensors$")
-    images: tuple[NonNegativeInt, NonNegativeInt]
-    bytes: NonNegativeInt
+    images: Annotated[tuple[Count, Count], AfterValidator(_forwards)]
+    bytes: Count
     sha256: str
+
+
+def _without_gaps(shards: list[_Shard]) -> list[_Shard]:
+    if [shard.images[0] for shard in shards] != [0, *(shard.images[1] for shard in shards[:-1])]:
+        raise ValueError("the images of a shard must follow those of the one before")
+    return shards
+
+
+class _Statistics(BaseModel):
+    """Mean and scale of the activations."""
+
+    mean: list[StrictFloat]
+    scale: StrictFloat
+    n_tokens: Count
 
 
 class _Manifest(BaseModel):
     """The part of a manifest that is relied on."""
 
     fingerprint: dict[str, Any]
-    bad_images: dict[NonNegativeInt, str] = {}
-    tensors: dict[str, tuple[Literal["F16", "F32", "I64"], list[NonNegativeInt]]]
-    shards: list[_Shard] = Field(min_length=1)
+    bad_images: dict[Image, str] = {}
+    decoded: dict[str, Count] = {}
+    tensors: dict[str, tuple[Literal["F16", "F32", "I64"], list[Count]]]
+    statistics: _Statistics | None = None
+    shards: Annotated[list[_Shard], Field(min_length=1), AfterValidator(_without_gaps)]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

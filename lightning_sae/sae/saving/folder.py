@@ -144,12 +144,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is no saved autoencoder: {name} is missing")
-    config = read_json(folder / CONFIG, needed=["variant", "provenance", "d_in", "d_sae"])
-    if not isinstance(config["provenance"], dict):
-        raise ValueError(
-            f"{folder / CONFIG}: provenance must be an object, got {config['provenance']!r:.100}"
-        )
-    return config
+    return read_json(folder / CONFIG, {"variant": str, "provenance": dict, "d_in": int, "d_sae": int})
 
 
 def _check_widths(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

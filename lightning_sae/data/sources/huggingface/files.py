@@ -1,9 +1,12 @@
 """Opening a Hugging Face data set: the Hub by name, local files, or what `save_to_disk` left."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from glob import glob, has_magic
+from json import JSONDecodeError
 from pathlib import Path
+from tarfile import TarError
 from typing import Any, NamedTuple
 
 from lightning_sae.data.images.contents import content_hashes
@@ -47,11 +50,37 @@ def open_data_set(
 
     Raises:
         FileNotFoundError: no files there.
-        ValueError: files of other kinds.
+        ValueError: files of other kinds, or damaged ones.
         ModuleNotFoundError: the package `datasets` is not installed.
     """
     datasets = import_datasets()
     place = path if isinstance(path, Mapping) else os.path.expanduser(path)
+    with damage_named(f"data.path: {place}"):
+        return _open(datasets, place, config, revision, streaming)
+
+
+@contextmanager
+def damage_named(files: str) -> Iterator[None]:
+    """Name the files that a reader fails in, as its own error does not.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    from datasets.exceptions import DatasetGenerationError
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except (ArrowException, DatasetGenerationError, JSONDecodeError, OSError, TarError) as error:
+        cause = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
+        if isinstance(cause, OSError) and (type(cause) is not OSError or cause.errno):  # not one of Arrow
+            raise cause from None
+        raise ValueError(f"{files} cannot be read ({cause}): fetch what is damaged again") from error
+
+
+def _open(
+    datasets: Any, place: str | Mapping[str, Any], config: str | None, revision: str | None, streaming: bool
+) -> Opened:
     if isinstance(place, str) and any(Path(place, mark).is_file() for mark in SAVED):
         return _from_disk(datasets.load_from_disk(place), Path(place))
     builder = _builder(datasets, place, config, revision)

@@ -127,7 +127,8 @@ class HuggingFaceImages:
             table = data.select_columns(list(kept)).with_format("arrow")[:] if kept else {}
             return PictureColumn(data, self._names.image), table
         folder = self._cache / "indexes" / f"{self._opened.name}-{own}-{digest([key, *kept])[:12]}"
-        narrow = partial(self._opened.narrow, own, kept or [self._names.image])
+        undecoded_alone = partial(data.select_columns, [self._names.image])  # to count the rows
+        narrow = partial(self._opened.narrow, own, kept) if kept else undecoded_alone
         table, counts = index_stream(folder, narrow, kept, f"{self._opened.name} {own}")
         return RowStream(data, self._names.image, counts), table
 

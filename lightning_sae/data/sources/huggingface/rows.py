@@ -14,7 +14,7 @@ from PIL import Image
 
 from lightning_sae.data.images.bad_images import read_file
 from lightning_sae.data.images.contents import content_hash
-from lightning_sae.data.images.decoding import PIXELS, decode
+from lightning_sae.data.images.decoding import PIXELS, BadImageError, decode
 from lightning_sae.data.images.image_set import Factors, LabelledImages, digest
 from lightning_sae.data.sources.columns import Column
 from lightning_sae.data.sources.huggingface.files import import_datasets
@@ -22,6 +22,8 @@ from lightning_sae.data.sources.huggingface.files import import_datasets
 Rows = NDArray[np.int64]
 AHEAD = 1024  # rows looked at together
 EDGE = 4096  # bytes of either end of a picture that tell it from others of its size
+SERVERS = ("hf", "http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss")
+ARCHIVES = ("zip", "tar", "gzip", "bz2", "xz", "zstd")
 
 
 class HubSplit(NamedTuple):
@@ -94,14 +96,33 @@ def _content(picture: Any) -> tuple[bytes | None, str | None]:
     if not isinstance(picture, dict):
         return picture, None
     content, path = picture.get("bytes"), picture.get("path")
-    if content is None and path:
-        if "://" not in path:
-            return read_file(Path(path), Path(path).name), path
-        import fsspec
+    return _read(path) if content is None and path else content, path
 
-        with fsspec.open(path, "rb") as file:
-            content = file.read()
-    return content, path
+
+def _read(address: str) -> bytes:
+    """Return the file at a path or address, such as `zip://cat.png::hf://datasets/pets/cats.zip`.
+
+    Raises:
+        BadImageError: it, or the archive that has it, is no file, is damaged, or lies on no known server.
+        OSError: it cannot be read at all, which is not the image's fault.
+    """
+    address = address.removeprefix("file://")
+    name = Path(address).name
+    if "://" not in address:
+        return read_file(Path(address), name)
+    for scheme, _, place in (link.rpartition("://") for link in address.split("::")):
+        if scheme not in (*SERVERS, *ARCHIVES) and not (scheme in ("", "file") and Path(place).is_file()):
+            raise BadImageError(f"{name}: {address} is neither a file nor on one of {', '.join(SERVERS)}")
+    import fsspec
+
+    try:
+        with fsspec.open(address, "rb") as file:
+            content: bytes = file.read()
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # every kind of archive and server has errors of its own
+        raise BadImageError(f"{name}: {address} cannot be read ({error})") from error
+    return content
 
 
 class PictureColumn:

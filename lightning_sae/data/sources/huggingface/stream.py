@@ -11,6 +11,7 @@ import numpy as np
 from filelock import FileLock
 from rich.progress import track
 
+from lightning_sae.data.sources.huggingface.files import damage_named
 from lightning_sae.files import write_atomic
 from lightning_sae.trust.control_characters import escape
 
@@ -64,10 +65,15 @@ class RowStream:
 
 
 def rows_of_file(stream: Any, file: int) -> Iterator[dict[str, Any]]:
-    """The rows of one file of a streaming data set."""
+    """Yield the rows of one file of a streaming data set.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     part = stream.shard(num_shards=stream.num_shards, index=file)
-    for batch in part.iter(AHEAD):  # unlike a plain loop it gives all rows also in a worker of a DataLoader
-        yield from (dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True))
+    with damage_named(f"file {file + 1} of the {stream.num_shards} of the data set"):
+        for batch in part.iter(AHEAD):  # unlike a plain loop it gives all rows also in a DataLoader's worker
+            yield from (dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True))
 
 
 def index_stream(folder: Path, stream: Callable[[], Any], columns: Sequence[str], title: str) -> Any:
