@@ -201,7 +201,7 @@ def flat(config: DictConfig) -> dict[str, Any]:
 def _read_csv(
     path: Path, needed: Sequence[str] = (), kinds: Mapping[str, type] = MappingProxyType({})
 ) -> pd.DataFrame:
-    dtype = dict.fromkeys(_TEXTS, str) | kinds
+    dtype = {**dict.fromkeys(_TEXTS, str), **kinds}
     table = read_table(path, needed, keep_default_na=False, na_values=[""], dtype=dtype)
     texts = {column: table[column].astype(object).fillna("") for column in _TEXTS if column in table}
     return table.assign(**texts)
