@@ -91,13 +91,13 @@ def instantiate_as(kind: type[T], config: DictConfig, key: str, trusted: Sequenc
     Example:
         >>> instantiate_as(str, OmegaConf.create({"data": 5}), "data", trusted=())
         Traceback (most recent call last):
-        ValueError: data of the configuration must have a _target_ that gives a str, and gives 5; ...
+        ValueError: the _target_ of data in the configuration must give an object of str, got 5; ...
     """
     found = config.get(key)
     built = instantiate(found, trusted) if isinstance(found, DictConfig) else found
     if not isinstance(built, kind):
         raise ValueError(
-            f"{key} of the configuration must have a _target_ that gives a {kind.__name__}, and gives "
+            f"the _target_ of {key} in the configuration must give an object of {kind.__name__}, got "
             f"{built!r:.100}; copy the configuration of the run again"
         )
     return built

@@ -168,14 +168,16 @@ def spoilt(run, folder, **changes):
     ids=str,
 )
 def test_what_builds_no_data_is_refused(small_run, tmp_path, changes):
-    with pytest.raises(ValueError, match="data of the configuration must have a _target_ that gives a Activ"):
+    with pytest.raises(
+        ValueError, match=r"_target_ of data in .* must give an object of ActivationDataModule"
+    ):
         open_run(spoilt(small_run, tmp_path / "run", **changes))
 
 
 @pytest.mark.parametrize("labels", [5, None, {"a": 5}])
 def test_what_builds_no_vocabulary_is_refused(small_run, tmp_path, labels):
     run = open_run(spoilt(small_run, tmp_path / "run", labels=labels))
-    with pytest.raises(ValueError, match="labels of the configuration must have a _target_ that gives a Voc"):
+    with pytest.raises(ValueError, match=r"_target_ of labels in .* must give an object of Vocabulary, got"):
         run.vocabulary()
 
 
