@@ -102,6 +102,20 @@ def test_an_error_that_has_nothing_to_do_with_the_file_is_not_hidden(monkeypatch
         fill(clip.model, dict(clip.model.state_dict()), tmp_path / "weights.pt", "tiny")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("logit_scale", float("nan"), r"logit_scale, exp\(logit_scale\)"),
+        ("logit_scale", float("-inf"), "logit_scale"),
+        ("logit_scale", 1e4, r"exp\(logit_scale\)"),
+        ("text_projection", float("inf"), "text_projection"),
+    ],
+)
+def test_weights_that_are_not_finite_are_refused(tmp_path, state, load, key, value, named):
+    with pytest.raises(ValueError, match=rf"weights\.pt has NaN or infinite weights: {named}\. "):
+        load(state | {key: torch.full_like(state[key], value)})
+
+
 def test_an_archive_of_torch_script_is_refused_with_the_two_ways_out(tmp_path):
     path = tmp_path / "ViT-B-32.pt"
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))

@@ -80,6 +80,25 @@ def fill(model: Any, state: State, path: Path, name: str) -> None:
     model.load_state_dict(state)
 
 
+def check_finite(model: Any, path: Path) -> None:
+    """Refuse weights that make scores of NaN or infinity.
+
+    Args:
+        model: of open_clip, filled.
+        path: of the checkpoint, for the message.
+
+    Raises:
+        ValueError: a weight is not finite, or exp(logit_scale) is not; names up to five.
+    """
+    values = model.state_dict()
+    values["exp(logit_scale)"] = values["logit_scale"].float().exp()
+    if bad := [key for key, value in values.items() if not value.isfinite().all()]:
+        raise ValueError(
+            f"checkpoint {path} has NaN or infinite weights: {_few(bad)}. Its training has failed, or it was "
+            "damaged: take another checkpoint"
+        )
+
+
 def _unreadable(path: Path, error: Exception) -> str:
     if "TorchScript" in str(error):
         return (

@@ -14,7 +14,14 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
-from lightning_sae.clip.loading.checkpoint import State, fill, fill_from_big_vision, is_big_vision, read_state
+from lightning_sae.clip.loading.checkpoint import (
+    State,
+    check_finite,
+    fill,
+    fill_from_big_vision,
+    is_big_vision,
+    read_state,
+)
 from lightning_sae.clip.loading.model_config import ModelConfig, built_in_model, local_model, read_config
 from lightning_sae.clip.loading.recipe import (
     Recipe,
@@ -254,13 +261,14 @@ def load_weights(model: nn.Module, source: Source) -> None:
     """Fills the model from the source's checkpoint; fp16 files load into the model's own precision.
 
     Raises:
-        ValueError: the checkpoint does not fit the model.
+        ValueError: the checkpoint does not fit the model, or has weights that are not finite.
     """
     assert source.checkpoint is not None
     if source.state is None:
         fill_from_big_vision(model, source.checkpoint)
     else:
         fill(model, without_openai_marks(source.state), source.checkpoint, source.name)
+    check_finite(model, source.checkpoint)
 
 
 @contextmanager
