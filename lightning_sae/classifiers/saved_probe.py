@@ -102,6 +102,8 @@ def load_probe(folder: str | Path, clip: Mapping[str, str] | None = None) -> Sav
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"{folder / WEIGHTS} is damaged ({error}); copy or save it again") from error
     _check_shapes(probe, config["class_names"], str(folder))
+    if not all(bool(part.isfinite().all()) for part in probe):
+        raise ValueError(f"{folder / WEIGHTS} has NaN or infinite values: fit the probe again")
     own = {"kind", "takes", "class_names", "version"}
     return SavedProbe(probe, config["class_names"], {k: v for k, v in config.items() if k not in own})
 
