@@ -25,7 +25,7 @@ from lightning_sae.data.capture.capture import Capture
 from lightning_sae.data.images.class_names import check_distinct, check_words
 from lightning_sae.data.images.copies import check_leaks
 from lightning_sae.data.images.decoding import WHITE
-from lightning_sae.data.images.image_set import ImageSet, ImageSource, Split
+from lightning_sae.data.images.image_set import ImageSet, ImageSource, Split, digest
 from lightning_sae.data.loading.loaders import EvalLoader, TrainLoader
 from lightning_sae.data.probe_images import Probe, cached_probe, choose_probe
 from lightning_sae.data.prompts import class_prompts, embed_prompts
@@ -305,8 +305,9 @@ class ActivationDataModule(LightningDataModule):
         return provenance(self.clip, self.hook)
 
     def data_identity(self) -> dict[str, str]:
-        """Return what makes the images of `train` and `val` these images (`provenance.data_identity`)."""
-        return data_identity({split: self._splits.decoded(split, self.clip) for split in ("train", "val")})
+        """Return what makes the images of `train` and `val` these images (`layout.data_identity`), and prompts."""
+        images = data_identity({split: self._splits.decoded(split, self.clip) for split in ("train", "val")})
+        return images | {"prompts": digest(self.prompts)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the activations that it is trained on, their images and the seed of the order."""

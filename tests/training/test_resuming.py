@@ -1,5 +1,6 @@
 """What a run may go on from: its own images and settings, one training at a time, in its own folder."""
 
+import json
 import os
 
 import numpy as np
@@ -91,14 +92,22 @@ def test_a_run_does_not_go_on_when_its_images_were_replaced(run, during, images,
 
     path = root / ImageFolders(root).split(split).files[0].path
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
-    assert rf"on other images, these changed: {split}.files " in run(folder, root=copy)
+    assert rf"on other data, these changed: {split}.files " in run(folder, root=copy)
     assert files(folder) == before
+
+
+def test_a_finished_run_of_other_prompts_is_not_this_run(run, images, tmp_path):
+    prompts, folder = tmp_path / "prompts.json", tmp_path / "run"
+    classes = sorted(path.name for path in images.iterdir())
+    for text, said in (("a {}", 0), ("a {}", 0), ("one {}", "on other data, these changed: prompts ")):
+        prompts.write_text(json.dumps({name: [text.format(name)] for name in classes}))
+        assert str(said) in str(run(folder, f"data.prompts_file={prompts}"))
 
 
 def test_a_given_checkpoint_does_not_go_on_with_other_images(run, trained, images, tmp_path):
     root = replaced(images, tmp_path / "data", "train")
     said = run(tmp_path / "run", last(trained), "trainer.max_steps=6", root=root)
-    assert "on other images, these changed: train.files " in said
+    assert "on other data, these changed: train.files " in said
     assert not (tmp_path / "run" / "run.json").exists()
     assert run(tmp_path / "again", last(trained), "task=validate", root=root) == 0
 
