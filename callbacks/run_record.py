@@ -77,8 +77,10 @@ class RunRecord(Callback):
             The checkpoint to start from, if any: the given one, else `last.ckpt` of the folder.
 
         Raises:
-            ValueError: the folder holds a finished run with other settings.
+            ValueError: an unknown task, or the folder holds a finished run with other settings.
         """
+        if config["task"] not in ("fit", "validate"):
+            raise ValueError(f"task must be fit or validate, got {config['task']!r}")
         self._config, self._before = config, {}
         given = self._given
         if config["task"] != "fit" or given or not config["resume"] or not self.path.exists():

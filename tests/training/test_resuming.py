@@ -183,6 +183,20 @@ def test_a_refused_command_leaves_the_settings_of_the_run(run, trained):
         (["callbacks=[checkpoint,modality]"], "a modality score needs images and texts in one data set"),
         (["callbacks=[checkpoint,probe_vs_prompt]"], "compares by the factor"),
         (["labels=file", "labels.path=none.txt", "callbacks=[checkpoint,alignment]"], "none.txt"),
+        (["trainer.max_steps=0"], "trainer.max_steps must not be 0: a training of no step has no results"),
+        (["+trainer.limit_train_batches=0"], "trainer.limit_train_batches must not be 0"),
+        (["+trainer.limit_train_batches=0.1"], "trainer.limit_train_batches=0.1 of a pass"),
+        (["+trainer.max_time=00:00:00:00"], "trainer.max_time must not be 0"),
+        (["trainer.val_check_interval=0"], "trainer.val_check_interval must not be 0"),
+        (["+trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches must not be 0"),
+        (["data.batch_size=0"], "batch_size must be a whole number of at least 1, got 0"),
+        (["data.n_probe=-1"], "n_probe must be a whole number of at least 1, got -1"),
+        (["data.num_workers=-1"], "num_workers must be a whole number of at least 0, got -1"),
+        (["sae.k=2.5"], "k must be in 1..d_sae=64, got 2.5"),
+        (["+sae.knob=3"], "TopK does not take these settings of sae: "),
+        (["module.lr=nan"], "lr must be a finite number above 0, got nan"),
+        (["module.gradient_clip=-1"], "gradient_clip must be a finite number above 0, got -1"),
+        (["task=nope"], "task must be fit or validate, got 'nope'"),
     ],
 )
 def test_what_would_fail_behind_the_capture_fails_before_it(run, tmp_path, overrides, message):
@@ -190,6 +204,11 @@ def test_what_would_fail_behind_the_capture_fails_before_it(run, tmp_path, overr
     assert message in said
     assert "HYDRA_FULL_ERROR" in said
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_folder_that_cannot_be_made_is_named(run, tmp_path):
+    (tmp_path / "file").touch()
+    assert f"hydra.run.dir={tmp_path}/file/run: Not a directory" in str(run(tmp_path / "file" / "run"))
 
 
 def test_a_second_training_in_a_folder_is_refused(run, tmp_path):
