@@ -402,4 +402,4 @@ def check_k(k: Any, d_sae: int) -> None:
         ValueError: k must be in 1..d_sae=64, got 2.5
     """
     if not isinstance(k, Integral) or not 1 <= int(k) <= d_sae:
-        raise ValueError(f"k must be in 1..d_sae={d_sae}, got {k}")
+        raise ValueError(f"k must be in 1..d_sae={d_sae}, got {k!r}")

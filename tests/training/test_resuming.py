@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -149,6 +150,22 @@ def test_a_checkpoint_that_is_none_is_named(run, tmp_path, content):
     assert f"{path}" in said
     assert "ckpt" in said
     assert "Error: " in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ActivationDataModule": 3}, r"no ActivationDataModule\.clip, .*\.data, .*\.seed\. "),
+        ({"ActivationDataModule": None}, "no checkpoint of a training on the data of Activ"),
+        ({"hyper_parameters": {}}, r"no hyper_parameters\.sae, hyper_parameters\.lr, "),
+        ({"global_step": None}, "older version, or not of this library: it has no global_step"),
+        ({"state_dict": None, "optimizer_states": None}, "it has no state_dict, optimizer_states"),
+    ],
+)
+def test_a_checkpoint_of_another_form_is_named(run, trained, tmp_path, changes, said):
+    whole = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    torch.save({k: v for k, v in (whole | changes).items() if v is not None}, tmp_path / "a.ckpt")
+    assert re.search(said, str(run(tmp_path / "run", f"ckpt_path={tmp_path}/a.ckpt")))
 
 
 def test_a_typo_leaves_nothing_that_refuses_the_mended_command(run, tmp_path):

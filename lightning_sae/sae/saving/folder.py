@@ -182,7 +182,7 @@ def _build(folder: Path, config: Mapping[str, Any]) -> SparseAutoencoder:
         )
     try:
         return variant(**{name: config[name] for name in names})
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / CONFIG} describes no {variant.__name__}: {error}") from error
 
 
