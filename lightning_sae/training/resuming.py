@@ -1,6 +1,5 @@
 """Looking at a checkpoint before anything is captured: is it one that this run can start from?"""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from lightning.pytorch import Trainer
 
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.training.module import FIXED, SAEModule
+from lightning_sae.trust.damaged import UNREADABLE
 
 
 def check_checkpoint(
@@ -80,7 +80,7 @@ def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
         )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "it ends too early"
         raise ValueError(f"the checkpoint {path} cannot be read ({reason}): take another one") from error
     if not isinstance(checkpoint, dict):
