@@ -44,7 +44,7 @@ def value(run: Run, key: str) -> str:
         ('16', '["a {}"]', '')
     """
     found: Any = run.config.get(key, "")
-    return found if isinstance(found, str) else json.dumps(found)
+    return found if isinstance(found, str) else json.dumps(found, default=str)
 
 
 def _is_clutter(key: str) -> bool:

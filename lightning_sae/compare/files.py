@@ -18,6 +18,7 @@ from lightning_sae.files import write_atomic
 from lightning_sae.report import picture_uri, png_uri, render
 from lightning_sae.report.figures import png
 from lightning_sae.training.settings import CONFIG
+from lightning_sae.trust.control_characters import visible
 from lightning_sae.trust.documents import read_config
 from lightning_sae.trust.tables import csv_bytes
 
@@ -57,7 +58,7 @@ def page_context(found: Comparison, pictures: Sequence[Picture], files: Sequence
         "lead": _lead(found),
         "total": len(found.runs),
         "unfinished": [
-            {"name": r.name, "folder": str(r.folder), "missing": "; ".join(r.missing)}
+            {"name": r.name, "folder": visible(str(r.folder)), "missing": "; ".join(r.missing)}
             for r in found.unfinished
         ],
         "cards": view.variant_cards(found.variants),

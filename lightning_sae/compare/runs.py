@@ -9,9 +9,11 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
+from lightning_sae.compare.checks import check_card, check_table
 from lightning_sae.files import user_path
 from lightning_sae.mappings import flatten
 from lightning_sae.training.settings import CONFIG
+from lightning_sae.trust.control_characters import visible
 from lightning_sae.trust.documents import read_config, read_json, read_yaml_list
 from lightning_sae.trust.tables import read_table
 
@@ -32,7 +34,7 @@ class Run:
 
     Attributes:
         folder: where it lies.
-        name: its folder, as short as it can be told from the others.
+        name: its folder, as short as it can be told from the others, for people (`visible`).
         config: key -> value, flat, interpolations as they stand; a group's key (`clip`) has the chosen file.
         overrides: what its command line said.
         metrics: key -> last value in `metrics.csv`.
@@ -71,7 +73,7 @@ def read_runs(folders: Sequence[str | Path]) -> list[Run]:
     """
     found = list(dict.fromkeys(path for folder in folders for path in _find(user_path(folder))))
     root = common_folder(found)
-    return [_read(path, str(path.relative_to(root))) for path in found]
+    return [_read(path, visible(str(path.relative_to(root)))) for path in found]
 
 
 def _find(folder: Path) -> list[Path]:
@@ -174,6 +176,7 @@ def _read_csv(run: Run, name: str) -> pd.DataFrame | None:
         return None
     try:
         table = read_table(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(_TEXTS, str))
+        check_table(path.stem, table)
         return table.fillna({column: "" for column in _TEXTS if column in table})
     except (ValueError, OSError) as error:
         run.missing.append(f"{name} cannot be read ({_first_line(error)})")
@@ -185,7 +188,9 @@ def _read_json(run: Run, name: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return read_json(path)
+        card = read_json(path)
+        check_card(card)
+        return card
     except (ValueError, OSError) as error:
         run.missing.append(f"{name} cannot be read ({_first_line(error)})")
         return {}
@@ -212,4 +217,4 @@ def _progress(run: Run) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return visible(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
