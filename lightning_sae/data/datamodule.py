@@ -42,7 +42,7 @@ from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.data.store.space import check_space
 from lightning_sae.devices.device import find_device
 from lightning_sae.metrics.moments import ActivationStatistics
-from lightning_sae.trust.numbers import check_counts
+from lightning_sae.trust.numbers import check_counts, check_numbers
 
 
 class ActivationDataModule(LightningDataModule):
@@ -148,6 +148,7 @@ class ActivationDataModule(LightningDataModule):
             n_probe=n_probe,
         )
         check_counts(0, num_workers=num_workers)
+        check_numbers(memory_limit_gb=memory_limit_gb, max_bad_images=max_bad_images, max_leaks=max_leaks)
         self.hook = HookPoint(hook_point, str(tokens))
         if self.hook.is_text != clip.reads_texts:
             raise ValueError(

@@ -19,7 +19,7 @@ from lightning_sae.sae import SparseAutoencoder, find_variant
 from lightning_sae.sae.initialisation import BiasStart, RowStart, initialise, start_bias
 from lightning_sae.training.clipping import clip_by_scale
 from lightning_sae.training.final_validation import FinalValidation
-from lightning_sae.trust.numbers import check_counts, check_positive
+from lightning_sae.trust.numbers import check_counts, check_numbers, check_positive
 from lightning_sae.types import Batch, ValidationOutput
 
 Decay = Literal["linear", "cosine"]
@@ -125,6 +125,8 @@ class SAEModule(LightningModule):
                 "warmup_steps must be at least 0 and decay_fraction in 0..1, "
                 f"got {warmup_steps} and {decay_fraction}"
             )
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas must be two numbers in 0..1 below 1, got {list(betas)}")
         for name, choice, choices in (
             ("decay", decay, get_args(Decay)),
             ("bias", bias, get_args(BiasStart)),
@@ -168,6 +170,7 @@ class SAEModule(LightningModule):
         """
         arguments = dict(self.hparams["sae"])
         variant = find_variant(arguments.pop("variant"))
+        check_numbers(**{f"sae.{key}": value for key, value in arguments.items() if isinstance(value, float)})
         try:
             with torch.device("meta"), torch.random.fork_rng(devices=[]):
                 variant(d_in=d_in, **arguments)

@@ -7,12 +7,13 @@ from lightning.pytorch.callbacks import Timer
 
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.training.module import SAEModule
+from lightning_sae.trust.numbers import check_counts
 
 COUNTED = (
     *("max_steps", "max_epochs", "limit_train_batches"),
-    *("val_check_interval", "check_val_every_n_epoch", "accumulate_grad_batches"),
+    *("val_check_interval", "check_val_every_n_epoch"),
 )
-"""Settings of the trainer that are numbers of steps, batches or epochs."""
+"""Settings of the trainer that are numbers of steps, batches or epochs, or none."""
 
 
 @runtime_checkable
@@ -60,6 +61,7 @@ def check_limits(trainer: Trainer) -> None:
     Raises:
         ValueError: names each setting.
     """
+    check_counts(1, **{"trainer.accumulate_grad_batches": trainer.accumulate_grad_batches})
     limits = {name: getattr(trainer, name) for name in COUNTED}
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     limits["max_time"] = next((each.time_remaining() for each in callbacks if isinstance(each, Timer)), None)

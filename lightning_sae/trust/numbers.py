@@ -26,6 +26,25 @@ def check_counts(least: int, **values: Any) -> None:
             raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
+def check_numbers(**values: Any) -> None:
+    """Refuse what is no number.
+
+    Args:
+        values: by their names.
+
+    Raises:
+        ValueError: a value is of another kind, or NaN.
+
+    Example:
+        >>> check_numbers(max_leaks="few")
+        Traceback (most recent call last):
+        ValueError: max_leaks must be a number, got 'few'
+    """
+    for name, value in values.items():
+        if not isinstance(value, Real) or math.isnan(value):
+            raise ValueError(f"{name} must be a number, got {value!r}")
+
+
 def check_positive(**values: Any) -> None:
     """Refuse what is no finite number above 0.
 
