@@ -10,7 +10,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,10 +20,11 @@ def run(cfg: DictConfig) -> Any:
     seed_everything(cfg.seed, workers=True, verbose=False)
     record = instantiate(cfg.record)
     cfg.ckpt_path = record.begin(OmegaConf.to_container(cfg))
+    datamodule: Any = instantiate(cfg.data)
     if record.finished:
+        record.check_data(datamodule.data_identity())
         print(f"{cfg.run_dir} holds this run, and it is finished; resume=false starts it anew")
         return record.objective
-    datamodule: LightningDataModule = instantiate(cfg.data)
     module: LightningModule = instantiate(cfg.module)
     callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
     loggers: list[Logger] = [instantiate(node) for node in (cfg.logger or {}).values()]

@@ -77,20 +77,35 @@ class RunRecord(Callback):
             The checkpoint to start from, if any: the given one, else `last.ckpt` of the folder.
 
         Raises:
-            ValueError: the folder holds a finished run with other settings.
+            ValueError: an unknown task, or the folder holds a finished run with other settings.
         """
+        if config["task"] not in ("fit", "validate"):
+            raise ValueError(f"task must be fit or validate, got {config['task']!r}")
         self._config, self._before = config, {}
         given = self._given
         if config["task"] != "fit" or given or not config["resume"] or not self.path.exists():
             return given
-        before = read_json(self.path, needed=["config", "metrics"])
+        before = _read_record(self.path)
         if before["metrics"] is not None:
-            self._compare(before)
+            self._before = before
+            self._compare()
             self.metrics, self.finished = before["metrics"], True
         elif self._last.exists():
             self._before = before
             return str(self._last)
         return None
+
+    def check_data(self, data: Mapping[str, str]) -> None:
+        """Refuse other data than those of the run that the folder holds.
+
+        Args:
+            data: identity of those at hand (`ActivationDataModule.data_identity`).
+
+        Raises:
+            ValueError: they differ; says in what.
+        """
+        if self._before:
+            check_data(self._before["data"], data)
 
     @contextmanager
     def held(self, trainer: Trainer, module: SAEModule, data: ActivationDataModule) -> Iterator[None]:
@@ -157,19 +172,19 @@ class RunRecord(Callback):
 
     def _start(self, data: dict[str, str]) -> None:
         if self._before:
-            self._compare(self._before)
-            check_data(self._before["data"], data)
+            self._compare()
+            self.check_data(data)
         elif not self._config["ckpt_path"]:
             self._last.unlink(missing_ok=True)  # else who is killed early would go on from the run before
         self._data = data
         save_settings(self.folder, self._config)
         self._write(None)
 
-    def _compare(self, before: Mapping[str, Any]) -> None:
-        then, now = _settings(before["config"]), _settings(self._config)
+    def _compare(self) -> None:
+        then, now = _settings(self._before["config"]), _settings(self._config)
         changed = differences(then, now)
         if changed:
-            kind = "a run" if before["metrics"] is None else "a finished run"
+            kind = "a run" if self._before["metrics"] is None else "a finished run"
             raise ValueError(
                 f"{self.folder} holds {kind} with other settings: {', '.join(changed)}. Choose another "
                 "folder with hydra.run.dir=DIR, or start anew in this one with resume=false"
@@ -179,6 +194,17 @@ class RunRecord(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         content = {"metrics": metrics, "config": self._config, "data": self._data}
         write_atomic(self.path, json.dumps(content, indent=1).encode())
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    record = read_json(path, needed=["config", "metrics"])
+    wrong = [key for key in ("config", "data") if not isinstance(record.get(key), dict)]
+    if wrong or not isinstance(record["metrics"], dict | None):
+        raise ValueError(
+            f"{path} is of an older version, or not of this library: {', '.join(wrong) or 'metrics'} must be "
+            "an object. Choose another folder with hydra.run.dir=DIR, or start anew with resume=false"
+        )
+    return record
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:

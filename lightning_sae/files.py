@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +81,28 @@ def replacing(
             os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path, needed: int | None = None) -> Iterator[Path]:
+    """Give an empty folder beside `folder`, which takes its place when the block has ended well.
+
+    Args:
+        folder: its parents are made.
+        needed: bytes of all in it; `None` where that is not known before.
+
+    Raises:
+        NoRoomError: there is no room. Nothing is left of this folder, an earlier one stays.
+    """
+    with room_for(folder, needed):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+            new = Path(scratch) / "new"
+            new.mkdir()
+            yield new
+            if folder.exists():
+                os.replace(folder, Path(scratch) / "old")
+            os.replace(new, folder)
 
 
 def gigabytes(n: int) -> str:

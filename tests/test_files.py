@@ -2,17 +2,21 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
 
+from lightning_sae.classifiers.linear import Probe
+from lightning_sae.classifiers.saved_probe import save_probe
 from lightning_sae.data.store.space import IN_A_STORE
 from lightning_sae.errors import one_line_errors
 from lightning_sae.files import NoRoomError, replacing, room_for, write_atomic
 from lightning_sae.report.figures import save_figure
 from lightning_sae.sae import TopK, save_sae
+from lightning_sae.sae.exchange import export_sae
 from lightning_sae.tracking.csv_logger import RunCSVLogger
 from lightning_sae.training.checkpoint_io import AtomicCheckpointIO
 
@@ -114,15 +118,19 @@ def test_the_curve(tmp_path):
         logger.log_metrics({"val/fvu": 0.25}, step=7)
 
 
-def test_a_saved_autoencoder(tmp_path, monkeypatch):
+def test_a_saved_autoencoder_and_a_probe(tmp_path, monkeypatch):
     def write_bytes(path, content):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    sae = TopK(d_in=4, d_sae=8, k=2)
+    sae, probe = TopK(d_in=4, d_sae=8, k=2), Probe(torch.eye(2), torch.zeros(2))
     save_sae(sae, tmp_path / "sae", {})
-    monkeypatch.setattr("lightning_sae.sae.saving.folder.Path.write_bytes", write_bytes)
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
     with refused(tmp_path / "sae", r"\S+ GB "):
         save_sae(sae, tmp_path / "sae", {})
+    with refused(tmp_path / "theirs"):
+        export_sae(sae, tmp_path / "theirs", "saelens")
+    with refused(tmp_path / "probe"):
+        save_probe(probe, ["cat", "dog"], {"clip": {}}, tmp_path / "probe")
     assert {path.name for path in tmp_path.iterdir()} == {"sae"}
 
 

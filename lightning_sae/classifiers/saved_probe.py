@@ -1,8 +1,6 @@
 """A saved linear probe: a folder with tensors and configuration, valid for the embeddings of one CLIP."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +10,7 @@ from safetensors import SafetensorError
 
 from lightning_sae import __version__
 from lightning_sae.classifiers.linear import LinearClassifier
-from lightning_sae.files import user_path
+from lightning_sae.files import replacing_folder, user_path
 from lightning_sae.mappings import clip_differences
 from lightning_sae.trust.documents import check_texts, read_json
 
@@ -48,10 +46,11 @@ def save_probe(
 
     Raises:
         FileExistsError: `folder` holds something else.
+        NoRoomError: the disk is full; what the folder held stays.
         ValueError: shapes and names that do not fit each other, or no CLIP in the provenance.
 
     Example:
-        >>> import torch
+        >>> import tempfile, torch
         >>> folder, probe = Path(tempfile.mkdtemp(), "probe"), LinearClassifier(torch.eye(2), torch.zeros(2))
         >>> save_probe(probe, ["cat", "dog"], {"clip": {"weights": "ab"}}, folder)
         >>> load_probe(folder, {"weights": "ab"}).class_names
@@ -64,15 +63,9 @@ def save_probe(
     if folder.exists() and any(folder.iterdir()) and not (folder / WEIGHTS).is_file():
         raise FileExistsError(f"{folder} holds other files than a saved classifier; name a new folder")
     config = {"kind": "probe", "takes": "unit image embeddings", "class_names": class_names, **provenance}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        new = Path(scratch) / "new"
-        new.mkdir()
+    with replacing_folder(folder) as new:
         (new / WEIGHTS).write_bytes(safetensors.torch.save(probe.tensors()))
         (new / CONFIG).write_text(json.dumps({**config, "version": __version__}, indent=2) + "\n")
-        if folder.exists():
-            os.replace(folder, Path(scratch) / "old")
-        os.replace(new, folder)
 
 
 def load_probe(folder: str | Path, clip: Mapping[str, str] | None = None) -> SavedProbe:
@@ -101,6 +94,8 @@ def load_probe(folder: str | Path, clip: Mapping[str, str] | None = None) -> Sav
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"{folder / WEIGHTS} is damaged ({error}); copy or save it again") from error
     _check_shapes(probe, config["class_names"], str(folder))
+    if not all(bool(part.isfinite().all()) for part in probe.tensors().values()):
+        raise ValueError(f"{folder / WEIGHTS} has NaN or infinite values: fit the probe again")
     own = {"kind", "takes", "class_names", "version"}
     return SavedProbe(probe, config["class_names"], {k: v for k, v in config.items() if k not in own})
 

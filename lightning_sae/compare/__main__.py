@@ -4,7 +4,6 @@
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +13,10 @@ from lightning_sae.compare.comparison import Comparison, compare
 from lightning_sae.compare.files import write
 from lightning_sae.compare.runs import common_folder
 from lightning_sae.compare.table import terminal
+from lightning_sae.errors import one_line_errors
 from lightning_sae.files import user_path
 from lightning_sae.tracking.values import goal
-from lightning_sae.trust.control_characters import escape, visible
+from lightning_sae.trust.control_characters import escape
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,14 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="what makes a variant: a key or group of the config, or run (clip)",
     )
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors():
         trade_off = (goal(options.pareto[0]), goal(options.pareto[1]))
         found = compare(options.folders, goal(options.sort), trade_off, options.by)
         out = options.out or common_folder([run.folder for run in found.runs]) / "compare"
-        files = write(found, out)
-    except (ValueError, OSError) as error:
-        sys.exit(visible(f"{type(error).__name__}: {error}", keep="\n"))
-    _print(found, out, files)
+        _print(found, out, write(found, out))
 
 
 def _print(found: Comparison, out: Path, files: Sequence[str]) -> None:

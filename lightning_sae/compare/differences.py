@@ -43,7 +43,7 @@ def value(recipe: Mapping[str, Any], key: str) -> str:
         ('16', '["a {}"]', '')
     """
     found: Any = recipe.get(key, "")
-    return found if isinstance(found, str) else json.dumps(found)
+    return found if isinstance(found, str) else json.dumps(found, default=str)
 
 
 def _is_clutter(key: str) -> bool:

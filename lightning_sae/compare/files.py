@@ -17,6 +17,7 @@ from lightning_sae.compare.variants import Cell
 from lightning_sae.files import write_atomic
 from lightning_sae.report import picture_uri, png_uri, render
 from lightning_sae.report.figures import png
+from lightning_sae.trust.control_characters import visible
 from lightning_sae.trust.tables import csv_bytes
 
 DPI = 140  # of pictures
@@ -55,7 +56,7 @@ def page_context(found: Comparison, pictures: Sequence[Picture], files: Sequence
         "lead": _lead(found),
         "total": len(found.runs),
         "unfinished": [
-            {"name": r.name, "folder": str(r.folder), "missing": "; ".join(r.missing)}
+            {"name": r.name, "folder": visible(str(r.folder)), "missing": "; ".join(r.missing)}
             for r in found.unfinished
         ],
         "cards": view.variant_cards(found.variants),

@@ -6,9 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from lightning_sae.compare.checks import check_card, check_table
 from lightning_sae.files import user_path
 from lightning_sae.runs.folder import RunFolder, T, flat
 from lightning_sae.training.settings import CONFIG
+from lightning_sae.trust.control_characters import visible
 
 TABLES = ("latents", "attribution", "reliance", "reliance_groups", "faithfulness", "truth")
 _FINISHED = {
@@ -23,7 +27,7 @@ class Run(RunFolder):
     """A run among others: a file of it that is damaged is as one that is not there, and `missing` names it.
 
     Attributes:
-        name: its folder, as short as it can be told from the others.
+        name: its folder, as short as it can be told from the others, for people (`visible`).
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -33,7 +37,12 @@ class Run(RunFolder):
 
     def _read(self, name: str, read: Callable[[Path], T], empty: T) -> T:
         try:
-            return super()._read(name, read, empty)
+            found = super()._read(name, read, empty)
+            if isinstance(found, pd.DataFrame):
+                check_table(Path(name).stem, found)
+            elif name == "sae/cfg.json":
+                check_card(found)  # type: ignore[arg-type]
+            return found
         except (OSError, ValueError) as error:
             self._damaged.append(f"{name} cannot be read ({_first_line(error)})")
             return empty
@@ -86,7 +95,7 @@ def read_runs(folders: Sequence[str | Path]) -> list[Run]:
     """
     found = list(dict.fromkeys(path for folder in folders for path in _find(user_path(folder))))
     root = common_folder(found)
-    return [Run(path, str(path.relative_to(root))) for path in found]
+    return [Run(path, visible(str(path.relative_to(root)))) for path in found]
 
 
 def _find(folder: Path) -> list[Path]:
@@ -131,4 +140,4 @@ def common_folder(folders: Sequence[Path]) -> Path:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return visible(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from lightning_sae.compare.matching import Matching, match_latents, sparse_columns
 from lightning_sae.compare.variants import Variant
 from lightning_sae.concepts.naming import LatentName, names_of
-from lightning_sae.runs.image_latents import ImageLatentsFile, load_image_latents
+from lightning_sae.runs.image_latents import FILE, ImageLatentsFile, load_image_latents
+from lightning_sae.trust.control_characters import visible
 
 MIN_IMAGES = 10  # a latent that fires on fewer is not matched: two rare latents meet by chance
 MOST = 4000  # latents of a run, the first of latents.csv: the assignment takes their number cubed
@@ -79,10 +80,17 @@ def _read(variants: Sequence[Variant]) -> tuple[dict[int, ImageLatentsFile], lis
     files, problems = {}, []
     for place, variant in enumerate(variants):
         try:
-            files[place] = load_image_latents(variant.run.folder)
+            files[place] = _read_latents(variant)
         except (FileNotFoundError, ValueError) as error:
-            problems.append(f"{variant.name}: {error}")
+            problems.append(visible(f"{variant.name}: {error}"))
     return files, problems
+
+
+def _read_latents(variant: Variant) -> ImageLatentsFile:
+    file, listed = load_image_latents(variant.run.folder), variant.run.table("latents")
+    if len(listed) and listed["latent"].max() >= file.latents.d_sae:
+        raise ValueError(f"latents.csv lists latents beyond the {file.latents.d_sae} of {FILE}")
+    return file
 
 
 def _pair(variants: Sequence[Variant], files: dict[int, ImageLatentsFile], i: int, j: int) -> Pair | None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from lightning_sae.compare.differences import differing, value
 from lightning_sae.compare.runs import Run
 from lightning_sae.tracking.values import VALUES, Goal, column_title, logged_value
-from lightning_sae.trust.control_characters import escape
+from lightning_sae.trust.control_characters import escape, visible
 
 
 class RunTable(NamedTuple):
@@ -54,7 +54,7 @@ def run_table(runs: Sequence[Run], goal: Goal) -> RunTable:
 
 def _row(run: Run, keys: Sequence[str]) -> dict[str, Any]:
     made = {key: value(run.recipe, key) for key in keys}
-    state = {"finished": run.finished, "missing": "; ".join(run.missing), "folder": str(run.folder)}
+    state = {"finished": run.finished, "missing": "; ".join(run.missing), "folder": visible(str(run.folder))}
     return {**made, **run.metrics, **state}
 
 

@@ -151,7 +151,7 @@ def _match(row: dict[Hashable, Any], latents: Sequence[pd.DataFrame]) -> dict[st
 def _latent(row: dict[Hashable, Any]) -> dict[str, Any]:
     """A latent in words; `unexpected`: it does not mean the class that it drives most."""
     drives = str(row.get("attribution_class") or "")
-    unexpected = bool(row.get("unexpected", 0) > 0 and row["unexpected_class"] == drives)
+    unexpected = bool(row.get("unexpected", 0) > 0 and row.get("unexpected_class") == drives)
     return {
         "latent": int(row["latent"]),
         "name": LatentName.of(row).or_number(int(row["latent"])),

@@ -40,9 +40,9 @@ def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
         FileNotFoundError: the probe lies there no more.
         ValueError: another probe lies there now.
     """
-    data = run.data
+    data, names = run.data, [c.name for c in audit.classes]
     if audit.subject.classifier == "prompts":
-        names, prompts = [c.name for c in audit.classes], [list(c.prompts) for c in audit.classes]
+        prompts = [list(c.prompts) for c in audit.classes]
         texts = embed_prompts(data.clip, prompts).cpu()
         return Classifier.of_prompts(names, prompts, texts, data.clip.logit_scale)
     source = audit.subject.classifier_source
@@ -50,10 +50,11 @@ def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
         return probe_classifier(run)
     folder = run.folder / source.folder
     classifier = probe_classifier(run, str(folder))
-    if classifier.source is None or classifier.source.sha256 != source.sha256:
+    same = classifier.source is not None and classifier.source.sha256 == source.sha256
+    if not same or list(classifier.class_names) != names:
         raise ValueError(
-            f"the probe in {folder} is not the one that was audited, its weights have changed: audit "
-            "the run again, or bring that probe back"
+            f"the probe in {folder} is not the one that was audited, its weights or class names have "
+            "changed: audit the run again, or bring that probe back"
         )
     return classifier
 

@@ -3,8 +3,6 @@
 Nothing is executed from a file: tensors are safetensors, the rest is JSON.
 """
 
-import os
-import tempfile
 from pathlib import Path
 
 import safetensors.torch
@@ -20,7 +18,7 @@ from lightning_sae.correct.clamp import Clamp
 from lightning_sae.correct.corrected_classifier import CorrectedClassifier, Held
 from lightning_sae.correct.correction import Correction
 from lightning_sae.correct.record import FORMAT, Record
-from lightning_sae.files import user_path
+from lightning_sae.files import replacing_folder, user_path
 from lightning_sae.sae import load_sae
 from lightning_sae.sae.saving.folder import save_sae
 
@@ -40,17 +38,12 @@ def save_classifier(correction: Correction, folder: str | Path) -> None:
 
     Raises:
         FileExistsError: `folder` holds something else.
+        NoRoomError: the disk is full; what the folder held stays.
     """
     folder = user_path(folder)
     check_free(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        new = Path(scratch) / "new"
-        new.mkdir()
+    with replacing_folder(folder) as new:
         _write(correction, new)
-        if folder.exists():
-            os.replace(folder, Path(scratch) / "old")
-        os.replace(new, folder)
 
 
 def check_free(folder: Path) -> None:

@@ -24,7 +24,7 @@ from lightning_sae.data.capture.capture import Capture
 from lightning_sae.data.images.class_names import check_distinct, check_words
 from lightning_sae.data.images.copies import check_leaks
 from lightning_sae.data.images.decoding import WHITE
-from lightning_sae.data.images.image_set import ImageSet, ImageSource, Split
+from lightning_sae.data.images.image_set import ImageSet, ImageSource, Split, digest
 from lightning_sae.data.loading.loaders import EvalLoader, TrainLoader
 from lightning_sae.data.probe_images import ProbeImages, cached_probe, choose_probe
 from lightning_sae.data.prompts import class_prompts, embed_prompts
@@ -42,6 +42,7 @@ from lightning_sae.data.store.space import check_space
 from lightning_sae.devices.device import find_device
 from lightning_sae.metrics.moments import ActivationStatistics
 from lightning_sae.trust.control_characters import warn
+from lightning_sae.trust.numbers import check_counts, check_numbers
 
 
 class ActivationDataModule(LightningDataModule):
@@ -97,6 +98,10 @@ class ActivationDataModule(LightningDataModule):
         tail: from the hook point to the final embedding.
         processes: of this machine that capture at the same time without a trainer, and share its cores.
         agree: called in `setup` before anything is captured: several processes compare what they are on.
+
+    Raises:
+        ValueError: a number out of its range, classes that prompts cannot tell apart, or a hook point that
+            the examples never reach.
     """
 
     store: ActivationStore
@@ -133,6 +138,17 @@ class ActivationDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_counts(
+            1,
+            shard_images=shard_images,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            capture_batch_size=capture_batch_size,
+            tokens_per_image=tokens_per_image,
+            n_probe=n_probe,
+        )
+        check_counts(0, num_workers=num_workers)
+        check_numbers(memory_limit_gb=memory_limit_gb, max_bad_images=max_bad_images, max_leaks=max_leaks)
         self.hook = HookPoint(hook_point, str(tokens))
         if self.hook.is_text != clip.reads_texts:
             raise ValueError(
@@ -305,8 +321,9 @@ class ActivationDataModule(LightningDataModule):
         return provenance(self.clip, self.hook)
 
     def data_identity(self) -> dict[str, str]:
-        """Return what makes the images of `train` and `val` these images (`provenance.data_identity`)."""
-        return data_identity({split: self._splits.decoded(split, self.clip) for split in ("train", "val")})
+        """Return what makes the images of `train` and `val` these (`layout.data_identity`), and prompts."""
+        images = data_identity({split: self._splits.decoded(split, self.clip) for split in ("train", "val")})
+        return images | {"prompts": digest(self.prompts)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the activations that it is trained on, their images and the seed of the order."""

@@ -84,13 +84,15 @@ def check_request(prompts: Sequence[str], top: int) -> None:
     """Refuses what cannot be explained, before anything is loaded.
 
     Raises:
-        ValueError: no prompt, an empty one, or `top` below 1.
+        ValueError: no prompt, an empty one, one with bytes that are not UTF-8, or `top` below 1.
     """
     if not prompts:
         raise ValueError("there is no prompt: give at least one, as --prompt 'a photo of a star'")
     for prompt in prompts:
         if not prompt.strip():
             raise ValueError(f"a prompt must hold words, got {prompt!r}")
+        if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+            raise ValueError(f"a prompt must be text in UTF-8, got {prompt!r}: check the terminal's encoding")
     if top < 1:
         raise ValueError(f"top, the latents per prompt, must be at least 1, got {top}")
 

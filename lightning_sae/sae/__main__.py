@@ -1,9 +1,9 @@
 """Autoencoders from the command line: `python -m lightning_sae.sae convert SRC DST --to saelens`."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
+from lightning_sae.errors import one_line_errors
 from lightning_sae.sae.exchange import FOREIGN, OURS, convert
 from lightning_sae.trust.control_characters import visible
 
@@ -22,10 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     command.add_argument("--k", type=int, help="active latents per token, if a checkpoint does not say it")
     options = parser.parse_args(arguments)
-    try:
+    with one_line_errors():
         print(visible(convert(options.src, options.dst, options.to, options.source, options.k)))
-    except (ValueError, OSError) as error:
-        sys.exit(visible(f"{type(error).__name__}: {error}", keep="\n"))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from numbers import Integral
 from typing import Any, ClassVar, NamedTuple, Self, TypedDict, get_args
 
 import torch
@@ -18,6 +19,7 @@ from lightning_sae.sae.kernels.value_selection import select_above
 from lightning_sae.sae.kernels.workspace import Workspace
 from lightning_sae.sae.normalisation import Normalisation, Normalised
 from lightning_sae.sae.saving.hub import HubMixin
+from lightning_sae.trust.numbers import check_counts
 from lightning_sae.types import SparseLatents
 
 Penalties = dict[str, tuple[float | Tensor, Tensor]]
@@ -139,9 +141,7 @@ class SparseAutoencoder(Normalised, HubMixin):
         normalisation: Normalisation = "standard",
     ) -> None:
         super().__init__(d_in, normalisation)
-        for name, value in {"d_in": d_in, "d_sae": d_sae, "dead_after": dead_after}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_counts(1, d_in=d_in, d_sae=d_sae, dead_after=dead_after)
         if k_aux < 0 or aux_weight < 0:
             raise ValueError(f"k_aux and aux_weight must be at least 0, got {k_aux} and {aux_weight}")
         if selection not in get_args(Selection):
@@ -388,3 +388,18 @@ class SparseAutoencoder(Normalised, HubMixin):
             known = torch.cat([known, second.values.view(-1)])
         arguments = centred, self.b_dec, self.encoder, self.b_enc, joint, self.workspace
         return PreActivations(*joint.split(pre_activations(known, *arguments)), joint)
+
+
+def check_k(k: Any, d_sae: int) -> None:
+    """Refuse a number of active latents that `d_sae` latents cannot have.
+
+    Raises:
+        ValueError: it is not whole, or not in `1..d_sae`.
+
+    Example:
+        >>> check_k(2.5, d_sae=64)
+        Traceback (most recent call last):
+        ValueError: k must be in 1..d_sae=64, got 2.5
+    """
+    if not isinstance(k, Integral) or not 1 <= int(k) <= d_sae:
+        raise ValueError(f"k must be in 1..d_sae={d_sae}, got {k!r}")

@@ -19,6 +19,7 @@ from lightning_sae.sae import SparseAutoencoder, find_variant
 from lightning_sae.sae.initialisation import BiasStart, RowStart, initialise, start_bias
 from lightning_sae.training.clipping import clip_by_scale
 from lightning_sae.training.final_validation import FinalValidation
+from lightning_sae.trust.numbers import check_counts, check_numbers, check_positive
 from lightning_sae.types import Batch, ValidationOutput
 
 Decay = Literal["linear", "cosine"]
@@ -90,7 +91,7 @@ class SAEModule(LightningModule):
         `val/fvu_layer_norm`, the FVU again, which two given numbers of each token have made smaller.
 
     Raises:
-        ValueError: a schedule out of range, an endless training with decay, or a loss that is not finite.
+        ValueError: a number out of its range, an endless training with decay, or a loss that is not finite.
     """
 
     sae: SparseAutoencoder
@@ -117,11 +118,15 @@ class SAEModule(LightningModule):
         d_in: int | None = None,
     ) -> None:
         super().__init__()
+        check_positive(lr=lr, gradient_clip=gradient_clip)
+        check_counts(1, top_n=top_n)
         if warmup_steps < 0 or not 0 <= decay_fraction <= 1:
             raise ValueError(
                 "warmup_steps must be at least 0 and decay_fraction in 0..1, "
                 f"got {warmup_steps} and {decay_fraction}"
             )
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas must be two numbers in 0..1 below 1, got {list(betas)}")
         for name, choice, choices in (
             ("decay", decay, get_args(Decay)),
             ("bias", bias, get_args(BiasStart)),
@@ -164,8 +169,13 @@ class SAEModule(LightningModule):
             ValueError: as the variant does.
         """
         arguments = dict(self.hparams["sae"])
-        with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
+        variant = find_variant(arguments.pop("variant"))
+        check_numbers(**{f"sae.{key}": value for key, value in arguments.items() if isinstance(value, float)})
+        try:
+            with torch.device("meta"), torch.random.fork_rng(devices=[]):
+                variant(d_in=d_in, **arguments)
+        except TypeError as error:
+            raise ValueError(f"{variant.__name__} does not take these settings of sae: {error}") from error
 
     def check_end(self, trainer: Trainer) -> None:
         """Refuse a learning rate that decays towards the end of an endless training.

@@ -2,10 +2,18 @@
 
 from typing import Protocol, runtime_checkable
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Timer
 
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.training.module import SAEModule
+from lightning_sae.trust.numbers import check_counts
+
+COUNTED = (
+    *("max_steps", "max_epochs", "limit_train_batches"),
+    *("val_check_interval", "check_val_every_n_epoch"),
+)
+"""Settings of the trainer that are numbers of steps, batches or epochs, or none."""
 
 
 @runtime_checkable
@@ -40,6 +48,7 @@ def check_settings(trainer: Trainer, module: SAEModule, data: ActivationDataModu
     """
     module.check(data.d_in)
     if fits:
+        check_limits(trainer)
         module.check_end(trainer)
         if (norm := trainer.gradient_clip_val) is not None:
             raise ValueError(f"set module.gradient_clip={norm}, not trainer.gradient_clip_val")
@@ -52,6 +61,26 @@ def check_settings(trainer: Trainer, module: SAEModule, data: ActivationDataModu
             callback.check_order(trainer)
         if isinstance(callback, ChecksData):
             callback.check(data)
+
+
+def check_limits(trainer: Trainer) -> None:
+    """Refuse a training of no step, and a count of 0 that Lightning divides by.
+
+    Args:
+        trainer: with its callbacks.
+
+    Raises:
+        ValueError: names each setting.
+    """
+    check_counts(1, **{"trainer.accumulate_grad_batches": trainer.accumulate_grad_batches})
+    limits = {name: getattr(trainer, name) for name in COUNTED}
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    limits["max_time"] = next((each.time_remaining() for each in callbacks if isinstance(each, Timer)), None)
+    if nothing := [f"trainer.{name}" for name, value in limits.items() if value == 0]:
+        raise ValueError(
+            f"{', '.join(nothing)} must not be 0: a training of no step has no results. Set -1 for no limit "
+            "of steps or epochs, or look at the weights of a checkpoint with task=validate"
+        )
 
 
 def check_passes(trainer: Trainer, rows: int, batch_size: int) -> None:
@@ -73,6 +102,11 @@ def check_passes(trainer: Trainer, rows: int, batch_size: int) -> None:
         )
     limit, interval = trainer.limit_train_batches, trainer.val_check_interval
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    if batches < 1:
+        raise ValueError(
+            f"trainer.limit_train_batches={limit} of a pass over the train store is less than a batch: set a "
+            "larger share, or a number of batches"
+        )
     within_each_pass = trainer.check_val_every_n_epoch is not None and trainer.limit_val_batches != 0
     if within_each_pass and isinstance(interval, int) and interval > batches:
         raise ValueError(

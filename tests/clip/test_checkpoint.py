@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from lightning_sae.clip import load_clip
-from lightning_sae.clip.loading.checkpoint import fill, read_state
+from lightning_sae.clip.loading.checkpoint import fill, fill_from_big_vision, read_state
 
 from .conftest import CONFIG, config, make_clip
 from .families import FAMILIES
@@ -36,6 +36,31 @@ def load(tmp_path, clip, pixels):
 )
 def test_prefixes_of_trainers(load, state, prefix):
     load({prefix + key: value for key, value in state.items()})
+
+
+def test_a_parameter_without_the_prefix_of_all_others(load, state):
+    load({key if key == "logit_scale" else "module." + key: value for key, value in state.items()})
+
+
+def test_modules_beside_the_clip_are_left_out_and_named(load, state):
+    beside = {"loss.weight": torch.zeros(2), "probe.bias": torch.zeros(2)}
+    with pytest.warns(UserWarning, match=r"\.pt holds more .* read without loss\.weight, probe\.bias$"):
+        load({"state_dict": {"model." + key: value for key, value in state.items()} | beside})
+
+
+@pytest.mark.parametrize("content", [b"hello world", b"<!DOCTYPE html>", b"\0" * 100, b""])
+@pytest.mark.parametrize("name", ["a.pt", "a.npz"])
+def test_bytes_that_are_no_weights_are_named(tmp_path, clip, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"cannot read the checkpoint .*{name}: it is truncated"):
+        read_state(tmp_path / name) if name == "a.pt" else fill_from_big_vision(clip.model, tmp_path / name)
+
+
+def test_endings_in_capitals(tmp_path, clip):
+    (tmp_path / "TINY.JSON").write_text(json.dumps(CONFIG))
+    save_file(clip.model.state_dict(), tmp_path / "WEIGHTS.SAFETENSORS")
+    found = load_clip(tmp_path / "TINY.JSON", tmp_path / "WEIGHTS.SAFETENSORS")
+    assert found.identity()["weights"] == clip.identity()["weights"]
 
 
 def test_a_compiled_part(load, state):
@@ -100,6 +125,20 @@ def test_an_error_that_has_nothing_to_do_with_the_file_is_not_hidden(monkeypatch
     monkeypatch.setattr(clip.model, "load_state_dict", full, raising=False)
     with pytest.raises(RuntimeError, match=r"^CUDA error"):
         fill(clip.model, dict(clip.model.state_dict()), tmp_path / "weights.pt", "tiny")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("logit_scale", float("nan"), r"logit_scale, exp\(logit_scale\)"),
+        ("logit_scale", float("-inf"), "logit_scale"),
+        ("logit_scale", 1e4, r"exp\(logit_scale\)"),
+        ("text_projection", float("inf"), "text_projection"),
+    ],
+)
+def test_weights_that_are_not_finite_are_refused(tmp_path, state, load, key, value, named):
+    with pytest.raises(ValueError, match=rf"weights\.pt has NaN or infinite weights: {named}\. "):
+        load(state | {key: torch.full_like(state[key], value)})
 
 
 def test_an_archive_of_torch_script_is_refused_with_the_two_ways_out(tmp_path):

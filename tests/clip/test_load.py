@@ -162,6 +162,14 @@ def test_a_tokenizer_runs_no_code(tmp_path, monkeypatch):
         ('{"embed_dim": 8, "text_cfg": {}}', "lacks vision_cfg"),
         (json.dumps(config(widht=64)), "widht"),
         (json.dumps(config(width=100)), "describes no model"),
+        (json.dumps(config(layers=10**9)), r"a tower of 1,000,000,000 layers, more than 1,000"),
+        (json.dumps(CONFIG | {"text_cfg": "x"}), r"my\.json lacks text_cfg as open_clip's configs have it"),
+        (json.dumps({"model_cfg": 5}), "lacks embed_dim, vision_cfg, text_cfg"),
+        (json.dumps(CONFIG | {"embed_dim": -1}), "describes no model that can be built here: .*negative"),
+        (json.dumps(CONFIG | {"embed_dim": 10**15}), "describes no model .*can't allocate memory"),
+        (json.dumps(config(image_size=0)), "describes no model that can be built here: "),
+        (json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0, 0]}}), "describes no model"),
+        (json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"interpolation": "foo"}}), "describes no model"),
     ],
 )
 def test_broken_config(tmp_path, text, message):

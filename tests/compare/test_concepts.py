@@ -137,8 +137,11 @@ def test_what_cannot_be_compared_is_said(tmp_path):
     write_run(tmp_path / "0", choices={"clip": "a"}, tables=words, latents=latents)
     write_run(tmp_path / "1", choices={"clip": "b"}, tables=words, latents=latents, images="others")
     write_run(tmp_path / "2", choices={"clip": "c"}, tables=words)
+    longer = table([str(i) for i in range(D + 1)])
+    write_run(tmp_path / "3", choices={"clip": "d"}, tables=longer, latents=latents)
     found = compare_concepts(variants_of(tmp_path))
     assert not found.pairs
+    assert any(f"d: latents.csv lists latents beyond the {D} of image_lat" in text for text in found.problems)
     assert any("c: " in text and "callback image_latents" in text for text in found.problems)
     assert any("a and b were validated on different images" in text for text in found.problems)
 

@@ -1,7 +1,11 @@
 """Run folders read from their files; what is not whole is said."""
 
+import os
+
+import pandas as pd
 import pytest
 
+from lightning_sae.compare.__main__ import main
 from lightning_sae.compare.differences import differing
 from lightning_sae.compare.runs import read_runs
 
@@ -24,8 +28,6 @@ def test_the_last_values_of_all_runs_below_a_folder(tmp_path):
 
 
 def test_a_label_is_a_text_whatever_it_looks_like(tmp_path):
-    import pandas as pd
-
     latents = pd.DataFrame({"latent": [0, 1, 2], "label": ["NA", "7", ""], "top_images": ["5", "3", "1"]})
     (run,) = read_runs([write_run(tmp_path / "run", tables={"latents": latents})])
     assert run.table("latents")["label"].tolist() == ["NA", "7", ""]
@@ -48,6 +50,34 @@ def damage(folder, name, content):
         (lambda run: damage(run, "sae/cfg.json", "{"), "sae/cfg.json cannot be read"),
         (lambda run: damage(run, "metrics.csv", ""), "metrics.csv cannot be read"),
         (lambda run: damage(run, "latents.csv", 'a,b\n"1'), "latents.csv cannot be read"),
+        (
+            lambda run: damage(run, "latents.csv", "label\na\n"),
+            "latents.csv cannot be read (it has no",
+        ),
+        (
+            lambda run: damage(run, "latents.csv", "latent\n0\n0\n"),
+            "latents.csv cannot be read (latent 0",
+        ),
+        (
+            lambda run: damage(run, "attribution.csv", "images\n3\n"),
+            "attribution.csv cannot be read (it",
+        ),
+        (
+            lambda run: damage(run, "faithfulness.csv", "method\na\n"),
+            "faithfulness.csv cannot be read (i",
+        ),
+        (
+            lambda run: damage(run, "reliance.csv", "class,share,class_share,images\na,x,1,1\n"),
+            "reliance.csv cannot be read (the column share holds other things than numbers",
+        ),
+        (
+            lambda run: damage(run, "attribution.csv", "class,images\na,\n"),
+            "attribution.csv cannot be read (the column images holds other things than whole numbers",
+        ),
+        (
+            lambda run: damage(run, "sae/cfg.json", '{"provenance": 6}'),
+            "sae/cfg.json cannot be read (its",
+        ),
         (lambda run: damage(run, "metrics.csv", "step,train/loss\n3,0.1\n"), "a validation pass"),
         (lambda run: damage(run, ".hydra/config.yaml", "a: [1"), ".hydra/config.yaml cannot be read"),
         (lambda run: damage(run, ".hydra/config.yaml", "[1, 2]"), ".hydra/config.yaml cannot be read"),
@@ -61,6 +91,19 @@ def test_what_is_missing_or_damaged_is_named(tmp_path, hurt, missing):
     assert not found["bad"].finished
     assert any(text.startswith(missing) for text in found["bad"].missing), found["bad"].missing
     assert good.is_dir()
+
+
+def test_bytes_of_a_config_and_of_a_folder_are_shown(tmp_path):
+    root = tmp_path / os.fsdecode(b"runs \xe9")
+    for name, pair in (("a", "YQ=="), ("b", "Yg==")):
+        run = write_run(root / name).rename(root / os.fsdecode(b"\xff" + name.encode()))
+        damage(run, ".hydra/config.yaml", f"pair: !!binary {pair}")
+    for by in ("pair", "run"):
+        main([str(root), "--by", by, "--out", str(tmp_path / "out")])
+    table = pd.read_csv(tmp_path / "out" / "compare.csv")
+    assert table["run"].tolist() == [r"\udcffa", r"\udcffb"]
+    assert table["pair"].tolist() == ["\"b'a'\"", "\"b'b'\""]
+    assert table["folder"][0].endswith(r"runs \udce9/\udcffa")
 
 
 def test_jobs_that_never_started_are_there(tmp_path):

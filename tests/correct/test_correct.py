@@ -297,9 +297,10 @@ def test_the_probe_that_was_audited_is_corrected(folder, run, tmp_path):
     found = audited_classifier(run, audit)
     assert torch.equal(found.weight, strong.probe.weight)
     assert not torch.allclose(found.weight, probe_of(run.data).probe.weight, atol=1e-2)
-    save_probe(*probe_of(run.data), tmp_path / "probe")
-    with pytest.raises(ValueError, match="is not the one that was audited"):
-        audited_classifier(run, audit)
+    for other in (strong._replace(class_names=strong.class_names[::-1]), probe_of(run.data)):
+        save_probe(*other, tmp_path / "probe")
+        with pytest.raises(ValueError, match="is not the one that was audited"):
+            audited_classifier(run, audit)
     shutil.rmtree(tmp_path / "probe")
     with pytest.raises(FileNotFoundError, match="is no saved probe"):
         audited_classifier(run, audit)

@@ -227,6 +227,7 @@ def test_another_clip_than_the_one_it_was_made_for(folder):
     [
         ([], "there is no prompt"),
         (["--prompt", " "], "a prompt must hold words"),
+        (["--prompt", os.fsdecode(b"a caf\xe9")], r"text in UTF-8, got 'a caf\\udce9'"),
         (["--prompt", "star", "--top", "0"], "must be at least 1, got 0"),
         (["--prompt", "star", "--output", "margin"], "compares classes"),
         (["--prompt", "star", "--image", "nowhere.png"], "there is no image nowhere.png"),

@@ -217,7 +217,10 @@ def test_as_a_module() -> None:
     command = [sys.executable, "-m", "lightning_sae.sae", "convert", "nowhere", "x", "--to", "saelens"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "FileNotFoundError: nowhere does not exist\n"
+    assert done.stderr.split("\n")[1:3] == [
+        "FileNotFoundError: nowhere does not exist",
+        "(HYDRA_FULL_ERROR=1 shows where.)",
+    ]
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """What a run may go on from: its own images and settings, one training at a time, in its own folder."""
 
+import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -91,14 +93,22 @@ def test_a_run_does_not_go_on_when_its_images_were_replaced(run, during, images,
 
     path = root / ImageFolders(root).split(split).files[0].path
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
-    assert rf"on other images, these changed: {split}.files " in run(folder, root=copy)
+    assert rf"on other data, these changed: {split}.files " in run(folder, root=copy)
     assert files(folder) == before
+
+
+def test_a_finished_run_of_other_prompts_is_not_this_run(run, images, tmp_path):
+    prompts, folder = tmp_path / "prompts.json", tmp_path / "run"
+    classes = sorted(path.name for path in images.iterdir())
+    for text, said in (("a {}", 0), ("a {}", 0), ("one {}", "on other data, these changed: prompts ")):
+        prompts.write_text(json.dumps({name: [text.format(name)] for name in classes}))
+        assert str(said) in str(run(folder, f"data.prompts_file={prompts}"))
 
 
 def test_a_given_checkpoint_does_not_go_on_with_other_images(run, trained, images, tmp_path):
     root = replaced(images, tmp_path / "data", "train")
     said = run(tmp_path / "run", last(trained), "trainer.max_steps=6", root=root)
-    assert "on other images, these changed: train.files " in said
+    assert "on other data, these changed: train.files " in said
     assert not (tmp_path / "run" / "run.json").exists()
     assert run(tmp_path / "again", last(trained), "task=validate", root=root) == 0
 
@@ -142,6 +152,22 @@ def test_a_checkpoint_that_is_none_is_named(run, tmp_path, content):
     assert "Error: " in said
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ActivationDataModule": 3}, r"no ActivationDataModule\.clip, .*\.data, .*\.seed\. "),
+        ({"ActivationDataModule": None}, "no checkpoint of a training on the data of Activ"),
+        ({"hyper_parameters": {}}, r"no hyper_parameters\.sae, hyper_parameters\.lr, "),
+        ({"global_step": None}, "older version, or not of this library: it has no global_step"),
+        ({"state_dict": None, "optimizer_states": None}, "it has no state_dict, optimizer_states"),
+    ],
+)
+def test_a_checkpoint_of_another_form_is_named(run, trained, tmp_path, changes, said):
+    whole = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    torch.save({k: v for k, v in (whole | changes).items() if v is not None}, tmp_path / "a.ckpt")
+    assert re.search(said, str(run(tmp_path / "run", f"ckpt_path={tmp_path}/a.ckpt")))
+
+
 def test_a_typo_leaves_nothing_that_refuses_the_mended_command(run, tmp_path):
     assert "k must be in 1..d_sae" in run(tmp_path, "sae.k=65")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -174,6 +200,23 @@ def test_a_refused_command_leaves_the_settings_of_the_run(run, trained):
         (["callbacks=[checkpoint,modality]"], "a modality score needs images and texts in one data set"),
         (["callbacks=[checkpoint,probe_vs_prompt]"], "compares by the factor"),
         (["labels=file", "labels.path=none.txt", "callbacks=[checkpoint,alignment]"], "none.txt"),
+        (["trainer.max_steps=0"], "trainer.max_steps must not be 0: a training of no step has no results"),
+        (["+trainer.limit_train_batches=0"], "trainer.limit_train_batches must not be 0"),
+        (["+trainer.limit_train_batches=0.1"], "trainer.limit_train_batches=0.1 of a pass"),
+        (["+trainer.max_time=00:00:00:00"], "trainer.max_time must not be 0"),
+        (["trainer.val_check_interval=0"], "trainer.val_check_interval must not be 0"),
+        (["+trainer.accumulate_grad_batches=0"], "grad_batches must be a whole number of at least 1"),
+        (["data.batch_size=0"], "batch_size must be a whole number of at least 1, got 0"),
+        (["data.n_probe=-1"], "n_probe must be a whole number of at least 1, got -1"),
+        (["data.memory_limit_gb=much"], "memory_limit_gb must be a number, got 'much'"),
+        (["data.num_workers=-1"], "num_workers must be a whole number of at least 0, got -1"),
+        (["sae.k=2.5"], "k must be in 1..d_sae=64, got 2.5"),
+        (["+sae.knob=3"], "TopK does not take these settings of sae: "),
+        (["+sae.aux_weight=nan"], "sae.aux_weight must be a number, got nan"),
+        (["module.betas=[0.9]"], "betas must be two numbers in 0..1 below 1, got [0.9]"),
+        (["module.lr=nan"], "lr must be a finite number above 0, got nan"),
+        (["module.gradient_clip=-1"], "gradient_clip must be a finite number above 0, got -1"),
+        (["task=nope"], "task must be fit or validate, got 'nope'"),
     ],
 )
 def test_what_would_fail_behind_the_capture_fails_before_it(run, tmp_path, overrides, message):
@@ -181,6 +224,11 @@ def test_what_would_fail_behind_the_capture_fails_before_it(run, tmp_path, overr
     assert message in said
     assert "HYDRA_FULL_ERROR" in said
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_folder_that_cannot_be_made_is_named(run, tmp_path):
+    (tmp_path / "file").touch()
+    assert f"hydra.run.dir={tmp_path}/file/run: Not a directory" in str(run(tmp_path / "file" / "run"))
 
 
 def test_a_second_training_in_a_folder_is_refused(run, tmp_path):

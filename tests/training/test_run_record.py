@@ -98,10 +98,19 @@ def test_other_images_are_refused_by_name(tmp_path):
     begun(tmp_path)
     last(tmp_path)
     before = files(tmp_path)
-    with pytest.raises(ValueError, match=r"on other images, these changed: val\.files b2 -> c3"):
+    with pytest.raises(ValueError, match=r"on other data, these changed: val\.files b2 -> c3"):
         begun(tmp_path, Data(val="c3"))
     assert files(tmp_path) == before
     assert begun(tmp_path)[1] is not None
+
+
+def test_a_finished_run_on_other_data_is_not_this_run(tmp_path):
+    finish(tmp_path, {"val/fvu": 0.5})
+    record = RunRecord(str(tmp_path))
+    record.begin(CONFIG)
+    record.check_data(IMAGES)
+    with pytest.raises(ValueError, match=r"on other data, these changed: val\.files b2 -> c3"):
+        record.check_data(Data(val="c3").data_identity())
 
 
 def test_a_folder_without_a_checkpoint_is_started_anew(tmp_path):
@@ -145,7 +154,14 @@ def test_only_what_came_to_its_end_is_finished(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [('{"metrics": nul', "line 1: no JSON: "), ("{}", "lacks config, metrics"), ("", "ends too")],
+    [
+        ('{"metrics": nul', "line 1: no JSON: "),
+        ("{}", "lacks config, metrics"),
+        ("", "ends too"),
+        ('{"metrics": null, "config": {}}', "is of an older version.*: data must be an object"),
+        ('{"metrics": {}, "config": 5, "data": null}', "config, data must be an object"),
+        ('{"metrics": 5, "config": {}, "data": {}}', "metrics must be an object"),
+    ],
 )
 def test_a_damaged_record_is_named(tmp_path, content, said):
     (tmp_path / "run.json").write_text(content)

@@ -1,23 +1,22 @@
 """The weights of a CLIP in the files that people have, read without running code."""
 
-import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from math import isqrt
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
-from open_clip.convert import convert_state_dict
+from open_clip.convert import convert_state_dict, load_big_vision_weights
 from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.layers.pos_embed import resample_abs_pos_embed
-from torch import Tensor, nn
+from torch import Tensor
+
+from lightning_sae.trust.damaged import UNREADABLE
 
 State = dict[str, Tensor]
 
-_UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError)
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "model.", "clip.", "clip_model.")
 _COMPILED = "_orig_mod."  # before all that torch.compile has wrapped, wherever it stands
@@ -29,30 +28,41 @@ def read_state(path: Path) -> State:
 
     Args:
         path: `.safetensors`, or what `torch.save` writes: a state dict, or one under `state_dict`,
-            `model_state_dict` or `model`; the prefixes of DDP, `torch.compile` and Lightning modules go.
+            `model_state_dict` or `model`; the prefixes of DDP, `torch.compile` and Lightning modules go, and
+            with a warning modules beside the CLIP.
 
     Raises:
         ValueError: the file is truncated, of another format, or runs code when unpickled.
     """
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             content: Any = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ValueError(_unreadable(path, error)) from error
-    state = _unwrapped(content)
-    return _without_prefixes({str(key): value for key, value in state.items() if isinstance(value, Tensor)})
+    found = {str(key): value for key, value in _unwrapped(content).items() if isinstance(value, Tensor)}
+    state, beside = _without_prefixes(found)
+    if beside:
+        warnings.warn(f"{path} holds more than a CLIP, and is read without {_few(beside)}", stacklevel=2)
+    return state
 
 
 def is_big_vision(path: Path) -> bool:
     """Return whether a checkpoint is of Google's big_vision, which open_clip reads by itself."""
-    return path.suffix in _BIG_VISION
+    return path.suffix.lower() in _BIG_VISION
 
 
-def fill_from_big_vision(model: nn.Module, path: Path) -> None:
-    """Fills a SigLIP from a `.npz` file of its authors."""
-    open_clip.load_checkpoint(model, str(path))
+def fill_from_big_vision(model: Any, path: Path) -> None:
+    """Fills a SigLIP from a `.npz` file of its authors.
+
+    Raises:
+        ValueError: the file is truncated, of another format, or of another model.
+    """
+    try:
+        load_big_vision_weights(model, str(path))
+    except UNREADABLE as error:
+        raise ValueError(_unreadable(path, error)) from error
 
 
 def fill(model: Any, state: State, path: Path, name: str) -> None:
@@ -80,6 +90,25 @@ def fill(model: Any, state: State, path: Path, name: str) -> None:
     model.load_state_dict(state)
 
 
+def check_finite(model: Any, path: Path) -> None:
+    """Refuse weights that make scores of NaN or infinity.
+
+    Args:
+        model: of open_clip, filled.
+        path: of the checkpoint, for the message.
+
+    Raises:
+        ValueError: a weight is not finite, or exp(logit_scale) is not; names up to five.
+    """
+    values = model.state_dict()
+    values["exp(logit_scale)"] = values["logit_scale"].float().exp()
+    if bad := [key for key, value in values.items() if not value.isfinite().all()]:
+        raise ValueError(
+            f"checkpoint {path} has NaN or infinite weights: {_few(bad)}. Its training has failed, or it was "
+            "damaged: take another checkpoint"
+        )
+
+
 def _unreadable(path: Path, error: Exception) -> str:
     if "TorchScript" in str(error):
         return (
@@ -100,12 +129,20 @@ def _unwrapped(content: Any) -> Mapping[Any, Any]:
     return content if inner is None else _unwrapped(inner)
 
 
-def _without_prefixes(state: State) -> State:
+def _without_prefixes(state: State) -> tuple[State, list[str]]:
+    """A state without a prefix that most keys have, and the keys of modules beside it that are left out.
+
+    A key without a dot, such as `logit_scale`, is a parameter of the model that only lacks the prefix.
+    """
     state = {key.replace(_COMPILED, ""): value for key, value in state.items()}
     for prefix in _PREFIXES:
-        if state and all(key.startswith(prefix) for key in state):
-            return _without_prefixes({key.removeprefix(prefix): value for key, value in state.items()})
-    return state
+        own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if 2 * len(own) > len(state):
+            others = {key: value for key, value in state.items() if not key.startswith(prefix)}
+            bare = {key: value for key, value in others.items() if "." not in key}
+            inner, beside = _without_prefixes(bare | own)
+            return inner, [key for key in others if key not in bare] + beside
+    return state, []
 
 
 def _laid_out(model: Any, state: State) -> State:

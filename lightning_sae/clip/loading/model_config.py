@@ -73,15 +73,16 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is not JSON, or lacks a part of a model.
+        ValueError: it is not JSON, or lacks a part of a model, or has something else in its place.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no model config {path}. Give an open_clip config .json, or a model name")
     document = read_json(path)
-    config = document.get("model_cfg", document)
-    missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
-    if missing:
-        raise ValueError(f"model config {path} lacks {', '.join(missing)}. Give an open_clip model config")
-    if config is document:
-        return config, {}
-    return {"quick_gelu": False, **config}, document.get("preprocess_cfg", {})
+    is_hub = "model_cfg" in document
+    config = document["model_cfg"] if is_hub else document
+    preprocess = document.get("preprocess_cfg", {}) if is_hub else {}
+    found = {**config, "preprocess_cfg": preprocess} if isinstance(config, dict) else {}
+    needed = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict, "preprocess_cfg": dict}
+    if missing := [key for key, kind in needed.items() if not isinstance(found.get(key), kind)]:
+        raise ValueError(f"model config {path} lacks {', '.join(missing)} as open_clip's configs have it")
+    return ({"quick_gelu": False, **config} if is_hub else config), preprocess

@@ -14,7 +14,14 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
-from lightning_sae.clip.loading.checkpoint import State, fill, fill_from_big_vision, is_big_vision, read_state
+from lightning_sae.clip.loading.checkpoint import (
+    State,
+    check_finite,
+    fill,
+    fill_from_big_vision,
+    is_big_vision,
+    read_state,
+)
 from lightning_sae.clip.loading.model_config import ModelConfig, built_in_model, local_model, read_config
 from lightning_sae.clip.loading.recipe import (
     Recipe,
@@ -26,14 +33,18 @@ from lightning_sae.clip.loading.recipe import (
     without_openai_marks,
 )
 from lightning_sae.files import user_path
+from lightning_sae.mappings import flatten
 from lightning_sae.trust.documents import read_json
 
 Preprocess = Callable[[Image.Image], Tensor]
 Tokenizer = Callable[[list[str]], Tensor]
 
 HUB = "hf-hub:"
+MOST_LAYERS = 1000  # of a part of a model: even on the meta device more take seconds and gigabytes
 MOST_MORE = 2  # times the numbers of a checkpoint: other image sizes and contexts add less
 BESIDE = "open_clip_config.json"  # beside the weights in a repository of the hub
+_WEIGHTS = {".pt", ".pth", ".bin", ".ckpt", ".safetensors"}
+_UNFIT = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, LookupError, ArithmeticError)
 _QUICK = "-quickgelu"  # what open_clip calls a model whose activation function is QuickGELU
 
 
@@ -75,10 +86,10 @@ def find_source(
     if name.startswith(HUB):
         if pretrained is not None:
             raise ValueError(f"{name} brings its own weights, got pretrained={pretrained!r}: set it to null")
-        _refuse_code(name, cache_dir)
+        _check_config(name, name, cache_dir)
         checkpoint = _fetch(name, None, cache_dir)
         return Source(name, name, None, checkpoint, _state(checkpoint), Recipe())
-    known = local_model(user_path(model)) if name.endswith(".json") else built_in_model(name)
+    known = local_model(user_path(model)) if name.lower().endswith(".json") else built_in_model(name)
     if pretrained is None:
         return Source(known.name, known.registered, None, None, None, known.stated)
     if open_clip.is_pretrained_cfg(known.name, str(pretrained)):
@@ -138,18 +149,18 @@ def build(source: Source, precision: str, cache_dir: str | None) -> tuple[nn.Mod
     """The model with random weights, its preprocessing (PIL image -> `[3, H, W]`) and its tokenizer.
 
     Raises:
-        ValueError: a config that describes no model, whose vocabulary is not that of its tokenizer, or whose
-            tokenizer is to run code of a repository.
+        ValueError: a config that describes no model, or a far too deep one, whose vocabulary is not that of
+            its tokenizer, or whose tokenizer is to run code of a repository.
         ConnectionError: a tokenizer or text config cannot be fetched.
         ModuleNotFoundError: its text tower needs the package transformers.
     """
     if not source.name.startswith(HUB):  # else it has been looked at before the weights were fetched
-        _refuse_code(source.registered, cache_dir)
+        _check_config(source.name, source.registered, cache_dir)
     with _in_our_words(source):
         wanted = _numbers(source)
     _refuse_size(source, wanted)
     with _in_our_words(source), _unfilled():
-        model = open_clip.create_model(
+        model: Any = open_clip.create_model(
             source.registered,
             source.tag,
             load_weights=False,
@@ -160,14 +171,15 @@ def build(source: Source, precision: str, cache_dir: str | None) -> tuple[nn.Mod
             cache_dir=cache_dir,
         )
         tokenizer: Tokenizer = open_clip.get_tokenizer(source.registered, cache_dir=cache_dir)
+        preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
+        preprocess(Image.new("RGB", (8, 8)))
     _refuse_unfit_pool(model.visual, source.name)
     _refuse_unfit_tokenizer(model, tokenizer, source.name)
-    preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
     return model, preprocess, tokenizer
 
 
-def _refuse_code(name: str, cache_dir: str | None) -> None:
-    """A config hands arguments to the tokenizer of Hugging Face, and one of them makes it run code."""
+def _check_config(name: str, registered: str, cache_dir: str | None) -> None:
+    """Refuse a config that has its tokenizer run code, or that takes minutes to build."""
     if name.startswith(HUB):
         place = {"filename": "open_clip_config.json", "cache_dir": cache_dir}
         try:
@@ -177,14 +189,18 @@ def _refuse_code(name: str, cache_dir: str | None) -> None:
                 f"could not fetch the config of {name}: {error}. Without a network use a local checkpoint: "
                 "clip.model=CONFIG.json clip.pretrained=FILE"
             ) from error
-        config = read_json(file).get("model_cfg", {})
+        config = flatten(read_json(file)).items()
     else:
-        config = open_clip.get_model_config(name)
-    if (config.get("text_cfg", {}).get("tokenizer_kwargs") or {}).get("trust_remote_code"):
+        config = flatten(open_clip.get_model_config(registered)).items()
+    if any(value for key, value in config if key.endswith("tokenizer_kwargs.trust_remote_code")):
         raise ValueError(
             f"the config of {name} wants its tokenizer to run code (trust_remote_code), which is never run: "
             "take it out of text_cfg.tokenizer_kwargs, in a copy of the config"
         )
+    given = [value for key, value in config if key.endswith(".layers")]
+    depths = [n for value in given for n in (value if isinstance(value, list) else [value])]
+    if most := [n for n in depths if isinstance(n, int) and n > MOST_LAYERS]:
+        raise ValueError(f"the config of {name} has a tower of {most[0]:,} layers, more than {MOST_LAYERS:,}")
 
 
 @contextmanager
@@ -194,13 +210,15 @@ def _in_our_words(source: Source) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConnectionError(f"could not fetch a part of {source.name}: {error}") from error
-    except (ImportError, RuntimeError) as error:  # open_clip raises either where transformers is not there
-        raise ModuleNotFoundError(
-            f"{source.name} has a text tower or tokenizer of Hugging Face: pip install transformers ({error})"
-        ) from error
-    except (TypeError, ValueError, AssertionError, AttributeError, ZeroDivisionError) as error:
+    except (ImportError, *_UNFIT) as error:
+        if isinstance(error, ImportError) or "pip install transformers" in str(error):
+            raise ModuleNotFoundError(
+                f"{source.name} has a text tower or tokenizer of Hugging Face: pip install transformers "
+                f"({error})"
+            ) from error
         raise ValueError(
-            f"the config of {source.name} describes no model: {error}. Compare it with open_clip's configs"
+            f"the config of {source.name} describes no model that can be built here: {error}. Compare it "
+            "with open_clip's configs"
         ) from error
 
 
@@ -254,13 +272,14 @@ def load_weights(model: nn.Module, source: Source) -> None:
     """Fills the model from the source's checkpoint; fp16 files load into the model's own precision.
 
     Raises:
-        ValueError: the checkpoint does not fit the model.
+        ValueError: the checkpoint does not fit the model, or has weights that are not finite.
     """
     assert source.checkpoint is not None
     if source.state is None:
         fill_from_big_vision(model, source.checkpoint)
     else:
         fill(model, without_openai_marks(source.state), source.checkpoint, source.name)
+    check_finite(model, source.checkpoint)
 
 
 @contextmanager
@@ -282,7 +301,7 @@ def _local_checkpoint(name: str, pretrained: str | Path) -> Path:
     if path.is_file():
         return path
     tags = open_clip.list_pretrained_tags_by_model(name)
-    if path.suffix in {".pt", ".pth", ".bin", ".ckpt", ".safetensors"} or len(path.parts) > 1 or not tags:
+    if path.suffix.lower() in _WEIGHTS or len(path.parts) > 1 or not tags:
         raise FileNotFoundError(
             f"no checkpoint file {path}. Give a .pt or .safetensors file for {name}"
             + (f", or one of its tags: {', '.join(tags)}" if tags else "")

@@ -84,19 +84,19 @@ def data_identity(splits: Mapping[str, ImageSet]) -> dict[str, str]:
 
 
 def check_data(then: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Refuse to go on with other images.
+    """Refuse to go on with other data.
 
     Args:
         then: `data_identity` of a checkpoint or a run.
         now: of a run that wants to go on from it.
 
     Raises:
-        ValueError: images, their order or classes differ; names the splits and what differs in them.
+        ValueError: images, their order, classes or prompts differ; names the splits and what differs in them.
     """
     changed = differences(then, now, lambda digest: (digest or "nothing")[:12])
     if changed:
         raise ValueError(
-            f"the training was begun on other images, these changed: {', '.join(changed)} (hashes of names, "
-            "contents and classes). Put them back as they were, or start anew in another folder or with "
-            "resume=false"
+            f"the training was begun on other data, these changed: {', '.join(changed)} (hashes of names, "
+            "contents, classes and prompts). Put them back as they were, or start anew in another folder or "
+            "with resume=false"
         )

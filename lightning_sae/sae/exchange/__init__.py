@@ -1,10 +1,8 @@
 """Autoencoders of other libraries, read and written: one file per format."""
 
-import os
-import tempfile
 from pathlib import Path
 
-from lightning_sae.files import user_path
+from lightning_sae.files import replacing_folder, user_path
 from lightning_sae.sae.base import SparseAutoencoder
 from lightning_sae.sae.exchange import attributing_clip, dictionary_learning, saelens, sparsify
 from lightning_sae.sae.saving.folder import load_sae, save_sae
@@ -58,6 +56,7 @@ def export_sae(sae: SparseAutoencoder, folder: str | Path, to: str) -> None:
 
     Raises:
         FileExistsError: the folder exists.
+        NoRoomError: the disk is full.
         ValueError: another format, or a variant that it does not have.
     """
     folder = user_path(folder)
@@ -68,12 +67,8 @@ def export_sae(sae: SparseAutoencoder, folder: str | Path, to: str) -> None:
         return
     if to != "saelens":
         raise ValueError(f"an autoencoder can be written for {OURS} or saelens, got {to!r}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        new = Path(scratch) / "new"
-        new.mkdir()
+    with replacing_folder(folder) as new:
         saelens.write(sae, new)
-        os.replace(new, folder)
 
 
 def convert(

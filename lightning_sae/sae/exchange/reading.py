@@ -1,6 +1,5 @@
 """Reading the files of others: tensors only, each key accounted for."""
 
-import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from lightning_sae.trust.damaged import UNREADABLE
 from lightning_sae.trust.documents import read_json
 
 
@@ -57,7 +57,7 @@ def read_pickled(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path} is missing")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+    except UNREADABLE as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
             f"{path} is damaged, or holds other things than tensors, which could run code and are not read "

@@ -5,8 +5,6 @@ already imported.
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from lightning_sae import __version__
-from lightning_sae.files import room_for, user_path
+from lightning_sae.files import replacing_folder, user_path
 from lightning_sae.mappings import check_clip
 from lightning_sae.sae.base import SparseAutoencoder
 from lightning_sae.sae.saving.card import model_card
@@ -50,18 +48,8 @@ def save_sae(
     folder = user_path(folder)
     if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
         raise FileExistsError(f"{folder} holds other files than a saved autoencoder; name a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    needed = sum(tensor.nbytes for tensor in _public(sae).values())
-    with (
-        room_for(folder, needed),
-        tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch,
-    ):
-        new = Path(scratch) / "new"
-        new.mkdir()
+    with replacing_folder(folder, sum(tensor.nbytes for tensor in _public(sae).values())) as new:
         _write(sae.fold(), new, provenance, metrics or {})
-        if folder.exists():
-            os.replace(folder, Path(scratch) / "old")
-        os.replace(new, folder)
 
 
 def load_sae(
@@ -177,7 +165,7 @@ def _build(folder: Path, config: Mapping[str, Any]) -> SparseAutoencoder:
         )
     try:
         return variant(**{name: config[name] for name in names})
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / CONFIG} describes no {variant.__name__}: {error}") from error
 
 

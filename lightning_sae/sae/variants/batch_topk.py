@@ -5,7 +5,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from lightning_sae.sae.base import Encoded, SAEOptions, SparseAutoencoder
+from lightning_sae.sae.base import Encoded, SAEOptions, SparseAutoencoder, check_k
 from lightning_sae.sae.kernels import distributed as ranks
 from lightning_sae.sae.kernels.topk_selection import Spare
 from lightning_sae.sae.kernels.value_selection import select_largest
@@ -47,8 +47,7 @@ class BatchTopK(SparseAutoencoder):
 
     def __init__(self, d_in: int, d_sae: int, k: int, **options: Unpack[SAEOptions]) -> None:
         super().__init__(d_in, d_sae, **options)
-        if not 1 <= k <= d_sae:
-            raise ValueError(f"k must be in 1..d_sae={d_sae}, got {k}")
+        check_k(k, d_sae)
         self.k = k
         self.register_buffer("threshold", torch.zeros(()))
 

@@ -4,7 +4,7 @@ from typing import Unpack
 
 from torch import Tensor
 
-from lightning_sae.sae.base import Encoded, SAEOptions, SparseAutoencoder
+from lightning_sae.sae.base import Encoded, SAEOptions, SparseAutoencoder, check_k
 from lightning_sae.sae.kernels.topk_selection import Spare
 from lightning_sae.types import SparseLatents
 
@@ -34,8 +34,7 @@ class TopK(SparseAutoencoder):
 
     def __init__(self, d_in: int, d_sae: int, k: int, **options: Unpack[SAEOptions]) -> None:
         super().__init__(d_in, d_sae, **options)
-        if not 1 <= k <= d_sae:
-            raise ValueError(f"k must be in 1..d_sae={d_sae}, got {k}")
+        check_k(k, d_sae)
         self.k = k
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
