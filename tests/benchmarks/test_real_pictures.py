@@ -94,7 +94,7 @@ def test_a_table_is_read_by_the_product(tmp_path):
     part = pictured.Pictures(pixels, rows, [[], [], []])
     path = pictured.write_table(tmp_path, dict.fromkeys(("train", "val", "test"), part))
     images = (
-        module("lightning_sae.data.table")
+        module("lightning_sae.data.sources.table")
         .ImageTable(path, names=module("lightning_sae.data.sources.columns").Names(groups=["mark"]))
         .split("val")
     )

@@ -85,7 +85,7 @@ def test_damaged_folders_are_named(probe, folder, tmp_path):
     with pytest.raises(ValueError, match=r"config\.json, line 1: no JSON: the file ends too early"):
         load_probe(folder)
     (folder / CONFIG).write_text(json.dumps(config))
-    save_probe(probe._replace(bias=probe.bias / 0), NAMES, {"clip": CLIP}, folder)
+    save_probe(replace(probe, bias=probe.bias / 0), NAMES, {"clip": CLIP}, folder)
     with pytest.raises(ValueError, match=r"safetensors has NaN or infinite values"):
         load_probe(folder)
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-4])

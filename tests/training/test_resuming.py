@@ -198,7 +198,10 @@ def test_a_refused_command_leaves_the_settings_of_the_run(run, trained):
         (["trainer.max_steps=-1", "module.decay_fraction=0.1"], "cannot decay towards the end of an endless"),
         (["+trainer.gradient_clip_val=1.0"], "set module.gradient_clip=1.0"),
         (["callbacks=[checkpoint,modality]"], "a modality score needs images and texts in one data set"),
-        (["callbacks=[checkpoint,probe_vs_prompt]"], "compares by the factor"),
+        (
+            ["callbacks=[checkpoint,alignment,attribution,reliance,probe_vs_prompt]"],
+            "compares by the factor",
+        ),
         (["labels=file", "labels.path=none.txt", "callbacks=[checkpoint,alignment]"], "none.txt"),
         (["trainer.max_steps=0"], "trainer.max_steps must not be 0: a training of no step has no results"),
         (["+trainer.limit_train_batches=0"], "trainer.limit_train_batches must not be 0"),

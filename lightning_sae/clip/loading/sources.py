@@ -231,7 +231,7 @@ def _numbers(source: Source) -> int:
         return 0
     if "hf_model_name" in open_clip.get_model_config(source.registered)["text_cfg"]:
         return 0
-    with _unfilled(), torch.device("meta"):
+    with _unfilled(), torch.random.fork_rng(devices=[]), torch.device("meta"):  # draws nothing of a run
         model = open_clip.create_model(source.registered, load_weights=False, device="meta")
     return sum(parameter.numel() for parameter in model.parameters())
 
