@@ -33,7 +33,7 @@ class Activations(NamedTuple):
 
 
 def load(name: str, short: bool) -> Activations:
-    """`world`, `planted`, or the folder of a hook point in a store, whose last tenth is kept for judging."""
+    """Return `world`, `planted`, or the folder of a hook point in a store, whose last tenth is kept for judging."""
     if name == "world":
         return _standardised(*_world(short))
     if name == "planted":

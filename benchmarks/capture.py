@@ -103,7 +103,7 @@ def random_clip(model: str, precision: Any, folder: Path) -> Clip:
 
 
 def write_images(root: Path, n: int, side: int) -> ImageSet:
-    """JPEG files of smooth noise, which cost about as much to decode as photographs."""
+    """Return JPEG files of smooth noise, which cost about as much to decode as photographs."""
     rng = np.random.default_rng(0)
     for i in range(n):
         path = root / f"class {i % CLASSES}" / f"{i}.jpg"
@@ -169,12 +169,12 @@ def seconds(run: Callable[[], None]) -> float:
 
 
 def count(duration: float, images_per_s: float, shard: int) -> int:
-    """Whole shards of images that take about so long."""
+    """Return the whole shards of images that take about so long."""
     return shard * max(1, round(duration * images_per_s / shard))
 
 
 def ways(clip: Clip, files: ImageSet, store_dir: Path, size: Size) -> dict[str, Way]:
-    """All of them, over as many images as take `size.seconds`."""
+    """Return all of them, over as many images as take `size.seconds`."""
     batch, shard, cores = size.batch_size, 4 * size.batch_size, available_cores()
     n = len(files)
     one_core = n / seconds(partial(decode, clip, files, range(n)))

@@ -48,7 +48,7 @@ class DeadCurve(Callback):
 
 
 def train(variant: str, options: list[str], steps: int) -> tuple[Curve, dict[str, float]]:
-    """The curve of one training, and its last validation."""
+    """Return the curve of one training, and its last validation."""
     overrides = [f"sae={variant}", f"hook_point={HOOK_POINT}", "run_dir=.", "trainer.accelerator=cpu"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", overrides=[*overrides, *options])

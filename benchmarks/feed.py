@@ -48,7 +48,7 @@ SHORT = Size(2048, 32, 256, 512, 1, [(128, 4, 4)])
 
 
 def write_store(folder: Path, x: Tensor) -> Path:
-    """A store of some activations `[n, d_in]`, in their own type, 8,192 rows a shard."""
+    """Return a store of some activations `[n, d_in]`, in their own type, 8,192 rows a shard."""
     shards = ShardFolder(folder, {}, len(x), 8192)
     for shard in shards.missing():
         part = x[[*shards.images(shard)]]
@@ -76,7 +76,7 @@ def single_rows(x: Tensor, batch_size: int) -> None:
 
 
 def measure_rows(stores: dict[str, ActivationStore], size: Size) -> dict[str, float]:
-    """Rows per second of each way."""
+    """Return the rows per second of each way."""
     targets = torch.zeros(size.n, dtype=torch.int64)
     loaders = {name: TrainLoader(store, targets, size.batch_size, 0) for name, store in stores.items()}
     ways: dict[str, Callable[[], None]] = {}
@@ -111,7 +111,7 @@ class Watched:
             asked = time.perf_counter()
 
     def waiting(self) -> tuple[float, float]:
-        """Milliseconds per step and the share that goes into waiting; the first two steps warm up."""
+        """Return the milliseconds per step and the share that goes into waiting; the first two steps warm up."""
         times = self.times[2:]
         whole = times[-1][0] - times[0][0]
         waited = sum(given - asked for asked, given in times[:-1])
@@ -127,7 +127,7 @@ class Data(LightningDataModule):
         self.watched = Watched(TrainLoader(store, torch.zeros(len(store), dtype=torch.int64), batch_size, 0))
 
     def train_dataloader(self) -> Watched:
-        """The same one for every `fit`."""
+        """Return the same one for every `fit`."""
         return self.watched
 
     def train_batches(self) -> Iterator[Tensor]:
@@ -138,7 +138,7 @@ class Data(LightningDataModule):
 def measure_waiting(
     store: ActivationStore, size: Size, d_sae: int, k: int, steps: int
 ) -> tuple[float, float]:
-    """Milliseconds per step of a training, and the share of it that is waiting."""
+    """Return the milliseconds per step of a training, and the share of it that is waiting."""
     seed_everything(0, verbose=False)
     data = Data(store, size.batch_size)
     module = SAEModule(partial(TopK, d_sae=d_sae, k=k, dead_after=10**9), 1e-3, 0, 0.0, gradient_clip=1.0)

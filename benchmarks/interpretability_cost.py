@@ -99,7 +99,7 @@ class Source(NamedTuple):
     n_sample: int
 
     def split(self, name: Split) -> Pictures:
-        """Its pictures."""
+        """Return its pictures."""
         return Pictures(name, self.size.n_val if name == "val" else self.n_sample, self.size.n_classes)
 
 
@@ -128,7 +128,7 @@ class GeneratedData(ActivationDataModule):
         """Nothing is captured."""
 
     def setup(self, stage: str) -> None:
-        """Generates, once."""
+        """Generate, once."""
         if hasattr(self, "store"):
             return
         self.tail = make_tail(self.clip, self.hook)
@@ -148,16 +148,16 @@ class GeneratedData(ActivationDataModule):
         self.probe = ProbeImages(ids, self._targets("val")[ids], self._val.x[ids, None], None)
 
     def train_dataloader(self) -> TrainLoader:
-        """The sample."""
+        """Return the sample."""
         return TrainLoader(self.store, self._targets("train"), self.batch_size, self.seed)
 
     def val_dataloader(self) -> EvalLoader:
-        """The whole split."""
+        """Return the whole split."""
         return EvalLoader(self._val, self._targets("val"), self.judge_embeddings, self.eval_batch_size)
 
 
 def random_clip(width: int, folder: Path) -> Clip:
-    """One block wide enough; of it only layer norm and projection are ever run, and the text tower once."""
+    """Return one block wide enough; of it only layer norm and projection are ever run, and the text tower once."""
     config = {
         "embed_dim": min(512, width),
         "vision_cfg": {"layers": 1, "width": width, "head_width": 32, "patch_size": 32, "image_size": 64},
@@ -168,7 +168,7 @@ def random_clip(width: int, folder: Path) -> Clip:
 
 
 def activations(d_in: int, n: int, active: int = 16) -> Tensor:
-    """`[n, d_in]`: each row a sum of a few of `4 d_in` directions, some often and some rarely, and noise."""
+    """Return `[n, d_in]`: each row a sum of a few of `4 d_in` directions, some often and some rarely, and noise."""
     directions = torch.nn.functional.normalize(torch.randn(4 * d_in, d_in), dim=1)
     frequency = torch.arange(1, 4 * d_in + 1).reciprocal()
     x = 0.1 * torch.randn(n, d_in)
@@ -187,12 +187,12 @@ class Steps(Callback):
         self.ends: list[float] = []
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Takes the time."""
+        """Take the time."""
         self.ends.append(time.perf_counter())
 
 
 def measure(size: Size, with_callbacks: bool, n_steps: int) -> dict[str, Any]:
-    """Times a few training steps and two validation passes; the peak of memory is that of the process."""
+    """Return the times a few training steps and two validation passes; the peak of memory is that of the process."""
     warnings.simplefilter("ignore")
     seed_everything(0, verbose=False)
     with tempfile.TemporaryDirectory() as scratch:
@@ -230,7 +230,7 @@ def measure(size: Size, with_callbacks: bool, n_steps: int) -> dict[str, Any]:
 def validate(
     trainer: Trainer, module: SAEModule, data: GeneratedData, callbacks: dict[str, Callback]
 ) -> dict[str, float]:
-    """Seconds of each callback in a validation pass."""
+    """Return the seconds of each callback in a validation pass."""
     profiler = trainer.profiler  # type: ignore[attr-defined]
     profiler.recorded_durations = defaultdict(list)
     trainer.validate(module, datamodule=data, verbose=False)
@@ -238,7 +238,7 @@ def validate(
 
 
 def interpretability(size: Size, folder: str) -> dict[str, Callback]:
-    """The callbacks of the configuration, all classes attributed."""
+    """Return the callbacks of the configuration, all classes attributed."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("train", ["callbacks.attribution.over=all", f"run_dir={folder}"])
     config.labels.labels = [f"label {i}" for i in range(size.n_labels)]
@@ -246,13 +246,13 @@ def interpretability(size: Size, folder: str) -> dict[str, Callback]:
 
 
 def spent(profiler: SimpleProfiler, callback: Callback) -> float:
-    """Seconds in all hooks of a callback."""
+    """Return the seconds in all hooks of a callback."""
     prefix = f"[Callback]{callback.state_key}."
     return sum(sum(times) for name, times in profiler.recorded_durations.items() if name.startswith(prefix))
 
 
 def job(size: Size, with_callbacks: bool, n_steps: int) -> dict[str, Any]:
-    """`measure` in a new process."""
+    """Return `measure` in a new process."""
     request = json.dumps([size._asdict(), with_callbacks, n_steps])
     command = [sys.executable, __file__, "--job", request]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

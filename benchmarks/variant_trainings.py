@@ -120,7 +120,7 @@ class _Data(LightningDataModule):
 
 
 def lightning_sae(task: Task, rows: Rows) -> Trained:
-    """`SAEModule` with the values of `conf/`, in Lightning's Trainer."""
+    """Return `SAEModule` with the values of `conf/`, in Lightning's Trainer."""
     name = SPARSITY.get(task.variant, "k")
     sparsity = task.sparsity if name == "l1_weight" else round(task.sparsity)
     overrides = [f"sae={task.variant}", f"sae.{name}={sparsity}", f"sae.d_sae={task.d_sae}", "run_dir=."]
@@ -138,7 +138,7 @@ def lightning_sae(task: Task, rows: Rows) -> Trained:
 
 
 def sae_lens(task: Task, rows: Rows) -> Trained:
-    """Its trainer's steps, and the inference model that it saves. JumpReLU's penalty is around a target."""
+    """Return its trainer's steps, and the inference model that it saves. JumpReLU's penalty is around a target."""
     from sae_lens import SAE, SAETrainer
     from sae_lens.config import SAETrainerConfig
     from sae_lens.registry import get_sae_training_class
@@ -180,7 +180,7 @@ def sae_lens(task: Task, rows: Rows) -> Trained:
 
 
 def eai_sparsify(task: Task, rows: Rows) -> Trained:
-    """What its trainer does to activations: signed SGD without a schedule; at a given learning rate Adam."""
+    """Return what its trainer does to activations: signed SGD without a schedule; at a given learning rate Adam."""
     if task.variant != "topk":
         raise NotImplementedError("has TopK only")
     import os
@@ -224,7 +224,7 @@ def eai_sparsify(task: Task, rows: Rows) -> Trained:
 
 
 def dictionary_learning(task: Task, rows: Rows) -> Trained:
-    """Its trainers' updates."""
+    """Return its trainers' updates."""
     from dictionary_learning import trainers
     from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKTrainer
 
@@ -264,7 +264,7 @@ def dictionary_learning(task: Task, rows: Rows) -> Trained:
 
 
 def overcomplete(task: Task, rows: Rows) -> Trained:
-    """Its `train_sae`; its documentation takes Adam at 5e-4, and leaves JumpReLU's penalty to the user."""
+    """Return its `train_sae`; its documentation takes Adam at 5e-4, and leaves JumpReLU's penalty to the user."""
     mpl.cm.get_cmap = mpl.colormaps.get_cmap  # it asks for a name that matplotlib has dropped
     from overcomplete.sae import SAE, BatchTopKSAE, JumpSAE, TopKSAE, heaviside, mse_l1, train_sae
     from overcomplete.sae.losses import top_k_auxiliary_loss

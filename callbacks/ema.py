@@ -29,7 +29,7 @@ class EMA(EMAWeightAveraging):
         self._resumed_at = 0  # step
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Copies the model in the precision of the training, which it would only get later."""
+        """Copy the model in the precision of the training, which it would only get later."""
         if stage == "fit":
             with trainer.precision_plugin.module_init_context():
                 pl_module.configure_model()
@@ -38,11 +38,11 @@ class EMA(EMAWeightAveraging):
             average.n_averaged = average.n_averaged.cpu()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Puts the average in place."""
+        """Put the average in place."""
         super().on_validation_epoch_start(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Goes on with the weights."""
+        """Go on with the weights."""
         super().on_validation_epoch_end(trainer, pl_module)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

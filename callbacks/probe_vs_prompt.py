@@ -193,7 +193,7 @@ class ProbeVsPrompt(PassCallback):
         return ProbeComparison(pd.DataFrame(rows))
 
     def _contenders(self, pass_: Pass) -> list[_Contender]:
-        """The prompts and each probe, with empty sums."""
+        """Return the prompts and each probe, with empty sums."""
         data, output = pass_.data, pass_[ClassAttribution].output
         device, n = pass_.module.device, len(data.images("val"))
 

@@ -22,7 +22,7 @@ from lightning_sae.trust.targets import add_trust_option
 
 
 def recall_table(data: ActivationDataModule, saved: SavedProbe) -> Table:
-    """Each class: its images, the share of those of `val` that is recognised, and how many others it gets."""
+    """Return each class: its images, the share of those of `val` that is recognised, and how many others it gets."""
     val, train = examples(data, "val"), data.images("train").targets
     predicted = saved.probe.predict(val.embeddings)
     table = Table("class", box=box.SIMPLE_HEAD, show_edge=False)

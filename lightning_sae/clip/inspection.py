@@ -29,7 +29,7 @@ class HookShape(NamedTuple):
 
 
 def inspect_hook_point(clip: Clip, hook_point: HookPoint) -> HookShape:
-    """Finds the shape of a hook point and makes sure that it can influence the score.
+    """Find the shape of a hook point and makes sure that it can influence the score.
 
     Two random images (or two texts) run through the model, and the gradient of the embedding to the selected
     tokens is taken; it works under any grad mode.
@@ -62,7 +62,7 @@ def inspect_hook_point(clip: Clip, hook_point: HookPoint) -> HookShape:
 
 
 def _dry_run(clip: Clip, hook_point: HookPoint) -> tuple[Tensor | None, Tensor | None]:
-    """The selected tokens of a dry forward, and the gradient of a random direction of the embedding."""
+    """Return the selected tokens of a dry forward, and the gradient of a random direction of the embedding."""
     found: list[Tensor] = []
 
     def visit(x: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def _called_parent(clip: Clip, hook_point: HookPoint) -> str:
 
 
 def _alternatives(clip: Clip, hook_point: HookPoint, output: Tensor) -> list[str]:
-    """What does reach the score: another token rule here, or the block before with the same rule."""
+    """Return what does reach the score: another token rule here, or the block before with the same rule."""
     others = set(fitting_tokens(clip, hook_point, output)) - {"all", hook_point.tokens}
     candidates = [hook_point._replace(tokens=rule) for rule in sorted(others)]
     block = re.fullmatch(r"(.*\.)(\d+)(\..*)?", hook_point.module)

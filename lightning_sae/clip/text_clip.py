@@ -23,7 +23,7 @@ class TextClip(Clip):
         super().__init__(clip.model, self._tokenize, clip.tokenizer, clip.name, clip.pretrained, clip.folder)
 
     def encode(self, inputs: Tensor) -> Tensor:
-        """Unit embeddings `[n, d_embed]` of token ids `[n, context]`, in the caller's grad mode."""
+        """Return the unit embeddings `[n, d_embed]` of token ids `[n, context]`, in the caller's grad mode."""
         return self.encode_ids(inputs)
 
     @property

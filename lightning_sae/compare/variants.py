@@ -49,7 +49,7 @@ class Cell(NamedTuple):
 
 
 def find_variants(runs: Sequence[Run], by: str, goal: Goal) -> list[Variant]:
-    """Groups the finished runs by a part of the config, in the order in which they come.
+    """Return the groups the finished runs by a part of the config, in the order in which they come.
 
     Args:
         runs: of `read_runs`.
@@ -85,14 +85,14 @@ def _best(runs: Sequence[Run], goal: Goal) -> Run:
 
 
 def _names(runs: Sequence[Run], by: str) -> list[str]:
-    """The values that tell variants apart; the run's name where they are one."""
+    """Return the values that tell variants apart; the run's name where they are one."""
     keys = [key for key in differing(runs) if key == by or key.startswith(f"{by}.")] or [by]
     names = [" ".join(filter(None, (value(run.recipe, key) for key in keys))) for run in runs]
     return [name or run.name for name, run in zip(names, runs, strict=True)]
 
 
 def reliance_matrix(variants: Sequence[Variant], top: int = 3) -> dict[str, list[Cell]]:
-    """Class -> a cell per variant, the class with the largest unexpected share in any of them first.
+    """Return the class -> a cell per variant, the class with the largest unexpected share in any of them first.
 
     A class that was judged and has no culprit has a share of 0; one with too few images, or of a run without
     the callbacks, NaN.
@@ -143,7 +143,7 @@ def _images(driven: pd.DataFrame, name: str) -> int:
 
 
 def contrasts(matrix: dict[str, list[Cell]], least: float = 0.25) -> list[tuple[str, int, int]]:
-    """Where variants differ most: class, the variant that relies on the unexpected most, and the one least.
+    """Return where variants differ most: class, the variant that relies on the unexpected most, and the one least.
 
     Args:
         matrix: of `reliance_matrix`.

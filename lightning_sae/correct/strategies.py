@@ -65,7 +65,7 @@ def way_out(
     latents: tuple[int, ...],
     spared: Sequence[int] = (),
 ) -> WayOut:
-    """How a way corrects a class.
+    """Return how a way corrects a class.
 
     Args:
         way: which.
@@ -104,7 +104,7 @@ def _edit(classes: LinearClassifier, target: int, seen: CulpritView, spared: Seq
 
 
 def candidates(out: WayOut, seen: CulpritView, embed: Callable[[Clamp], Tensor]) -> Iterator[Candidate]:
-    """The logits of the validation images, for every amount of a way.
+    """Yield the logits of the validation images, for every amount of a way.
 
     Args:
         out: the way.
@@ -118,7 +118,7 @@ def candidates(out: WayOut, seen: CulpritView, embed: Callable[[Clamp], Tensor])
 
 
 def shifted(classes: LinearClassifier, target: int, shift: float) -> LinearClassifier:
-    """The same with a shift of one class's logit."""
+    """Return the same with a shift of one class's logit."""
     bias = classes.bias.clone()
     bias[target] += shift
     return LinearClassifier(classes.weight, bias)
@@ -145,7 +145,7 @@ def erasure(
     ridge: float = 0.01,
     spared: Sequence[Tensor] = (),
 ) -> Erasure:
-    """What makes the score of a class follow the culprits, as the smallest change that ends it and spares it.
+    """Return what makes the score of a class follow the culprits, as the smallest change that ends it and spares it.
 
     Over images of *other* classes let the columns `s_j` of `S` be the covariances of the embeddings `e` with
     the activation of culprit `j`: the score `<w, e>` and the culprits have the covariance `S^T w`. Let `m` be
@@ -211,7 +211,7 @@ def erasable(activations: Tensor) -> bool:
 
 
 def _within(others: Tensor, own: Tensor, ridge: float) -> Tensor:
-    """Covariance of the embeddings about the mean of their kind, `[d_embed, d_embed]`."""
+    """Return the covariance of the embeddings about the mean of their kind, `[d_embed, d_embed]`."""
     centred = torch.cat([part - part.mean(0) for part in (others, own) if len(part)])
     C = centred.T @ centred / len(centred)
     C.diagonal().add_(ridge * C.diagonal().mean())

@@ -51,7 +51,7 @@ class TextDataModule(ActivationDataModule):
         self._image_clip = clip
 
     def captures(self) -> dict[str, Capture]:
-        """What belongs into the store, and the embeddings of the images."""
+        """Return what belongs into the store, and the embeddings of the images."""
         return super().captures() | {"images": self._capture_images()}
 
     def data_identity(self) -> dict[str, str]:
@@ -85,7 +85,7 @@ class TextDataModule(ActivationDataModule):
 
 
 def class_means(embeddings: Tensor, targets: Tensor, class_names: list[str]) -> Tensor:
-    """Mean unit embedding of each class's images, not brought to unit length.
+    """Return the mean unit embedding of each class's images, not brought to unit length.
 
     A text's cosine with it is the mean of its cosines with the images.
 

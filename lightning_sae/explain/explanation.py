@@ -49,7 +49,7 @@ class PromptExplanation(NamedTuple):
 def explain(
     run: RunFolder, image: Image.Image, prompts: Sequence[str], output: Output = "logit", top: int = 8
 ) -> list[PromptExplanation]:
-    """The latents with the largest absolute attributions to each prompt's score.
+    """Return the latents with the largest absolute attributions to each prompt's score.
 
     Args:
         run: a finished run.
@@ -81,7 +81,7 @@ def explain(
 
 
 def check_request(prompts: Sequence[str], top: int) -> None:
-    """Refuses what cannot be explained, before anything is loaded.
+    """Refuse what cannot be explained, before anything is loaded.
 
     Raises:
         ValueError: no prompt, an empty one, one with bytes that are not UTF-8, or `top` below 1.
@@ -105,7 +105,7 @@ class _Meaning:
         self.tests = meaning_tests(run.config)
 
     def judge(self, latents: Sequence[int], prompt: str) -> tuple[Tensor, Tensor]:
-        """Mean cosine of each latent with the prompt, NaN without top images; whether it does not mean it."""
+        """Return the mean cosine of each latent with the prompt, NaN without top images; whether it does not mean it."""
         text = self.run.data.judge.encode_text([prompt]).to(self.embeddings)
         tops = [self.run.top_images(j) for j in latents]
         most = max(1, *map(len, tops))

@@ -30,7 +30,7 @@ RAISES, LOWERS, SIGNS = "#d9822b", "#6a51a3", "PuOr_r"  # orange and purple: red
 def draw_explanation(
     run: RunFolder, image: Image.Image, explanations: list[PromptExplanation], output: str
 ) -> Figure:
-    """A block per prompt: the image as CLIP sees it, then a row per latent with its top validation images.
+    """Return a block per prompt: the image as CLIP sees it, then a row per latent with its top validation images.
 
     Where the tokens are places in the image there are heatmaps: orange raises the score, purple lowers it,
     one scale for the latents of a prompt. A class token stands for the whole image: it has none.
@@ -56,7 +56,7 @@ def draw_explanation(
 
 
 def token_grid(clip: Clip, tokens: int) -> tuple[int, int] | None:
-    """Rows and columns of the places that the last of an image's tokens stand for; `None` for a single token.
+    """Return the rows and columns of the places that the last of an image's tokens stand for; `None` for a single token.
 
     A class token before them is no place.
     """
@@ -65,7 +65,7 @@ def token_grid(clip: Clip, tokens: int) -> tuple[int, int] | None:
 
 
 def as_clip_sees(clip: Clip, image: Image.Image) -> Image.Image:
-    """The image after CLIP's preprocessing: resized and cropped."""
+    """Return the image after CLIP's preprocessing: resized and cropped."""
     config = clip.visual.preprocess_cfg
     mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
     pixels = (clip.preprocess(image) * std + mean).clamp(0, 1)
@@ -119,7 +119,7 @@ def _draw_latent(axes: Axes, x: float, y: float, row: Mapping[Hashable, Any], lo
 
 
 def _places(tokens: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Tokens `[m, t]` as maps `[m, rows, columns]`, all divided by the largest absolute value."""
+    """Return the tokens `[m, t]` as maps `[m, rows, columns]`, all divided by the largest absolute value."""
     maps = tokens[:, -shape[0] * shape[1] :].reshape(-1, *shape)
     largest: Tensor = maps.abs().max()
     return maps / largest.clamp_min(torch.finfo(maps.dtype).tiny)

@@ -32,7 +32,7 @@ class Job(NamedTuple):
 
 
 def this_job() -> Job:
-    """The job that Hydra is running."""
+    """Return the job that Hydra is running."""
     if not HydraConfig.initialized():
         return Job(None, None, {})
     hydra = HydraConfig.get()
@@ -46,7 +46,7 @@ def this_job() -> Job:
 
 
 def tracker_config(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
-    """A resolved config for a tracker: values and choices, no class names, nothing twice.
+    """Return a resolved config for a tracker: values and choices, no class names, nothing twice.
 
     What `${clip}` has copied to another place is left out there, as are loggers and what is empty.
 

@@ -80,13 +80,13 @@ class RunWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs values, and says what the summary of a new key is."""
+        """Log values, and says what the summary of a new key is."""
         self._step = self._step if step is None else step
         self._served(lambda: self._log(metrics, step))
 
     @rank_zero_only
     def finish(self) -> None:
-        """Closes the W&B run; the next job of the same process starts its own."""
+        """Close the W&B run; the next job of the same process starts its own."""
         if self._experiment is not None:
             self._served(self._close)
 
@@ -116,7 +116,7 @@ class RunWandbLogger(WandbLogger):
             self._log(row, int(row.pop("step")))
 
     def _served(self, call: Callable[[], None]) -> None:
-        """Calls, again with a new service if the old one has died."""
+        """Call, again with a new service if the old one has died."""
         from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
         try:
@@ -155,7 +155,7 @@ def _id_of_earlier(save_dir: str) -> str | None:
 
 
 def _last_rows(path: Path, step: int) -> list[dict[str, float]]:
-    """Rows of `metrics.csv` up to a step, with the values that they have; none without a file."""
+    """Return the rows of `metrics.csv` up to a step, with the values that they have; none without a file."""
     if not path.exists():
         return []
     with path.open(newline="") as file:

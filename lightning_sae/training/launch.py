@@ -76,7 +76,7 @@ class Room(Callback):
     """Refuses to train what a GPU has no room for."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks when weights and activations lie there, and the gradient and Adam's moments do not yet.
+        """Look when weights and activations lie there, and the gradient and Adam's moments do not yet.
 
         Raises:
             ValueError: as `check_room`.
@@ -90,7 +90,7 @@ class Devices(Callback):
 
     @rank_zero_only
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Prints a line. Not before: to ask for a GPU's name sets up CUDA, which no fork survives."""
+        """Print a line. Not before: to ask for a GPU's name sets up CUDA, which no fork survives."""
         first = describe(trainer.strategy.root_device)
         print(f"devices: {trainer.world_size} processes, the first on {first}", flush=True)
 
@@ -132,7 +132,7 @@ class Together(Callback):
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lets SIGTERM end this process."""
+        """Let SIGTERM end this process."""
         _end_on_sigterm(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -140,7 +140,7 @@ class Together(Callback):
         _end_on_sigterm(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Says what a lost connection means, and ends the processes that this one started."""
+        """Say what a lost connection means, and ends the processes that this one started."""
         if isinstance(exception, RuntimeError) and any(word in str(exception) for word in LOST):
             exception.add_note(
                 f"Rank {trainer.global_rank} has lost the other processes: one of them has ended, and its "
@@ -171,7 +171,7 @@ def refuse(trainer: Trainer, refusal: Exception) -> None:
 
 
 def comparable(config: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted keys with their values as texts, without the run folder, which may differ between ranks.
+    """Return the dotted keys with their values as texts, without the run folder, which may differ between ranks.
 
     Example:
         >>> comparable({"run_dir": "out/12-00-01", "trainer": {"default_root_dir": "out/12-00-01"}})
@@ -182,7 +182,7 @@ def comparable(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def rank_differences(configs: Sequence[Mapping[str, str]]) -> list[str]:
-    """What a rank has otherwise than rank 0, a text per key.
+    """Return what a rank has otherwise than rank 0, a text per key.
 
     Example:
         >>> rank_differences([{"seed": "0"}, {"seed": "0"}, {"seed": "1"}])
@@ -200,7 +200,7 @@ def _is_multirun() -> bool:
 
 
 def _starts_processes(trainer: Trainer) -> bool:
-    """Whether Lightning would start this command again for each further process."""
+    """Return whether Lightning would start this command again for each further process."""
     launcher = trainer.strategy.launcher
     if not isinstance(launcher, _SubprocessScriptLauncher):
         return False

@@ -47,7 +47,7 @@ class Limits(NamedTuple):
 
 
 def positive_shares(attribution: Tensor) -> Tensor:
-    """Share of each latent, `[d_sae]`, of the positive attribution.
+    """Return the share of each latent, `[d_sae]`, of the positive attribution.
 
     Example:
         >>> positive_shares(torch.tensor([3.0, 1.0, -2.0]))
@@ -113,7 +113,7 @@ class Cues(NamedTuple):
 def find_cues(
     seen: SplitView, c: int, subjects: Subjects, detects: Tensor, limits: Limits, group: Group | None = None
 ) -> Cues:
-    """Looks at the wrong predictions of a class; at all images predicted as it where they are too few.
+    """Look at the wrong predictions of a class; at all images predicted as it where they are too few.
 
     Args:
         seen: the images.
@@ -152,7 +152,7 @@ def find_cues(
 
 
 def _thing(shown: Tensor, n_subjects: int) -> tuple[int, float]:
-    """The subject that at least half of some images show, and their share."""
+    """Return the subject that at least half of some images show, and their share."""
     counts = torch.bincount(shown, minlength=n_subjects)
     best, share = int(counts.argmax()), float(counts.max() / counts.sum())
     return (best, share) if share >= HALF else (-1, 0.0)

@@ -44,7 +44,7 @@ class JudgeView(NamedTuple):
     tests: MeaningTests
 
     def called(self, ids: Tensor, c: int) -> float:
-        """Share of some images, `[m]` int64, that the judge calls class `c` among all; 0 without any."""
+        """Return the share of some images, `[m]` int64, that the judge calls class `c` among all; 0 without any."""
         chosen = self.embeddings[ids.cpu()]
         return float((predict(chosen, self.texts) == c).float().mean()) if len(chosen) else 0.0
 
@@ -61,7 +61,7 @@ class JudgeView(NamedTuple):
 def judge_run(
     run: RunFolder, latents: SparseLatents, class_names: Sequence[str], shown: Tensor, detects: Tensor
 ) -> JudgeView:
-    """What the run's judge says, by the run's own tests.
+    """Return what the run's judge says, by the run's own tests.
 
     Args:
         run: with its data set up.

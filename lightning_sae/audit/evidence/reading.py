@@ -59,7 +59,7 @@ class Reading(NamedTuple):
 def read_words(
     run: RunFolder, words: Sequence[str], classes: Sequence[int], scores: ClassScores, asked: Tensor
 ) -> Reading:
-    """Prints the words on validation images, and runs CLIP and the autoencoder on them.
+    """Print the words on validation images, and runs CLIP and the autoencoder on them.
 
     A word raises the score of its class in some style or other whatever it means, and so does any string. So
     each word has its own null: strings of its length that mean nothing. For a word that turns no images to
@@ -126,7 +126,7 @@ class _Reader:
         self.empty_in: dict[Style, _Looked] = {}
 
     def read(self, word: str, c: int, words: Sequence[str]) -> _Read:
-        """What a word does against an empty label and, where that is something, meaningless ones."""
+        """Return what a word does against an empty label and, where that is something, meaningless ones."""
         mine, empty = self._in_its_style(word, c)
         predicted, p = turned(empty.named == c, mine.named == c)
         active, ranks = (mine.active - empty.active).mean(0), torch.ones(len(self.asked))
@@ -143,14 +143,14 @@ class _Reader:
         return _Read(torch.stack(rows), predicted, p)
 
     def _in_all_styles(self, word: str) -> Tensor:
-        """Scores `[s, i, C]`, on `i` images in each of `s` styles."""
+        """Return the scores `[s, i, C]`, on `i` images in each of `s` styles."""
         styles = [style for style in STYLES for _ in range(IMAGES)]
         labelled = [put_label(image, word, style) for image, style in zip(self.images, styles, strict=True)]
         scores = [self.scores(self.run.data.clip.encode_image(pixels)) for pixels in self._pixels(labelled)]
         return torch.cat(scores).view(len(STYLES), IMAGES, -1)
 
     def _in_its_style(self, word: str, c: int) -> tuple[_Looked, _Looked]:
-        """Fresh images with a word in the style that suits it, and with an empty label in that style."""
+        """Return the fresh images with a word in the style that suits it, and with an empty label in that style."""
         style = STYLES[int((self._in_all_styles(word) - self.empty)[..., c].mean(1).argmax())]
         if style not in self.empty_in:
             self.empty_in[style] = self._look("", c, style)
@@ -206,7 +206,7 @@ def turned(before: Tensor, after: Tensor) -> tuple[float, float]:
 
 
 def exceeds(value: float, null: Tensor) -> float:
-    """P-value of one more draw from a normal distribution of which `k` are known, as large as a value.
+    """Return P-value of one more draw from a normal distribution of which `k` are known, as large as a value.
 
     `(value - mean) / (s sqrt(1 + 1/k))` has a t distribution with `k - 1` degrees of freedom, `s` being the
     standard deviation of the `k`.

@@ -122,7 +122,7 @@ def _effect(margins: Margins, sample: Sample, factors: Factors, min_group: int) 
 
 
 def _change(margins: Margins, images: Tensor, group: str = "") -> Change | None:
-    """Shares of some images that are predicted as the class."""
+    """Return the shares of some images that are predicted as the class."""
     n = int(images.sum())
     if n == 0:
         return None

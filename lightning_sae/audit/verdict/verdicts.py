@@ -245,7 +245,7 @@ def _alone(
     samples: Sequence[Sample],
     min_group: int,
 ) -> list[tuple[BootstrapEstimate, ...]]:
-    """The net effect of each latent of each suspect."""
+    """Return the net effect of each latent of each suspect."""
     removals = [Removal(suspect.cue.c, (j,)) for suspect in suspects for j in suspect.latents]
     margins = iter(margins_without(run, scores, removals))
     return [
@@ -255,7 +255,7 @@ def _alone(
 
 
 def _together(run: RunFolder, scores: ClassScores, suspects: Sequence[Suspect]) -> list[Margins]:
-    """Margins without all latents of each suspect; it may have none."""
+    """Return the margins without all latents of each suspect; it may have none."""
     return margins_without(run, scores, [Removal(suspect.cue.c, suspect.latents) for suspect in suspects])
 
 

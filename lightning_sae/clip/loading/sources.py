@@ -72,7 +72,7 @@ class Source(NamedTuple):
 def find_source(
     model: str | Path, pretrained: str | Path | None, cache_dir: str | None, like: str | None = None
 ) -> Source:
-    """Resolves the words of a user, fetching the checkpoint of a tag into the cache.
+    """Resolve the words of a user, fetching the checkpoint of a tag into the cache.
 
     Raises:
         FileNotFoundError: a config or checkpoint file is missing.
@@ -140,13 +140,13 @@ def _local_recipe(model: ModelConfig, path: Path, state: Mapping[str, Any], like
 
 
 def _beside(checkpoint: Path) -> Recipe | None:
-    """The recipe in the file that the hub has beside the weights, if the file lies there."""
+    """Return the recipe in the file that the hub has beside the weights, if the file lies there."""
     path = checkpoint.parent / BESIDE
     return stated_recipe(*read_config(path)) if path.is_file() else None
 
 
 def build(source: Source, precision: str, cache_dir: str | None) -> tuple[nn.Module, Preprocess, Tokenizer]:
-    """The model with random weights, its preprocessing (PIL image -> `[3, H, W]`) and its tokenizer.
+    """Return the model with random weights, its preprocessing (PIL image -> `[3, H, W]`) and its tokenizer.
 
     Raises:
         ValueError: a config that describes no model, or a far too deep one, whose vocabulary is not that of
@@ -269,7 +269,7 @@ def _refuse_unfit_tokenizer(model: Any, tokenizer: Any, name: str) -> None:
 
 
 def load_weights(model: nn.Module, source: Source) -> None:
-    """Fills the model from the source's checkpoint; fp16 files load into the model's own precision.
+    """Fill the model from the source's checkpoint; fp16 files load into the model's own precision.
 
     Raises:
         ValueError: the checkpoint does not fit the model, or has weights that are not finite.
@@ -284,7 +284,7 @@ def load_weights(model: nn.Module, source: Source) -> None:
 
 @contextmanager
 def _unfilled() -> Iterator[None]:
-    """Keeps open_clip from logging that the weights are random: they are loaded next, with our errors."""
+    """Keep open_clip from logging that the weights are random: they are loaded next, with our errors."""
 
     def is_ours(record: logging.LogRecord) -> bool:
         return record.module != "factory"

@@ -10,12 +10,12 @@ from lightning_sae.trust.targets import instantiate
 
 
 def in_process(data: ActivationDataModule, config: dict[str, Any]) -> None:
-    """Captures here, on the device of the datamodule."""
+    """Capture here, on the device of the datamodule."""
     data.fill()
 
 
 def build(config: dict[str, Any], num_threads: int | None = None, processes: int = 1) -> ActivationDataModule:
-    """The datamodule of a configuration, in a worker.
+    """Return the datamodule of a configuration, in a worker.
 
     Args:
         config: the resolved `data` group.

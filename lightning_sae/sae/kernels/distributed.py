@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def world_size() -> int:
-    """Number of processes that train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def mean(value: Tensor) -> Tensor:
-    """Mean of the ranks' values, each with its rank's part of the gradient.
+    """Return the mean of the ranks' values, each with its rank's part of the gradient.
 
     The gradient is that of the rank's own value: DDP's mean over gradients makes it that of the mean, also
     behind a function that is not linear, such as a penalty on the L0 of the whole batch.
@@ -33,7 +33,7 @@ def mean(value: Tensor) -> Tensor:
 
 
 def minimum(value: Tensor) -> Tensor:
-    """Smallest of the ranks' values, entry by entry, without a gradient."""
+    """Return the smallest of the ranks' values, entry by entry, without a gradient."""
     if world_size() == 1:
         return value
     value = value.detach().clone()
@@ -43,7 +43,7 @@ def minimum(value: Tensor) -> Tensor:
 
 @torch.no_grad()
 def largest(values: Tensor, count: int) -> Tensor:
-    """Which of this rank's values are among the `count` largest of all ranks.
+    """Return which of this rank's values are among the `count` largest of all ranks.
 
     Of equal values the first ones are, rank by rank and in their order. The bits of the smallest of them are
     found eight at a time, by counting how many values have larger ones.
@@ -73,7 +73,7 @@ def largest(values: Tensor, count: int) -> Tensor:
 
 
 def _ascending_bits(values: Tensor) -> tuple[Tensor, int]:
-    """Bits of floating-point numbers, which read as natural numbers ascend with them, and how many."""
+    """Return the bits of floating-point numbers, which read as natural numbers ascend with them, and how many."""
     values = (values if values.dtype == torch.float64 else values.float()) + 0.0  # no -0.0
     kind = torch.int64 if values.dtype == torch.float64 else torch.int32
     bits = values.view(kind)

@@ -52,7 +52,7 @@ def read_members(folder: Path) -> list[Member]:
 
 
 def each_once(root: Path, found: Mapping[Split, Sequence[Member]]) -> dict[Split, list[Member]]:
-    """Leaves out links to files that are met as themselves, and files that a class of a split has twice.
+    """Leave out links to files that are met as themselves, and files that a class of a split has twice.
 
     A file that is itself in several splits or classes, by hard links or links to one elsewhere, stays in
     each: `check_leaks` counts those.
