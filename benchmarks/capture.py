@@ -65,7 +65,7 @@ class Repeated:
         return self.files[index % len(self.files)]
 
     def identity(self) -> dict[str, Any]:
-        """Of the files, and how many they stand for."""
+        """Return the identity of the files, and how many they stand for."""
         return {**self.files.identity(), "repeated": self.n}
 
 
@@ -94,7 +94,7 @@ class Way(NamedTuple):
 
 
 def random_clip(model: str, precision: Any, folder: Path) -> Clip:
-    """By open_clip's name, or a tiny one."""
+    """Return a CLIP with random weights, by open_clip's name, or a tiny one."""
     config = folder / "tiny.json"
     config.write_text(TINY)
     with warnings.catch_warnings():
@@ -154,7 +154,7 @@ class Capture:
         self.batch_size = batch_size
 
     def __call__(self, whole: bool) -> None:
-        """With the embeddings, or beside them."""
+        """Capture the whole store with the embeddings, or only the activations beside them."""
         folder = store_folder(self.store_dir, self.clip, self.images)
         shutil.rmtree(folder if whole else hook_folder(folder, self.hook_point), ignore_errors=True)
         sizes = {"batch_size": self.batch_size, "shard_images": 4 * self.batch_size}

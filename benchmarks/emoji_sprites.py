@@ -72,7 +72,7 @@ def concepts(path: Path = NAMES) -> list[Concept]:
 
 
 def _spaced(n: int) -> list[int]:
-    """At most `PER_GROUP` of `n` places, evenly spaced."""
+    """Return at most `PER_GROUP` of `n` places, evenly spaced."""
     return sorted(set(np.linspace(0, n - 1, min(n, PER_GROUP)).astype(int).tolist()))
 
 

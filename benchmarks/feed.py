@@ -65,7 +65,7 @@ def one_pass(loader: TrainLoader) -> None:
 
 
 def bare(x: Tensor, batch_size: int) -> None:
-    """What no reader can beat by much: the copies alone, of an order that is known."""
+    """Do what no reader can beat by much: the copies alone, of an order that is known."""
     for rows in torch.randperm(len(x)).split(batch_size):
         x.index_select(0, rows).float()
 
@@ -131,7 +131,7 @@ class Data(LightningDataModule):
         return self.watched
 
     def train_batches(self) -> Iterator[Tensor]:
-        """None: what happens at the end of a training is not measured."""
+        """Return no batches: what happens at the end of a training is not measured."""
         return iter(())
 
 

@@ -72,11 +72,11 @@ class Repeated(LightningDataModule):
         self.d_in, self.statistics = x.shape[1], Statistics(torch.zeros(x.shape[1]), 1.0)
 
     def train_dataloader(self) -> "Repeated":
-        """Itself."""
+        """Return itself."""
         return self
 
     def train_batches(self) -> Iterator[Tensor]:
-        """None: what happens at the end of a training is not measured."""
+        """Return no batches: what happens at the end of a training is not measured."""
         return iter(())
 
     def __len__(self) -> int:
@@ -94,7 +94,7 @@ class Repeated(LightningDataModule):
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done all."""
+    """Wait until the device has done all."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -178,7 +178,7 @@ def contenders(size: Size, device: torch.device) -> tuple[dict[str, Step], dict[
 
 
 def seconds_of(step: Callable[[Tensor], Any], x: Tensor) -> float:
-    """Of one of a few steps in a row: by events on a GPU, which the host need not wait for in between."""
+    """Return the seconds of one of a few steps in a row: by events on a GPU, with no waiting in between."""
     if x.device.type != "cuda":
         start = time.perf_counter()
         for _ in range(STEPS):

@@ -33,7 +33,7 @@ def speed_table(title: str, unit: str, speeds: Mapping[str, float]) -> Table:
 
 
 def save_bars(path: Path, unit: str, speeds: Mapping[str, float], fmt: str = "{:,.0f}") -> None:
-    """Speeds, or other numbers, as horizontal bars, the first on top."""
+    """Draw speeds, or other numbers, as horizontal bars, the first on top."""
     figure, axes = plt.subplots(figsize=(7, 0.4 * len(speeds) + 0.8), layout="constrained")
     axes.bar_label(axes.barh([*speeds], [*speeds.values()]), fmt=fmt, padding=3)
     axes.invert_yaxis()

@@ -88,7 +88,7 @@ class Pictures(LabelledImages):
         return Image.new("RGB", (64, 64), (index % 256, index // 256 % 256, 128))
 
     def identity(self) -> dict[str, Any]:
-        """For the names of folders."""
+        """Return the identity that names of folders are made of."""
         return {"name": f"generated-{self.name}", "n": len(self)}
 
 
@@ -125,7 +125,7 @@ class GeneratedData(ActivationDataModule):
         self.size, self.n_sample = size, n_sample
 
     def prepare_data(self) -> None:
-        """Nothing is captured."""
+        """Do nothing: no data are captured."""
 
     def setup(self, stage: str) -> None:
         """Generate, once."""
@@ -261,7 +261,7 @@ def job(size: Size, with_callbacks: bool, n_steps: int) -> dict[str, Any]:
 
 
 def show_size(console: Console, size: Size, n_steps: int) -> None:
-    """The main result."""
+    """Print the main result."""
     bare, full = (job(size, with_callbacks, n_steps) for with_callbacks in (False, True))
     n_epoch = size.n_train // size.batch_size
     epoch = bare["step"] * n_epoch
@@ -286,7 +286,7 @@ def show_size(console: Console, size: Size, n_steps: int) -> None:
 
 
 def show_growth(console: Console, base: Size, factors: Sequence[int]) -> None:
-    """How the callbacks grow from a smaller base, one size at a time."""
+    """Print how the callbacks grow from a smaller base, one size at a time."""
     table = Table("growing", "size", "seconds", "peak GB", title=f"callbacks of a pass, growth from {base}")
     grown = [(name, field, factor) for name, field in GROWING.items() for factor in factors]
     for name, field, factor in [("base", "n_val", 1), *grown]:

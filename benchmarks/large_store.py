@@ -45,7 +45,7 @@ def numbers(start: int, stop: int) -> Tensor:
 
 
 def write_store(folder: Path, n: int, d_in: int, dtype: torch.dtype) -> None:
-    """Shards of random rows that carry their numbers."""
+    """Write shards of random rows that carry their numbers."""
     noise = torch.randn(min(n, SHARD), d_in)
     moments = Moments.of(noise)
     spread = torch.tensor(moments.spread, dtype=torch.float64)

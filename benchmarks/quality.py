@@ -134,7 +134,7 @@ def compare(points: list[Row]) -> None:
 
 
 def show(points: list[Row], planted: bool, console: Console) -> None:
-    """One table, and how many points lie below our curve."""
+    """Print one table, and how many points lie below our curve."""
     recovery = ["max_cosine", "matched_cosine", "f1"] if planted else []
     heads = ["variant", "package", "lr", "sparsity", "L0", "FVU", "/ ours", "dead", *recovery, "s"]
     table = Table(*heads)
@@ -151,7 +151,7 @@ def show(points: list[Row], planted: bool, console: Console) -> None:
 
 
 def draw(path: Path, points: list[Row]) -> None:
-    """FVU over L0, a panel for each variant."""
+    """Draw FVU over L0, a panel for each variant."""
     variants = [name for name in VARIANTS if any(p["variant"] == name for p in points)]
     columns = min(3, len(variants))
     size = (3.2 * columns, 2.8 * math.ceil(len(variants) / columns))

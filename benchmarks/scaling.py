@@ -74,7 +74,7 @@ def measure(base: Size, repeats: int) -> dict[str, list[float]]:
 
 
 def save_lines(path: Path, seconds: dict[str, list[float]]) -> None:
-    """Time over size, both relative to the base."""
+    """Draw time over size, both relative to the base."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, each in seconds.items():
         axes.plot(FACTORS, [s / each[0] for s in each], marker="o", label=name)

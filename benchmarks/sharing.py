@@ -56,7 +56,7 @@ def pss() -> float:
 
 
 def read(folder: Path, copied: bool, size: Size, together: Barrier, results: Any) -> None:
-    """One job: a whole pass."""
+    """Do one job: read a whole pass."""
     torch.set_num_threads(1)
     together.wait()  # all are there: what they have from their parent is divided among them
     before = pss()

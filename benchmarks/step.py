@@ -57,11 +57,11 @@ class Interleaved(LightningDataModule):
         self.seconds: dict[str, list[float]] = {name: [] for name in [IN_FIT, *others]}
 
     def train_dataloader(self) -> "Interleaved":
-        """Itself."""
+        """Return itself."""
         return self
 
     def train_batches(self) -> Iterator[Tensor]:
-        """None: what happens at the end of a training is not measured."""
+        """Return no batches: what happens at the end of a training is not measured."""
         return iter(())
 
     def __len__(self) -> int:

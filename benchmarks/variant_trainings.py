@@ -64,7 +64,7 @@ class Task(NamedTuple):
         return self.variant in ("relu", "gated")
 
     def factor(self, step: int) -> float:
-        """Of the learning rate."""
+        """Return the factor of the learning rate."""
         return lr_factor(step, self.steps, round(WARMUP * self.steps), DECAY)
 
 
@@ -104,11 +104,11 @@ class _Data(LightningDataModule):
         self.statistics = ActivationStatistics(torch.zeros(self.d_in), 1.0, len(rows.x))
 
     def train_dataloader(self) -> "_Data":
-        """Itself."""
+        """Return itself."""
         return self
 
     def train_batches(self) -> Iterator[Tensor]:
-        """None: dead latents are counted by the judge."""
+        """Return no batches: dead latents are counted by the judge."""
         return iter(())
 
     def __len__(self) -> int:
@@ -296,7 +296,7 @@ def _lr(task: Task) -> dict[str, float]:
 
 
 def _dense(encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor], rows: Tensor) -> Trained:
-    """Of a package with dense latents."""
+    """Return what was trained by a package with dense latents."""
 
     @torch.no_grad()
     def reconstruct(x: Tensor) -> tuple[Tensor, SparseLatents]:

@@ -46,10 +46,10 @@ class EMA(EMAWeightAveraging):
         super().on_validation_epoch_end(trainer, pl_module)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing: the average is there already."""
+        """Do nothing: the average is there already."""
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing: other callbacks still need the average."""
+        """Do nothing: other callbacks still need the average."""
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -64,6 +64,6 @@ class EMA(EMAWeightAveraging):
             self.on_train_end(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The average is the result; its decoder rows, shorter than those it is of, get unit norm again."""
+        """Make the average the result; its decoder rows, which averaging shortens, get unit norm again."""
         super().on_train_end(trainer, pl_module)
         cast(SAEModule, pl_module).sae.absorb_row_norms()

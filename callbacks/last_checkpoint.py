@@ -78,17 +78,17 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Lightning stops by itself at the end of a step in which SIGTERM came."""
+        """Publish the checkpoint if Lightning stops by itself at the end of a step in which SIGTERM came."""
         if isinstance(exception, SIGTERMException):
             self._publish(trainer)
         self._signal.release()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The run is over."""
+        """Let the checkpoint count, as the run is over."""
         self._publish(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Signals do what they did before."""
+        """Have signals do what they did before."""
         self._signal.release()
 
     def state_dict(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class LastCheckpoint(Checkpoint):
         return {"random_state": random_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Kept until the training starts."""
+        """Keep the random numbers of the checkpoint until the training starts."""
         self._random_state = state_dict["random_state"]
 
     def _is_time(self, trainer: Trainer) -> bool:
@@ -122,7 +122,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def _largest(trainer: Trainer, value: float) -> int:
-    """Over all processes: they save and stop together."""
+    """Return the largest value over all processes: they save and stop together."""
     if trainer.world_size == 1:
         return int(value)
     given = torch.tensor(int(value), device=trainer.strategy.root_device)

@@ -139,7 +139,7 @@ class ProbeVsPrompt(PassCallback):
         return factor_groups(self.factor, *factors[self.factor])
 
     def _fit(self, data: ActivationDataModule) -> None:
-        """The pairs, and a probe for each share, once."""
+        """Make the pairs, and fit a probe for each share, once."""
         if self._probes:
             return
         images, groups = data.images("train"), self._groups(data, "train")

@@ -27,7 +27,7 @@ class StepProgress(TQDMProgressBar):
         bar.initial = bar.n = self.trainer.global_step
 
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
-        """The bar goes on."""
+        """Do nothing: the bar goes on."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

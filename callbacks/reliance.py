@@ -122,7 +122,7 @@ class UnexpectedReliance(PassCallback):
         return self._names
 
     def _meaning(self, pass_: Pass, templates: Sequence[str]) -> Meaning:
-        """Of each latent for each class, on the CPU."""
+        """Return the meaning of each latent for each class, on the CPU."""
         data, names = pass_.data, self._embed(pass_.data, templates)
         shown = shown_classes(data.images("val").targets, data.judge_embeddings, names)
         tests = MeaningTests(self.level, self.draws, self.seed, self.min_images)
@@ -193,7 +193,7 @@ def _removals(table: pd.DataFrame, classes: int) -> tuple[list[Removal], list[Re
 
 
 def _whole(found: pd.DataFrame) -> pd.DataFrame:
-    """By removal the effects on all images: columns such as `score` and `score_without`."""
+    """Return, by removal, the effects on all images: columns such as `score` and `score_without`."""
     whole = found[found["factor"] == ""].pivot(index="removal", columns="measure")
     before, after = (whole[part] if len(whole) else pd.DataFrame() for part in ("as_it_is", "without"))
     return before.join(after.add_suffix("_without"))

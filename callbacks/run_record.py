@@ -148,11 +148,11 @@ class RunRecord(Callback):
             _ = self.objective
 
     def state_dict(self) -> dict[str, Any]:
-        """For who goes on behind the last validation pass."""
+        """Return the values of the last validation pass, for a run that goes on behind it."""
         return {"metrics": self.metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The values of the last validation pass."""
+        """Take over the values of the last validation pass."""
         self.metrics = state_dict["metrics"]
 
     def _names(self) -> list[str]:

@@ -37,7 +37,7 @@ def recall_table(data: ActivationDataModule, saved: SavedProbe) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Fits, saves and prints; what the user can mend ends in one message."""
+    """Fit, save and print; what the user can mend ends in one message."""
     parser = argparse.ArgumentParser(prog="python -m lightning_sae.fit_probe", description=__doc__)
     parser.add_argument("run", type=user_path, help="folder of a finished run")
     parser.add_argument("--out", type=user_path, required=True, help="folder of the probe")

@@ -194,7 +194,7 @@ def _active(explained: Explained) -> Tensor:
 
 
 def _head(explained: Explained) -> Callable[[Tensor], Tensor]:
-    """From directions `[m, d_in]` to unit embeddings `[m, d_embed]`, past all blocks that are left."""
+    """Return the map of directions `[m, d_in]`, past all blocks left, to unit embeddings `[m, d_embed]`."""
     tail, d_in = explained.tail, explained.W_dec.shape[1]
     if not isinstance(tail, Tail) or tail.needs == "nothing":
         return lambda rows: tail(rows[:, None], None)

@@ -12,7 +12,7 @@ STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
 
 def print_audit(console: Console, audit: Audit, folder: Path) -> None:
-    """The findings, the most severe first, and where everything lies.
+    """Print the findings, the most severe first, and where everything lies.
 
     Args:
         console: to print to.

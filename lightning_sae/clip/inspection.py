@@ -95,7 +95,7 @@ def _influences(gradient: Tensor | None) -> bool:
 
 @contextmanager
 def _outputs(clip: Clip, hook_point: HookPoint) -> Iterator[list[Any]]:
-    """The raw outputs of the module, one per call."""
+    """Collect the raw outputs of the module during the block, one per call."""
     outputs: list[Any] = []
 
     def hook(_module: nn.Module, _args: Any, output: Any) -> None:

@@ -33,7 +33,7 @@ class Linear(NamedTuple):
 
     @classmethod
     def of(cls, norm: nn.Module | None, projection: Tensor | nn.Linear | None) -> Self | None:
-        """Of a layer norm and a projection as open_clip keeps them; `None` where the norm is another one."""
+        """Return that of a layer norm and a projection, as open_clip keeps them; `None` for another norm."""
         if not isinstance(norm, nn.LayerNorm):
             return None
         if isinstance(projection, nn.Linear):
@@ -286,7 +286,7 @@ def _last_of_text(clip: Clip) -> str | None:
 
 @contextmanager
 def _forward_mode_attention(x: Tensor) -> Iterator[None]:
-    """Attention that knows forward-mode derivatives, where `x` carries one: the fast kernels do not."""
+    """Have attention in the block know forward-mode derivatives, if `x` has one: fast kernels do not."""
     if forward_ad.unpack_dual(x).tangent is None:  # type: ignore[no-untyped-call]
         yield
         return

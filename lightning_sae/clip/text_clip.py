@@ -32,7 +32,7 @@ class TextClip(Clip):
         return ""
 
     def identity(self) -> dict[str, str]:
-        """As that of a `Clip`; what makes inputs of an example is the tokenizer, not the preprocessing."""
+        """Return the same as for a `Clip`; what makes inputs is the tokenizer, not the preprocessing."""
         return super().identity() | {"preprocess": f"{type(self.tokenizer).__name__}, {self._context} tokens"}
 
     @property

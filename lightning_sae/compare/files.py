@@ -118,7 +118,7 @@ def write(found: Comparison, out: Path) -> list[str]:
 
 
 def _pictures(found: Comparison) -> dict[str, Picture]:
-    """By file."""
+    """Return the pictures, by file."""
     frame = found.table.frame[found.table.frame["finished"]]
     pictures = {}
     if len(frame) > 1:

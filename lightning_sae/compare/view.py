@@ -136,7 +136,7 @@ def _named(latents: pd.DataFrame) -> set[str]:
 
 
 def _first(latents: pd.DataFrame, chosen: Sequence[int]) -> list[dict[Hashable, Any]]:
-    """Of the chosen the named ones first, in the order of the table."""
+    """Return the chosen latents, the named ones first, in the order of the table."""
     rows = latents.loc[latents.index.isin(chosen)].to_dict("records")
     return sorted(rows, key=lambda row: not LatentName.of(row).named)[:ROWS]
 

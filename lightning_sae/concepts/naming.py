@@ -68,7 +68,7 @@ class LatentName(NamedTuple):
         return self if self.label else LatentName(f"latent {latent}", False)
 
     def in_sentence(self, latent: int) -> str:
-        """With the number of the latent, as part of a sentence.
+        """Return the name with the number of the latent, as part of a sentence.
 
         Example:
             >>> LatentName("star", True).in_sentence(3), LatentName("ferret", False).in_sentence(4)
@@ -79,7 +79,7 @@ class LatentName(NamedTuple):
         return f"{UNKNOWN} ({', '.join(filter(None, (self.guess, f'latent {latent}')))})"
 
     def markup(self) -> str:
-        """For the terminal, in rich's markup, the guess dim.
+        """Return the name for the terminal, in rich's markup, the guess dim.
 
         Example:
             >>> LatentName("ferret", False).markup()

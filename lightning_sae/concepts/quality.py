@@ -104,7 +104,7 @@ def _semantic_lens(rows: NDArray[np.floating], seed: int) -> float:
 
 
 def _cosines(rows: NDArray[np.floating], other: NDArray[np.floating]) -> NDArray[np.floating]:
-    """With another vector, `[n]`."""
+    """Return the cosine of each row with another vector, `[n]`."""
     cosines: NDArray[np.floating] = rows @ other / np.linalg.norm(rows, axis=1) / np.linalg.norm(other)
     return cosines
 

@@ -99,7 +99,7 @@ class Waiting:
 
 @contextmanager
 def alone(path: Path, what: str) -> Iterator[None]:
-    """One process at a time inside; the others wait, and say for whom."""
+    """Let one process at a time into the block; the others wait, and say for whom."""
     lock, waiting = lease(path), Waiting(what)
     while not acquired(lock):
         waiting.on([owner(lock)])
@@ -179,7 +179,7 @@ class Claims:
             self.release(shard)
 
     def wait(self, what: str) -> None:
-        """Until one of the shards that others have is free."""
+        """Wait until one of the shards that others have is free."""
         before, waiting = self._taken(), Waiting(what)
         while before and before.keys() <= (now := self._taken()).keys():
             waiting.on(now.values())

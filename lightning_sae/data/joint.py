@@ -56,7 +56,7 @@ class JointExamples:
         return self.texts[index - self.n_images]
 
     def identity(self) -> dict[str, Any]:
-        """Of both."""
+        """Return the identities of both."""
         images, texts = self.images.identity(), self.texts.identity()
         return {"name": f"{images['name']}-{texts['name']}", "images": images, "texts": texts}
 

@@ -59,7 +59,7 @@ class TextDataModule(ActivationDataModule):
         return super().data_identity() | data_identity({"images": self._scored_against.split("val")})
 
     def _open(self, split: Split) -> ActivationStore:
-        """Of `tokens=all` the store has all positions; those of the padding are left out here."""
+        """Open the store of a split; with `tokens=all`, leave out the padding that it has as well."""
         whole = super()._open(split)
         if whole.layout.tokens == 1:
             return whole

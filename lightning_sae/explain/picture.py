@@ -104,7 +104,7 @@ def _draw_block(
 
 
 def _draw_latent(axes: Axes, x: float, y: float, row: Mapping[Hashable, Any], longest: float) -> None:
-    """Words and bar of a latent."""
+    """Draw the words and the bar of a latent."""
     details = (
         f"latent {row['latent']}  ·  alignment {row['alignment']:.2f}, "
         f"with the prompt {row['prompt_alignment']:.2f}"
@@ -130,7 +130,7 @@ def _show(axes: Axes, picture: Image.Image, x: float, y: float, size: float) -> 
 
 
 def _show_places(axes: Axes, picture: Image.Image, x: float, y: float, size: float, values: Tensor) -> None:
-    """A picture in grey, and on it values in -1..1 of its places, the stronger the less transparent."""
+    """Draw a picture in grey, on it values in -1..1 of its places, the stronger the less transparent."""
     extent = (x, x + size, y + size, y)
     axes.imshow(picture.convert("L"), extent=extent, aspect="auto", cmap="gray", vmin=-128, vmax=255)
     strength = values.abs().sqrt().numpy()

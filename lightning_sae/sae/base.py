@@ -315,7 +315,7 @@ class SparseAutoencoder(Normalised, HubMixin):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """To be called after each optimiser step: counts it, and gives the decoder rows unit norm again."""
+        """Count an optimiser step that was made, and give the decoder rows unit norm again."""
         self.steps.add_(1)
         self.normalise_decoder()
 

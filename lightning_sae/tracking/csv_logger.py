@@ -58,7 +58,7 @@ class RunCSVLogger(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: Hydra keeps the run's config in `.hydra/config.yaml`."""
+        """Do nothing: Hydra keeps the run's config in `.hydra/config.yaml`."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

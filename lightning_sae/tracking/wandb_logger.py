@@ -65,7 +65,7 @@ class RunWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
-        """The run's config, without clutter.
+        """Log the run's config, without clutter.
 
         Raises:
             OSError: W&B cannot start a run: no network, or a key that it does not know.
@@ -108,7 +108,7 @@ class RunWandbLogger(WandbLogger):
         self.experiment.finish()
 
     def _repeat(self) -> None:
-        """The last rows up to here; those of a resumed run behind its checkpoint have been dropped by now."""
+        """Log the last rows up to here again; those of a resumed run behind its checkpoint are dropped."""
         if not self._behind or self._step is None:
             return
         self._behind = False
@@ -149,7 +149,7 @@ def _check_login() -> None:
 
 
 def _id_of_earlier(save_dir: str) -> str | None:
-    """Of the W&B run of a run folder, by the file that each of its segments has."""
+    """Return the id of the W&B run of a run folder, by the file that each of its segments has."""
     files = sorted(Path(save_dir).glob("wandb/*run-*-*/run-*.wandb"))
     return files[-1].stem.removeprefix("run-") if files else None
 

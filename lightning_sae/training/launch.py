@@ -29,7 +29,7 @@ LOST = ("closed by peer", "Connection reset", "timed out", "Timed out", "Broken 
 def check_launch(
     trainer: Trainer, config: Mapping[str, Any], data: ActivationDataModule | None = None
 ) -> None:
-    """To be called before the trainer starts: says where it trains, and has it refuse what would go wrong.
+    """Say, before the trainer starts, where it trains, and have it refuse what would go wrong.
 
     Args:
         trainer: of one run.
@@ -64,7 +64,7 @@ def check_launch(
 
 
 def _check_precision(precision: str) -> None:
-    """An Adam step of usual size is lost in a weight of 16 bits, and metrics need their sums in float32."""
+    """Refuse weights of 16 bits: usual Adam steps are lost in them, and metrics need float32 sums."""
     if precision in TOO_COARSE:
         raise ValueError(
             f"trainer.precision={precision} keeps the weights of the autoencoder in 16 bits, in which small "
@@ -136,7 +136,7 @@ class Together(Callback):
         _end_on_sigterm(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same, where there is no training."""
+        """Let SIGTERM end this process also where there is no training."""
         _end_on_sigterm(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -208,7 +208,7 @@ def _starts_processes(trainer: Trainer) -> bool:
 
 
 def _end_on_sigterm(trainer: Trainer) -> None:
-    """In place of Lightning's handler, which starts a broadcast while the ranks may be at different places.
+    """Replace Lightning's handler, which starts a broadcast while ranks may be at different places.
 
     SLURM's signals have a meaning of their own.
     """

@@ -295,7 +295,7 @@ class SAEModule(LightningModule):
             torch.nn.utils.clip_grad_norm_(self.sae.parameters(), largest * scale)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """A step, after which the decoder rows have unit norm again."""
+        """Make a step, after which the decoder rows have unit norm again."""
         super().optimizer_step(*args, **kwargs)
         self.sae.after_step()
 

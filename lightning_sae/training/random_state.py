@@ -8,7 +8,7 @@ import torch
 
 
 def random_state() -> dict[str, Any]:
-    """Of Python, NumPy and torch, in plain numbers and tensors.
+    """Return the random states of Python, NumPy and torch, in plain numbers and tensors.
 
     Example:
         >>> state = random_state()

@@ -37,7 +37,7 @@ class Limits(NamedTuple):
     suspects: int = 16
 
     def faded(self, auroc: Tensor) -> Tensor:
-        """1 for a detector, falling to 0 at `fades`; 0 for NaN.
+        """Return 1 for a detector, falling to 0 at `fades`; 0 for NaN.
 
         Example:
             >>> Limits().faded(torch.tensor([0.7, 0.85, 0.95, torch.nan]))
@@ -58,7 +58,7 @@ def positive_shares(attribution: Tensor) -> Tensor:
 
 
 def ramp(values: Tensor, low: float, high: float) -> Tensor:
-    """From 0 at `low` to 1 at `high`, and constant beyond; 0 for NaN."""
+    """Return values that rise from 0 at `low` to 1 at `high`, and are constant beyond; 0 for NaN."""
     return ((values - low) / (high - low)).clamp(0, 1).nan_to_num(nan=0.0)
 
 

@@ -96,7 +96,7 @@ def _numbers(table: pd.DataFrame, name: str) -> Tensor:
 
 
 def _top_ids(run: RunFolder, latents: SparseLatents) -> Tensor:
-    """As many of each latent as the run had."""
+    """Return the ids of the top images of each latent, as many as the run had."""
     most = max([1, *(len(ids.split()) for ids in run.latents["top_images"])])
     ids = torch.arange(len(latents), device=latents.offsets.device)
     return top_images(latents, ids, most)[1].cpu()

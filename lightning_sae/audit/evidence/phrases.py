@@ -32,7 +32,7 @@ def class_phrases(class_names: Sequence[str], prompts: Sequence[Sequence[str]] =
 
 
 def _alike(texts: Sequence[Sequence[str]]) -> int:
-    """With how many words all begin."""
+    """Return with how many equal words all texts begin."""
     places = zip(*texts, strict=False)  # up to the end of the shortest
     return len(list(takewhile(lambda words: len(set(words)) == 1, places)))
 

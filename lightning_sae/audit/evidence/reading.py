@@ -183,12 +183,12 @@ class _Reader:
 
 
 def _lift(there: _Looked, without: _Looked, c: int) -> Tensor:
-    """By how much a word raises the score of a class, mean over the images."""
+    """Return by how much a word raises the score of a class, mean over the images."""
     return (there.scores - without.scores)[:, c].mean()
 
 
 def turned(before: Tensor, after: Tensor) -> tuple[float, float]:
-    """By how much the share of hits grows, and the p-value of McNemar's exact test that it does.
+    """Return by how much the share of hits grows, and the p-value of McNemar's exact test that it does.
 
     Args:
         before: `[n]` bool.

@@ -34,7 +34,7 @@ class Heatmaps:
 
     @classmethod
     def of(cls, run: RunFolder, classifier: Classifier, output: str) -> Self | None:
-        """For a run; `None` where its tokens are no places in an image."""
+        """Return the heatmaps of a run; `None` where its tokens are no places in an image."""
         if run.data.clip.reads_texts:
             return None
         grid = token_grid(run.data.clip, run.data.shape.tokens)

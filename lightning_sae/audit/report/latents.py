@@ -91,7 +91,7 @@ def rounded(column: Iterable[Any]) -> list[float | None]:
 
 
 def culprits_of(audit: Audit) -> dict[int, list[int]]:
-    """Latent -> the findings that it is a culprit of, the most severe first."""
+    """Return, by latent, the findings that it is a culprit of, the most severe first."""
     found: dict[int, list[int]] = {}
     for finding in audit.findings:
         for culprit in finding.culprits:

@@ -131,7 +131,7 @@ def _change(margins: Margins, images: Tensor, group: str = "") -> Change | None:
 
 
 def _worst_group(margins: Margins, own: Tensor, factors: Factors, min_group: int) -> Change | None:
-    """Of the groups of the class, the one with the lowest accuracy as it is."""
+    """Return, of the groups of the class, the one with the lowest accuracy as it is."""
     groups = [
         (f"{factor}={value}", own & (truth == v))
         for factor, (values, truth) in factors.items()

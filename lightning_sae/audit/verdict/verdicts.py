@@ -53,7 +53,7 @@ class Sample(NamedTuple):
 
 
 def _parts(images: Tensor, cue: Tensor, min_group: int) -> tuple[Tensor, ...]:
-    """Those with the cue and those without, if both are enough."""
+    """Return the images with the cue and those without, if both are enough, else all in one."""
     parts = (images & cue, images & ~cue)
     return parts if min(int(part.sum()) for part in parts) >= min_group else (images,)
 

@@ -161,7 +161,7 @@ def _laid_out(model: Any, state: State) -> State:
 
 
 def _resize(model: Any, state: State) -> None:
-    """Position embeddings at the model's own image size and context length, where only these differ."""
+    """Resize position embeddings to the model's image size and context length, where only these differ."""
     expected = model.state_dict()
     resizers: dict[str, Callable[[], object]] = {
         "visual.positional_embedding": lambda: resize_pos_embed(state, model),

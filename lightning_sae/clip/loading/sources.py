@@ -205,7 +205,7 @@ def _check_config(name: str, registered: str, cache_dir: str | None) -> None:
 
 @contextmanager
 def _in_our_words(source: Source) -> Iterator[None]:
-    """What open_clip raises when it builds a model, told to the user."""
+    """Tell the user, in our words, what open_clip raises when it builds a model in the block."""
     try:
         yield
     except OSError as error:
@@ -237,7 +237,7 @@ def _numbers(source: Source) -> int:
 
 
 def _refuse_size(source: Source, wanted: int) -> None:
-    """A config of sizes that its weights do not have would take memory for a model that they cannot fill."""
+    """Refuse sizes that the weights lack: they take memory for a model that these cannot fill."""
     there = sum(tensor.numel() for tensor in (source.state or {}).values())
     if source.state and wanted > MOST_MORE * there:
         raise ValueError(
@@ -247,7 +247,7 @@ def _refuse_size(source: Source, wanted: int) -> None:
 
 
 def _refuse_unfit_pool(visual: Any, name: str) -> None:
-    """Two attention pools share one layer norm: open_clip's forward fails where widths differ."""
+    """Refuse two attention pools of unlike widths: open_clip's forward has one layer norm for both."""
     if getattr(visual, "attn_pool_contrastive", None) is None:
         return
     width, d_embed = visual.positional_embedding.shape[1], visual.output_dim
@@ -259,7 +259,7 @@ def _refuse_unfit_pool(visual: Any, name: str) -> None:
 
 
 def _refuse_unfit_tokenizer(model: Any, tokenizer: Any, name: str) -> None:
-    """A config that names no tokenizer gets CLIP's own, whose ids must all have an embedding."""
+    """Refuse CLIP's own tokenizer, which a config without one gets, if some ids have no embedding."""
     n_known = getattr(getattr(model, "text", model), "vocab_size", None)
     if isinstance(tokenizer, SimpleTokenizer) and n_known is not None and n_known < tokenizer.vocab_size:
         raise ValueError(

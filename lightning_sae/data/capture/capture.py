@@ -171,7 +171,7 @@ class Capture:
         self._prepared = True
 
     def _claim(self, shards: Iterable[int]) -> Iterator[ClaimedShard]:
-        """Those of which something is still missing once they are claimed."""
+        """Claim shards, and yield those of which something is still missing then."""
         for shard in shards:
             if not self._claims.take(shard):
                 continue
@@ -181,7 +181,7 @@ class Capture:
                 self._claims.release(shard)
 
     def _run(self, parts: Iterable[ClaimedShard], shards: Sequence[int]) -> int:
-        """While batches are taken over and written, the model is at work on the next."""
+        """Capture shards: while batches are taken over and written, the model is at work on the next."""
         ranges = [self._store.own.images(shard) for shard in shards]
         writer = ShardWriter(self._store, self._claims, self._pass.clip.tower)
         title = f"capturing {self._store.images.identity()['name']}{self._by}"

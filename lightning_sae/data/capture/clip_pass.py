@@ -82,7 +82,7 @@ class ClipPass:
         return {hook: HookShape(*seen[hook].shape[1:]) for hook in self.hook_points}
 
     def bytes_per_image(self, hook: HookPoint | None) -> int:
-        """Of the activations at a hook point, or of embedding and target."""
+        """Return the bytes of an image's activations at a hook point, or of its embedding and target."""
         if hook is None:
             return 4 * self.clip.embed_dim + 8
         shape = self._shapes[hook]

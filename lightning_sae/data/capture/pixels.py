@@ -124,7 +124,7 @@ def _pieces_in_ring(batch_size: int, num_workers: int) -> int:
 
 
 def _example(clip: Clip) -> Tensor:
-    """Of the shape and type that a worker makes of an image."""
+    """Return a blank example of the shape and type that a worker makes of an image."""
     return clip.prepare(clip.blank)
 
 
@@ -136,7 +136,7 @@ def _shared(n: int, example: Tensor) -> Tensor:
 
 
 def available_cores() -> int:
-    """That this process may use, also by the quota of a container."""
+    """Return the number of cores that this process may use, also by the quota of a container."""
     return int(cpu_count())
 
 

@@ -35,7 +35,7 @@ def work(
     processes: int = 1,
     device: torch.device | None = None,
 ) -> None:
-    """What one of several equal workers does: its share, until nothing is missing.
+    """Do what one of several equal workers does: capture its share, until nothing is missing.
 
     Args:
         config: the resolved `data` group.

@@ -121,7 +121,7 @@ def describe_bad_images(messages: Sequence[str], total: int) -> str:
 
 
 def check_same_images(folder: Path, bad: Iterable[int], other: Path, bad_there: Iterable[int]) -> None:
-    """Rows of two parts of a store are of the same images.
+    """Refuse two parts of a store whose rows are not of the same images.
 
     Raises:
         ValueError: other images were bad when the other part was captured.
@@ -161,5 +161,5 @@ class GoodImages:
         return self.all[int(self.ids[index])]
 
     def identity(self) -> dict[str, Any]:
-        """That of all images: which are bad follows from it."""
+        """Return the identity of all images: which are bad follows from it."""
         return self.all.identity()

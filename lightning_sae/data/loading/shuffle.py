@@ -163,7 +163,7 @@ class PoolReader:
         return x[:m]
 
     def _moved(self, tensor: Tensor) -> Tensor:
-        """On the device; for a GPU beside the work of the training, and done on return."""
+        """Return a copy on the device; to a GPU it is made beside the training, and done on return."""
         if self._stream is None:
             return tensor.to(self.device)
         with torch.cuda.stream(self._stream):

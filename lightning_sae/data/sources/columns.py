@@ -60,7 +60,7 @@ class Column(NamedTuple):
 
     @classmethod
     def of(cls, content: Any, where: str = "a column", first_row: int = 1) -> "Column":
-        """From an array; nulls, NaN and empty texts are none, bytes are UTF-8.
+        """Return the column of an array; nulls, NaN and empty texts are none, bytes are UTF-8.
 
         Args:
             content: its values.
@@ -128,7 +128,7 @@ class Column(NamedTuple):
         return int((self.codes == self.values.index(value)).sum())
 
     def factor(self) -> tuple[list[str], Tensor]:
-        """As known truth: the sorted values, and the index of each row's, `[n]` int64, -1 for none.
+        """Return known truth: the sorted values, and the index of each row's, `[n]` int64, -1 for none.
 
         Example:
             >>> Column.of(["water", None, "land"]).factor()

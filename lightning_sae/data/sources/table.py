@@ -118,7 +118,7 @@ class ImageTable:
         return labels
 
     def _keep_copies_together(self, train: Rows, dealt: Sequence[Split]) -> None:
-        """One file under several names, and copies of it, go where the first of them does."""
+        """Put one file under several names, and copies of it, where the first of them goes."""
         files = [self._files[row] for row in train.tolist()]
         parts = {split: np.searchsorted(train, self._rows[split]) for split in ("train", *dealt)}
         kept = keep_copies_together(parts, ImageFiles(self.root, files, self.class_names, "train"))

@@ -68,7 +68,7 @@ class CapturedSplits:
         return self._good[split]
 
     def check_same(self, split: Split, clip: Clip, other: Clip) -> None:
-        """Rows of two CLIPs' views are of the same images.
+        """Refuse two CLIPs' views of a split whose rows are not of the same images.
 
         Raises:
             ValueError: other images were bad when the other view was captured.

@@ -144,7 +144,7 @@ class SplitStore:
             self.hooked[hook].write(part.shard, {"x": x, "mean": moments.mean, "spread": spread}, bad)
 
     def bad_images(self) -> BadImages:
-        """Those that are known so far."""
+        """Return the bad images that are known so far."""
         return BadImages(self.images, self.max_bad_images, self.own.bad_images())
 
     def check_bad_images(self) -> None:

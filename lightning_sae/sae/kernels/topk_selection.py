@@ -279,7 +279,7 @@ def chunks_of_pre_activations(
 
 @contextmanager
 def full_precision_of(x: Tensor) -> Iterator[bool]:
-    """Products in the precision of their factors, whatever autocast or TF32 allow; whether it was on."""
+    """Have products in their factors' precision, whatever autocast or TF32 allow; give if autocast was on."""
     matmul = torch.backends.cuda.matmul
     mixed = torch.is_autocast_enabled(x.device.type)
     before, matmul.allow_tf32 = matmul.allow_tf32, False

@@ -115,7 +115,7 @@ def residuals(
 
 
 def add_row(x: Tensor, values: Tensor, rows: Tensor, indices: Tensor, n_kept: Tensor, out: Tensor) -> None:
-    """`out = x + values[:, None] * rows[indices]`, one entry a token, only where `n_kept` is not 0."""
+    """Set `out = x + values[:, None] * rows[indices]`, one entry a token, only if `n_kept` is not 0."""
     n, width = x.shape
     columns = min(1024, next_power_of_2(width))
     inputs = (tensor.contiguous() for tensor in (x, values, indices, rows, n_kept))
