@@ -51,7 +51,7 @@ class Audit(Callback):
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Audit and prints."""
+        """Audit the run and print what was found."""
         folder = run_dir(trainer)
         run = open_run(folder, device=trainer.strategy.root_device, trusted=None)
         audit = audit_to_folder(run, folder, self.classifier, self.prompts_file, self.options)

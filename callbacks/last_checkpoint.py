@@ -58,7 +58,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Let the checkpoint behind the step before count, and stops if it was the last one."""
+        """Let the checkpoint behind the step before count, and stop if it was the last one."""
         self._publish(trainer)
         if self._stop:
             self._leave(trainer)
@@ -92,7 +92,7 @@ class LastCheckpoint(Checkpoint):
         self._signal.release()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the random numbers go on."""
+        """Return the state of the random numbers, which go on from it."""
         return {"random_state": random_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -89,7 +89,7 @@ class Quality(PassCallback):
             pass_.module.log(f"alignment/{key}", value)
 
     def _compare(self, decoder: Tensor, image_ids: Tensor, labels: list[str]) -> None:
-        """Measure the change since the last pass, and keeps this one."""
+        """Measure the change since the last pass, and keep this one."""
         now: dict[str, Any] = {
             "W_dec": decoder.half().cpu(),
             "image_ids": image_ids.int().cpu(),

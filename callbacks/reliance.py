@@ -134,7 +134,7 @@ class UnexpectedReliance(PassCallback):
         return found.to("cpu")
 
     def _ablate(self, pass_: Pass, table: pd.DataFrame) -> None:
-        """Remove the culprits, each alone and all of a class together, logs, and makes both tables."""
+        """Remove the culprits, each alone and all of a class together, log, and make both tables."""
         alone, together = _removals(table, self.classes if pass_.closed_form else self.probe_classes)
         removals = alone + together
         found = pd.DataFrame(columns=COLUMNS)

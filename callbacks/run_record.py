@@ -68,7 +68,7 @@ class RunRecord(Callback):
         return None if given is None else str(user_path(given))
 
     def begin(self, config: dict[str, Any]) -> str | None:
-        """Look whether the folder holds this run already; writes nothing.
+        """Look whether the folder holds this run already; write nothing.
 
         Args:
             config: as composed, interpolations not resolved; with `task`, `resume` and `ckpt_path`.
@@ -142,7 +142,7 @@ class RunRecord(Callback):
                 self._write(self.metrics)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the values, and finds a misspelt metric before the training has gone far."""
+        """Keep the values, and find a misspelt metric before the training has gone far."""
         if not trainer.sanity_checking:
             self.metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
             _ = self.objective

@@ -116,7 +116,7 @@ def gigabytes(n: int) -> str:
 
 
 def write_atomic(path: Path, content: bytes, advice: str = ADVICE) -> None:
-    """Write under a temporary name beside `path`, then renames; the mode follows the umask.
+    """Write under a temporary name beside `path`, then rename; the mode follows the umask.
 
     Args:
         path: the file.

@@ -52,7 +52,7 @@ def audit_to_folder(
     prompts_file: str | None = None,
     options: Options | None = None,
 ) -> Audit:
-    """Audit a run, and writes `audit.html` and `audit.json`, beside them the probe that it fits.
+    """Audit a run, and write `audit.html` and `audit.json`, beside them the probe that it fits.
 
     Args:
         run: of `open_run`; what its store lacks is captured.
@@ -141,7 +141,7 @@ def _drafts(studied: Studied, most: int) -> list[_Draft]:
 def _findings(
     run: RunFolder, classifier: Classifier, options: Options, found: Examined
 ) -> list[tuple[int, Finding]]:
-    """Return those of certain harm, with the number of the class: two classes can have one name."""
+    """Return the findings of certain harm, with the number of the class: two classes can have one name."""
     drafts = [draft for studied in found.studied for draft in _drafts(studied, options.limits.culprits)]
     scores = classifier.scores(options.output)
     culprits = [draft.culprit for draft in drafts]

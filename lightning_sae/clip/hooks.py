@@ -114,7 +114,7 @@ def splice(
 
 @contextmanager
 def visited(clip: Clip, hook_point: HookPoint, visit: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    """Show the selected tokens `[n, t, d_in]` of each forward to `visit`, and puts back what it returns.
+    """Show the selected tokens `[n, t, d_in]` of each forward to `visit`, and put back what it returns.
 
     The hooks are gone when the `with` ends, also by an exception.
     """

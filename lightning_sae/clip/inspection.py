@@ -29,7 +29,7 @@ class HookShape(NamedTuple):
 
 
 def inspect_hook_point(clip: Clip, hook_point: HookPoint) -> HookShape:
-    """Find the shape of a hook point and makes sure that it can influence the score.
+    """Find the shape of a hook point and make sure that it can influence the score.
 
     Two random images (or two texts) run through the model, and the gradient of the embedding to the selected
     tokens is taken; it works under any grad mode.

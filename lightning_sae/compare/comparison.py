@@ -66,7 +66,7 @@ class Comparison(NamedTuple):
 def compare(
     folders: Sequence[str | Path], goal: Goal, trade_off: tuple[Goal, Goal], by: str = "clip"
 ) -> Comparison:
-    """Read runs and compares them; writes nothing.
+    """Read runs and compare them; write nothing.
 
     Args:
         folders: run folders, or folders of them.

@@ -76,7 +76,7 @@ def _moments(activations: csc_array) -> tuple[Array, Array]:
 
 
 def match_latents(first: csc_array, second: csc_array, quantile: float = 0.95) -> Matching:
-    """Match latents so that the sum of their correlations is largest, and says from when on it means much.
+    """Match latents so that the sum of their correlations is largest, and say from when on it means much.
 
     The assignment is optimal (`scipy.optimize.linear_sum_assignment`). The null is what the nearest latent
     gives where the right one is absent: the largest correlation of each latent with another of its own set,

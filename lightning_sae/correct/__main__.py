@@ -103,7 +103,7 @@ def headline(record: Record) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Choose, measures and exports; what the user can mend ends in one message."""
+    """Choose, measure and export; what the user can mend ends in one message."""
     parser = argparse.ArgumentParser(prog="python -m lightning_sae.correct", description=__doc__)
     parser.add_argument("run", type=user_path, help="folder of a finished run with an audit.json")
     parser.add_argument("--finding", type=int, required=True, help="its number in the audit")

@@ -47,5 +47,5 @@ def _price(choice: Choice, limit: str, class_names: Sequence[str]) -> str:
 
 
 def _option(choice: Choice, limit: str) -> str:
-    """Return the rounded up, so that it is enough."""
+    """Return the option for a limit, with its cost rounded up, so that it is enough."""
     return f"--{limit.replace('_', '-')} {math.ceil(1e4 * cost_of(choice.costs, limit)) / 1e4:g}"

@@ -276,7 +276,7 @@ class ActivationDataModule(LightningDataModule):
         return read_tensor(folder / "images", "embeddings")
 
     def setup(self, stage: str) -> None:
-        """Capture what is still missing, reads the store, moves everything to the trainer's device."""
+        """Capture what is still missing, read the store, and move everything to the trainer's device."""
         self.agree()
         self.clip.to(self._device)
         self.judge.to(self._device)

@@ -181,7 +181,7 @@ class JointDataModule(ActivationDataModule):
         return images
 
     def setup(self, stage: str) -> None:
-        """Read both stores; moves everything to the trainer's device."""
+        """Read both stores, and move everything to the trainer's device."""
         self.agree()
         for part in self.parts:
             part.setup(stage)

@@ -55,7 +55,7 @@ def choose_probe(targets: Tensor, n: int, seed: int) -> Tensor:
 def cached_probe(
     path: Path, images: ImageSet, clip: Clip, hook: HookPoint, ids: Tensor, batch_size: int
 ) -> ProbeImages:
-    """Read the probe of some images, or runs CLIP on them once and keeps what the tail needs (`path`)."""
+    """Read the probe of some images, or run CLIP on them once and keep what the tail needs (`path`)."""
 
     def compute() -> dict[str, Tensor]:
         tail, device = make_tail(clip, hook), clip.device

@@ -20,7 +20,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def use_device(choice: str = AUTO) -> torch.device:
-    """Find the device that a user names, and says in one line which it is.
+    """Find the device that a user names, and say in one line which it is.
 
     Raises:
         ValueError: as `find_device`.

@@ -61,7 +61,7 @@ def driver_table(explanation: PromptExplanation, output: str) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a table per prompt and writes the picture; what the user can mend ends in one message."""
+    """Print a table per prompt and write the picture; what the user can mend ends in one message."""
     parser = argparse.ArgumentParser(prog="python -m lightning_sae.explain", description=__doc__)
     parser.add_argument("run", type=user_path, help="folder of a finished run")
     parser.add_argument(

@@ -26,7 +26,7 @@ def run_dir(trainer: Trainer) -> Path:
 
 @rank_zero_only
 def publish_table(trainer: Trainer, key: str, table: pd.DataFrame) -> None:
-    """Write a table to `<key>.csv` in the run folder and shows its first `MAX_TRACKER_ROWS` rows to W&B.
+    """Write a table to `<key>.csv` in the run folder and show its first `MAX_TRACKER_ROWS` rows to W&B.
 
     Labels are shown as names (`lightning_sae.concepts.naming`); the file has them as they are.
 
@@ -45,7 +45,7 @@ def publish_table(trainer: Trainer, key: str, table: pd.DataFrame) -> None:
 def publish_illustrated(
     trainer: Trainer, key: str, table: pd.DataFrame, picture: Callable[["pd.Series[Any]"], Image.Image]
 ) -> None:
-    """Show the first `MAX_TRACKER_ROWS` rows of a table to W&B, each with a picture; writes no file.
+    """Show the first `MAX_TRACKER_ROWS` rows of a table to W&B, each with a picture; write no file.
 
     Args:
         trainer: whose loggers are asked.

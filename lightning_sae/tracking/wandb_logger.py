@@ -80,7 +80,7 @@ class RunWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log values, and says what the summary of a new key is."""
+        """Log values, and say what the summary of a new key is."""
         self._step = self._step if step is None else step
         self._served(lambda: self._log(metrics, step))
 

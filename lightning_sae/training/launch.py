@@ -140,7 +140,7 @@ class Together(Callback):
         _end_on_sigterm(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Say what a lost connection means, and ends the processes that this one started."""
+        """Say what a lost connection means, and end the processes that this one started."""
         if isinstance(exception, RuntimeError) and any(word in str(exception) for word in LOST):
             exception.add_note(
                 f"Rank {trainer.global_rank} has lost the other processes: one of them has ended, and its "

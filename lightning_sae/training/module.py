@@ -190,7 +190,7 @@ class SAEModule(LightningModule):
             )
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return a validation of the final weights closes every fit."""
+        """Return the callback that closes every fit with a validation of the final weights."""
         return [FinalValidation()]
 
     def setup(self, stage: str) -> None:
@@ -247,7 +247,7 @@ class SAEModule(LightningModule):
         return lr_factor(step, total, *schedule)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return one batch of raw activations; also advances the counter of dead latents."""
+        """Return the loss of a batch of raw activations; also advance the counter of dead latents."""
         loss, latents, parts = self.sae.training_loss(batch.x)
         values = {"loss": loss.detach(), **parts}
         fired, means = self._over_ranks(latents.fired(), list(values.values()))
@@ -353,7 +353,7 @@ class SAEModule(LightningModule):
     def validation_step(  # type: ignore[override]  # Lightning hands any output to the callbacks
         self, batch: Batch, batch_idx: int
     ) -> ValidationOutput:
-        """Reconstruct a batch in raw units and updates the metrics; callbacks take it from here."""
+        """Reconstruct a batch in raw units and update the metrics; callbacks take it from here."""
         if batch.embeddings is None:
             raise ValueError("validation batches must carry image embeddings, got None")
         x_hat, latents = self.sae(batch.x)

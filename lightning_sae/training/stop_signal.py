@@ -49,5 +49,5 @@ class StopSignal:
 
 
 def _foreign(handler: Any) -> Any:
-    """Return a handler of ours that is left from an earlier training stands for none."""
+    """Return a handler, or the default for one of ours that is left from an earlier training."""
     return signal.SIG_DFL if isinstance(handler, StopSignal) else handler

@@ -29,7 +29,7 @@ class Sweep(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuse what cannot work; names the group."""
+        """Refuse what cannot work, and name the group."""
         _check_packages(config)
         _check_objective(config)
         os.environ.setdefault("WANDB_RUN_GROUP", str(config.hydra.sweep.dir))
@@ -85,7 +85,7 @@ def _check_objective(config: DictConfig) -> None:
 
 
 def _print_failed(sweep_dir: Path) -> int:
-    """Return one paragraph for each failed job; how many there are."""
+    """Print one paragraph for each failed job, and return how many there are."""
     failed = sorted(sweep_dir.glob(f"*/{ERROR}"))
     for path in failed:
         overrides = [str(word) for word in read_yaml_list(path.parent / ".hydra" / "overrides.yaml")]

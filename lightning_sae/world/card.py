@@ -134,7 +134,7 @@ purpose. This card is written by `python -m lightning_sae.world.card` from measu
 
 
 def write_card(n: int = 2000) -> str:
-    """Measure both editions, writes the card beside the weights and returns its path."""
+    """Measure both editions, write the card beside the weights and return its path."""
     text = render({edition: measure(edition, n) for edition in get_args(Edition)}, n)
     temporary = card_path().with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")

@@ -178,7 +178,7 @@ def train(edition: Edition, recipe: PretrainRecipe, device: torch.device) -> CLI
 
 
 def main() -> None:
-    """Train one edition, saves its weights and measures the card anew."""
+    """Train one edition, save its weights and measure the card anew."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edition", choices=get_args(Edition), required=True)
     parser.add_argument("--out", type=Path, help="weights file; by default the one in the package")

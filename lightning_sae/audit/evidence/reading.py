@@ -59,7 +59,7 @@ class Reading(NamedTuple):
 def read_words(
     run: RunFolder, words: Sequence[str], classes: Sequence[int], scores: ClassScores, asked: Tensor
 ) -> Reading:
-    """Print the words on validation images, and runs CLIP and the autoencoder on them.
+    """Print the words on validation images, and run CLIP and the autoencoder on them.
 
     A word raises the score of its class in some style or other whatever it means, and so does any string. So
     each word has its own null: strings of its length that mean nothing. For a word that turns no images to
@@ -206,7 +206,7 @@ def turned(before: Tensor, after: Tensor) -> tuple[float, float]:
 
 
 def exceeds(value: float, null: Tensor) -> float:
-    """Return P-value of one more draw from a normal distribution of which `k` are known, as large as a value.
+    """Return the p-value of a value as one more draw from a normal distribution of which `k` are known.
 
     `(value - mean) / (s sqrt(1 + 1/k))` has a t distribution with `k - 1` degrees of freedom, `s` being the
     standard deviation of the `k`.

@@ -41,7 +41,7 @@ def curves(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _line(table: pd.DataFrame, key: str) -> list[tuple[float, float]]:
-    """Return the steps and values."""
+    """Return the steps and values of a key, thinned out, the last one kept."""
     line = table[["step", key]].apply(pd.to_numeric, errors="coerce").dropna()
     step = -(-len(line) // POINTS) or 1
     thinned = line.iloc[(len(line) - 1) % step :: step] if len(line) else line  # the last one stays
@@ -81,7 +81,7 @@ def _panel(title: str, lines: dict[str, list[tuple[float, float]]], shares: bool
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:
-    """Return the limits that are no single value."""
+    """Return limits that are apart, also where all values are one."""
     size = max(abs(low), abs(high))
     if high - low > 1e-3 * size:
         return low, high

@@ -30,7 +30,7 @@ class ExampleSheets(NamedTuple):
 
 
 def collect_examples(images: Any, wanted: Sequence[int]) -> ExampleSheets:
-    """Draw examples, or writes them down.
+    """Draw examples, or write them down.
 
     Args:
         images: a split: id -> RGB image, or text.

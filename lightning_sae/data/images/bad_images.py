@@ -110,7 +110,7 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
 
 
 def describe_bad_images(messages: Sequence[str], total: int) -> str:
-    """Count the bad images and names the first ten.
+    """Return how many bad images there are, and the first ten.
 
     Example:
         >>> print(describe_bad_images(["a.png: truncated"], 20))

@@ -74,7 +74,7 @@ class ShardFolder:
         return [shard for shard in range(self.n_shards) if not self.present(shard)]
 
     def withdraw(self) -> None:
-        """Take back a manifest whose shards are not all there, and keeps what it says of the others."""
+        """Take back a manifest whose shards are not all there, and keep what it says of the others."""
         entries = read_manifest(self.folder)["shards"] if self.complete else read_withdrawn(self.folder)
         kept = [entry for entry in entries if self.present(int(Path(entry["file"]).stem))]
         if len(kept) < len(entries):

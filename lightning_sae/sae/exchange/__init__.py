@@ -74,7 +74,7 @@ def export_sae(sae: SparseAutoencoder, folder: str | Path, to: str) -> None:
 def convert(
     src: str | Path, dst: str | Path, to: str, source: str | None = None, k: int | None = None
 ) -> str:
-    """Read one format and writes another; what was converted, in a sentence.
+    """Read one format and write another; return in a sentence what was converted.
 
     Args:
         src: what `import_sae` reads.

@@ -181,7 +181,7 @@ def collect_above(
     LANES: tl.constexpr,
     WRITE: tl.constexpr,
 ):
-    """Count the entries of a row that reach a threshold, or writes their columns from `starts[row]` on."""
+    """Count the entries of a row that reach a threshold, or write their columns from `starts[row]` on."""
     row = tl.program_id(0).to(tl.int64)
     least = ordered(tl.load(threshold))
     above, equal = count_reaching(x, maxima, maxima, row, least, n_columns, n_groups, GROUP, False, LANES)
