@@ -180,7 +180,7 @@ class Batch(NamedTuple):
 
 
 class ValidationOutput(NamedTuple):
-    """What one validation step hands to every callback, in the units of the raw activations and in float32.
+    """The output of one validation step for every callback, in units of raw activations and in float32.
 
     Attributes:
         x: `[n, d_in]` activations.

@@ -90,7 +90,7 @@ def _members(explained: Explained, sets: Sequence[Sequence[int]]) -> tuple[Tenso
 
 
 class Effects(NamedTuple):
-    """What `m` removals did to `n` images.
+    """The effects of `m` removals on `n` images.
 
     Attributes:
         images: `[m]` int64, images behind the mean scores.

@@ -43,7 +43,7 @@ def ranking(latents: SparseLatents, values: Tensor, tokens: int) -> Tensor:
 
 
 class Curves(NamedTuple):
-    """How the score of each image changes, in `S` steps.
+    """The score of each image as it changes in `S` steps.
 
     Attributes:
         fractions: `[n, S + 1]` in [0, 1], share of the image's active latents that a step has dealt with.
@@ -159,7 +159,7 @@ def rank_correlation(latents: SparseLatents, values: Tensor, truth: Tensor, toke
 
 
 class Evidence(NamedTuple):
-    """What `M` methods showed on `n` images; float64, on the CPU.
+    """The measurements of `M` methods on `n` images; float64, on the CPU.
 
     Attributes:
         fractions: `[n, S + 1]`, as in `Curves`.

@@ -88,7 +88,7 @@ def token_sums(attributions: SparseLatents, latent: int | None = None) -> Tensor
 
 
 class Remainder(NamedTuple):
-    """What the latents do not carry of `<x, g>`.
+    """The part of `<x, g>` that the latents do not carry.
 
     Attributes:
         bias: `[n]`, `<b_dec, g>`.

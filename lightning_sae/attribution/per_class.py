@@ -106,7 +106,7 @@ class MeanOverImages(ShapedMetric):
         self.count += n
 
     def _chunk(self, entries: int) -> int:
-        """Return the images at a time, which have so many active latents each."""
+        """Return how many images to take at a time that have so many active latents each."""
         return max(1, CHUNK // (len(self.scores.weight) * max(entries, 1)))
 
     def _add(self, explained: Explained) -> None:

@@ -60,7 +60,7 @@ def _listed(words: Sequence[str]) -> str:
 def advise(
     class_name: str, kind: Kind, phrase: str, things: Sequence[str], classifier: str
 ) -> tuple[str, ...]:
-    """Return the data to collect, prompt or probe to change.
+    """Return advice: the data to collect, and the prompt or probe to change.
 
     Args:
         class_name: the class.

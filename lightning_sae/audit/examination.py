@@ -129,7 +129,7 @@ def examine(run: RunFolder, classifier: Classifier, options: Options) -> Examine
 
 
 class _View(NamedTuple):
-    """All that the classes are looked at with."""
+    """Everything that the classes are looked at with."""
 
     run: RunFolder
     classifier: Classifier

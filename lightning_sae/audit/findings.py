@@ -288,7 +288,7 @@ class Subject(_Model):
 
 
 class Audit(_Model):
-    """All of it, as `audit.json` has it.
+    """All that an audit found, as `audit.json` has it.
 
     Attributes:
         schema_version: of this layout; another one is refused.
@@ -337,7 +337,7 @@ def severity_of(harm: float) -> Severity:
 
 
 def write_audit(audit: Audit, folder: Path) -> Path:
-    """Write `audit.json`, whole or not at all; its path."""
+    """Write `audit.json`, whole or not at all, and return its path."""
     path = folder / FILE
     write_atomic(path, (audit.model_dump_json(indent=2) + "\n").encode())
     return path

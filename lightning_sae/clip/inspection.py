@@ -17,7 +17,7 @@ _TEXTS = ("a photo of a dog", "red")
 
 
 class HookShape(NamedTuple):
-    """What a hook point gives per image (or text).
+    """The shape of the activations that a hook point gives per image (or text).
 
     Attributes:
         tokens: selected tokens.

@@ -19,7 +19,7 @@ from lightning_sae.clip.stages import Stages, stages_of
 
 
 class Linear(NamedTuple):
-    """What a tail does before the unit length, where that is a layer norm and a linear map.
+    """The layer norm and linear map before the unit length, where a tail is nothing else.
 
     Attributes:
         norm: the layer norm, `None` for none.
@@ -43,7 +43,7 @@ class Linear(NamedTuple):
 
 @dataclass(frozen=True)
 class Tail(ABC):
-    """From the selected tokens of a hook point to unit embeddings; made by `make_tail`.
+    """A map from the selected tokens of a hook point to unit embeddings; made by `make_tail`.
 
     It runs under the caller's grad mode: for gradients inside a validation loop wrap it in
     `torch.inference_mode(False)` and `torch.enable_grad()`, with `x` a clone that requires a gradient.

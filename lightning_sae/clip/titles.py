@@ -38,7 +38,7 @@ def identity_titles(identities: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _tell_apart(titles: Sequence[str], weights: Sequence[str]) -> bool:
-    """Return no title is that of two weights."""
+    """Return whether no title is that of two weights."""
     return len(set(titles)) == len(set(zip(titles, weights, strict=True)))
 
 

@@ -17,7 +17,7 @@ MOST_VARIANTS = 8  # side by side on the page; every two of them are matched
 
 
 class Comparison(NamedTuple):
-    """What was found.
+    """All that a comparison of runs found.
 
     Attributes:
         runs: all runs.

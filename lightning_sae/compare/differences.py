@@ -53,7 +53,7 @@ def _is_clutter(key: str) -> bool:
 
 
 def _package(group: str) -> str:
-    """Return where the keys of a group lie: of `clip@data.judge` below `data.judge.`."""
+    """Return the prefix of the keys of a group: of `clip@data.judge` it is `data.judge.`."""
     return group.rsplit("@", 1)[-1].replace("/", ".") + "."
 
 

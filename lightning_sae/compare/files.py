@@ -32,7 +32,7 @@ class Picture(NamedTuple):
 
 
 def title(found: Comparison) -> str:
-    """Return its heading."""
+    """Return the heading of a comparison."""
     runs = f"{len(found.runs)} run{'s' * (len(found.runs) > 1)}"
     return (
         f"{runs} compared" if len(found.variants) < 2 else f"{runs}, {len(found.variants)} variants compared"
@@ -97,7 +97,7 @@ def _lead(found: Comparison) -> str:
 
 
 def write(found: Comparison, out: Path) -> list[str]:
-    """Write what a comparison found, each file whole or not at all; their names."""
+    """Write what a comparison found, each file whole or not at all, and return their names."""
     out.mkdir(parents=True, exist_ok=True)
     pictures = _pictures(found)
     files: dict[str, bytes] = {

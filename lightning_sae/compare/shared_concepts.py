@@ -46,7 +46,7 @@ class Pair(NamedTuple):
 
 
 class Concepts(NamedTuple):
-    """What variants share.
+    """The concepts that variants share.
 
     Attributes:
         pairs: those that could be compared.

@@ -28,14 +28,14 @@ class Variant(NamedTuple):
 
 
 class CulpritShare(NamedTuple):
-    """What drives a class without meaning it, by name, and its share of all that drives the class."""
+    """A culprit of a class, by name, and its share of all that drives the class."""
 
     name: LatentName
     share: float
 
 
 class Cell(NamedTuple):
-    """What a class relies on unexpectedly in one variant.
+    """The unexpected reliance of a class in one variant.
 
     Attributes:
         share: unexpected share of what drives the class, in [0, 1]; NaN where it was not judged.
@@ -49,7 +49,7 @@ class Cell(NamedTuple):
 
 
 def find_variants(runs: Sequence[Run], by: str, goal: Goal) -> list[Variant]:
-    """Return the groups the finished runs by a part of the config, in the order in which they come.
+    """Group the finished runs by a part of the config, in the order in which they come.
 
     Args:
         runs: of `read_runs`.

@@ -37,7 +37,7 @@ DEFAULT = MeaningTests()
 
 
 class Meaning(NamedTuple):
-    """How well the top images of latents agree with class names, and with which references.
+    """Agreement of the top images of latents with class names, beside that of references.
 
     Attributes:
         agreement: `[d_sae, C]` in [-1, 1], mean cosine of the top images with the name; NaN without images.

@@ -15,7 +15,7 @@ GREY = "#6e7781"  # of a guess in a picture
 
 
 class LatentName(NamedTuple):
-    """What a latent is called.
+    """The name of a latent.
 
     The judge finds a label for every latent that fires. It is a name where the latent is *named*, its label
     significant and valid on other images (`docs/quantities.md`). Any other latent is called "?", with its

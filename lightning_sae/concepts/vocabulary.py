@@ -24,7 +24,7 @@ Templates = Sequence[str] | Literal["openai", "simple"]
 
 
 class TextEncoder(Protocol):
-    """What a vocabulary needs of a CLIP."""
+    """The part of a CLIP that a vocabulary needs."""
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return the unit embeddings `[m, d]` of `m` texts."""

@@ -53,7 +53,7 @@ class Rule(NamedTuple):
 
 
 def cost_of(found: Costs, limit: str) -> float:
-    """Return the one of the costs that a limit of `Rule` is for.
+    """Return the cost that a limit of `Rule` is for.
 
     Example:
         >>> cost_of(Costs(0.01, 0.02, 0.03, 0.04, loser=0), "max_class_loss")
@@ -75,7 +75,7 @@ class Candidate(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What candidates are ordered by, the smallest first.
+    """The key that candidates are ordered by, the smallest first.
 
     Attributes:
         worst: balanced error of the worst group.
@@ -107,7 +107,7 @@ class Choice(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """What improves on a classifier as it is.
+    """Candidates that improve on a classifier as it is.
 
     Attributes:
         worst: balanced error of the worst group, as it is.

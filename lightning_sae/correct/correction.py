@@ -61,7 +61,7 @@ class _Chosen(NamedTuple):
 
 
 class _Task(NamedTuple):
-    """What is corrected, and by which rule."""
+    """A classifier to correct, and the rule for it."""
 
     run: RunFolder
     classes: LinearClassifier
@@ -152,7 +152,7 @@ def _check_targets(seen: CulpritView, target: int, name: str) -> None:
 
 
 def _factor(task: _Task, finding: Finding, seen: CulpritView) -> str:
-    """Return the one that the groups are made by if none is named."""
+    """Return the factor that the groups are made by if none is named."""
     if finding.kind == "typographic":
         return PRINTED
     others, activity = others_than(seen.targets, task.target), seen.activations.sum(1)

@@ -10,7 +10,7 @@ from lightning_sae.metrics.group_errors import GroupErrors, Groups, others_than
 
 
 class Costs(NamedTuple):
-    """What a correction costs; all of it is a share of images, and below 0 where it is a gain.
+    """The costs of a correction; each is a share of images, and below 0 where it is a gain.
 
     Attributes:
         loss: of the accuracy of all classes.
@@ -28,7 +28,7 @@ class Costs(NamedTuple):
 
 
 class Situation(NamedTuple):
-    """What a classifier predicts, and how the corrected class fares with it.
+    """The predictions of a classifier, and how the corrected class fares with it.
 
     Attributes:
         predicted: `[n]` int64, class of each image.
@@ -42,7 +42,7 @@ class Situation(NamedTuple):
 def costs(
     before: Situation, after: Situation, targets: Tensor, target: int, groups: Groups, n_classes: int
 ) -> Costs:
-    """Return what it costs to go from one classifier to another.
+    """Return the costs of going from one classifier to another.
 
     Args:
         before: as it is.

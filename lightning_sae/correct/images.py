@@ -36,7 +36,7 @@ class CorrectionSet(NamedTuple):
     ids: Tensor
 
     def embed(self, run: RunFolder, clamp: Clamp | None) -> Tensor:
-        """Return their embeddings with latents held at values, `[n, d_embed]` unit on the CPU."""
+        """Return the embeddings of the images with latents held at values, `[n, d_embed]` unit on the CPU."""
         if clamp is None:
             return self.seen.embeddings
         plain = embed_clamped(run, self.split, clamp)
@@ -76,7 +76,7 @@ def with_word(
 
 
 def groups_of(seen: CulpritView, factor: str) -> Groups:
-    """Return the groups of a factor.
+    """Return the groups that a factor divides the images into.
 
     Raises:
         ValueError: no such factor, or value.

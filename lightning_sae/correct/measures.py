@@ -12,7 +12,7 @@ from lightning_sae.metrics.group_errors import UNKNOWN, Groups, group_errors
 
 
 class Predictions(NamedTuple):
-    """Class of each image.
+    """The class that is predicted of each image.
 
     Attributes:
         before: `[n]` int64, as it is.

@@ -21,7 +21,7 @@ OWN, OTHERS = 200, 400  # images at most that are printed on: of the class, of o
 
 
 class Label(NamedTuple):
-    """What is printed, and how.
+    """A text to print, and how it is printed.
 
     Attributes:
         word: on the label.
@@ -102,7 +102,7 @@ def view_printed(
 
 @torch.no_grad()
 def embed_printed(run: RunFolder, split: Split, label: Label, ids: Tensor, clamp: Clamp) -> Tensor:
-    """Return their embeddings with latents held at values, `[m, d_embed]` unit on the CPU."""
+    """Return the embeddings of printed images with latents held, `[m, d_embed]` unit on the CPU."""
     data = run.data
     with clamping(data.clip, data.hook, run.sae.to(data.clip.device), clamp):
         batches = _pixels(run, split, label, ids)

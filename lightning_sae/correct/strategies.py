@@ -34,7 +34,7 @@ Make = Callable[[float], Corrected]
 
 
 class WayOut(NamedTuple):
-    """One way.
+    """One way to correct a class.
 
     Attributes:
         amounts: that are tried.
@@ -125,7 +125,7 @@ def shifted(classes: LinearClassifier, target: int, shift: float) -> LinearClass
 
 
 class Erasure(NamedTuple):
-    """What is taken out of the vector of a class.
+    """The part that is taken out of the vector of a class.
 
     Attributes:
         direction: `[d_embed]`; the edited vector is `w - strength * direction`.

@@ -67,7 +67,7 @@ def lease(path: Path) -> Lease:
 
 
 def acquired(lock: Lease) -> bool:
-    """Take it if nobody alive has it."""
+    """Take a lock if nobody alive has it, and return whether it was taken."""
     try:
         with room_for(Path(lock.lock_file)):
             lock.acquire(blocking=False)
@@ -78,7 +78,7 @@ def acquired(lock: Lease) -> bool:
 
 
 def owner(lock: Lease) -> str:
-    """Return who has it, as a message says it."""
+    """Return who has a lock, as a message says it."""
     record = lock.owner
     return f"process {record.pid} on {record.hostname.partition('?')[0]}" if record else "another process"
 

@@ -112,7 +112,7 @@ def callback_place(name: str) -> MemoryPlace:
 
 
 def _frames(error: BaseException) -> Iterator[str]:
-    """Yield `package.module.function` of each, the innermost last."""
+    """Yield `package.module.function` of each frame of an error, the innermost last."""
     traceback = error.__traceback__
     while traceback is not None:
         frame = traceback.tb_frame
@@ -121,7 +121,7 @@ def _frames(error: BaseException) -> Iterator[str]:
 
 
 def listed(settings: Settings) -> str:
-    """Return one below the other.
+    """Return the settings that help, one below the other.
 
     Example:
         >>> print(listed({"data.n_probe=N": "fewer probe images", "-x": "nothing"}))

@@ -22,7 +22,7 @@ from lightning_sae.runs.folder import RunFolder
 
 
 class PromptExplanation(NamedTuple):
-    """How the latents drive the score of one prompt.
+    """The latents that drive the score of one prompt.
 
     Attributes:
         prompt: the text.
@@ -165,6 +165,6 @@ def _explain(
 
 
 def _per_latent(values: Tensor, seen: Explained, active: Tensor) -> Tensor:
-    """Sum over the tokens for each active latent."""
+    """Return the sum over the tokens for each active latent."""
     sums = values.new_zeros(seen.latents.d_sae).index_add_(0, seen.latents.indices, values)
     return sums[active]

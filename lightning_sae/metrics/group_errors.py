@@ -12,7 +12,7 @@ UNKNOWN, OUTSIDE = -1, -2
 
 
 class Groups(NamedTuple):
-    """What splits the images.
+    """Groups that divide the images.
 
     Attributes:
         name: of the factor, as `background`; `culprits` for their own activity.
@@ -33,7 +33,7 @@ class Groups(NamedTuple):
 
 
 class GroupErrors(NamedTuple):
-    """How a class fares in each of `V` groups.
+    """The errors of a class in each of `V` groups.
 
     Attributes:
         own: `[V]` int64, images of the class.

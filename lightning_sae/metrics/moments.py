@@ -44,7 +44,7 @@ CHUNK = 16384  # rows per float64 copy
 
 
 class ActivationStatistics(NamedTuple):
-    """What the autoencoder centres and scales by.
+    """The mean and scale that the autoencoder centres and scales by.
 
     Attributes:
         mean: `[d_in]` float32, mean activation.

@@ -26,5 +26,5 @@ def render(package: str, context: dict[str, Any]) -> str:
 
 
 def _finalize(value: Any) -> Any:
-    """Return the texts of users; markup of ours stays as it is."""
+    """Make texts of users plain; markup of ours stays as it is."""
     return plain(value) if type(value) is str else value

@@ -17,7 +17,7 @@ FILE = "image_latents.safetensors"
 
 
 class ImageLatentsFile(NamedTuple):
-    """What the file holds.
+    """The content of the file of a run's image latents.
 
     Attributes:
         latents: a row per image, the largest activation over its tokens.

@@ -26,7 +26,7 @@ Penalties = dict[str, tuple[float | Tensor, Tensor]]
 
 
 class SAEOptions(TypedDict, total=False):
-    """What every variant can be given; see `SparseAutoencoder`."""
+    """Options that every variant can be given; see `SparseAutoencoder`."""
 
     dead_after: int
     k_aux: int
@@ -67,7 +67,7 @@ class Encoded(NamedTuple):
 
 
 class TrainingLoss(NamedTuple):
-    """What one training step needs.
+    """The loss of a training batch, and what else one training step needs.
 
     Attributes:
         loss: scalar to minimise.

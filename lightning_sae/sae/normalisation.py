@@ -13,7 +13,7 @@ EPS = 1e-5  # added to the spread of a token in a layer norm
 
 
 class Normalised(nn.Module):
-    """What takes raw activations `x` and works on `x_n = (x - shift) * scale`.
+    """A module that takes raw activations `x` and works on `x_n = (x - shift) * scale`.
 
     `standard` and `none` have one shift and one scale, `layer_norm` those of each token, `mean(x)` and
     `1 / (std(x) + 1e-5)`.

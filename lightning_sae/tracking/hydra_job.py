@@ -13,7 +13,7 @@ _TELLING = ("experiment", "clip", "data", "sae")
 
 
 class Job(NamedTuple):
-    """What Hydra knows about the running job; all empty outside of Hydra.
+    """The running job as Hydra knows it; all empty outside of Hydra.
 
     Attributes:
         group: of a multirun, the end of its folder's path; `None` for a single run.

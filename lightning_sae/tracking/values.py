@@ -7,7 +7,7 @@ Direction = Literal["min", "max"]
 
 
 class LoggedValue(NamedTuple):
-    """How a logged value is judged and shown.
+    """The way in which a logged value is judged and shown.
 
     Attributes:
         better: the better direction; `None` where it depends.

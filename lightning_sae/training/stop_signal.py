@@ -27,7 +27,7 @@ class StopSignal:
             self._previous = {number: _foreign(signal.signal(number, self)) for number in SIGNALS}
 
     def release(self) -> None:
-        """Put them back."""
+        """Put the former handlers back."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}

@@ -23,7 +23,7 @@ _FACTORS = ("class", "colour", "background", "word")
 
 
 class Measured(NamedTuple):
-    """What one edition's CLIP does on the test split; shares in 0..1.
+    """Measurements of one edition's CLIP on the test split; shares in 0..1.
 
     Attributes:
         accuracy: factor -> zero-shot accuracy on the pictures that have the factor.

@@ -14,7 +14,7 @@ HALF = 0.5  # of the wrong predictions, from which one other subject is what the
 
 
 class Limits(NamedTuple):
-    """From which size on something counts.
+    """The sizes from which on something counts.
 
     Attributes:
         min_images: a class with fewer attributed images gets no verdict.
@@ -75,7 +75,7 @@ class Group(NamedTuple):
 
 
 class Cues(NamedTuple):
-    """What drives one class.
+    """The cues that drive one class.
 
     Attributes:
         c: the class.

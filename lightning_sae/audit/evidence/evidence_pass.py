@@ -64,7 +64,7 @@ def ready(run: RunFolder) -> ActivationDataModule:
 
 @torch.no_grad()
 def view_split(run: RunFolder, classifier: Classifier, scores: ClassScores) -> SplitView:
-    """Return one pass over the validation images.
+    """Return what one pass over the validation images shows.
 
     Args:
         run: `ready`.

@@ -17,7 +17,7 @@ from lightning_sae.types import SparseLatents
 
 
 class JudgeView(NamedTuple):
-    """What the judge makes of the images.
+    """The images as the judge sees them.
 
     Attributes:
         embeddings: `[n, d]` unit, images as the judge sees them.

@@ -23,7 +23,7 @@ RENDERED = 160  # pixels, size of the font that a label is made smaller from
 
 
 class Style(NamedTuple):
-    """How a word is drawn.
+    """A way to draw a word.
 
     Attributes:
         font: file of matplotlib; a word with letters that it lacks is drawn in a font of the system.

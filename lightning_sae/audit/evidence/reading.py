@@ -28,7 +28,7 @@ READ = 0.05  # p-value up to which a word is read
 
 
 class Reading(NamedTuple):
-    """How CLIP and the latents react to the words of classes, printed on validation images.
+    """The reaction of CLIP and latents to the words of classes, printed on validation images.
 
     A word stands in the style in which it raises the score of its class most over that with an empty label;
     the style is chosen on other images than all else is measured on. The p-values come from meaningless words
@@ -88,7 +88,7 @@ def read_words(
 
 
 class _Looked(NamedTuple):
-    """What is seen in `n` images.
+    """Everything that is seen in `n` images.
 
     Attributes:
         active: `[n, m]`, activations.

@@ -12,7 +12,7 @@ from lightning_sae.metrics.accuracy import predict
 
 
 class Subjects(NamedTuple):
-    """What each validation image shows.
+    """The subject that each validation image shows.
 
     Attributes:
         names: `S` names: the classes of the data.

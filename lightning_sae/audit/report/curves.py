@@ -100,6 +100,6 @@ def _form(step: float, shares: bool) -> Callable[[float], str]:
 
 
 def _ticks(low: float, high: float, most: int) -> Sequence[float]:
-    """Round numbers around two others."""
+    """Return round numbers around two others."""
     ticks = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     return [float(tick) for tick in ticks]

@@ -27,7 +27,7 @@ OPEN_CLASSES = 60  # with more of a verdict than that, the classes without findi
 
 
 def write_report(audit: Audit, run: RunFolder, folder: Path, classifier: Classifier | None = None) -> Path:
-    """Write `audit.html`, whole or not at all; its path.
+    """Write `audit.html`, whole or not at all, and return its path.
 
     The file needs nothing beside it. Every text in it is escaped; its own policy allows its one script, and
     no request.

@@ -15,7 +15,7 @@ from lightning_sae.audit.findings import EvidenceTest, Kind
 
 
 class Looks(NamedTuple):
-    """What the judge says of the images of a latent, for a class.
+    """The judge's view of the images of a latent, for a class.
 
     Attributes:
         agreement: mean cosine of its top images with the class's name.

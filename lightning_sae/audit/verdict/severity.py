@@ -35,7 +35,7 @@ class Harm(NamedTuple):
 
 
 class RemovalEffect(NamedTuple):
-    """What a removal does.
+    """The effect of a removal.
 
     Attributes:
         effect: before and after.

@@ -41,7 +41,7 @@ class Sample(NamedTuple):
         return int((~self.own & self.sides.cue).sum())
 
     def cells(self, min_group: int) -> Cells:
-        """Return class and others, each divided by the cue: to come with the class is worth nothing.
+        """Return the class and the others, each divided by the cue: to come with the class is worth nothing.
 
         Others with the cue count as much as those without: on them it does harm, however few they are. Images
         of the class are divided only where the data know the cue; where the latents' own activity has to do,
@@ -139,7 +139,7 @@ class Tried(NamedTuple):
 
 
 def each_once(tried: Sequence[Tried]) -> list[Tried]:
-    """Return culprits first, and every latent of a class only where it comes first.
+    """Return the suspects, culprits first, and every latent of a class only where it comes first.
 
     The more false positives of images with its cue a suspect makes, the earlier it comes, of equals one whose
     group the data know; one of which there are no such images comes last.

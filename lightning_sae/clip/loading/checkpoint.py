@@ -178,7 +178,7 @@ def _resize(model: Any, state: State) -> None:
 
 
 def _differ_in_length(old: Tensor, new: Tensor) -> bool:
-    """Return both `[..., length, width]`, with other lengths and nothing else."""
+    """Return whether two `[..., length, width]` have other lengths and else the same shape."""
     return old.ndim == new.ndim >= 2 and old.shape[-1] == new.shape[-1] and old.shape != new.shape
 
 

@@ -19,7 +19,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
 class CapturedBatch(NamedTuple):
-    """What a batch of a part gave.
+    """The result of a batch of a part.
 
     Attributes:
         part: what it is a batch of.

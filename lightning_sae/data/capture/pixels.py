@@ -96,7 +96,7 @@ def load_pixels(
 
 
 def default_workers(clip: Clip, batches: Sequence[Sequence[int]], processes: int = 1) -> int:
-    """Return one for each core but the model's own; no more than there is work or shared memory for.
+    """Return how many workers to start: one per core but the model's own, as work and shared memory allow.
 
     Args:
         clip: whose preprocessing the images get.

@@ -55,7 +55,7 @@ class BadImages:
         self._check()
 
     def add(self, ids: Sequence[int], faults: Sequence[str]) -> dict[int, str]:
-        """Count the images that have a fault (not ""); id -> message of these.
+        """Count the images that have a fault (not ""), and return id -> message of these.
 
         Raises:
             BadImageError: that makes too many. Where none is allowed, every image is decoded to name all.
@@ -93,7 +93,7 @@ def allowed_bad_images(limit: float, total: int) -> int:
 
 
 def find_bad_images(images: ImageSet) -> dict[int, str]:
-    """Decode every image once; id -> message of those that fail."""
+    """Decode every image once, and return id -> message of those that fail."""
 
     def fault(index: int) -> str | None:
         try:
@@ -110,7 +110,7 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
 
 
 def describe_bad_images(messages: Sequence[str], total: int) -> str:
-    """Return how many bad images there are, and the first ten.
+    """Return a text of how many bad images there are, and the first ten.
 
     Example:
         >>> print(describe_bad_images(["a.png: truncated"], 20))

@@ -73,7 +73,7 @@ def content_hashes(root: str | Path, paths: Sequence[str]) -> list[str]:
 
 
 def content_hash(file: str | Path) -> str:
-    """Return that of one file, read anew; what is no regular file, such as a pipe, is known by its kind."""
+    """Return the hash of one file, read anew; what is no regular file, as a pipe, is known by its kind."""
     status = os.stat(file)
     if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
         return hashlib.sha256(f"kind {stat.S_IFMT(status.st_mode)}".encode()).hexdigest()
@@ -85,7 +85,7 @@ def content_hash(file: str | Path) -> str:
 
 
 def _blocks(size: int) -> list[tuple[int, int]]:
-    """Start and length of what is read of a file.
+    """Return the start and length of each block that is read of a file.
 
     Example:
         >>> _blocks(100)

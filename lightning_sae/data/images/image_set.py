@@ -101,7 +101,7 @@ def known_factors(images: ImageSet) -> dict[str, tuple[list[str], Tensor]]:
 
 
 def listed(lines: Sequence[str]) -> str:
-    """Return the first ten, a line each, and how many more there are; control characters are written out.
+    """Return the first ten lines, and how many more there are; control characters are written out.
 
     Example:
         >>> print("lost:" + listed(["a.png", "b.png"]))

@@ -26,7 +26,7 @@ _WHOLE = re.compile(r"[+-]?\d+\.0+")
 
 
 class Names(NamedTuple):
-    """Which columns of a data set say what.
+    """The columns of a data set, by what they say.
 
     Attributes:
         image: the picture, or its path.
@@ -124,7 +124,7 @@ class Column(NamedTuple):
         return Column([*values], np.append(places, -1)[self.codes].astype(np.int64))
 
     def count(self, value: str) -> int:
-        """Return how many rows have it."""
+        """Return how many rows have a value."""
         return int((self.codes == self.values.index(value)).sum())
 
     def factor(self) -> tuple[list[str], Tensor]:
@@ -279,7 +279,7 @@ def _natural(value: str) -> tuple[bool, int, str]:
 
 
 def split_names(given: Mapping[str, Any] | None, present: Sequence[str], where: str) -> dict[Split, str]:
-    """Return what the splits are called, of those that are there.
+    """Return, by split, what those splits are called that are there.
 
     Args:
         given: split -> name; `None` knows the usual ones (`ALIASES`), in any case.

@@ -14,7 +14,7 @@ from lightning_sae.trust.documents import read_text
 
 
 class Prompted(Protocol):
-    """What is needed of a vocabulary: labels and the templates that make prompts of them."""
+    """The part of a vocabulary that is needed: labels and the templates that make prompts of them."""
 
     templates: list[str]
 

@@ -36,7 +36,7 @@ NUMPY_DTYPES = {"F16": np.float16, "F32": np.float32}
 
 
 class Header(NamedTuple):
-    """What the head of a shard says: metadata, tensors, where their bytes start, where the file ends."""
+    """The head of a shard: metadata, tensors, where their bytes start, where the file ends."""
 
     metadata: dict[str, Any]
     tensors: dict[str, dict[str, Any]]

@@ -25,7 +25,7 @@ class Needs(Protocol):
         ...
 
     def bytes_missing(self) -> int:
-        """Return how much."""
+        """Return how many bytes are still to be written."""
         ...
 
 

@@ -148,7 +148,7 @@ class SplitStore:
         return BadImages(self.images, self.max_bad_images, self.own.bad_images())
 
     def check_bad_images(self) -> None:
-        """Refuse too many; warns of the others; all folders must lack the same."""
+        """Refuse too many bad images, or others in each folder, and warn of the rest."""
         found = self.bad_images().found
         for folder in self.hooked.values():
             check_same_images(self.own.folder, found, folder.folder, folder.bad_images())

@@ -82,7 +82,7 @@ def _ascending_bits(values: Tensor) -> tuple[Tensor, int]:
 
 
 def _on_lower_ranks(n: Tensor) -> int:
-    """Sum of a count over the ranks before this one."""
+    """Return the sum of a count over the ranks before this one."""
     if world_size() == 1:
         return 0
     counts = n.new_zeros(world_size())
@@ -91,7 +91,7 @@ def _on_lower_ranks(n: Tensor) -> int:
 
 
 def _total(value: Tensor) -> Tensor:
-    """Sum of the ranks' values."""
+    """Return the sum of the ranks' values."""
     if world_size() > 1:
         value = value.clone()
         dist.all_reduce(value)

@@ -17,7 +17,7 @@ from lightning_sae.types import SparseLatents
 
 
 class SpareTask(NamedTuple):
-    """What the spare latents of AuxK learn, see `lightning_sae.sae.auxk`.
+    """The task that the spare latents of AuxK learn, see `lightning_sae.sae.auxk`.
 
     Attributes:
         values: `[n * k]`, of the spare entries.

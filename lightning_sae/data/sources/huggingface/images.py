@@ -97,7 +97,7 @@ class HuggingFaceImages:
 
     @cached_property
     def _dealt(self) -> dict[Split, Rows]:
-        """The rows of `train`, and of the splits that are taken from it."""
+        """Return the rows of `train`, and of the splits that are taken from it."""
         missing = {split: share for split, share in self._fractions.items() if split not in self._own}
         part = self._part(self._own["train"])
         everything = np.arange(len(part.labels))
