@@ -190,7 +190,10 @@ def result(seen: Pictures, predicted: Tensor, target: int, plant: Plant) -> Resu
 
 
 def biased_probe(run: RunFolder) -> Classifier:
-    """Return a probe on train pictures of which the spurious classes are nearly always on their background."""
+    """Return a probe fitted on a biased sample of the train pictures.
+
+    In the sample the spurious classes are nearly always on their planted background.
+    """
     folder, images, names = run.data.capture("train"), run.data.images("train"), run.data.class_names
     values, of = images.factors["background"]
     planted = {plant.thing: values.index(plant.factor) for plant in plants("spurious")}
@@ -205,7 +208,10 @@ def biased_probe(run: RunFolder) -> Classifier:
 def measure(
     folder: Path, seed: int, kind: str, ways: list[Way | None], limits: Sequence[float]
 ) -> Iterator[dict[str, object]]:
-    """Yield a row per planted case, way and limit of a class's loss, for one run and one kind of classifier."""
+    """Yield a row per planted case, way of correction and limit of a class's loss.
+
+    All rows are about one run and one kind of classifier.
+    """
     run = open_run(folder)
     classifier = biased_probe(run) if kind == "probe" else prompt_classifier(run)
     found, cases = findings(run), plants("spurious") if kind == "probe" else PLANTS

@@ -143,7 +143,10 @@ def _sticker(text: str) -> Image.Image:
 
 
 def source(package: Path) -> Source:
-    """Return Emoji; CLIPs learn the drawings, the judge both styles, and the variant `renders` is another style."""
+    """Return the source of the emoji pictures.
+
+    CLIPs learn the drawings, the judge learns both styles, and the variant `renders` has the other style.
+    """
 
     def draw(split: str, edition: str, variant: str, n: int | None) -> Pictures:
         n, apart = n or CLIP_PICTURES, come_apart(split, variant)

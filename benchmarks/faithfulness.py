@@ -148,7 +148,10 @@ def show(console: Console, title: str, table: pd.DataFrame) -> None:
 
 
 def beats(samples: Tensor, unit: Tensor | None, mine: int, rival: int, better: int) -> str:
-    """Return how surely a method is better than another, by values `[n, M]` of which more (less: -1) is better."""
+    """Return how surely a method is better than its rival, by their values `[n, M]`.
+
+    Larger values are better where `better` is 1, smaller ones where it is -1.
+    """
     ours, other, difference = (
         interval(better * values, unit)
         for values in (samples[:, mine], samples[:, rival], samples[:, mine] - samples[:, rival])

@@ -111,7 +111,10 @@ class Watched:
             asked = time.perf_counter()
 
     def waiting(self) -> tuple[float, float]:
-        """Return the milliseconds per step and the share that goes into waiting; the first two steps warm up."""
+        """Return the milliseconds per step, and the share of the time that goes into waiting for batches.
+
+        The first two steps warm up and do not count.
+        """
         times = self.times[2:]
         whole = times[-1][0] - times[0][0]
         waited = sum(given - asked for asked, given in times[:-1])

@@ -95,7 +95,11 @@ def detections(run: Path) -> list[Detection]:
 
 
 def planted(run: Path) -> dict[str, tuple[bool, bool]]:
-    """Return the spurious class -> one of its top five latents is (labelled with the background, flagged as well)."""
+    """Return for each spurious class whether its top latents name and flag the planted background.
+
+    The first value says whether one of the class's top five latents is labelled with the background, the
+    second whether such a latent is flagged as well.
+    """
     attribution, reliance = (pd.read_csv(run / f"{name}.csv") for name in ("attribution", "reliance"))
     found = {}
     for plant in plants("spurious"):

@@ -157,7 +157,10 @@ class GeneratedData(ActivationDataModule):
 
 
 def random_clip(width: int, folder: Path) -> Clip:
-    """Return one block wide enough; of it only layer norm and projection are ever run, and the text tower once."""
+    """Return a random CLIP whose vision tower is one block of the given width.
+
+    Only the layer norm and the projection of this tower are ever run, and the text tower is run once.
+    """
     config = {
         "embed_dim": min(512, width),
         "vision_cfg": {"layers": 1, "width": width, "head_width": 32, "patch_size": 32, "image_size": 64},
@@ -168,7 +171,10 @@ def random_clip(width: int, folder: Path) -> Clip:
 
 
 def activations(d_in: int, n: int, active: int = 16) -> Tensor:
-    """Return `[n, d_in]`: each row a sum of a few of `4 d_in` directions, some often and some rarely, and noise."""
+    """Return generated activations `[n, d_in]`.
+
+    Each row is a sum of a few of `4 d_in` directions, of which some come often and others rarely, and noise.
+    """
     directions = torch.nn.functional.normalize(torch.randn(4 * d_in, d_in), dim=1)
     frequency = torch.arange(1, 4 * d_in + 1).reciprocal()
     x = 0.1 * torch.randn(n, d_in)
@@ -192,7 +198,10 @@ class Steps(Callback):
 
 
 def measure(size: Size, with_callbacks: bool, n_steps: int) -> dict[str, Any]:
-    """Return the times a few training steps and two validation passes; the peak of memory is that of the process."""
+    """Return the times of a few training steps and of two validation passes.
+
+    The peak of memory in the result is that of the whole process.
+    """
     warnings.simplefilter("ignore")
     seed_everything(0, verbose=False)
     with tempfile.TemporaryDirectory() as scratch:

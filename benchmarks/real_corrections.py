@@ -61,7 +61,7 @@ def test_embeddings(truth: Truth) -> Tensor:
 
 
 def worst(predicted: Tensor, plant: Plant, truth: Truth) -> float:
-    """Return the balanced error of the class in the worse group of test pictures, with the cue and without."""
+    """Return the class's balanced error in the worse group of test pictures: with the cue, or without."""
     groups = factor_groups(plant.factor, *truth.images.factors[plant.factor])
     target = list(truth.images.class_names).index(plant.class_name)
     two = one_against_rest(groups, plant.value)

@@ -32,7 +32,10 @@ def chosen(rows: DataFrame) -> "Series[bool]":
 
 
 def goals(tables: Tables) -> DataFrame:
-    """Return a row per goal, classifier, judge and knowledge: where the audit was developed, and on the rest."""
+    """Return a row per goal, classifier, judge, and whether the audit was told the groups.
+
+    A row holds the figure on the data on which the audit was developed, and the figure on the rest.
+    """
     rows, tables = [], {name: rows[rows["level"] == LEVEL] for name, rows in tables.items()}
     for (kind, own, groups), _ in tables["classes"].groupby(["classifier", "own_judge", "groups"]):
         mine = {name: of(rows, kind, own, groups) for name, rows in tables.items()}

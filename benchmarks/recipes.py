@@ -125,13 +125,19 @@ def see(run: RunFolder, recipe: Recipe) -> Seen:
 
 
 def found_in(run: RunFolder, probe: Path, folder: Path, class_name: str) -> Finding | None:
-    """Return what the audit of the probe says of a class, its worst finding; `audit.html` lies in the folder."""
+    """Return the worst finding of the audit of the probe about a class; `None` without any.
+
+    The file `audit.html` is written to the folder.
+    """
     audit = audit_to_folder(run, folder, str(probe))
     return next((finding for finding in audit.findings if finding.class_name == class_name), None)
 
 
 def rates(saved: SavedProbe, embeddings: Tensor, seen: Seen, class_name: str) -> dict[str, float]:
-    """Return how often the class is predicted: of its images and of the others, with the cue and without it."""
+    """Return how often a class is predicted, for four groups of images.
+
+    The groups are the class's own images and all other images, each with the cue and without it.
+    """
     c = saved.class_names.index(class_name)
     named = saved.probe.predict(embeddings) == c
     own = seen.truth == c

@@ -108,7 +108,10 @@ def judge(run: Run, plant: Plant) -> dict[str, float]:
 
 
 def score_changes(run: Run, c: int, latents: list[int], chosen: Tensor) -> list[float]:
-    """Return the mean change of the score of class `c` on the chosen test images when each latent is removed."""
+    """Return the mean change of the score of class `c` when each latent is removed.
+
+    The mean is over the chosen test images.
+    """
     if not latents:
         return []
     metric = AblationEffects([Removal(c, (j,)) for j in latents], run.scores, len(chosen))

@@ -163,7 +163,10 @@ def _add_corners(image: Image.Image, rng: np.random.Generator) -> None:
 
 
 def table(n_train: int, n_val: int, n_test: int, seed: int = 0) -> list[Picture]:
-    """Return what is on each picture; the ground is planted in train alone, and a third of the lesions have two."""
+    """Return what is on each picture.
+
+    The ground is planted in the train split alone, and a third of the lesions have two pictures.
+    """
     rng = np.random.default_rng(seed)
     names, shares = list(LOOKS), [look.share for look in LOOKS.values()]
     rows: list[Picture] = []

@@ -18,7 +18,10 @@ TEMPLATES = ("a photo of a {}", "a picture of a {}", "{}")
 
 
 def pictures(split: str, edition: str, variant: str, n: int | None = None) -> Pictures:
-    """Return the pictures of the stamps of a split, of each category as many; a judge learns from all stamps."""
+    """Return pictures of the stamps of a split, equally many of each category.
+
+    A judge learns from the stamps of all splits.
+    """
     n, rng = n or CLIP_PICTURES, np.random.default_rng(SPLITS.index(split))
     labels = np.array([CATEGORIES[i % len(CATEGORIES)] for i in range(n)])
     has = rng.random(n) < _shares(labels, edition, variant, split)

@@ -138,7 +138,10 @@ def lightning_sae(task: Task, rows: Rows) -> Trained:
 
 
 def sae_lens(task: Task, rows: Rows) -> Trained:
-    """Return its trainer's steps, and the inference model that it saves. JumpReLU's penalty is around a target."""
+    """Train by the steps of the trainer of sae-lens, and return the inference model that it saves.
+
+    JumpReLU's penalty is around a target for the number of active latents.
+    """
     from sae_lens import SAE, SAETrainer
     from sae_lens.config import SAETrainerConfig
     from sae_lens.registry import get_sae_training_class
@@ -180,7 +183,10 @@ def sae_lens(task: Task, rows: Rows) -> Trained:
 
 
 def eai_sparsify(task: Task, rows: Rows) -> Trained:
-    """Return what its trainer does to activations: signed SGD without a schedule; at a given learning rate Adam."""
+    """Train on activations as the trainer of eai-sparsify does.
+
+    The optimiser is signed SGD without a schedule, or Adam where a learning rate is given.
+    """
     if task.variant != "topk":
         raise NotImplementedError("has TopK only")
     import os
@@ -264,7 +270,10 @@ def dictionary_learning(task: Task, rows: Rows) -> Trained:
 
 
 def overcomplete(task: Task, rows: Rows) -> Trained:
-    """Return its `train_sae`; its documentation takes Adam at 5e-4, and leaves JumpReLU's penalty to the user."""
+    """Train with the function `train_sae` of overcomplete.
+
+    Its documentation takes Adam at a learning rate of 5e-4, and leaves JumpReLU's penalty to the user.
+    """
     mpl.cm.get_cmap = mpl.colormaps.get_cmap  # it asks for a name that matplotlib has dropped
     from overcomplete.sae import SAE, BatchTopKSAE, JumpSAE, TopKSAE, heaviside, mse_l1, train_sae
     from overcomplete.sae.losses import top_k_auxiliary_loss

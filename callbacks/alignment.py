@@ -135,7 +135,10 @@ class Alignment(PassCallback):
         return cached_tensor(data.judge_folder / "nulls", "best_label_z", key, draw)
 
     def _compare(self, pass_: Pass, vectors: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """Return other scores of the same labels; that of the decoder only where the tail is a closed form."""
+        """Return other scores of the given labels.
+
+        The score of the decoder is among them only where the tail is a closed form.
+        """
         data, words, chosen = pass_.data, self.embed(pass_.data), index.clamp(min=0)
         scores = {"semantic_lens": semantic_lens(vectors, words.texts[chosen], words.empty)}
         closed = LastLayer.of(data.tail, pass_.decoder)

@@ -192,7 +192,10 @@ class Attribution(PassCallback):
         return table
 
     def latent_columns(self) -> dict[str, Sequence[Any]]:
-        """Return the class that each latent drives most, and how much; none before the first validation pass."""
+        """Return for each latent the class that it drives most, and how much.
+
+        There are no columns before the first validation pass.
+        """
         if self.means is None:
             return {}
         best = self.means.mean.nan_to_num(nan=-torch.inf).max(0)
@@ -218,7 +221,7 @@ def _add_own(judged: _Judged, explained: Explained, classes: Tensor, b_dec: Tens
 
 
 def _top(scored: pd.DataFrame, means: Tensor, top: int, names: Sequence[LatentName]) -> pd.DataFrame:
-    """Return the latents with the largest of the means `[m, d_sae]`, `top` rows for each row of what is scored."""
+    """Return the `top` latents with the largest means `[m, d_sae]`, for each of the `m` rows of `scored`."""
     best = means.topk(min(top, means.shape[1]), dim=1)
     shares = best.values / means.clamp(min=0).sum(1, keepdim=True)
     table = scored.loc[scored.index.repeat(best.indices.shape[1])].reset_index(drop=True)

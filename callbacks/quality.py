@@ -106,7 +106,10 @@ class Quality(PassCallback):
             self._change["churn"] = label_churn(before["labels"], labels)
 
     def latent_columns(self) -> dict[str, Sequence[object]]:
-        """Return the columns of `latents.csv`, each of length d_sae; none before the first validation pass."""
+        """Return the columns of `latents.csv`, each of length d_sae.
+
+        There are no columns before the first validation pass.
+        """
         return {key: score.tolist() for key, score in self._scores.items()}
 
     def state_dict(self) -> dict[str, Any]:

@@ -173,7 +173,10 @@ class UnexpectedReliance(PassCallback):
         publish_table(pass_.trainer, "reliance_groups", self.groups)
 
     def latent_columns(self) -> dict[str, Sequence[Any]]:
-        """Return the class that each latent drives most without meaning it, and how much; 0 and "" where none."""
+        """Return for each latent the class that it drives most without meaning it, and how much.
+
+        A latent that drives no class in this way has the amount 0 and the class `""`.
+        """
         if self.reliance is None:
             return {}
         worst = self.reliance.u.max(0)
@@ -182,7 +185,11 @@ class UnexpectedReliance(PassCallback):
 
 
 def _removals(table: pd.DataFrame, classes: int) -> tuple[list[Removal], list[Removal]]:
-    """Return each culprit of the first classes alone, in the order of the table, and all of each class together."""
+    """Return the removals of the culprits of the first `classes` classes of the table.
+
+    The first list removes each culprit alone, in the order of the table; the second list removes all culprits
+    of each class together.
+    """
     chosen = table[table["class"].isin(table["class"].unique()[:classes])]
     alone = [Removal(int(c), (int(j),)) for c, j in zip(chosen["class"], chosen["latent"], strict=True)]
     together = [

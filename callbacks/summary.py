@@ -72,7 +72,10 @@ def lines(metrics: dict[str, float]) -> list[str]:
 
 
 def culprit_table(culprits: pd.DataFrame, classes: int) -> Table:
-    """Return the classes with the largest unexpected share, a row each, with what their culprits are called."""
+    """Return a table of the classes with the largest unexpected share.
+
+    Each class has one row, with what its culprits are called.
+    """
     table = Table("class", "unexpected", "driven by, without meaning the class", title="Unexpected reliance")
     for name, rows in list(culprits.groupby("class", sort=False))[:classes]:
         called = zip(names_of(rows), rows["share"], strict=True)

@@ -75,7 +75,10 @@ def ablate(explained: Explained, sets: Sequence[Sequence[int]], batch_size: int 
 
 
 def _members(explained: Explained, sets: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Return the active entries of the latents that are in a set, with the set; once for each that has them."""
+    """Return the active entries of the latents that are in a set, each with the number of the set.
+
+    An entry comes once for each set that has its latent.
+    """
     device = explained.latents.indices.device
     listed = sorted((j, removal) for removal, latents in enumerate(sets) for j in latents)
     latent, removal = torch.tensor(listed, dtype=torch.int64, device=device).view(-1, 2).T.contiguous()
@@ -245,7 +248,9 @@ def _shares(
 
 
 def mean_effects(table: pd.DataFrame) -> dict[str, float]:
-    """Return the means over removals of `without - as_it_is`: how ablation changes score, accuracy, false positives.
+    """Return how ablation changes score, accuracy and false positives on average.
+
+    Each change is the mean of `without - as_it_is` over the removals.
 
     Args:
         table: of `effects_table`, with the removals that shall count.

@@ -184,7 +184,10 @@ class Evidence(NamedTuple):
         return self.deletion - empty, self.insertion - empty
 
     def areas(self) -> tuple[Tensor, Tensor]:
-        """Return the areas under `effects()` over the fractions, `[n, M]` in units of the score, by trapezoids."""
+        """Return the areas under both curves of `effects()`, each `[n, M]` in units of the score.
+
+        They are integrals over the fractions, by trapezoids.
+        """
         deletion, insertion = self.effects()
         x = self.fractions[:, None]
         return torch.trapezoid(deletion, x), torch.trapezoid(insertion, x)

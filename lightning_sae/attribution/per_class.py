@@ -168,7 +168,9 @@ class _LastLayerMeans(MeanOverImages):
 
 
 def mean_over_images(tail: TailFunction, W_dec: Tensor, scores: ClassScores) -> MeanOverImages:
-    """Return an empty mean, in the way that is cheapest for the tail; for as long as the decoder does not change.
+    """Return an empty mean, in the way that is cheapest for the tail.
+
+    It is valid for as long as the decoder does not change.
 
     Args:
         tail: of the hook point.
@@ -181,7 +183,10 @@ def mean_over_images(tail: TailFunction, W_dec: Tensor, scores: ClassScores) -> 
 
 
 def _by_latent(latents: SparseLatents, weights: list[Tensor], rows: list[Tensor]) -> Tensor:
-    """Return `[d_sae, m]`: for each latent the sum of `weight [nnz] * row [n, m]` of its entries, over all pairs."""
+    """Return `[d_sae, m]`: for each latent the sum of `weight * row` over its entries and over all pairs.
+
+    A pair has a weight for each entry, `[nnz]`, and a row for each row of `latents`, `[n, m]`.
+    """
     m, nnz = len(rows), len(latents.indices)
     starts = torch.cat([latents.offsets[:-1] + i * nnz for i in range(m)])
     offsets = torch.cat([starts, latents.offsets[-1:] + (m - 1) * nnz])

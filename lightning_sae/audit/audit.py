@@ -123,7 +123,10 @@ class _Draft(NamedTuple):
 
 
 def _drafts(studied: Studied, most: int) -> list[_Draft]:
-    """Return the culprits of one kind are one finding; those that stand for different known cues are findings apart."""
+    """Return the drafts of the findings of a class, one for the culprits of each kind.
+
+    Culprits that stand for different known cues are findings apart.
+    """
     latents: dict[tuple[Kind, str], list[_Latent]] = {}
     for kind in KINDS:
         for one in studied.convicted(kind):

@@ -263,7 +263,7 @@ class ActivationDataModule(LightningDataModule):
         self.probe = self._probe()
 
     def capture(self, split: Split) -> Path:
-        """Capture what the store lacks of one split; the folder it lies in."""
+        """Capture what the store lacks of one split, and return the folder it lies in."""
         capture = self._capture(self.clip, split, (self.hook, *self._also))
         if split == "test" and not capture.complete:
             self._check_leaks("train", "val", "test")
@@ -295,7 +295,7 @@ class ActivationDataModule(LightningDataModule):
         self.probe = self.probe.to(self._device)
 
     def train_dataloader(self) -> TrainLoader:
-        """Return the shuffled batches; resumes in the middle of a pass."""
+        """Return the shuffled batches; they resume in the middle of a pass."""
         targets = self._targets("train")
         return TrainLoader(self.store, targets, self.batch_size, self.seed, *self._rank, self._device)
 

@@ -176,7 +176,7 @@ class JointDataModule(ActivationDataModule):
             part.fill()
 
     def capture(self, split: Split) -> Path:
-        """Capture what the stores lack of one split of both; the folder of the images."""
+        """Capture what the stores lack of one split of both, and return the folder of the images."""
         images, _ = (part.capture(split) for part in self.parts)
         return images
 

@@ -71,7 +71,7 @@ def read_prompts(path: str | Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _each_once(names: Sequence[str], path: Path) -> list[str]:
-    """Return the readable names of classes; refuses two spellings of one."""
+    """Return the readable names of classes; refuse two spellings of one."""
     found = spellings(names)
     if twice := [", ".join(map(repr, own)) for own in found.values() if len(own) > 1]:
         raise ValueError(

@@ -13,7 +13,7 @@ from lightning_sae.report.fonts import fonts_for, letters_of
 
 
 def save_figure(figure: Figure, path: Path, dpi: int) -> None:
-    """Write a figure as PNG, whole or not at all; its folder is made.
+    """Write a figure as PNG, whole or not at all; make its folder.
 
     Raises:
         OSError: the disk is full or not writable.

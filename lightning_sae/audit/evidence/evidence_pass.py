@@ -95,7 +95,10 @@ def view_split(run: RunFolder, classifier: Classifier, scores: ClassScores) -> S
 
 @torch.no_grad()
 def explained_images(run: RunFolder) -> Iterator[Explained]:
-    """Yield what the tail is run on: all validation images where it is a closed form, else the probe images."""
+    """Yield the explanations of the images that the tail is run on.
+
+    All validation images are taken where the tail is a closed form, else the probe images.
+    """
     data = run.data
     if data.tail.needs == "nothing":
         for batch in data.val_dataloader():

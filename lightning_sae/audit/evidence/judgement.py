@@ -44,7 +44,10 @@ class JudgeView(NamedTuple):
     tests: MeaningTests
 
     def called(self, ids: Tensor, c: int) -> float:
-        """Return the share of some images, `[m]` int64, that the judge calls class `c` among all; 0 without any."""
+        """Return the share of the images `ids`, `[m]` int64, that the judge calls class `c`.
+
+        The judge chooses among all classes. The share is 0 without any images.
+        """
         chosen = self.embeddings[ids.cpu()]
         return float((predict(chosen, self.texts) == c).float().mean()) if len(chosen) else 0.0
 

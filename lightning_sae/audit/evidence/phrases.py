@@ -16,7 +16,10 @@ def words_of(text: str) -> list[str]:
 
 
 def class_phrases(class_names: Sequence[str], prompts: Sequence[Sequence[str]] = ()) -> list[str]:
-    """Return what each class is called: of its first prompt what is between the words that all share, else its name.
+    """Return what each class is called.
+
+    It is the part of its first prompt between the words that the first prompts of all classes share, or the
+    name of the class where there is no such part.
 
     Example:
         >>> class_phrases(["flower", "frame"], [["a photo of a sun flower"], ["a photo of a photo frame"]])

@@ -91,7 +91,9 @@ def put_label(picture: Image.Image, word: str, style: Style) -> Image.Image:
 
 
 def meaningless_words(word: str, words: Sequence[str], n: int) -> list[str]:
-    """Return the random strings as long as a word, with another letter in each place: none is a part of the word.
+    """Return random strings as long as a word, with another letter than the word in each place.
+
+    So no string is a part of the word.
 
     Args:
         word: its length and spaces count; below three letters it is taken as three letters long.

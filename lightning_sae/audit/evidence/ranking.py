@@ -64,7 +64,9 @@ def rank(cue: Cues, detects: Tensor, on_thing: Tensor | None, unexpected: Tensor
 def attribution_on_things(
     run: RunFolder, scores: ClassScores, subjects: Subjects, cues: Sequence[Cues]
 ) -> dict[int, Tensor]:
-    """Return the mean attribution to a class over all images of its thing, also those that are predicted otherwise.
+    """Return the mean attribution to a class over all images of its thing.
+
+    Images of the thing that are predicted otherwise count as well.
 
     Args:
         run: with its data set up.

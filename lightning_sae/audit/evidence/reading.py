@@ -150,7 +150,10 @@ class _Reader:
         return torch.cat(scores).view(len(STYLES), IMAGES, -1)
 
     def _in_its_style(self, word: str, c: int) -> tuple[_Looked, _Looked]:
-        """Return the fresh images with a word in the style that suits it, and with an empty label in that style."""
+        """Return the fresh images with a word, and the fresh images with an empty label.
+
+        Both labels are in the style that suits the word.
+        """
         style = STYLES[int((self._in_all_styles(word) - self.empty)[..., c].mean(1).argmax())]
         if style not in self.empty_in:
             self.empty_in[style] = self._look("", c, style)

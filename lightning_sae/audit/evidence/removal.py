@@ -159,7 +159,10 @@ def _estimate(samples: NDArray[np.float64]) -> BootstrapEstimate:
 
 
 def _thresholds(margins: Tensor) -> NDArray[np.float64]:
-    """Return `[THRESHOLDS]` margins of the class, by rank: a shift moves them along, and the best one is of them."""
+    """Return `[THRESHOLDS]` margins of the class, by rank, as thresholds to try.
+
+    A shift of the scores moves the thresholds along, and the best threshold is one of the margins.
+    """
     values = margins.double().cpu().numpy()
     return np.asarray(np.quantile(values, np.linspace(0, 1, THRESHOLDS), method="lower"))
 
@@ -167,7 +170,10 @@ def _thresholds(margins: Tensor) -> NDArray[np.float64]:
 def _shares_below(
     before: Tensor, after: Tensor, thresholds: Sequence[NDArray[np.float64]], generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return `[2, 1 + RESAMPLES, THRESHOLDS]`: shares of images below them, before and after, each of its own."""
+    """Return `[2, 1 + RESAMPLES, THRESHOLDS]`: the shares of images below the thresholds, before and after.
+
+    Before and after have thresholds of their own.
+    """
     margins = [margin.double().cpu().numpy() for margin in (before, after)]
     pairs = zip(thresholds, margins, strict=True)
     places = np.stack([np.searchsorted(some, margin, side="right") for some, margin in pairs])

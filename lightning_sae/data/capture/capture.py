@@ -100,7 +100,7 @@ class Capture:
         return self._store.complete
 
     def missing(self) -> list[int]:
-        """Return the shards of which something is missing; changes nothing.
+        """Return the shards of which something is missing; change nothing.
 
         Raises:
             ValueError: a folder was made with other settings.
@@ -116,7 +116,7 @@ class Capture:
         )
 
     def fill(self) -> Path:
-        """Capture whatever is missing, together with all processes that do the same; the folder.
+        """Capture whatever is missing, with all processes that do the same, and return the folder.
 
         What is there is kept, and of a complete store nothing is touched or locked: it may be read-only. All
         that is missing of a shard is made in one pass of CLIP, which ends at the last hook point where the
@@ -147,7 +147,7 @@ class Capture:
         return self.folder
 
     def capture_shards(self, shards: Iterable[int]) -> int:
-        """Make what is missing of some shards, less those that others are at work on; how many it made."""
+        """Make what is missing of some shards that no others are at work on, and return how many it made."""
         shards = list(shards)
         if not self._prepared:
             self._prepare()

@@ -151,7 +151,7 @@ class _Decoding(Dataset[tuple[list[str], list[str]]]):
         return [self._decode(image, piece.row + i, notes) for i, image in enumerate(piece.ids)], notes
 
     def _decode(self, image: int, row: int, notes: list[str]) -> str:
-        """Return the image's fault; adds to the notes."""
+        """Return the image's fault, and add to the notes."""
         try:
             picture = self.images[image]
             self.ring[row] = self.prepare(picture)

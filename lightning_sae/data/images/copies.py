@@ -58,7 +58,7 @@ def keep_copies_together(parts: Mapping[Split, Rows], images: KnownImages) -> di
 
 
 def check_leaks(splits: Mapping[Split, ImageSet], limit: float) -> None:
-    """Count images of a split whose file another split has as well; warns of some, refuses more.
+    """Count images of a split whose file another split has as well; warn of some, refuse more.
 
     Args:
         splits: in the order train, val, test; images that are no files are not looked at.
@@ -97,7 +97,7 @@ def _leaks(images: KnownImages, others: KnownImages) -> list[str]:
 
 
 def _whole_files(images: KnownImages, rows: Iterable[int]) -> Iterator[tuple[int, bytes]]:
-    """Give each of some images that can be read, and a hash of all of its file."""
+    """Yield each of some images that can be read, and a hash of all of its file."""
     for row in rows:
         try:
             content = images.encoded(row)[0]

@@ -61,7 +61,7 @@ class ShardFolder:
     shard_images: int
 
     def missing(self) -> list[int]:
-        """Return the shards still to be written; changes nothing.
+        """Return the shards still to be written; change nothing.
 
         Raises:
             ValueError: the folder was made from something else; names the keys that differ.

@@ -103,7 +103,7 @@ class SplitStore:
         return not self.missing() and all(folder.complete for folder in self.parts.values())
 
     def missing(self) -> list[int]:
-        """Return the shards of which something is missing; changes nothing.
+        """Return the shards of which something is missing; change nothing.
 
         Raises:
             ValueError: a folder was made with other settings.

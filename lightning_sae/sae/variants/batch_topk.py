@@ -61,7 +61,7 @@ class BatchTopK(SparseAutoencoder):
         return joint.main.latents(pre_acts.relu())
 
     def encode_training(self, centred: Tensor, spare: Spare | None = None) -> Encoded:
-        """Return the largest of the batch, `k` per token on average; moves the threshold."""
+        """Return the largest of the batch, `k` per token on average; move the threshold."""
         count = self.k * len(centred)
         arguments = self.encoder, self.b_enc, count, self.selection, self.workspace, self.kernels, spare
         known, pattern, second = select_largest(centred, *arguments)

@@ -27,7 +27,7 @@ class Member(NamedTuple):
 
 
 def read_members(folder: Path) -> list[Member]:
-    """Return the images of a split, by folder and path; warns of what is left out.
+    """Return the images of a split, by folder and path; warn of what is left out.
 
     Raises:
         FileNotFoundError: there are none.
