@@ -113,7 +113,10 @@ class Clip(nn.Module):
             return self.encode_image(torch.zeros(1, 3, *self.image_size)).shape[1]
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Return the unit embeddings `[n, d_embed]` of preprocessed images `[n, 3, H, W]`, in the caller's grad mode."""
+        """Return the unit embeddings `[n, d_embed]` of preprocessed images `[n, 3, H, W]`.
+
+        The caller's grad mode holds.
+        """
         features: Tensor = self.model.encode_image(pixels.to(self.device, self.dtype))
         return unit(features.flatten(1))  # an attention pool with one query gives [n, 1, d_embed]
 
@@ -122,7 +125,10 @@ class Clip(nn.Module):
         return self.encode_image(inputs)
 
     def encode_ids(self, ids: Tensor) -> Tensor:
-        """Return the unit embeddings `[m, d_embed]` of token ids `[m, context]`, in the caller's grad mode."""
+        """Return the unit embeddings `[m, d_embed]` of token ids `[m, context]`.
+
+        The caller's grad mode holds.
+        """
         return unit(self.text_features(self.model.encode_text(ids.to(self.device).long())))
 
     def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
@@ -150,7 +156,9 @@ class Clip(nn.Module):
         return found
 
     def identity(self) -> dict[str, str]:
-        """Return what an activation depends on, for fingerprints and provenance; holds no path of this machine.
+        """Return what an activation depends on, for fingerprints and provenance.
+
+        The result holds no path of this machine.
 
         Returns:
             `model`, `pretrained` (`"none"` where there is none), `weights` (sha256 of names, precisions,

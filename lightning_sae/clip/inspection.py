@@ -62,7 +62,10 @@ def inspect_hook_point(clip: Clip, hook_point: HookPoint) -> HookShape:
 
 
 def _dry_run(clip: Clip, hook_point: HookPoint) -> tuple[Tensor | None, Tensor | None]:
-    """Return the selected tokens of a dry forward, and the gradient of a random direction of the embedding."""
+    """Return the selected tokens of a dry forward, and a gradient with respect to these tokens.
+
+    The gradient is that of the embedding's component in a random direction.
+    """
     found: list[Tensor] = []
 
     def visit(x: Tensor) -> Tensor:

@@ -239,7 +239,7 @@ class LastBlock(NamedTuple):
 
 
 def last_block(clip: Clip, is_text: bool) -> LastBlock | None:
-    """Return the last block of the image or the text tower; `None` where that is no transformer that is known."""
+    """Return the last block of the image or the text tower; `None` where it is no known transformer."""
     if is_text:
         path = _last_of_text(clip)
         if path is None:

@@ -23,7 +23,10 @@ class TextClip(Clip):
         super().__init__(clip.model, self._tokenize, clip.tokenizer, clip.name, clip.pretrained, clip.folder)
 
     def encode(self, inputs: Tensor) -> Tensor:
-        """Return the unit embeddings `[n, d_embed]` of token ids `[n, context]`, in the caller's grad mode."""
+        """Return the unit embeddings `[n, d_embed]` of token ids `[n, context]`.
+
+        The caller's grad mode holds.
+        """
         return self.encode_ids(inputs)
 
     @property

@@ -75,7 +75,10 @@ class TokenRule(ABC):
 
 
 def _as_tokens(whole: Tensor, channels_last: bool) -> Tensor:
-    """Return `[n, t, d]` of an output `[n, d]`, `[n, t, d]` or a feature map `[n, d, h, w]` or `[n, h, w, d]`."""
+    """Return the tokens `[n, t, d]` of an output.
+
+    The output is `[n, d]`, `[n, t, d]`, or a feature map `[n, d, h, w]` or `[n, h, w, d]`.
+    """
     if whole.ndim == 4:
         return whole.flatten(1, 2) if channels_last else whole.flatten(2).transpose(1, 2)
     return whole.unsqueeze(1) if whole.ndim == 2 else whole
@@ -182,7 +185,10 @@ def token_embedding(clip: Clip, hook_point: HookPoint) -> nn.Module:
 
 
 def pooled_positions(clip: Clip, token_ids: Tensor, n_tokens: int) -> Tensor:
-    """Return the position that the text tower pools, `[n]`, by its own rule; `n_tokens` with an appended one."""
+    """Return the position that the text tower pools by its own rule, `[n]`.
+
+    `n_tokens` counts an appended class token as well.
+    """
     text = clip.text
     rule = getattr(text, "text_pool_type", None) or text.pool_type
     if getattr(text, "cls_emb", None) is not None or rule == "last":  # CoCa appends its class token

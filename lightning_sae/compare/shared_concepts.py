@@ -137,7 +137,10 @@ def _table(variants: Sequence[Variant], pairs: Sequence[Pair]) -> pd.DataFrame:
 
 
 def _partners(variants: Sequence[Variant], pair: Pair, place: int) -> pd.DataFrame:
-    """Return the partner in the other variant, what it is called, and the correlation with the nearest, by latent."""
+    """Return for each latent its partner in the other variant, and what the partner is called.
+
+    A further column has the correlation with the nearest latent of the other variant.
+    """
     own, other = ("first", "second") if place == pair.first else ("second", "first")
     name = variants[getattr(pair, other)].name
     nearest = pair.nearest[place != pair.first]

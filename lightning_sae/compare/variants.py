@@ -92,10 +92,10 @@ def _names(runs: Sequence[Run], by: str) -> list[str]:
 
 
 def reliance_matrix(variants: Sequence[Variant], top: int = 3) -> dict[str, list[Cell]]:
-    """Return the class -> a cell per variant, the class with the largest unexpected share in any of them first.
+    """Return for each class a cell per variant.
 
-    A class that was judged and has no culprit has a share of 0; one with too few images, or of a run without
-    the callbacks, NaN.
+    The class with the largest unexpected share in any variant comes first. A class that was judged and has no
+    culprit has a share of 0; one with too few images, or of a run without the callbacks, NaN.
 
     Args:
         variants: of `find_variants`.
@@ -143,7 +143,9 @@ def _images(driven: pd.DataFrame, name: str) -> int:
 
 
 def contrasts(matrix: dict[str, list[Cell]], least: float = 0.25) -> list[tuple[str, int, int]]:
-    """Return where variants differ most: class, the variant that relies on the unexpected most, and the one least.
+    """Return the classes on which variants differ most, each with two variants.
+
+    The first of the two relies on the unexpected most, the second least.
 
     Args:
         matrix: of `reliance_matrix`.

@@ -82,7 +82,10 @@ def _said(culprits: Sequence[CulpritShare]) -> list[tuple[LatentName, str]]:
 
 
 def faithfulness_rows(variants: Sequence[Variant]) -> list[dict[str, Any]]:
-    """Return the method -> per variant the areas under the deletion and insertion curves with their intervals."""
+    """Return a row per method, with the areas under the deletion and insertion curves per variant.
+
+    Each area has its interval.
+    """
     tables = [variant.run.table("faithfulness") for variant in variants]
     rows = [table.set_index("method") if len(table) else table for table in tables]
     methods = dict.fromkeys(str(method) for table in rows for method in table.index)

@@ -155,7 +155,10 @@ def clarity(image_ids: Tensor, embeddings: Tensor) -> Tensor:
 
 
 def _two_best(cosines: Tensor, empty: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the columns of `Labels` from `[chunk, V]` cosines, which are used up, and `[chunk]` of the empty prompt."""
+    """Return the columns of `Labels` from the cosines with the labels and with the empty prompt.
+
+    The cosines with the labels, `[chunk, V]`, are used up; the cosines with the empty prompt are `[chunk]`.
+    """
     index = cosines.argmax(1, keepdim=True)  # the first of several, which `topk` does not promise
     best = cosines.gather(1, index)
     second = cosines.scatter_(1, index, -torch.inf).argmax(1, keepdim=True)

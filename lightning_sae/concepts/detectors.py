@@ -93,7 +93,9 @@ def sparse_probes(
     seed: int = 0,
     min_images: int = 5,
 ) -> Floats:
-    """Return the balanced accuracy of telling each value from all else by its best `k` latents (k-sparse probing).
+    """Return the balanced accuracy with which its best `k` latents tell each value from all else.
+
+    The method is called k-sparse probing.
 
     The images are halved at random. On one half the latents are ranked by the absolute difference of their
     mean activation with and without the value, and scikit-learn's balanced logistic regression is fitted to

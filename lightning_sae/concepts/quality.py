@@ -65,13 +65,13 @@ def _polysemanticity(image_ids: Tensor, embeddings: Tensor) -> Tensor:
 
 
 def semantic_lens_polysemanticity(image_ids: Tensor, embeddings: Tensor, seed: int = 123) -> Tensor:
-    """Return the polysemanticity as the package semanticlens computes it: `1 - cos(m_1, m_2)`, outliers left aside.
+    """Return the polysemanticity as the package semanticlens computes it.
 
-    `m_1`, `m_2` are the means of the two clusters of scikit-learn's k-means, the best of ten random starts.
-    Where the smaller one has a single image, or all are equal, the score is instead the mean over the first
-    ten images of `1 - cos(v, e_i)`, with `v` the mean of all. Dreyer et al. 2025, SemanticLens, arXiv
-    2501.05398, `polysemanticity_score` of their code. It takes some milliseconds a latent, and depends on the
-    seed where the ten starts miss the best clusters.
+    It is `1 - cos(m_1, m_2)`, with outliers left aside. `m_1`, `m_2` are the means of the two clusters of
+    scikit-learn's k-means, the best of ten random starts. Where the smaller one has a single image, or all
+    are equal, the score is instead the mean over the first ten images of `1 - cos(v, e_i)`, with `v` the mean
+    of all. Dreyer et al. 2025, SemanticLens, arXiv 2501.05398, `polysemanticity_score` of their code. It
+    takes some milliseconds a latent, and depends on the seed where the ten starts miss the best clusters.
 
     Args:
         image_ids: `[d_sae, n]` int64, rows of `embeddings`, the largest activation first; -1 where a latent

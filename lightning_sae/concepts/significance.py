@@ -12,9 +12,9 @@ from lightning_sae.concepts.alignment import concept_vectors
 
 
 def random_image_sets(n_images: int, n: int, draws: int, seed: int = 0) -> Tensor:
-    """Return the random sets of `n` different images, each set equally likely (Floyd's algorithm, all draws at once).
+    """Return random sets of `n` different images, each set equally likely.
 
-    Bentley and Floyd 1987, Communications of the ACM 30(9).
+    All sets are drawn at once by Floyd's algorithm: Bentley and Floyd 1987, Communications of the ACM 30(9).
 
     Args:
         n_images: images to draw from.
@@ -198,10 +198,10 @@ def p_values_by_size(scores: Tensor, sizes: Tensor, null: Callable[[int], Tensor
 
 
 def significant(p: Tensor, fdr: float = 0.05) -> Tensor:
-    """Return which of many hypotheses to keep, so that at most a share `fdr` of the kept is expected to be chance.
+    """Return which of many hypotheses to keep.
 
-    Benjamini and Hochberg 1995, Journal of the Royal Statistical Society B 57: for p-values that are
-    independent or positively dependent.
+    At most a share `fdr` of the kept hypotheses is expected to be chance. Benjamini and Hochberg 1995,
+    Journal of the Royal Statistical Society B 57: for p-values that are independent or positively dependent.
 
     Args:
         p: `[m]` in [0, 1]; NaN is no hypothesis.

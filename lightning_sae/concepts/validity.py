@@ -70,7 +70,10 @@ def _firings(latents: SparseLatents) -> tuple[Tensor, Tensor]:
 def _compare(
     row: Tensor, label: Tensor, texts: Tensor, embeddings: Tensor, chunk_size: int
 ) -> tuple[Tensor, Tensor]:
-    """Return the similarity of rows with their labels, `[m]`, and how many of all rows have less, equal ones half."""
+    """Return the similarity of rows with their labels, and how many of all rows have a smaller one.
+
+    Both are `[m]`; a row with an equal similarity counts half.
+    """
     order = label.argsort(stable=True)
     used, counts = torch.unique_consecutive(label[order], return_counts=True)
     similarity, wins = embeddings.new_empty(len(row)), embeddings.new_empty(len(row), dtype=torch.float64)
@@ -96,7 +99,10 @@ def _half_ties(less: Tensor, than: Tensor) -> Tensor:
 
 
 def _auroc(latent: Tensor, held_out: Tensor, wins: Tensor, n: int, d_sae: int, min_images: int) -> Tensor:
-    """Return the share of pairs of a held-out and a silent row that the first wins, from its wins over both kinds."""
+    """Return the share of pairs of a held-out row and a silent row that the held-out row wins.
+
+    It is computed from the wins of the held-out rows over rows of both kinds.
+    """
     silent = n - torch.bincount(latent, minlength=d_sae).double()
     positives = torch.bincount(latent[held_out], minlength=d_sae).double()
     among_themselves = positives**2 / 2  # each pair once, each with itself half

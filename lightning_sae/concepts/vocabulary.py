@@ -69,7 +69,7 @@ class Vocabulary:
         self.templates = _checked_templates(templates)
 
     def choose(self, default_labels: Sequence[str]) -> list[str]:
-        """Return the labels, or `default_labels` where the vocabulary has none of its own; repeated ones once."""
+        """Return the vocabulary's labels, or `default_labels` where it has none; repeated ones once."""
         return self.labels if self.labels is not None else _checked_labels(default_labels)
 
     def embed(self, clip: TextEncoder, default_labels: Sequence[str]) -> EmbeddedVocabulary:
@@ -80,7 +80,9 @@ class Vocabulary:
 
 
 def imagenet_vocabulary(templates: Templates = "openai") -> Vocabulary:
-    """Return ImageNet's class names as open_clip ships them: 998, as two of the 1,000 names stand for two classes.
+    """Return ImageNet's class names as open_clip ships them.
+
+    There are 998 names, as two of the 1,000 stand for two classes each.
 
     Example:
         >>> imagenet_vocabulary().labels[:2]
@@ -92,7 +94,9 @@ def imagenet_vocabulary(templates: Templates = "openai") -> Vocabulary:
 def english_vocabulary(
     categories: Sequence[str] = ("noun", "adjective"), templates: Templates = ("{}",)
 ) -> Vocabulary:
-    """Return English words of the package wonderwords (MIT): some 6,800 nouns, 900 adjectives and 1,000 verbs.
+    """Return English words of the package wonderwords (MIT).
+
+    It has some 6,800 nouns, 900 adjectives and 1,000 verbs.
 
     Args:
         categories: of `noun`, `adjective` and `verb`; a word of several counts once.

@@ -60,7 +60,10 @@ def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
 
 
 def group_table(record: Record) -> Table:
-    """Return the groups of the factor that the correction was chosen by, on the images that it was measured on."""
+    """Return the groups of the factor by which the correction was chosen.
+
+    The numbers are from the images on which the correction was measured.
+    """
     title = f"{record.target} on {record.measured.split} by {record.factor}, before → after"
     table = Table("group", title=escape(title), box=box.SIMPLE_HEAD, show_edge=False)
     for name in ("found", "others right", "taken for it", "error", "by a shift"):

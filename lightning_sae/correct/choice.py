@@ -129,11 +129,12 @@ def choose(
     groups: Groups,
     rule: Rule,
 ) -> Choices:
-    """Return the candidate and shift with the smallest balanced error in the worst group, at an allowed price.
+    """Return the candidate and shift with the smallest balanced error in the worst group.
 
-    Tried are shifts of the class's logit by up to 2 standard deviations of its margin, the logit minus the
-    largest other one. Only what has a smaller error than the classifier as it is counts. Of equals the one
-    with the smaller mean over the groups is taken, then the smaller shift, then the smaller amount.
+    The price must be one that `rule` allows. Tried are shifts of the class's logit by up to 2 standard
+    deviations of its margin, the logit minus the largest other one. Only what has a smaller error than the
+    classifier as it is counts. Of equals the one with the smaller mean over the groups is taken, then the
+    smaller shift, then the smaller amount.
 
     Args:
         candidates: corrected classifiers.

@@ -145,13 +145,14 @@ def erasure(
     ridge: float = 0.01,
     spared: Sequence[Tensor] = (),
 ) -> Erasure:
-    """Return what makes the score of a class follow the culprits, as the smallest change that ends it and spares it.
+    """Return what makes the score of a class follow the culprits.
 
-    Over images of *other* classes let the columns `s_j` of `S` be the covariances of the embeddings `e` with
-    the activation of culprit `j`: the score `<w, e>` and the culprits have the covariance `S^T w`. Let `m` be
-    the mean embedding of the class's own images less that of the others, and `C` the covariance within the
-    two. Of all `w'` with `S^T w' = 0` and `<w' - w, m> = 0`, so that the class's own images keep their mean
-    score, the one that changes the scores least, with the least `Var(<w' - w, e>)`, is, with `M = [S, m]`,
+    Its removal is the smallest change that ends this and spares the class. Over images of *other* classes let
+    the columns `s_j` of `S` be the covariances of the embeddings `e` with the activation of culprit `j`: the
+    score `<w, e>` and the culprits have the covariance `S^T w`. Let `m` be the mean embedding of the class's
+    own images less that of the others, and `C` the covariance within the two. Of all `w'` with `S^T w' = 0`
+    and `<w' - w, m> = 0`, so that the class's own images keep their mean score, the one that changes the
+    scores least, with the least `Var(<w' - w, e>)`, is, with `M = [S, m]`,
 
         `w' = w - C^-1 M (M^T C^-1 M)^-1 [S^T w; 0]`.
 

@@ -270,7 +270,10 @@ class ActivationDataModule(LightningDataModule):
         return capture.fill()
 
     def judge_view(self, split: Split) -> Tensor:
-        """Return the images of a split as the judge sees them, `[n, d_judge]` unit; captured if the store lacks them."""
+        """Return the unit embeddings `[n, d_judge]` that the judge has of a split's images.
+
+        The embeddings are captured if the store lacks them.
+        """
         own = self.judge is self.clip
         folder = self.capture(split) if own else self._capture(self.judge, split, ()).fill()
         return read_tensor(folder / "images", "embeddings")
@@ -313,7 +316,10 @@ class ActivationDataModule(LightningDataModule):
         return self.store.batches(self.eval_batch_size)
 
     def sample(self, n: int) -> Tensor:
-        """Return `[min(n, rows), d_in]` float32, random activations of `train`; the same for the same seed."""
+        """Return random activations of `train`, `[min(n, rows), d_in]` float32.
+
+        The same seed gives the same activations.
+        """
         return self.store.sample(n, self.seed)
 
     def provenance(self) -> dict[str, Any]:

@@ -41,9 +41,10 @@ class Heatmaps:
         return None if grid is None else cls(run, classifier, cast(Output, output), grid)
 
     def draw(self, ids: Sequence[int], latent: int, class_name: str, side: int) -> list[Image.Image]:
-        """Return a square picture for each image: orange where the latent raises the score, purple where it lowers.
+        """Return a square picture for each image.
 
-        One scale for all of them.
+        Places where the latent raises the score are orange, places where it lowers the score are purple. All
+        pictures have one scale.
         """
         images = [self.run.data.images("val")[i] for i in ids]
         values = self.values(images, latent, self.names.index(class_name))

@@ -121,7 +121,11 @@ def _texts(table: pd.DataFrame, name: str) -> list[str]:
 
 
 def _by_relevance(table: pd.DataFrame, culprits: dict[int, list[int]]) -> list[int]:
-    """Return the culprits, then what drives a class unexpectedly, then what drives one, then what fires often."""
+    """Return the latents by their relevance for the reader of the report.
+
+    First come the culprits, then what drives a class unexpectedly, then what drives a class at all, then what
+    fires often.
+    """
     keys = [name for name in ("unexpected", "attribution", "density") if name in table]
     rows = table[keys].apply(pd.to_numeric, errors="coerce") if keys else table[[]]
     rows = rows.sort_values(keys, ascending=False) if keys else rows

@@ -110,7 +110,10 @@ def _script() -> str:
 
 
 def _drivers(audit: Audit, run: RunFolder) -> tuple[pd.DataFrame, bool]:
-    """Return the rows of the run's `attribution.csv`, and whether they are about the audited classes and prompts."""
+    """Return the rows of the run's `attribution.csv`, and whether they apply to the audit.
+
+    The rows apply where they are about the audited classes and prompts.
+    """
     table = run.table("attribution")
     own = {name: tuple(prompts) for name, prompts in zip(run.data.class_names, run.data.prompts, strict=True)}
     same = all(own.get(result.name) == result.prompts for result in audit.classes)

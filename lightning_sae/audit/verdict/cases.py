@@ -142,10 +142,10 @@ def suspects_of(case: Case, cue: Cues, ranking: Ranking, seen: SplitView) -> lis
 
 
 def same_cause(seen: SplitView, cue: Cues, latents: Sequence[int]) -> list[list[int]]:
-    """Return the groups of latents that drive the class on the same images: one cause that several latents carry.
+    """Return the groups of latents that drive the class on the same images.
 
-    A latent joins the first group whose first latent drives the class on images that have at least half of
-    its own positive attribution.
+    Such a group is one cause that several latents carry. A latent joins the first group whose first latent
+    drives the class on images that have at least half of its own positive attribution.
 
     Args:
         seen: the images.
@@ -167,7 +167,10 @@ def same_cause(seen: SplitView, cue: Cues, latents: Sequence[int]) -> list[list[
 
 
 def driven_images(seen: SplitView, cue: Cues, latent: int, most: int) -> list[int]:
-    """Return the ids of the images on which it drives the class most: wrong predictions, where there are enough."""
+    """Return the ids of the images on which a latent drives the class most.
+
+    Only wrong predictions are taken, where there are enough of them.
+    """
     rows = _driven(seen, cue)
     (drive,) = _columns(seen, rows, [latent])
     best = drive.argsort(descending=True, stable=True)[: min(most, int((drive > 0).sum()))]

@@ -24,7 +24,10 @@ _BIG_VISION = (".npz", ".npy")
 
 
 def read_state(path: Path) -> State:
-    """Return the tensors of a checkpoint by their names, without what trainers wrap them in and put before them.
+    """Return the tensors of a checkpoint by their names.
+
+    Mappings in which trainers wrap the tensors, and prefixes that trainers put before the names, are left
+    out.
 
     Args:
         path: `.safetensors`, or what `torch.save` writes: a state dict, or one under `state_dict`,
@@ -130,9 +133,10 @@ def _unwrapped(content: Any) -> Mapping[Any, Any]:
 
 
 def _without_prefixes(state: State) -> tuple[State, list[str]]:
-    """Return a state without a prefix that most keys have, and the keys of modules beside it that are left out.
+    """Return a state without a prefix that most keys have, and the keys that are left out.
 
-    A key without a dot, such as `logit_scale`, is a parameter of the model that only lacks the prefix.
+    The keys of modules beside the model are left out. A key without a dot, such as `logit_scale`, is a
+    parameter of the model that only lacks the prefix.
     """
     state = {key.replace(_COMPILED, ""): value for key, value in state.items()}
     for prefix in _PREFIXES:
@@ -146,7 +150,10 @@ def _without_prefixes(state: State) -> tuple[State, list[str]]:
 
 
 def _laid_out(model: Any, state: State) -> State:
-    """Return the state by the names and shapes of this version of open_clip, as its `load_checkpoint` makes it."""
+    """Return the state with the names and shapes that this version of open_clip has.
+
+    It is made in the way of open_clip's `load_checkpoint`.
+    """
     state = dict(convert_state_dict(model, state))
     if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)

@@ -88,7 +88,7 @@ def without_openai_marks(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def same_models(config: Mapping[str, Any]) -> list[str]:
-    """Return the names of open_clip's models that differ from a config in nothing but the activation function.
+    """Return the names of open_clip's models that differ from a config at most in the activation function.
 
     Example:
         >>> same_models(open_clip.get_model_config("ViT-B-32"))

@@ -113,12 +113,19 @@ def default_workers(clip: Clip, batches: Sequence[Sequence[int]], processes: int
 
 
 def _pieces_ahead(batch_size: int, num_workers: int) -> int:
-    """Return the pieces that each worker has before it: together some batches, as the model takes one as a whole."""
+    """Return how many pieces each worker has before it.
+
+    Together these are some batches, as the model takes a batch as a whole.
+    """
     return AHEAD * math.ceil(math.ceil(batch_size / PIECE) / num_workers)
 
 
 def _pieces_in_ring(batch_size: int, num_workers: int) -> int:
-    """Return the batch that is handed over, what is on its way, and what is left free where a batch would be cut."""
+    """Return how many pieces the ring holds.
+
+    These are the batch that is handed over, the pieces on their way, and what is left free where a batch
+    would be cut.
+    """
     on_their_way = num_workers * _pieces_ahead(batch_size, num_workers) if num_workers else 0
     return on_their_way + 2 * math.ceil(batch_size / PIECE)
 

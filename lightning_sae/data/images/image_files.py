@@ -65,7 +65,10 @@ class ImageFiles(LabelledImages):
         return read_file(self.root / path, path), path
 
     def identity(self) -> dict[str, Any]:
-        """Return the names, contents (`content_hashes`) and classes of the files, but not where the folder lies."""
+        """Return the names, contents and classes of the files, but not where the folder lies.
+
+        The contents are given by `content_hashes`.
+        """
         return {
             "name": self.name,
             "classes": digest(self.class_names),

@@ -49,7 +49,10 @@ class ImageSet(Protocol):
         ...
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes them these images, as JSON for the store's fingerprint; `name` names its folder."""
+        """Return what makes these images what they are, as JSON for the store's fingerprint.
+
+        The entry `name` names the store's folder.
+        """
         ...
 
 

@@ -64,7 +64,10 @@ class TrainLoader:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Return the position in the stream, in batches of all processes together, and what gives it its meaning."""
+        """Return the position in the stream, and what gives the position its meaning.
+
+        The position counts batches of all processes together.
+        """
         return {**self._meaning(), "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
