@@ -156,7 +156,9 @@ def writable(folder: Path) -> bool:
 
 
 def user_path(path: str | Path) -> Path:
-    """Return a path that a user gives: `~` is the home folder, also where no shell has seen it, as in a config.
+    """Return a path that a user gives, with `~` as the home folder.
+
+    This holds also where no shell has seen the path, as in a config.
 
     Example:
         >>> user_path("~/images") == Path.home() / "images", user_path("images").name

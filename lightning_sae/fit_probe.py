@@ -22,7 +22,11 @@ from lightning_sae.trust.targets import add_trust_option
 
 
 def recall_table(data: ActivationDataModule, saved: SavedProbe) -> Table:
-    """Return each class: its images, the share of those of `val` that is recognised, and how many others it gets."""
+    """Return a table with a row per class, about how well the probe recognises it.
+
+    The columns are the images of the class in `train` and in `val`, the share of its `val` images that is
+    recognised, and how many other images are taken for it.
+    """
     val, train = examples(data, "val"), data.images("train").targets
     predicted = saved.probe.predict(val.embeddings)
     table = Table("class", box=box.SIMPLE_HEAD, show_edge=False)

@@ -83,7 +83,9 @@ class SparseLatents:
         return type(self)(self.values[entries], self.indices[entries], offsets, self.d_sae)
 
     def columns(self, latents: Tensor) -> Self:
-        """Return some latents alone, `[m]` int64, each once: all rows, the latents numbered by their place there.
+        """Return the given latents alone, `[m]` int64, each once.
+
+        All rows stay, and the latents are numbered by their place in `latents`.
 
         Example:
             >>> z = SparseLatents.from_dense(torch.tensor([[0.0, 2.0, 0.0], [1.0, 0.0, 3.0]]))

@@ -105,7 +105,10 @@ class _Meaning:
         self.tests = meaning_tests(run.config)
 
     def judge(self, latents: Sequence[int], prompt: str) -> tuple[Tensor, Tensor]:
-        """Return the mean cosine of each latent with the prompt, NaN without top images; whether it does not mean it."""
+        """Return each latent's mean cosine with the prompt, and whether it does not mean the prompt.
+
+        The cosine is NaN without top images.
+        """
         text = self.run.data.judge.encode_text([prompt]).to(self.embeddings)
         tops = [self.run.top_images(j) for j in latents]
         most = max(1, *map(len, tops))

@@ -30,10 +30,11 @@ RAISES, LOWERS, SIGNS = "#d9822b", "#6a51a3", "PuOr_r"  # orange and purple: red
 def draw_explanation(
     run: RunFolder, image: Image.Image, explanations: list[PromptExplanation], output: str
 ) -> Figure:
-    """Return a block per prompt: the image as CLIP sees it, then a row per latent with its top validation images.
+    """Return a figure with a block per prompt.
 
-    Where the tokens are places in the image there are heatmaps: orange raises the score, purple lowers it,
-    one scale for the latents of a prompt. A class token stands for the whole image: it has none.
+    A block has the image as CLIP sees it, then a row per latent with its top validation images. Where the
+    tokens are places in the image there are heatmaps: orange raises the score, purple lowers it, one scale
+    for the latents of a prompt. A class token stands for the whole image: it has none.
 
     Returns:
         The figure, 1/100 inch a pixel.
@@ -56,9 +57,10 @@ def draw_explanation(
 
 
 def token_grid(clip: Clip, tokens: int) -> tuple[int, int] | None:
-    """Return the rows and columns of the places that the last of an image's tokens stand for; `None` for a single token.
+    """Return the rows and columns of the grid of places that an image's tokens stand for.
 
-    A class token before them is no place.
+    The last tokens are the places, and a class token before them is no place. For a single token the result
+    is `None`.
     """
     rows, columns = getattr(clip.visual, "grid_size", (math.isqrt(tokens),) * 2)
     return (rows, columns) if tokens > 1 and tokens - rows * columns in (0, 1) else None

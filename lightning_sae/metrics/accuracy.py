@@ -43,7 +43,9 @@ def predict(embeddings: Tensor, class_embeddings: Tensor) -> Tensor:
 
 
 def accuracy(predictions: Tensor, targets: Tensor) -> float:
-    """Return the share of right predictions, in [0, 1], over images of known class (target not -1); NaN without any.
+    """Return the share of right predictions, in [0, 1], over images of known class.
+
+    The class is known where the target is not -1. Without any such image the share is NaN.
 
     Example:
         >>> accuracy(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]))

@@ -9,7 +9,9 @@ from lightning_sae.types import SparseLatents
 
 
 def auroc(scores: Tensor, positives: Tensor) -> Tensor:
-    """Return the probability that a positive scores higher than a negative, ties counted half (Mann-Whitney U).
+    """Return the probability that a positive scores higher than a negative (Mann-Whitney U).
+
+    Ties are counted half.
 
     Args:
         scores: `[n]`.

@@ -10,10 +10,10 @@ IMAGES, TEXTS, BOTH, NONE = "images", "texts", "both", ""
 
 
 def modality_score(image_mean: Tensor, text_mean: Tensor) -> Tensor:
-    """Return the share of a latent's activation that images have: `m_j = E_image[a_j] / (E_image[a_j] + E_text[a_j])`.
+    """Return the share of a latent's activation that images have.
 
-    After Papadimitriou et al. 2025, arXiv 2504.11695. Each modality counts by its mean, however many images
-    and texts there are.
+    The share is `m_j = E_image[a_j] / (E_image[a_j] + E_text[a_j])`. After Papadimitriou et al. 2025, arXiv
+    2504.11695. Each modality counts by its mean, however many images and texts there are.
 
     Args:
         image_mean: `[d_sae]` >= 0, mean activation over images.

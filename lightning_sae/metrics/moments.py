@@ -72,7 +72,10 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor) -> "Moments":
-        """Return the moments of the rows of `x [n, d]`; a shard may have none, where all of its images are bad."""
+        """Return the moments of the rows of `x [n, d]`.
+
+        A shard may have no rows, where all of its images are bad.
+        """
         return cls.union(cls._unpacked(centred_moments(chunk)) for chunk in torch.split(x, CHUNK))
 
     @classmethod

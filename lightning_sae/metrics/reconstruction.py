@@ -9,9 +9,10 @@ from lightning_sae.metrics.moments import centred_moments, merge_moments
 
 
 def fvu(x: Tensor, x_hat: Tensor) -> Tensor:
-    """Return the fraction of variance unexplained: `sum ||x - x_hat||^2 / sum ||x - mean(x)||^2`, mean per dimension.
+    """Return the fraction of variance unexplained.
 
-    0 for a perfect reconstruction, 1 for the mean of the data, without upper bound. Computed in float64.
+    It is `sum ||x - x_hat||^2 / sum ||x - mean(x)||^2`, with the mean per dimension: 0 for a perfect
+    reconstruction, 1 for the mean of the data, without upper bound. Computed in float64.
 
     Args:
         x: `[n, d_in]` activations, not normalised.

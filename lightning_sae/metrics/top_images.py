@@ -38,7 +38,9 @@ def top_images(latents: SparseLatents, image_ids: Tensor, n: int) -> tuple[Tenso
 def rank_candidates(
     latent: Tensor, image: Tensor, value: Tensor, n: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the best `n` images of each latent among candidates, by sorting: cost grows with their number only.
+    """Return the best `n` images of each latent among candidates.
+
+    They are found by sorting, so the cost grows with the number of candidates only.
 
     Args:
         latent: `[m]` int64.

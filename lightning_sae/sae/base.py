@@ -176,7 +176,10 @@ class SparseAutoencoder(Normalised, HubMixin):
 
     @classmethod
     def parameter_names(cls) -> list[str]:
-        """Return the names of the constructor arguments: the variant's own, then those that every variant has."""
+        """Return the names of the constructor arguments.
+
+        The variant's own names come first, then the names that every variant has.
+        """
         own, base = inspect.signature(cls).parameters, inspect.signature(SparseAutoencoder).parameters
         names = [name for name, p in own.items() if p.kind is not p.VAR_KEYWORD]
         return names if len(names) == len(own) else list(dict.fromkeys([*names, *base]))
@@ -186,7 +189,9 @@ class SparseAutoencoder(Normalised, HubMixin):
         return {name: getattr(self, name) for name in self.parameter_names()}
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
-        """Return the latents of normalised activations, each token by itself, differentiable; what a variant defines.
+        """Return the latents of normalised activations, each token by itself, differentiable.
+
+        Each variant defines this method.
 
         Args:
             x: `[n, d_in]`, normalised.
@@ -246,10 +251,10 @@ class SparseAutoencoder(Normalised, HubMixin):
         return self.decode(latents, x), latents
 
     def training_loss(self, x: Tensor) -> TrainingLoss:
-        """Return the squared error per token and dimension, in normalised space, AuxK, and what the variant adds.
+        """Return the loss: the squared error, AuxK, and what the variant adds.
 
-        `mse = sum ||x_n - x_hat_n||^2 / (n d_in)`. As `E ||x_n||^2 = d_in`, it is 1 for the mean as a
-        reconstruction and close to the FVU.
+        The squared error is per token and dimension, in normalised space: `mse = sum ||x_n - x_hat_n||^2 / (n
+        d_in)`. As `E ||x_n||^2 = d_in`, it is 1 for the mean as a reconstruction and close to the FVU.
 
         Args:
             x: `[n, d_in]`, raw.
@@ -284,7 +289,10 @@ class SparseAutoencoder(Normalised, HubMixin):
 
     @torch.no_grad()
     def fold(self) -> Self:
-        """Return the same autoencoder with `mean = 0` and `scale = 1`: its parameters take and give raw units."""
+        """Return this autoencoder with `mean = 0` and `scale = 1`.
+
+        The parameters of the copy take and give raw units.
+        """
         folded = copy.deepcopy(self)
         folded.b_dec.copy_(self.b_dec / self.scale + self.mean)
         folded.rescale(self.scale.reciprocal().expand(self.d_sae))
@@ -366,7 +374,10 @@ class SparseAutoencoder(Normalised, HubMixin):
         return self.with_gradient(chosen.values.view(-1), pattern, second, centred)
 
     def above(self, centred: Tensor, floor: Tensor | float, spare: Spare | None = None) -> PreActivations:
-        """Return the pre-activations above a floor, of all latents or `[d_sae]` for each, and the largest spare ones."""
+        """Return the pre-activations above a floor, and the largest spare ones.
+
+        The floor is one number for all latents, or `[d_sae]`, one for each.
+        """
         floor = floor.detach() if isinstance(floor, Tensor) else floor
         arguments = self.encoder, self.b_enc, floor, self.selection, self.workspace, self.kernels, spare
         return self.with_gradient(*select_above(centred, *arguments), centred)

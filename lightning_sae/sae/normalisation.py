@@ -74,7 +74,10 @@ class Normalised(nn.Module):
         return (x - shift) * scale
 
     def shift_and_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `[d_in]` and a scalar, or after a layer norm `[n, 1]` both, of raw activations `[n, d_in]`."""
+        """Return the shift and the scale of raw activations `[n, d_in]`.
+
+        They are `[d_in]` and a scalar; after a layer norm both are `[n, 1]`.
+        """
         if self.normalisation != "layer_norm":
             return self.mean, self.scale
         return x.mean(-1, keepdim=True), (x.std(-1, keepdim=True) + EPS).reciprocal()

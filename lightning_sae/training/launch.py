@@ -171,7 +171,9 @@ def refuse(trainer: Trainer, refusal: Exception) -> None:
 
 
 def comparable(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the dotted keys with their values as texts, without the run folder, which may differ between ranks.
+    """Return the dotted keys of a config with their values as texts, without the run folder.
+
+    The run folder may differ between ranks.
 
     Example:
         >>> comparable({"run_dir": "out/12-00-01", "trainer": {"default_root_dir": "out/12-00-01"}})

@@ -31,7 +31,10 @@ QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 def lr_factor(
     step: int, total: float, warmup_steps: int, decay_fraction: float, decay: Decay = "linear"
 ) -> float:
-    """Return the linear warm-up over the first steps, constant, and a decay to 0 over the last fraction of them.
+    """Return the factor of the learning rate at a step.
+
+    It rises linearly over the first steps, stays constant, and decays to 0 over the last fraction of all
+    steps.
 
     Args:
         step: steps taken so far.
@@ -261,7 +264,10 @@ class SAEModule(LightningModule):
         return loss
 
     def _over_ranks(self, fired: Tensor, values: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return which latents are active on any rank, and means of scalars, by one reduction; batches are equal."""
+        """Return which latents are active on any rank, and the means of scalars over the ranks.
+
+        Both come from one reduction; the batches of all ranks are equally large.
+        """
         means = torch.stack([value.to(values[0]) for value in values])
         if self.trainer.world_size == 1:
             return fired, means

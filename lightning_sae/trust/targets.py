@@ -170,7 +170,10 @@ def _inside(name: str, package: str) -> bool:
 
 
 def _whitelisted(trusted: Sequence[str] | None) -> Any:
-    """Return Hydra's own list of targets, which versions from 1.4 on ask for; what is ours is checked before."""
+    """Return Hydra's own list of targets, for which Hydra asks from version 1.4 on.
+
+    Targets of this package are checked before.
+    """
     whitelist = getattr(hydra.utils, "execution_whitelist", None)
     if whitelist is None:
         return nullcontext()

@@ -87,7 +87,10 @@ def draw(scene: Scene, rng: np.random.Generator) -> Image.Image:
 
 
 def _place(glyph: Image.Image, over_sticker: bool, rng: np.random.Generator) -> tuple[int, int]:
-    """Return the upper left corner: near the middle, or near the upper edge where a sticker takes the lower one."""
+    """Return the upper left corner of a glyph.
+
+    The glyph is near the middle, or near the upper edge where a sticker takes the lower edge.
+    """
     shift_x, shift_y = (int(shift) for shift in rng.integers(-_SHIFT, _SHIFT + 1, size=2))
     height = SIZE - _STICKER_HEIGHT if over_sticker else SIZE
     free_x, free_y = SIZE - glyph.width, SIZE - glyph.height

@@ -59,7 +59,10 @@ class Shuffle:
         return [range(start, min(start + BLOCK, self.n_rows)) for start in starts]
 
     def order(self, pool: int) -> tuple[Tensor, Tensor]:
-        """Return a pool in the order of the pass, `[m]` int64: places in its blocks, and rows of the store."""
+        """Return a pool in the order of the pass, as places in its blocks and as rows of the store.
+
+        Both are `[m]` int64.
+        """
         size = int(self.starts[pool + 1] - self.starts[pool])
         order = np.random.default_rng([self.seed, self.epoch, pool]).permutation(size)
         rows = BLOCK * self._blocks(pool)[order // BLOCK] + order % BLOCK  # only the last block may be short
@@ -119,7 +122,11 @@ class PoolReader:
         self._ahead: tuple[StreamPlace, Future[Pool]] | None = None
 
     def take(self, epoch: int, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return the places `start..stop-1` of a pass: `[m, d_in]` in the stored type, and `[m]` rows of the store."""
+        """Return what lies at the places `start..stop-1` of a pass.
+
+        These are activations, `[m, d_in]` in the stored type, and the rows of the store that hold them,
+        `[m]`.
+        """
         pieces = []
         for index, places in self._shuffle(epoch).find(start, stop):
             pool = self._pool(StreamPlace(epoch, index))

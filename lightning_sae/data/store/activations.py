@@ -92,7 +92,10 @@ class ActivationStore:
         return (self._shards[0][1] if self.x is None else self.x).dtype
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Return the rows `start..stop-1`, `[stop - start, d_in]` in the stored type; a view within one shard."""
+        """Return the rows `start..stop-1`, `[stop - start, d_in]` in the stored type.
+
+        Within one shard the result is a view.
+        """
         if self.x is not None:
             return self.x[start:stop]
         first_shard = bisect_right(self._shards, start, key=itemgetter(0)) - 1
@@ -115,7 +118,10 @@ class ActivationStore:
         return rows // self.layout.tokens
 
     def first_row(self, example: int) -> int:
-        """Return the row of an image's first token; that of the image behind the last is the number of rows."""
+        """Return the row of an image's first token.
+
+        For the image behind the last one this is the number of rows.
+        """
         return example * self.layout.tokens
 
     def images(self, ids: Tensor) -> Tensor:

@@ -12,10 +12,10 @@ CHUNK = 16384  # rows copied at a time
 
 
 def real_tokens(clip: Clip, ids: Tensor, n_tokens: int) -> Tensor:
-    """Return the tokens of texts up to the one that the tower pools; what is behind it has no say in the embedding.
+    """Return the tokens of texts up to the one that the tower pools.
 
-    Where the pooled token is the last of all (SigLIP, CoCa), padding before it is left out only where the
-    tower masks it, as CoCa does.
+    What stands behind the pooled token has no say in the embedding. Where the pooled token is the last of all
+    (SigLIP, CoCa), padding before it is left out only where the tower masks it, as CoCa does.
 
     Args:
         clip: the model, with a text tower of open_clip's own.

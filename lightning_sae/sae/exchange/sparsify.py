@@ -11,7 +11,10 @@ WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
 
 
 def recognises(folder: Path) -> bool:
-    """Return whether the folder is one of sparsify; ours has files of the same names, and says its variant."""
+    """Return whether the folder is one of sparsify.
+
+    A folder of this package has files of the same names as sparsify's, but its settings name the variant.
+    """
     path = folder / CONFIG
     return (folder / WEIGHTS).is_file() and path.is_file() and "num_latents" in read_settings(path)
 

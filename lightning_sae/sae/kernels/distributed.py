@@ -73,7 +73,10 @@ def largest(values: Tensor, count: int) -> Tensor:
 
 
 def _ascending_bits(values: Tensor) -> tuple[Tensor, int]:
-    """Return the bits of floating-point numbers, which read as natural numbers ascend with them, and how many."""
+    """Return the bits of floating-point numbers in an ascending form, and how many bits each has.
+
+    The bits, read as natural numbers, ascend with the floating-point numbers.
+    """
     values = (values if values.dtype == torch.float64 else values.float()) + 0.0  # no -0.0
     kind = torch.int64 if values.dtype == torch.float64 else torch.int32
     bits = values.view(kind)

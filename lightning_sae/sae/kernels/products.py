@@ -199,7 +199,10 @@ def _sparse_row_gradient(
 
 
 def _products_by_latent(x: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
-    """Return the same as `products`, reading each of the many rows once and the few of `x` again and again."""
+    """Return what `products` returns, but compute it latent by latent.
+
+    Each of the many rows is read once, and the few rows of `x` are read again and again.
+    """
     by_latent = pattern.transposed
     product, zeros = x.new_empty(len(pattern.indices)), x.new_zeros(len(pattern.indices))
     sparse = _sparse(zeros, pattern.rows[by_latent.order], by_latent.offsets, len(x))

@@ -89,7 +89,9 @@ def squared_errors(
 
 @torch.no_grad()
 def smallest_active(latents: SparseLatents, each: int | None = None) -> tuple[Tensor, Tensor]:
-    """Return the smallest active latent of each token: values `[n]`, 0 where none is active, and indices `[n]`.
+    """Return the smallest active latent of each token, as values `[n]` and indices `[n]`.
+
+    Where no latent is active the value is 0.
 
     Args:
         latents: of `n` tokens.

@@ -28,7 +28,9 @@ class Residuals(NamedTuple):
 
 
 def bag(values: Tensor, rows: Tensor, indices: Tensor, offsets: Tensor) -> Tensor:
-    """Return the sums `values * rows[index]` over each bag: bag `i` has the entries `offsets[i]:offsets[i + 1]`.
+    """Return the sums of `values * rows[index]` over each bag.
+
+    Bag `i` has the entries `offsets[i]:offsets[i + 1]`.
 
     Args:
         values: `[nnz]`.
@@ -78,9 +80,10 @@ def residuals(
     each: int | None,
     n_kept: Tensor | None = None,
 ) -> Residuals:
-    """Return what prefixes of the latents leave of each token, with the gradients that this has, from one gather.
+    """Return what prefixes of the latents leave of each token, and the gradients of this rest.
 
-    `r_m = target - sum over the latents below ends[m] of value * row`, `R_p = sum of r_m over m >= p`.
+    Both come from one gather. `r_m = target - sum over the latents below ends[m] of value * row`, `R_p = sum
+    of r_m over m >= p`.
 
     Args:
         target: `[n, d]`.

@@ -106,7 +106,9 @@ def select_largest(
     kernels: Kernels = "auto",
     spare: Spare | None = None,
 ) -> Entries:
-    """Return the largest entries of `x @ rows.T + bias`, of all tokens of all ranks together, without a gradient.
+    """Return the largest entries of `x @ rows.T + bias`, without a gradient.
+
+    They are the largest of all tokens of all ranks together.
 
     Args:
         x: `[n, d_in]`.
@@ -158,7 +160,11 @@ def _triton_largest(
     kernels: Kernels,
     spare: Spare | None,
 ) -> Entries:
-    """Return a threshold from maxima of groups, candidates that reach it, a new ranking, and an exact threshold."""
+    """Return the largest entries of `x @ rows.T + bias`, found with Triton's kernels.
+
+    The steps are a threshold from the maxima of groups, the candidates that reach it, a new ranking, and an
+    exact threshold.
+    """
     from lightning_sae.sae.kernels import triton_selection as triton
 
     how, n, d_sae = resolve(selection, x), len(x), len(rows)

@@ -173,7 +173,10 @@ def huggingface(
     store_dir: str | None = None,
     **activations: Any,
 ) -> ActivationDataModule:
-    """Return the datamodule of `HuggingFaceImages`; `activations` are the arguments of `ActivationDataModule`."""
+    """Return the datamodule of `HuggingFaceImages`.
+
+    `activations` are the arguments of `ActivationDataModule`.
+    """
     images = HuggingFaceImages(
         path,
         Names(image, label, groups, given_classes(classes)),

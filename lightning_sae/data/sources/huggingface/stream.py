@@ -77,7 +77,9 @@ def rows_of_file(stream: Any, file: int) -> Iterator[dict[str, Any]]:
 
 
 def index_stream(folder: Path, stream: Callable[[], Any], columns: Sequence[str], title: str) -> Any:
-    """Return the small columns of a stream, a parquet file for each of its files: killed, it goes on where it was.
+    """Return the small columns of a stream, kept as a parquet file for each file of the stream.
+
+    A run that was killed goes on where it was.
 
     Args:
         folder: where the index is kept.

@@ -41,7 +41,10 @@ def dot_rows(x, rows, tokens, indices, parts, nnz, width, COLUMNS: tl.constexpr,
 
 @triton.jit
 def entries_of(values, indices, rows, first, stop, column, width, ENTRIES: tl.constexpr):
-    """Return some entries of a token: places, latents, values, and a slice of their rows; 0 behind the last."""
+    """Return some entries of a token: places, latents, values, and a slice of the latents' rows.
+
+    Behind the last entry the values and the slice are 0.
+    """
     entry = first + tl.arange(0, ENTRIES)
     value = tl.load(values + entry, mask=entry < stop, other=0.0).to(tl.float32)
     index = tl.load(indices + entry, mask=entry < stop, other=0)
@@ -82,14 +85,14 @@ def residuals(
     GUARDED: tl.constexpr,
     LONG: tl.constexpr,
 ):
-    """Return what prefixes of the latents leave of each token, and its products with the rows, from one gather.
+    """Write what prefixes of the latents leave of each token, and the products of the rest with the rows.
 
-    `r_m = target - sum over the latents below ends[m]`, `R_p = sum of r_m over m >= p`:
-    `out[token, p] = R_p`, `squares[slice, token] = sum of r_m^2`, and `products[slice, entry] = <R_p, row>`
-    with the first prefix `p` that has the entry's latent; over a slice of the columns. All are sums over
-    columns, so that a slice of the rows is read once and serves all; where a token has more than `ENTRIES`
-    entries, as some may if `LONG`, it is read again, from the cache. Guarded, nothing is done where `n_kept`
-    is 0.
+    Everything comes from one gather. `r_m = target - sum over the latents below ends[m]`, `R_p = sum of r_m
+    over m >= p`: `out[token, p] = R_p`, `squares[slice, token] = sum of r_m^2`, and `products[slice, entry] =
+    <R_p, row>` with the first prefix `p` that has the entry's latent; over a slice of the columns. All are
+    sums over columns, so that a slice of the rows is read once and serves all; where a token has more than
+    `ENTRIES` entries, as some may if `LONG`, it is read again, from the cache. Guarded, nothing is done where
+    `n_kept` is 0.
     """
     if GUARDED:
         if tl.load(n_kept) == 0:
@@ -142,7 +145,10 @@ def residuals(
 
 @triton.jit
 def add_row(x, values, indices, rows, n_kept, out, width, COLUMNS: tl.constexpr):
-    """Return `out[token] = x[token] + value * rows[index]` with one entry a token; nothing where `n_kept` is 0."""
+    """Write `out[token] = x[token] + value * rows[index]`, with one entry per token.
+
+    Nothing is written where `n_kept` is 0.
+    """
     if tl.load(n_kept) == 0:
         return
     token = tl.program_id(0).to(tl.int64)
@@ -156,7 +162,10 @@ def add_row(x, values, indices, rows, n_kept, out, width, COLUMNS: tl.constexpr)
 
 @triton.jit
 def weighted_rows(weights, order, tokens, left, first, stop, column, width, MANY: tl.constexpr):
-    """Return some entries of a latent: places, weights, a slice of `weight * left[token]`; 0 where the weight is."""
+    """Return some entries of a latent: places, weights, and a slice of `weight * left[token]`.
+
+    The slice is 0 where the weight is 0.
+    """
     entry = first + tl.arange(0, MANY)
     place = tl.load(order + entry, mask=entry < stop, other=0)
     weight = tl.load(weights + place, mask=entry < stop, other=0.0)
@@ -180,9 +189,10 @@ def sum_pieces(
     MANY: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """Return `pieces[i] = sum of weight * left[token]` over entries `i * LENGTH ...`, if all are of one latent.
+    """Write `pieces[i]`, the sum of `weight * left[token]` over the `LENGTH` entries from `i * LENGTH` on.
 
-    So a latent that is active on many tokens is summed by many programs.
+    It is written only if all of these entries are of one latent. So a latent that is active on many tokens is
+    summed by many programs.
     """
     piece = tl.program_id(0).to(tl.int64)
     first = piece * LENGTH
@@ -248,7 +258,10 @@ def sum_by_latent(
 
 @triton.jit
 def sum_values(values, order, offsets, tokens, sums, n_first, d_sae, MANY: tl.constexpr):
-    """Return the sums of each latent's entries: `sums[0, j]` of the first `n_first` tokens, `sums[1, j]` of others."""
+    """Write the sums of each latent's entries over two groups of tokens.
+
+    `sums[0, j]` is over the first `n_first` tokens, `sums[1, j]` over all other tokens.
+    """
     latent = tl.program_id(0).to(tl.int64)
     start, stop = tl.load(offsets + latent), tl.load(offsets + latent + 1)
     mine, rest = tl.zeros([MANY], tl.float32), tl.zeros([MANY], tl.float32)

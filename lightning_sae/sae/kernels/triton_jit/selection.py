@@ -53,9 +53,10 @@ def group_maxima(
     BLOCK: tl.constexpr,
     MASKED: tl.constexpr,
 ):
-    """Return `maxima[row, g]` is the largest of `GROUP` neighbouring entries of `x [n, n_columns]`, NaN left out.
+    """Write to `maxima[row, g]` the largest of `GROUP` neighbouring entries of `x [n, n_columns]`.
 
-    With `MASKED` it is that of the columns that `kept` names; nothing is done where there are none.
+    NaN is left out. With `MASKED` the maximum is over the columns that `kept` names; nothing is done where
+    `kept` names none.
     """
     row = tl.program_id(0).to(tl.int64)
     group = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -73,7 +74,10 @@ def group_maxima(
 def reaching(
     x, maxima, kept, row, column, least, n_columns, n_groups, GROUP: tl.constexpr, MASKED: tl.constexpr
 ):
-    """Return the keys of some entries of a row, `LOWEST` where they do not reach `least`; only their groups are read."""
+    """Return the keys of some entries of a row, `LOWEST` where they do not reach `least`.
+
+    Only entries of groups whose maximum reaches `least` are read.
+    """
     inside = column < n_columns
     largest = tl.load(maxima + row * n_groups + column // GROUP, mask=inside, other=-float("inf"))
     inside = inside & (ordered(largest) >= least)
@@ -288,7 +292,10 @@ def reached(counts, wanted, DIGITS: tl.constexpr):
 
 @triton.jit
 def count_digit(x, length, counts, n, wanted, DIGIT: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
-    """Return `counts[DIGIT, v]`, how many of the first `length` floats reach the digits before and then `v`."""
+    """Count in `counts[DIGIT, v]` how many of the first `length` floats reach a prefix of digits.
+
+    The prefix has the digits that were found before, and then `v`.
+    """
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     real = (place < n) & (place < tl.load(length))
     one = tl.full((), 1, tl.int64)
