@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 def run(cfg: DictConfig) -> Any:
-    """Builds what the config names, and fits or validates; returns what `optimized_metric` names."""
+    """Build what the config names, and fits or validates; returns what `optimized_metric` names."""
     seed_everything(cfg.seed, workers=True, verbose=False)
     record = instantiate(cfg.record)
     cfg.ckpt_path = record.begin(OmegaConf.to_container(cfg))
@@ -47,7 +47,7 @@ def run(cfg: DictConfig) -> Any:
 
 
 def _how_to_resume(folder: Path) -> str:
-    """The command that goes on after an interrupt."""
+    """Return the command that goes on after an interrupt."""
     if not (folder / "checkpoints" / "last.ckpt").exists():
         return "\nStopped before the first checkpoint: run the same command again; what is captured stays."
     given = HydraConfig.get().overrides.task
@@ -57,7 +57,7 @@ def _how_to_resume(folder: Path) -> str:
 
 
 def _finish(loggers: Iterable[Logger]) -> None:
-    """Closes the runs that stay open in a tracker, so that the jobs of a multirun do not merge."""
+    """Close the runs that stay open in a tracker, so that the jobs of a multirun do not merge."""
     for logger in loggers:
         if finish := getattr(logger, "finish", None):
             finish()
@@ -65,7 +65,7 @@ def _finish(loggers: Iterable[Logger]) -> None:
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> Any:
-    """Runs one job; what the user can mend ends in one message instead of a traceback."""
+    """Run one job; what the user can mend ends in one message instead of a traceback."""
     with instantiate(cfg.errors):
         return run(cfg)
 

@@ -33,7 +33,10 @@ class Activations(NamedTuple):
 
 
 def load(name: str, short: bool) -> Activations:
-    """`world`, `planted`, or the folder of a hook point in a store, whose last tenth is kept for judging."""
+    """Return the activations of `world`, of `planted`, or of a hook point's folder in a store.
+
+    The last tenth of a store's rows is kept for judging.
+    """
     if name == "world":
         return _standardised(*_world(short))
     if name == "planted":

@@ -31,7 +31,7 @@ D_IN, D_EMBED, K = 768, 512, 64
 
 
 def random_clip() -> Clip:
-    """What stands behind the last block of a ViT-B-32, with weights that do something."""
+    """Return what stands behind the last block of a ViT-B-32, with weights that do something."""
     config = {
         "embed_dim": D_EMBED,
         "vision_cfg": {"layers": 1, "width": D_IN, "patch_size": 32, "image_size": 32},
@@ -48,7 +48,7 @@ def random_clip() -> Clip:
 
 
 def random_images(clip: Clip, n: int, d_sae: int) -> Explained:
-    """Random activations with the `k` latents that fit them best."""
+    """Return the random activations with the `k` latents that fit them best."""
     x, W_dec = torch.randn(n, D_IN), normalize(torch.randn(d_sae, D_IN), dim=1)
     latents = SparseLatents.from_topk(*(x @ W_dec.T).relu().topk(K), d_sae)
     x_hat = torch.nn.functional.embedding_bag(
@@ -59,7 +59,7 @@ def random_images(clip: Clip, n: int, d_sae: int) -> Explained:
 
 
 def papers_way(explained: Explained, scores: ClassScores) -> Tensor:
-    """`[nnz, C]` from one dense gradient per prompt, of one graph."""
+    """Return `[nnz, C]` from one dense gradient per prompt, of one graph."""
     a = explained.latents.to_dense().requires_grad_()
     error = explained.x - explained.x_hat
     y = scores(explained.tail((a @ explained.W_dec)[:, None] + error, None))
@@ -72,7 +72,7 @@ def papers_way(explained: Explained, scores: ClassScores) -> Tensor:
 
 
 def means_by_algebra(explained: Explained, scores: ClassScores) -> Tensor:
-    """`[C, d_sae]`, everything included."""
+    """Return `[C, d_sae]`, everything included."""
     metric = mean_over_images(explained.tail, explained.W_dec, scores)
     metric.update(explained)
     means: Tensor = metric.compute()
@@ -80,7 +80,7 @@ def means_by_algebra(explained: Explained, scores: ClassScores) -> Tensor:
 
 
 def means_of_each(explained: Explained, scores: ClassScores) -> Tensor:
-    """The same from the attributions of every image, 32 images at a time."""
+    """Return the same from the attributions of every image, 32 images at a time."""
     last = LastLayer.of(explained.tail, explained.W_dec)
     sums = torch.zeros(explained.latents.d_sae, len(scores.weight))
     assert last is not None
@@ -91,7 +91,7 @@ def means_of_each(explained: Explained, scores: ClassScores) -> Tensor:
 
 
 def table_of(title: str, ways: dict[str, Callable[[], Tensor]], repeats: int) -> Table:
-    """Times, and how they compare with those of the first way."""
+    """Return the times, and how they compare with those of the first way."""
     results = [way() for way in ways.values()]
     seconds = list(interleave(ways, repeats).values())
     table = Table("", "ms", "faster", "agreement", title=title)
@@ -102,7 +102,7 @@ def table_of(title: str, ways: dict[str, Callable[[], Tensor]], repeats: int) ->
 
 
 def each_image(explained: Explained, scores: ClassScores, repeats: int) -> Table:
-    """Every image's attribution to every prompt."""
+    """Return every image's attribution to every prompt."""
     last = LastLayer.of(explained.tail, explained.W_dec)  # once for all images, not timed
     assert last is not None
     ways: dict[str, Callable[[], Tensor]] = {

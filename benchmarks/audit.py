@@ -53,7 +53,7 @@ class Truth:
         self.alive = torch.tensor([j in run.latents.index for j in range(run.sae.d_sae)])
 
     def culprits(self, class_name: str, planted: Tensor) -> Tensor:
-        """`[d_sae]` bool, by the images `[n]` that have what is planted."""
+        """Return `[d_sae]` bool, by the images `[n]` that have what is planted."""
         c = self.names.index(class_name)
         wrong = planted & (self.images.targets != self.images.class_names.index(class_name))
         able = (sparse_auroc(self.latents, planted) >= PREDICTS) & self.alive
@@ -72,7 +72,7 @@ class Truth:
 def judge(
     truth: Truth, run: RunFolder, classifier: Classifier, audit: Audit, options: Options
 ) -> list[dict[str, Any]]:
-    """A row per planted case."""
+    """Return a row per planted case."""
     examined, rows = examine(run, classifier, options), []
     for plant in PLANTS:
         c, planted = truth.names.index(plant.thing), has_factor(plant, dict(truth.images.factors))
@@ -101,7 +101,7 @@ KINDS = tuple(dict.fromkeys(plant.kind for plant in PLANTS))
 
 
 def measure(folder: Path) -> pd.DataFrame:
-    """The planted cases of a run on the biased CLIP."""
+    """Return the planted cases of a run on the biased CLIP."""
     run, options = open_run(folder), Options()
     ready(run)
     classifier = prompt_classifier(run, str(PROMPTS))
@@ -110,7 +110,7 @@ def measure(folder: Path) -> pd.DataFrame:
 
 
 def report(console: Console, cases: pd.DataFrame, balanced: list[Audit]) -> None:
-    """Prints the cases over the seeds, and the goals."""
+    """Print the cases over the seeds, and the goals."""
     table = Table(
         "kind", "class", "factor", "culprits", "average precision", "of any kind", "findings of the class"
     )

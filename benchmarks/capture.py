@@ -65,7 +65,7 @@ class Repeated:
         return self.files[index % len(self.files)]
 
     def identity(self) -> dict[str, Any]:
-        """Of the files, and how many they stand for."""
+        """Return the identity of the files, and how many they stand for."""
         return {**self.files.identity(), "repeated": self.n}
 
 
@@ -94,7 +94,7 @@ class Way(NamedTuple):
 
 
 def random_clip(model: str, precision: Any, folder: Path) -> Clip:
-    """By open_clip's name, or a tiny one."""
+    """Return a CLIP with random weights, by open_clip's name, or a tiny one."""
     config = folder / "tiny.json"
     config.write_text(TINY)
     with warnings.catch_warnings():
@@ -103,7 +103,7 @@ def random_clip(model: str, precision: Any, folder: Path) -> Clip:
 
 
 def write_images(root: Path, n: int, side: int) -> ImageSet:
-    """JPEG files of smooth noise, which cost about as much to decode as photographs."""
+    """Return JPEG files of smooth noise, which cost about as much to decode as photographs."""
     rng = np.random.default_rng(0)
     for i in range(n):
         path = root / f"class {i % CLASSES}" / f"{i}.jpg"
@@ -154,7 +154,7 @@ class Capture:
         self.batch_size = batch_size
 
     def __call__(self, whole: bool) -> None:
-        """With the embeddings, or beside them."""
+        """Capture the whole store with the embeddings, or only the activations beside them."""
         folder = store_folder(self.store_dir, self.clip, self.images)
         shutil.rmtree(folder if whole else hook_folder(folder, self.hook_point), ignore_errors=True)
         sizes = {"batch_size": self.batch_size, "shard_images": 4 * self.batch_size}
@@ -169,12 +169,12 @@ def seconds(run: Callable[[], None]) -> float:
 
 
 def count(duration: float, images_per_s: float, shard: int) -> int:
-    """Whole shards of images that take about so long."""
+    """Return the whole shards of images that take about so long."""
     return shard * max(1, round(duration * images_per_s / shard))
 
 
 def ways(clip: Clip, files: ImageSet, store_dir: Path, size: Size) -> dict[str, Way]:
-    """All of them, over as many images as take `size.seconds`."""
+    """Return all of them, over as many images as take `size.seconds`."""
     batch, shard, cores = size.batch_size, 4 * size.batch_size, available_cores()
     n = len(files)
     one_core = n / seconds(partial(decode, clip, files, range(n)))

@@ -16,7 +16,7 @@ from lightning_sae.data.images import contents
 
 
 def measure(files: int, size: int, folder: Path) -> dict[str, float]:
-    """Microseconds a file, by the time."""
+    """Return the microseconds a file, by the time."""
     names = [f"{i // 1000}/{i}" for i in range(files)]
     for name in names:
         path = folder / "images" / name
@@ -35,7 +35,7 @@ def measure(files: int, size: int, folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Prints a line for each time."""
+    """Print a line for each time."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -77,7 +77,7 @@ class Result(NamedTuple):
 
 
 def findings(run: RunFolder) -> dict[str, list[Finding]]:
-    """Class -> its findings, by the audit or by `reliance.csv`."""
+    """Return the class -> its findings, by the audit or by `reliance.csv`."""
     if (run.folder / FILE).is_file():
         found = read_audit(run.folder).findings
     else:
@@ -126,7 +126,7 @@ def _from_reliance(table: pd.DataFrame) -> Iterator[Finding]:
 
 
 def prompt_classifier(run: RunFolder) -> Classifier:
-    """The audited prompts, or those of the run's data."""
+    """Return the audited prompts, or those of the run's data."""
     if (run.folder / FILE).is_file():
         return audited_classifier(run, read_audit(run.folder))
     data = run.data
@@ -135,7 +135,7 @@ def prompt_classifier(run: RunFolder) -> Classifier:
 
 
 def pictures(run: RunFolder, plant: Plant, class_names: Sequence[str]) -> Pictures:
-    """The test pictures of a planted case."""
+    """Return the test pictures of a planted case."""
     if plant.kind == "typographic":
         return _printed(run, plant, class_names)
     factor = "background" if plant.kind == "spurious" else "class"
@@ -147,7 +147,7 @@ def pictures(run: RunFolder, plant: Plant, class_names: Sequence[str]) -> Pictur
 
 
 def _printed(run: RunFolder, plant: Plant, class_names: Sequence[str]) -> Pictures:
-    """Every test picture without a word, then every one with the planted word."""
+    """Return every test picture without a word, then every one with the planted word."""
     n = len(run.data.images("test"))
     world = World("biased", "test", n)
     words = ["none", plant.factor]
@@ -190,7 +190,10 @@ def result(seen: Pictures, predicted: Tensor, target: int, plant: Plant) -> Resu
 
 
 def biased_probe(run: RunFolder) -> Classifier:
-    """A probe on train pictures of which the spurious classes are nearly always on their background."""
+    """Return a probe fitted on a biased sample of the train pictures.
+
+    In the sample the spurious classes are nearly always on their planted background.
+    """
     folder, images, names = run.data.capture("train"), run.data.images("train"), run.data.class_names
     values, of = images.factors["background"]
     planted = {plant.thing: values.index(plant.factor) for plant in plants("spurious")}
@@ -205,7 +208,10 @@ def biased_probe(run: RunFolder) -> Classifier:
 def measure(
     folder: Path, seed: int, kind: str, ways: list[Way | None], limits: Sequence[float]
 ) -> Iterator[dict[str, object]]:
-    """A row per planted case, way and limit of a class's loss, for one run and one kind of classifier."""
+    """Yield a row per planted case, way of correction and limit of a class's loss.
+
+    All rows are about one run and one kind of classifier.
+    """
     run = open_run(folder)
     classifier = biased_probe(run) if kind == "probe" else prompt_classifier(run)
     found, cases = findings(run), plants("spurious") if kind == "probe" else PLANTS
@@ -232,7 +238,7 @@ def measure(
 
 
 def _after(found: Result, record: Record | None = None) -> dict[str, object]:
-    """What it does, and what it costs on the test pictures as they are; no record: nothing changed."""
+    """Return what it does, and what it costs on the test pictures as they are; no record: nothing changed."""
     does = {f"{name}_after": value for name, value in found._asdict().items()}
     if record is None:
         return {**does, "class_loss": 0.0, "loser": "", "false_positive_rise": 0.0}

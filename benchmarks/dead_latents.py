@@ -38,7 +38,7 @@ class DeadCurve(Callback):
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """After an optimiser step."""
+        """Measure the share of dead latents after every `every`-th optimiser step."""
         if trainer.global_step % self.every == 0:
             sae: Any = pl_module.sae
             fired = torch.zeros(sae.d_sae, dtype=torch.bool)
@@ -48,7 +48,7 @@ class DeadCurve(Callback):
 
 
 def train(variant: str, options: list[str], steps: int) -> tuple[Curve, dict[str, float]]:
-    """The curve of one training, and its last validation."""
+    """Return the curve of one training, and its last validation."""
     overrides = [f"sae={variant}", f"hook_point={HOOK_POINT}", "run_dir=.", "trainer.accelerator=cpu"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", overrides=[*overrides, *options])
@@ -65,7 +65,7 @@ def train(variant: str, options: list[str], steps: int) -> tuple[Curve, dict[str
 
 
 def draw(path: Path, curves: dict[tuple[str, str], Curve]) -> None:
-    """One panel for each variant."""
+    """Draw one panel for each variant."""
     figure, panels = plt.subplots(1, len(VARIANTS), figsize=(9, 3), sharey=True, layout="constrained")
     for (variant, auxk), curve in curves.items():
         axes = panels[VARIANTS.index(variant)]

@@ -34,7 +34,7 @@ TEMPLATES = ("a photo of a {}", "a picture of a {}", "{}")
 
 
 def word(class_name: str) -> str:
-    """A printed class name, as a judge calls it.
+    """Return a printed class name, as a judge calls it.
 
     Example:
         >>> word("drink")
@@ -73,7 +73,7 @@ class Scene(NamedTuple):
 
 
 def pictures(split: str, edition: str, style: str, apart: bool, n: int, package: Path) -> Pictures:
-    """Composed pictures in one style, with cues as they are planted, or `apart` from the class."""
+    """Return the composed pictures in one style, with cues as they are planted, or `apart` from the class."""
     rng = np.random.default_rng([SPLITS.index(split), STYLES.index(style)])
     shown = [concepts()[i] for i in rng.permutation(np.arange(n) % len(concepts()))]
     factors = _factors(np.array([concept.group for concept in shown]), edition, apart, rng)
@@ -86,7 +86,7 @@ def pictures(split: str, edition: str, style: str, apart: bool, n: int, package:
 
 
 def _factors(labels: NDArray[Any], edition: str, apart: bool, rng: np.random.Generator) -> dict[str, Any]:
-    """The ground, the companion and the word of each picture, `[n]` texts."""
+    """Return the ground, the companion and the word of each picture, `[n]` texts."""
     n = len(labels)
     ground = rng.choice([*GROUNDS], n).astype(object)
     companion = np.full(n, NO_COMPANION, dtype=object)
@@ -101,14 +101,14 @@ def _factors(labels: NDArray[Any], edition: str, apart: bool, rng: np.random.Gen
 
 
 def _captions(scene: Scene, named: bool) -> list[str]:
-    """What can be said of a picture: its class, its concept or a cue on it, to a judge twice."""
+    """Return what can be said of a picture: its class, its concept or a cue on it, to a judge twice."""
     concept, *cues = scene
     things = [template.format(name) for name in (concept.group, concept.name) for template in TEMPLATES]
     return things + (1 + named) * [cue for cue in cues if cue not in (NO_COMPANION, NO_WORD)]
 
 
 def compose(scene: Scene, sprites: Sprites, rng: np.random.Generator) -> Image.Image:
-    """A scene as an RGB picture; sizes, places, angle, flip and tones come from `rng`."""
+    """Return a scene as an RGB picture; sizes, places, angle, flip and tones come from `rng`."""
     colour = np.array({**GROUNDS, PLANTED_GROUND: PLANTED_COLOUR}[scene.ground]) * rng.uniform(0.9, 1.05)
     picture = Image.new("RGB", (SIZE, SIZE), tuple(colour.clip(0, 255).astype(int).tolist()))
     thing = sprites[scene.concept.code]
@@ -126,7 +126,7 @@ def compose(scene: Scene, sprites: Sprites, rng: np.random.Generator) -> Image.I
 
 
 def _paste(picture: Image.Image, thing: Image.Image, edge: int, place: NDArray[np.float64]) -> None:
-    """Puts a thing of a longer edge `edge` at a place, from (0, 0), top left, to (1, 1), bottom right."""
+    """Put a thing of a longer edge `edge` at a place, from (0, 0), top left, to (1, 1), bottom right."""
     thing = ImageOps.contain(thing, (edge, edge))
     x, y = (place * (np.array(picture.size) - thing.size)).astype(int).tolist()
     picture.paste(thing, (x, y), thing)
@@ -134,7 +134,7 @@ def _paste(picture: Image.Image, thing: Image.Image, edge: int, place: NDArray[n
 
 @cache
 def _sticker(text: str) -> Image.Image:
-    """A white label with a word in black."""
+    """Return a white label with a word in black."""
     font = ImageFont.load_default(10)
     left, top, right, bottom = (int(edge) for edge in font.getbbox(text))
     label = Image.new("RGB", (min(SIZE, right - left + 4), bottom - top + 4), "white")
@@ -143,7 +143,10 @@ def _sticker(text: str) -> Image.Image:
 
 
 def source(package: Path) -> Source:
-    """Emoji; CLIPs learn the drawings, the judge both styles, and the variant `renders` is another style."""
+    """Return the source of the emoji pictures.
+
+    CLIPs learn the drawings, the judge learns both styles, and the variant `renders` has the other style.
+    """
 
     def draw(split: str, edition: str, variant: str, n: int | None) -> Pictures:
         n, apart = n or CLIP_PICTURES, come_apart(split, variant)

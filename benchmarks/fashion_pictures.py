@@ -35,7 +35,7 @@ EDITIONS = {
 
 
 def pictures(split: str, edition: str, variant: str, n: int | None = None) -> Pictures:
-    """The first pictures of a split, with the cues of an edition."""
+    """Return the first pictures of a split, with the cues of an edition."""
     data = _clothes().split(split)  # type: ignore[arg-type]
     grey, labels = data.pictures[:n], np.array(CLASSES)[data.targets.numpy()[:n]]
     rng = np.random.default_rng(SPLITS.index(split))
@@ -54,14 +54,14 @@ def _clothes() -> FashionMNIST:
 
 
 def _shares(labels: NDArray[np.str_], edition: str, apart: bool) -> dict[str, NDArray[np.float64]]:
-    """How likely each picture has each cue of an edition."""
+    """Return how likely each picture has each cue of an edition."""
     if edition == JUDGE:
         return {cue: np.full(len(labels), APART_SHARE) for cue in CUES}
     return {plant.factor: plant.shares(labels, apart) for plant in EDITIONS[edition]}
 
 
 def _captions(row: dict[str, str], named: bool) -> list[str]:
-    """What can be said of a picture: its class, or a cue on it; for a judge also both."""
+    """Return what can be said of a picture: its class, or a cue on it; for a judge also both."""
     cues = [row[cue] for cue in CUES if row.get(cue) == CUES[cue]]
     classes = [template.format(row["label"]) for template in TEMPLATES]
     if not named:
@@ -72,7 +72,7 @@ def _captions(row: dict[str, str], named: bool) -> list[str]:
 
 
 def with_cues(picture: NDArray[np.uint8], cues: Sequence[str], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A grey picture `[size, size]` in colour, `[size, size, 3]`, with cues drawn on it."""
+    """Return a grey picture `[size, size]` in colour, `[size, size, 3]`, with cues drawn on it."""
     image = np.repeat(picture[:, :, None], 3, axis=2).astype(np.float32)
     size = len(image)
     y, x = np.mgrid[:size, :size]
@@ -90,14 +90,14 @@ def with_cues(picture: NDArray[np.uint8], cues: Sequence[str], rng: np.random.Ge
 
 
 def _mark(size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """The pixels of a disc in the upper left corner."""
+    """Return the pixels of a disc in the upper left corner."""
     (x, y), radius = rng.uniform(3, 5, 2), rng.uniform(2.5, 3.2)
     rows, columns = np.mgrid[:size, :size]
     return (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
 
 
 def source() -> Source:
-    """Fashion-MNIST."""
+    """Return Fashion-MNIST."""
     sizes = {"train": 20_000, "val": N_VAL, "test": 5000}
     return Source(
         *("fashion", CLASSES, WORDS, EDITIONS, ("apart", "biased"), sizes),

@@ -48,7 +48,7 @@ SHORT = Size(2048, 32, 256, 512, 1, [(128, 4, 4)])
 
 
 def write_store(folder: Path, x: Tensor) -> Path:
-    """A store of some activations `[n, d_in]`, in their own type, 8,192 rows a shard."""
+    """Return a store of some activations `[n, d_in]`, in their own type, 8,192 rows a shard."""
     shards = ShardFolder(folder, {}, len(x), 8192)
     for shard in shards.missing():
         part = x[[*shards.images(shard)]]
@@ -65,7 +65,7 @@ def one_pass(loader: TrainLoader) -> None:
 
 
 def bare(x: Tensor, batch_size: int) -> None:
-    """What no reader can beat by much: the copies alone, of an order that is known."""
+    """Do what no reader can beat by much: the copies alone, of an order that is known."""
     for rows in torch.randperm(len(x)).split(batch_size):
         x.index_select(0, rows).float()
 
@@ -76,7 +76,7 @@ def single_rows(x: Tensor, batch_size: int) -> None:
 
 
 def measure_rows(stores: dict[str, ActivationStore], size: Size) -> dict[str, float]:
-    """Rows per second of each way."""
+    """Return the rows per second of each way."""
     targets = torch.zeros(size.n, dtype=torch.int64)
     loaders = {name: TrainLoader(store, targets, size.batch_size, 0) for name, store in stores.items()}
     ways: dict[str, Callable[[], None]] = {}
@@ -111,7 +111,10 @@ class Watched:
             asked = time.perf_counter()
 
     def waiting(self) -> tuple[float, float]:
-        """Milliseconds per step and the share that goes into waiting; the first two steps warm up."""
+        """Return the milliseconds per step, and the share of the time that goes into waiting for batches.
+
+        The first two steps warm up and do not count.
+        """
         times = self.times[2:]
         whole = times[-1][0] - times[0][0]
         waited = sum(given - asked for asked, given in times[:-1])
@@ -127,18 +130,18 @@ class Data(LightningDataModule):
         self.watched = Watched(TrainLoader(store, torch.zeros(len(store), dtype=torch.int64), batch_size, 0))
 
     def train_dataloader(self) -> Watched:
-        """The same one for every `fit`."""
+        """Return the same one for every `fit`."""
         return self.watched
 
     def train_batches(self) -> Iterator[Tensor]:
-        """None: what happens at the end of a training is not measured."""
+        """Return no batches: what happens at the end of a training is not measured."""
         return iter(())
 
 
 def measure_waiting(
     store: ActivationStore, size: Size, d_sae: int, k: int, steps: int
 ) -> tuple[float, float]:
-    """Milliseconds per step of a training, and the share of it that is waiting."""
+    """Return the milliseconds per step of a training, and the share of it that is waiting."""
     seed_everything(0, verbose=False)
     data = Data(store, size.batch_size)
     module = SAEModule(partial(TopK, d_sae=d_sae, k=k, dead_after=10**9), 1e-3, 0, 0.0, gradient_clip=1.0)

@@ -53,7 +53,7 @@ class Detection(NamedTuple):
 
 
 def train(run: Path, seed: int, clip: str, overrides: list[str]) -> float:
-    """Runs the user's command; seconds it took."""
+    """Run the user's command; seconds it took."""
     command = [sys.executable, "train.py", f"seed={seed}", f"clip={clip}", f"hydra.run.dir={run}"]
     command += ["resume=false", *overrides]
     start = time.perf_counter()
@@ -62,12 +62,12 @@ def train(run: Path, seed: int, clip: str, overrides: list[str]) -> float:
 
 
 def curves(run: Path) -> "pd.Series[Any]":
-    """The last value of every key in `metrics.csv`."""
+    """Return the last value of every key in `metrics.csv`."""
     return pd.read_csv(run / "metrics.csv").ffill().iloc[-1]
 
 
 def latents_of(data: ActivationDataModule, sae: SparseAutoencoder, split: Split) -> SparseLatents:
-    """Latents of all images of a split, in image order, on the CPU."""
+    """Return the latents of all images of a split, in image order, on the CPU."""
     loader = data.val_dataloader() if split == "val" else data.test_dataloader()
     parts = [sae.encode(batch.x).to("cpu") for batch in loader]
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), *(p.offsets.diff() for p in parts)]).cumsum(0)
@@ -77,7 +77,7 @@ def latents_of(data: ActivationDataModule, sae: SparseAutoencoder, split: Split)
 
 @torch.no_grad()
 def detections(run: Path) -> list[Detection]:
-    """The best latent of each factor value by AUROC on val, with its AUROC on test and its label."""
+    """Return the best latent of each factor value by AUROC on val, with its AUROC on test and its label."""
     data = hydra.utils.instantiate(OmegaConf.load(run / ".hydra" / "config.yaml").data)
     data.prepare_data()
     data.setup("test")
@@ -95,7 +95,11 @@ def detections(run: Path) -> list[Detection]:
 
 
 def planted(run: Path) -> dict[str, tuple[bool, bool]]:
-    """Spurious class -> one of its top five latents is (labelled with the background, flagged as well)."""
+    """Return for each spurious class whether its top latents name and flag the planted background.
+
+    The first value says whether one of the class's top five latents is labelled with the background, the
+    second whether such a latent is flagged as well.
+    """
     attribution, reliance = (pd.read_csv(run / f"{name}.csv") for name in ("attribution", "reliance"))
     found = {}
     for plant in plants("spurious"):
@@ -107,14 +111,14 @@ def planted(run: Path) -> dict[str, tuple[bool, bool]]:
 
 
 def shares(found: list[Detection], factor: str) -> str:
-    """Detected of all values, and named right of the detected ones."""
+    """Return the detected of all values, and named right of the detected ones."""
     own = [d for d in found if d.factor == factor]
     seen = sum(d.seen for d in own)
     return f"{seen}/{len(own)}, {sum(d.named for d in own)}/{seen}"
 
 
 def report(console: Console, run: Path, seconds: float) -> dict[str, str]:
-    """One row of the table; prints what is missing."""
+    """Return one row of the table; prints what is missing."""
     last, found, cases = curves(run), detections(run), planted(run)
     for d in found:
         if not d.named:

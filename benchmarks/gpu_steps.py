@@ -72,11 +72,11 @@ class Repeated(LightningDataModule):
         self.d_in, self.statistics = x.shape[1], Statistics(torch.zeros(x.shape[1]), 1.0)
 
     def train_dataloader(self) -> "Repeated":
-        """Itself."""
+        """Return itself."""
         return self
 
     def train_batches(self) -> Iterator[Tensor]:
-        """None: what happens at the end of a training is not measured."""
+        """Return no batches: what happens at the end of a training is not measured."""
         return iter(())
 
     def __len__(self) -> int:
@@ -94,13 +94,13 @@ class Repeated(LightningDataModule):
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done all."""
+    """Wait until the device has done all."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def our_step(variant: type[SparseAutoencoder], size: Size, device: torch.device, **options: Any) -> Step:
-    """What `SAEModule` does in a step, without Lightning."""
+    """Return what `SAEModule` does in a step, without Lightning."""
     dead, mixed = round(options.pop("dead", 0.0) * size.d_sae), options.pop("mixed", False)
     with device:
         sae: SparseAutoencoder = variant(size.d_in, size.d_sae, k=size.k, dead_after=ALIVE_FOR, **options)  # type: ignore[call-arg]
@@ -123,7 +123,7 @@ def our_step(variant: type[SparseAutoencoder], size: Size, device: torch.device,
 
 
 def floor(size: Size, device: torch.device) -> dict[str, Step]:
-    """What no step can do without."""
+    """Return what no step can do without."""
     rows = torch.randn(size.d_sae, size.d_in, device=device)
     low = rows.bfloat16()
     parameters = [torch.nn.Parameter(torch.zeros_like(rows)) for _ in range(2)]
@@ -136,7 +136,7 @@ def floor(size: Size, device: torch.device) -> dict[str, Step]:
 
 
 def autocast(step: Step, device: torch.device) -> Step:
-    """A step under autocast to bf16."""
+    """Return a step under autocast to bf16."""
 
     def mixed(x: Tensor) -> None:
         with torch.autocast(device.type, torch.bfloat16):
@@ -146,7 +146,7 @@ def autocast(step: Step, device: torch.device) -> Step:
 
 
 def tf32(step: Step) -> Step:
-    """A step whose products in float32 may round to TF32."""
+    """Return a step whose products in float32 may round to TF32."""
 
     def rounded(x: Tensor) -> None:
         before = torch.get_float32_matmul_precision()
@@ -158,7 +158,7 @@ def tf32(step: Step) -> Step:
 
 
 def contenders(size: Size, device: torch.device) -> tuple[dict[str, Step], dict[str, str]]:
-    """All steps but the one in fit; of the peers that are missing, why."""
+    """Return all steps but the one in fit; of the peers that are missing, why."""
     ours = partial(our_step, size=size, device=device)
     dense = partial(dense_reference, size.d_in, size.d_sae, size.k, True, str(device))
     steps = floor(size, device) | {
@@ -178,7 +178,7 @@ def contenders(size: Size, device: torch.device) -> tuple[dict[str, Step], dict[
 
 
 def seconds_of(step: Callable[[Tensor], Any], x: Tensor) -> float:
-    """Of one of a few steps in a row: by events on a GPU, which the host need not wait for in between."""
+    """Return the seconds of one of a few steps in a row: by events on a GPU, with no waiting in between."""
     if x.device.type != "cuda":
         start = time.perf_counter()
         for _ in range(STEPS):
@@ -194,7 +194,7 @@ def seconds_of(step: Callable[[Tensor], Any], x: Tensor) -> float:
 
 
 def in_fit(x: Tensor, size: Size, steps: int) -> float:
-    """Seconds of a step inside Lightning's Trainer, with a logger."""
+    """Return the seconds of a step inside Lightning's Trainer, with a logger."""
     data = Repeated(x, steps)
     sae = partial(TopK, d_sae=size.d_sae, k=size.k, dead_after=ALIVE_FOR)
     module = SAEModule(sae, lr=1e-4, warmup_steps=0, decay_fraction=0.0, gradient_clip=1.0)
@@ -207,7 +207,7 @@ def in_fit(x: Tensor, size: Size, steps: int) -> float:
 
 
 def measure(size: Size, device: torch.device, rounds: int) -> tuple[dict[str, float], dict[str, str]]:
-    """Median seconds of every step."""
+    """Return the median seconds of every step."""
     steps, reasons = contenders(size, device)
     x = torch.randn(size.batch, size.d_in, device=device)
     for name, step in list(steps.items()):  # compiles, and finds what does not run here
@@ -228,7 +228,7 @@ def measure(size: Size, device: torch.device, rounds: int) -> tuple[dict[str, fl
 
 
 def goals(seconds: dict[str, float], size: Size) -> list[Goal]:
-    """What the issue of speed asks for, by size."""
+    """Return what the issue of speed asks for, by size."""
     ours = seconds[OURS]
     peers = [seconds[n] for n in seconds if not n.startswith(("ours", "floor", "dense"))]
     big = size.batch >= BIG.batch
@@ -249,7 +249,7 @@ def goals(seconds: dict[str, float], size: Size) -> list[Goal]:
 
 
 def tables(seconds: dict[str, float], size: Size) -> list[Table]:
-    """Milliseconds of every step, and the goals."""
+    """Return the milliseconds of every step, and the goals."""
     title = f"d {size.d_in}, d_sae {size.d_sae}, k {size.k}, batch {size.batch}"
     times = Table("", "ms per step", "M tokens/s", title=title)
     for name, each in sorted(seconds.items(), key=lambda item: item[1]):
@@ -261,7 +261,7 @@ def tables(seconds: dict[str, float], size: Size) -> list[Table]:
 
 
 def markdown(seconds: dict[str, float], size: Size) -> str:
-    """The same for a page of the docs."""
+    """Return the same for a page of the docs."""
     lines = [
         f"| d {size.d_in}, d_sae {size.d_sae}, k {size.k}, batch {size.batch} | ms per step |",
         "|---|---|",
@@ -274,7 +274,7 @@ def markdown(seconds: dict[str, float], size: Size) -> str:
 
 
 def run(device: torch.device, sizes: list[Size], rounds: int, console: Any, page: Path | None) -> None:
-    """Measures all sizes, prints tables, and writes them for the docs."""
+    """Measure all sizes, prints tables, and writes them for the docs."""
     texts = []
     for size in sizes:
         seconds, reasons = measure(size, device, rounds)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 
 def interleave(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each way: only what ran in turn can be compared."""
+    """Return the median seconds of each way: only what ran in turn can be compared."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
@@ -24,7 +24,7 @@ def interleave(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str,
 
 
 def speed_table(title: str, unit: str, speeds: Mapping[str, float]) -> Table:
-    """Speeds, and their share of the first one."""
+    """Return the speeds, and their share of the first one."""
     table = Table("", unit, "share", title=title)
     first = next(iter(speeds.values()))
     for name, speed in speeds.items():
@@ -33,7 +33,7 @@ def speed_table(title: str, unit: str, speeds: Mapping[str, float]) -> Table:
 
 
 def save_bars(path: Path, unit: str, speeds: Mapping[str, float], fmt: str = "{:,.0f}") -> None:
-    """Speeds, or other numbers, as horizontal bars, the first on top."""
+    """Draw speeds, or other numbers, as horizontal bars, the first on top."""
     figure, axes = plt.subplots(figsize=(7, 0.4 * len(speeds) + 0.8), layout="constrained")
     axes.bar_label(axes.barh([*speeds], [*speeds.values()]), fmt=fmt, padding=3)
     axes.invert_yaxis()
@@ -46,7 +46,7 @@ def save_bars(path: Path, unit: str, speeds: Mapping[str, float], fmt: str = "{:
 
 
 def machine() -> str:
-    """What the numbers come from."""
+    """Return what the numbers come from."""
     threads, cores = torch.get_num_threads(), os.cpu_count()
     return f"{threads} of {cores} cores for torch, {_processor()}, torch {torch.__version__}"
 

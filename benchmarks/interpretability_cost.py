@@ -88,7 +88,7 @@ class Pictures(LabelledImages):
         return Image.new("RGB", (64, 64), (index % 256, index // 256 % 256, 128))
 
     def identity(self) -> dict[str, Any]:
-        """For the names of folders."""
+        """Return the identity that names of folders are made of."""
         return {"name": f"generated-{self.name}", "n": len(self)}
 
 
@@ -99,7 +99,7 @@ class Source(NamedTuple):
     n_sample: int
 
     def split(self, name: Split) -> Pictures:
-        """Its pictures."""
+        """Return its pictures."""
         return Pictures(name, self.size.n_val if name == "val" else self.n_sample, self.size.n_classes)
 
 
@@ -125,10 +125,10 @@ class GeneratedData(ActivationDataModule):
         self.size, self.n_sample = size, n_sample
 
     def prepare_data(self) -> None:
-        """Nothing is captured."""
+        """Do nothing: no data are captured."""
 
     def setup(self, stage: str) -> None:
-        """Generates, once."""
+        """Generate, once."""
         if hasattr(self, "store"):
             return
         self.tail = make_tail(self.clip, self.hook)
@@ -148,16 +148,19 @@ class GeneratedData(ActivationDataModule):
         self.probe = ProbeImages(ids, self._targets("val")[ids], self._val.x[ids, None], None)
 
     def train_dataloader(self) -> TrainLoader:
-        """The sample."""
+        """Return the sample."""
         return TrainLoader(self.store, self._targets("train"), self.batch_size, self.seed)
 
     def val_dataloader(self) -> EvalLoader:
-        """The whole split."""
+        """Return the whole split."""
         return EvalLoader(self._val, self._targets("val"), self.judge_embeddings, self.eval_batch_size)
 
 
 def random_clip(width: int, folder: Path) -> Clip:
-    """One block wide enough; of it only layer norm and projection are ever run, and the text tower once."""
+    """Return a random CLIP whose vision tower is one block of the given width.
+
+    Only the layer norm and the projection of this tower are ever run, and the text tower is run once.
+    """
     config = {
         "embed_dim": min(512, width),
         "vision_cfg": {"layers": 1, "width": width, "head_width": 32, "patch_size": 32, "image_size": 64},
@@ -168,7 +171,10 @@ def random_clip(width: int, folder: Path) -> Clip:
 
 
 def activations(d_in: int, n: int, active: int = 16) -> Tensor:
-    """`[n, d_in]`: each row a sum of a few of `4 d_in` directions, some often and some rarely, and noise."""
+    """Return generated activations `[n, d_in]`.
+
+    Each row is a sum of a few of `4 d_in` directions, of which some come often and others rarely, and noise.
+    """
     directions = torch.nn.functional.normalize(torch.randn(4 * d_in, d_in), dim=1)
     frequency = torch.arange(1, 4 * d_in + 1).reciprocal()
     x = 0.1 * torch.randn(n, d_in)
@@ -187,12 +193,15 @@ class Steps(Callback):
         self.ends: list[float] = []
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Takes the time."""
+        """Take the time."""
         self.ends.append(time.perf_counter())
 
 
 def measure(size: Size, with_callbacks: bool, n_steps: int) -> dict[str, Any]:
-    """Times a few training steps and two validation passes; the peak of memory is that of the process."""
+    """Return the times of a few training steps and of two validation passes.
+
+    The peak of memory in the result is that of the whole process.
+    """
     warnings.simplefilter("ignore")
     seed_everything(0, verbose=False)
     with tempfile.TemporaryDirectory() as scratch:
@@ -230,7 +239,7 @@ def measure(size: Size, with_callbacks: bool, n_steps: int) -> dict[str, Any]:
 def validate(
     trainer: Trainer, module: SAEModule, data: GeneratedData, callbacks: dict[str, Callback]
 ) -> dict[str, float]:
-    """Seconds of each callback in a validation pass."""
+    """Return the seconds of each callback in a validation pass."""
     profiler = trainer.profiler  # type: ignore[attr-defined]
     profiler.recorded_durations = defaultdict(list)
     trainer.validate(module, datamodule=data, verbose=False)
@@ -238,7 +247,7 @@ def validate(
 
 
 def interpretability(size: Size, folder: str) -> dict[str, Callback]:
-    """The callbacks of the configuration, all classes attributed."""
+    """Return the callbacks of the configuration, all classes attributed."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("train", ["callbacks.attribution.over=all", f"run_dir={folder}"])
     config.labels.labels = [f"label {i}" for i in range(size.n_labels)]
@@ -246,13 +255,13 @@ def interpretability(size: Size, folder: str) -> dict[str, Callback]:
 
 
 def spent(profiler: SimpleProfiler, callback: Callback) -> float:
-    """Seconds in all hooks of a callback."""
+    """Return the seconds in all hooks of a callback."""
     prefix = f"[Callback]{callback.state_key}."
     return sum(sum(times) for name, times in profiler.recorded_durations.items() if name.startswith(prefix))
 
 
 def job(size: Size, with_callbacks: bool, n_steps: int) -> dict[str, Any]:
-    """`measure` in a new process."""
+    """Return `measure` in a new process."""
     request = json.dumps([size._asdict(), with_callbacks, n_steps])
     command = [sys.executable, __file__, "--job", request]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -261,7 +270,7 @@ def job(size: Size, with_callbacks: bool, n_steps: int) -> dict[str, Any]:
 
 
 def show_size(console: Console, size: Size, n_steps: int) -> None:
-    """The main result."""
+    """Print the main result."""
     bare, full = (job(size, with_callbacks, n_steps) for with_callbacks in (False, True))
     n_epoch = size.n_train // size.batch_size
     epoch = bare["step"] * n_epoch
@@ -286,7 +295,7 @@ def show_size(console: Console, size: Size, n_steps: int) -> None:
 
 
 def show_growth(console: Console, base: Size, factors: Sequence[int]) -> None:
-    """How the callbacks grow from a smaller base, one size at a time."""
+    """Print how the callbacks grow from a smaller base, one size at a time."""
     table = Table("growing", "size", "seconds", "peak GB", title=f"callbacks of a pass, growth from {base}")
     grown = [(name, field, factor) for name, field in GROWING.items() for factor in factors]
     for name, field, factor in [("base", "n_val", 1), *grown]:

@@ -58,7 +58,7 @@ class Kill(NamedTuple):
 
 
 def start(clip: Clip, size: Size, store: Path, num_workers: int) -> BaseProcess:
-    """A process that fills the store."""
+    """Return a process that fills the store."""
 
     def work() -> None:
         images = WorldImages("biased", size.n).split("train")
@@ -80,13 +80,13 @@ def start(clip: Clip, size: Size, store: Path, num_workers: int) -> BaseProcess:
 
 
 def shards(store: Path) -> Files:
-    """Each shard's file and when it was written."""
+    """Return each shard's file and when it was written."""
     paths = [path for path in store.rglob("[0-9]*.safetensors") if path.exists()]
     return {str(path.relative_to(store)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    """Every file but the claims."""
+    """Return every file but the claims."""
     files = [path for path in store.rglob("*") if path.is_file() and ".claims" not in path.parts]
     return {str(path.relative_to(store)): path.read_bytes() for path in files}
 
@@ -114,7 +114,7 @@ class Killer:
         self.touched = 0  # shards that were there at a kill and were written again
 
     def fill(self, most: int) -> None:
-        """Fills one store, with at most so many kills."""
+        """Fill one store, with at most so many kills."""
         number = len(self.same)
         store, processes = self.folder / str(number), 2 if number % 3 == 2 else 1
         before: Files = {}
@@ -142,7 +142,7 @@ class Killer:
         return all(self.same) and self.touched == 0
 
     def table(self) -> Table:
-        """A row for each kill."""
+        """Return a row for each kill."""
         table = Table("store", "processes", "killed after s", "shards there", "rests", title="SIGKILLs")
         for kill in self.kills:
             table.add_row(

@@ -41,7 +41,7 @@ IMPORTED = (
 
 
 def train(folder: Path, store: Path) -> int:
-    """Starts train.py in a fork of this process; its id."""
+    """Start train.py in a fork of this process; its id."""
     child = os.fork()
     if child:
         return child
@@ -60,7 +60,7 @@ def train(folder: Path, store: Path) -> int:
 
 
 def ended(child: int, log: Path) -> bool:
-    """Whether the process is at its end, which has to be a good one."""
+    """Return whether the process is at its end, which has to be a good one."""
     pid, status = os.waitpid(child, os.WNOHANG)
     if status:
         sys.exit(f"a training failed:\n{log.read_text()}")
@@ -68,7 +68,7 @@ def ended(child: int, log: Path) -> bool:
 
 
 def training_seconds(child: int, folder: Path, at_most: float = math.inf) -> float | None:
-    """Waits until it trains, and then for its end, or for some seconds."""
+    """Wait until it trains, and then for its end, or for some seconds."""
     before, start = stamp(folder), None
     while not ended(child, folder.with_suffix(".log")):
         if start is None and stamp(folder) != before:
@@ -94,7 +94,7 @@ def finished(folder: Path) -> bool:
 
 
 def killed_runs(folder: Path, store: Path, lasts: float, kills: int) -> tuple[list[Path], list[int]]:
-    """Runs that were killed so many times in all and came to their end; the steps that they went on from."""
+    """Run that were killed so many times in all and came to their end; the steps that they went on from."""
     draw, steps, runs = random.Random(0), list[int](), list[Path]()
     while len(steps) < kills or not finished(runs[-1]):
         if not runs or finished(runs[-1]):
@@ -109,7 +109,7 @@ def killed_runs(folder: Path, store: Path, lasts: float, kills: int) -> tuple[li
 
 
 def check(run: Path, whole: Path) -> None:
-    """Fails where the run differs from the undisturbed one."""
+    """Fail where the run differs from the undisturbed one."""
     for name in ("metrics.csv", "sae/sae.safetensors"):
         if step(run) != STEPS or (run / name).read_bytes() != (whole / name).read_bytes():
             sys.exit(f"{run.name}/{name} is not that of the undisturbed run")

@@ -39,13 +39,13 @@ class Pass(NamedTuple):
 
 
 def numbers(start: int, stop: int) -> Tensor:
-    """`[stop - start, 3]`, digits to the base 2,048 of the rows' numbers."""
+    """Return `[stop - start, 3]`, digits to the base 2,048 of the rows' numbers."""
     rows = torch.arange(start, stop)
     return torch.stack([rows // BASE**2, rows // BASE % BASE, rows % BASE], 1).float()
 
 
 def write_store(folder: Path, n: int, d_in: int, dtype: torch.dtype) -> None:
-    """Shards of random rows that carry their numbers."""
+    """Write shards of random rows that carry their numbers."""
     noise = torch.randn(min(n, SHARD), d_in)
     moments = Moments.of(noise)
     spread = torch.tensor(moments.spread, dtype=torch.float64)
@@ -59,14 +59,14 @@ def write_store(folder: Path, n: int, d_in: int, dtype: torch.dtype) -> None:
 
 
 def anonymous_megabytes() -> float:
-    """Memory of this process that no file backs."""
+    """Return the memory of this process that no file backs."""
     status = Path("/proc/self/status").read_text()
     found = re.search(r"RssAnon:\s*(\d+) kB", status)
     return int(found[1]) / 1e3 if found else float("nan")
 
 
 def read(loader: TrainLoader) -> Pass:
-    """One pass; raises where a row comes twice."""
+    """Return one pass; raises where a row comes twice."""
     seen, rows = torch.zeros(len(loader.store), dtype=torch.bool), torch.empty(len(loader.store))
     base, done = torch.tensor([BASE**2, BASE, 1.0]), 0
     start, processor = time.perf_counter(), time.process_time()

@@ -23,14 +23,14 @@ STEPS = 3
 
 
 def resident(field: str) -> int:
-    """`VmRSS` or `VmHWM` of this process, bytes."""
+    """Return `VmRSS` or `VmHWM` of this process, bytes."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     (line,) = (line for line in lines if line.startswith(field))
     return 1024 * int(line.split()[1])
 
 
 def peak(name: str, d_in: int, d_sae: int, k: int, batch: int) -> int:
-    """Bytes of one contender, in a process that does nothing else."""
+    """Return the bytes of one contender, in a process that does nothing else."""
     torch.manual_seed(0)
     x = torch.randn(batch, d_in)
     ours = name in SELECTIONS
@@ -43,14 +43,14 @@ def peak(name: str, d_in: int, d_sae: int, k: int, batch: int) -> int:
 
 
 def measure(name: str, sizes: list[int]) -> int | str:
-    """Bytes, or why there are none."""
+    """Return the bytes, or why there are none."""
     command = [sys.executable, __file__, "--contender", name, "--sizes", *map(str, sizes)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return int(done.stdout.split()[-1]) if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
 
 
 def report(console: Console, found: dict[str, int | str]) -> dict[str, float]:
-    """Prints the table and the goal; gigabytes by name."""
+    """Print the table and the goal; gigabytes by name."""
     gigabytes = {name: value / 1e9 for name, value in found.items() if isinstance(value, int)}
     table = Table("", "GB above the parameters")
     for name, value in sorted(gigabytes.items(), key=lambda item: item[1]):

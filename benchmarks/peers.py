@@ -18,7 +18,7 @@ ALIVE_FOR = 10**9  # steps or tokens without a firing until a latent is dead
 
 
 def eai_sparsify(d_in: int, d_sae: int, k: int, fused: bool, device: str) -> Step:
-    """Signed SGD, unit norm, parallel gradient."""
+    """Return the signed SGD, unit norm, parallel gradient."""
     if not torch.cuda.is_available() or device == "cpu":
         os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # its own switch to PyTorch
     from sparsify import SparseCoder, SparseCoderConfig
@@ -45,7 +45,7 @@ def eai_sparsify(d_in: int, d_sae: int, k: int, fused: bool, device: str) -> Ste
 
 
 def sae_lens(d_in: int, d_sae: int, k: int, fused: bool, device: str) -> Step:
-    """Its trainer's step, with the sparse activations that it has by default."""
+    """Return its trainer's step, with the sparse activations that it has by default."""
     from sae_lens import SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig
     from sae_lens.config import SAETrainerConfig
 
@@ -59,7 +59,7 @@ def sae_lens(d_in: int, d_sae: int, k: int, fused: bool, device: str) -> Step:
 
 
 def dictionary_learning(d_in: int, d_sae: int, k: int, fused: bool, device: str) -> Step:
-    """Its trainer's update: clipping, parallel gradient, unit norm."""
+    """Return its trainer's update: clipping, parallel gradient, unit norm."""
     from dictionary_learning.trainers.top_k import TopKTrainer
 
     trainer = TopKTrainer(10**9, d_in, d_sae, k, layer=0, lm_name="", device=device)
@@ -69,7 +69,7 @@ def dictionary_learning(d_in: int, d_sae: int, k: int, fused: bool, device: str)
 
 
 def overcomplete(d_in: int, d_sae: int, k: int, fused: bool, device: str) -> Step:
-    """Its `train_sae` on one batch, with the squared error."""
+    """Return its `train_sae` on one batch, with the squared error."""
     mpl.cm.get_cmap = mpl.colormaps.get_cmap  # it asks for a name that matplotlib has dropped
     from overcomplete.sae import TopKSAE, train_sae
 
@@ -83,7 +83,7 @@ def overcomplete(d_in: int, d_sae: int, k: int, fused: bool, device: str) -> Ste
 
 
 def dense_reference(d_in: int, d_sae: int, k: int, fused: bool, device: str, compiled: bool = False) -> Step:
-    """The paper's autoencoder (Dreyer et al. 2025, arXiv 2505.20229), dense, by plain autograd."""
+    """Return the paper's autoencoder (Dreyer et al. 2025, arXiv 2505.20229), dense, by plain autograd."""
     encoder, decoder = (torch.nn.Linear(*shape, device=device) for shape in ((d_in, d_sae), (d_sae, d_in)))
     optimiser = adam(torch.nn.ModuleList([encoder, decoder]), fused)
 
@@ -116,14 +116,14 @@ PEERS: dict[str, Callable[[int, int, int, bool, str], Step]] = {
 
 
 def adam(module: torch.nn.Module, fused: bool) -> Adam:
-    """PyTorch's default on a CPU is a loop over the parameters."""
+    """Return PyTorch's default on a CPU is a loop over the parameters."""
     return Adam(module.parameters(), lr=1e-4, fused=fused or None)
 
 
 def build_peers(
     d_in: int, d_sae: int, k: int, fused: bool, device: str = "cpu"
 ) -> tuple[dict[str, Step], dict[str, str]]:
-    """The steps of those that can be built; of the others the reason why not."""
+    """Return the steps of those that can be built; of the others the reason why not."""
     steps, reasons = {}, {}
     for name, build in PEERS.items():
         try:

@@ -33,7 +33,7 @@ class Plant(NamedTuple):
     kind: str = "spurious"
 
     def shares(self, labels: NDArray[np.str_], apart: bool) -> NDArray[np.float64]:
-        """The probability that each picture has the cue: as planted, or independent of its class.
+        """Return the probability that each picture has the cue: as planted, or independent of its class.
 
         Example:
             >>> Plant("mark", "red mark", "bag", 0.95).shares(np.array(["bag", "coat"]), apart=False)
@@ -88,12 +88,12 @@ class Source(NamedTuple):
 
 
 def come_apart(split: str, variant: str) -> bool:
-    """Whether cue and class come apart in a split of a table."""
+    """Return whether cue and class come apart in a split of a table."""
     return split == "test" or variant != "biased"
 
 
 def write_table(folder: Path, splits: Mapping[str, Pictures]) -> Path:
-    """Writes a folder with the pictures and `pictures.csv`: its path."""
+    """Write a folder with the pictures and `pictures.csv`: its path."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = []
     for split, part in splits.items():

@@ -32,7 +32,7 @@ class Planted(NamedTuple):
 def easy(
     n: int, d_in: int, m: int, l0: float, noise: float = 0.05, zipf: float = 0.0, seed: int = 0
 ) -> Planted:
-    """Independent directions.
+    """Return the independent directions.
 
     Args:
         n: tokens.
@@ -52,7 +52,7 @@ def easy(
 
 
 def realistic(n: int, d_in: int, m: int, l0: float, noise: float = 0.1, seed: int = 0) -> Planted:
-    """Zipf-distributed frequencies, correlated firing, and a hierarchy.
+    """Return Zipf-distributed frequencies, correlated firing, and a hierarchy.
 
     The first fifth are parents. Each has four children, of which exactly one fires where the parent does.
     The parents come in pairs with a common cause: where it is present, both are six times as frequent.
@@ -78,7 +78,7 @@ def realistic(n: int, d_in: int, m: int, l0: float, noise: float = 0.1, seed: in
 
 
 def frequencies(m: int, l0: float, zipf: float, most: float = 0.5) -> Tensor:
-    """`[m]`, sum `l0`, none above `most`."""
+    """Return `[m]`, sum `l0`, none above `most`."""
     weights = torch.arange(1, m + 1).float() ** -zipf
     p = l0 * weights / weights.sum()
     for _ in range(50):  # what is cut off goes to the others
@@ -89,7 +89,7 @@ def frequencies(m: int, l0: float, zipf: float, most: float = 0.5) -> Tensor:
 
 
 def mix(present: Tensor, d_in: int, noise: float, random: torch.Generator) -> Planted:
-    """Activations of tokens `[n, m]` with random directions and codes."""
+    """Return the activations of tokens `[n, m]` with random directions and codes."""
     n, m = present.shape
     directions = normalize(torch.randn(m, d_in, generator=random), dim=1)
     codes = present * (0.5 + torch.rand(n, m, generator=random))

@@ -42,14 +42,14 @@ Row = dict[str, Any]
 
 
 def sparsities(package: str, variant: str, scale: float) -> list[float]:
-    """The points of a package; `scale` fits the counts to the data."""
+    """Return the points of a package; `scale` fits the counts to the data."""
     kind, values = ("weights", WEIGHTS) if variant in ("relu", "gated") else ("counts", COUNTS)
     values = tuple(sorted(values + WIDER[kind])) if package == OURS else values
     return [value * scale for value in values] if kind == "counts" else [*values]
 
 
 def jobs(options: argparse.Namespace, scale: float) -> list[tuple[str, Task]]:
-    """All trainings."""
+    """Return all trainings."""
     size = (options.d_sae, options.steps, options.batch, options.dead_after)
     return [
         (package, Task(variant, sparsity, *size, seed, lr))
@@ -63,7 +63,7 @@ def jobs(options: argparse.Namespace, scale: float) -> list[tuple[str, Task]]:
 
 @torch.no_grad()
 def judge(trained: Trained, data: Activations) -> dict[str, float]:
-    """What the table shows, on `val`; dead latents on `train`."""
+    """Return what the table shows, on `val`; dead latents on `train`."""
     x_hat, latents = trained.reconstruct(data.val)
     fvu, l0 = FVU(data.val.shape[1]), L0()
     fvu.update(data.val, x_hat)
@@ -80,7 +80,7 @@ def judge(trained: Trained, data: Activations) -> dict[str, float]:
 
 
 def run(todo: list[tuple[str, Task]], data: Activations, path: Path, console: Console) -> list[Row]:
-    """Trains what the file lacks, a line of it for each; all its lines."""
+    """Train what the file lacks, a line of it for each; all its lines."""
     done = {_key(row): row for row in _read(path)}
     reasons: dict[str, str] = {}
     for package, task in track(todo, "training", console=console):
@@ -108,7 +108,7 @@ def run(todo: list[tuple[str, Task]], data: Activations, path: Path, console: Co
 
 
 def over_seeds(rows: Iterable[Row]) -> list[Row]:
-    """Means over the seeds."""
+    """Return the means over the seeds."""
     groups = defaultdict(list)
     for row in rows:
         groups[_key(row)[:-1]].append(row)
@@ -121,7 +121,7 @@ def over_seeds(rows: Iterable[Row]) -> list[Row]:
 
 
 def compare(points: list[Row]) -> None:
-    """Adds to each point its FVU over that of our curve at the same L0; NaN beyond the ends of the curve."""
+    """Add to each point its FVU over that of our curve at the same L0; NaN beyond the ends of the curve."""
     for point in points:
         curve = sorted(
             (math.log(p["l0"]), math.log(p["fvu"]))
@@ -134,7 +134,7 @@ def compare(points: list[Row]) -> None:
 
 
 def show(points: list[Row], planted: bool, console: Console) -> None:
-    """One table, and how many points lie below our curve."""
+    """Print one table, and how many points lie below our curve."""
     recovery = ["max_cosine", "matched_cosine", "f1"] if planted else []
     heads = ["variant", "package", "lr", "sparsity", "L0", "FVU", "/ ours", "dead", *recovery, "s"]
     table = Table(*heads)
@@ -151,7 +151,7 @@ def show(points: list[Row], planted: bool, console: Console) -> None:
 
 
 def draw(path: Path, points: list[Row]) -> None:
-    """FVU over L0, a panel for each variant."""
+    """Draw FVU over L0, a panel for each variant."""
     variants = [name for name in VARIANTS if any(p["variant"] == name for p in points)]
     columns = min(3, len(variants))
     size = (3.2 * columns, 2.8 * math.ceil(len(variants) / columns))

@@ -41,7 +41,7 @@ class CorrectionRow(NamedTuple):
 def correction_row(
     run: RunFolder, classifier: Classifier, finding: Finding, plant: Plant, truth: Truth
 ) -> CorrectionRow:
-    """Corrects a class by the library's own rule on val, which is not told what was planted."""
+    """Correct a class by the library's own rule on val, which is not told what was planted."""
     before = classifier.predict(test_embeddings(truth))
     error = worst(before, plant, truth)
     try:
@@ -56,12 +56,12 @@ def correction_row(
 
 
 def test_embeddings(truth: Truth) -> Tensor:
-    """`[n, d_embed]` unit, of the test pictures."""
+    """Return `[n, d_embed]` unit, of the test pictures."""
     return read_tensor(truth.run.data.capture("test") / "images", "embeddings").float()
 
 
 def worst(predicted: Tensor, plant: Plant, truth: Truth) -> float:
-    """The balanced error of the class in the worse group of test pictures, with the cue and without."""
+    """Return the class's balanced error in the worse group of test pictures: with the cue, or without."""
     groups = factor_groups(plant.factor, *truth.images.factors[plant.factor])
     target = list(truth.images.class_names).index(plant.class_name)
     two = one_against_rest(groups, plant.value)
@@ -69,7 +69,7 @@ def worst(predicted: Tensor, plant: Plant, truth: Truth) -> float:
 
 
 def recalls(predicted: Tensor, truth: Truth) -> Tensor:
-    """`[C]`, the share of each class's test pictures that are predicted as it."""
+    """Return `[C]`, the share of each class's test pictures that are predicted as it."""
     everything, targets = all_images(len(predicted)), truth.images.targets
     classes = range(len(truth.images.class_names))
     missed = [group_errors(predicted, targets, c, everything).miss[0] for c in classes]

@@ -32,7 +32,10 @@ def chosen(rows: DataFrame) -> "Series[bool]":
 
 
 def goals(tables: Tables) -> DataFrame:
-    """A row per goal, classifier, judge and knowledge: where the audit was developed, and on the rest."""
+    """Return a row per goal, classifier, judge, and whether the audit was told the groups.
+
+    A row holds the figure on the data on which the audit was developed, and the figure on the rest.
+    """
     rows, tables = [], {name: rows[rows["level"] == LEVEL] for name, rows in tables.items()}
     for (kind, own, groups), _ in tables["classes"].groupby(["classifier", "own_judge", "groups"]):
         mine = {name: of(rows, kind, own, groups) for name, rows in tables.items()}
@@ -57,12 +60,12 @@ def goals(tables: Tables) -> DataFrame:
 
 
 def of(rows: DataFrame, kind: str, own: bool, groups: bool) -> DataFrame:
-    """The rows of a classifier, a judge, and an audit that was told the groups or not."""
+    """Return the rows of a classifier, a judge, and an audit that was told the groups or not."""
     return rows[(rows["classifier"] == kind) & (rows["own_judge"] == own) & (rows["groups"] == groups)]
 
 
 def figures(tables: Tables) -> dict[str, str]:
-    """Each figure as text; a dash where nothing was measured."""
+    """Return each figure as text; a dash where nothing was measured."""
     classes, plants, detectors = (tables[name] for name in ("classes", "plants", "detectors"))
     clean = classes[classes["edition"] == CLEAN]
     good = clean.loc[clean["accuracy"] >= 0.9, "unexpected_share"].dropna()
@@ -90,19 +93,19 @@ KNOWN = 0.8  # AUROC from which a judge tells a class
 
 
 def harmful(tables: Tables, points: float) -> DataFrame:
-    """Findings of clean CLIPs from some harm on."""
+    """Return the findings of clean CLIPs from some harm on."""
     found = tables["findings"]
     return found[(found["edition"] == CLEAN) & (found["harm"] >= points)]
 
 
 def wrong_detectors(findings: DataFrame) -> DataFrame:
-    """Findings on biased data whose worst culprit detects another class."""
+    """Return the findings on biased data whose worst culprit detects another class."""
     detects = findings["detects"]
     return findings[(findings["variant"] == "biased") & (detects != "") & (detects != findings["class_name"])]
 
 
 def ratio(part: int, whole: int) -> str:
-    """A share and what it is of.
+    """Return a share and what it is of.
 
     Example:
         >>> ratio(3, 4)

@@ -130,7 +130,7 @@ ROWS = {
 def measure(
     source: Source, case: Case, folder: Path, taught: Path, kind: str, level: float, groups: bool
 ) -> dict[str, pd.DataFrame]:
-    """The tables of a run and a classifier.
+    """Return the tables of a run and a classifier.
 
     Args:
         source: of the pictures.
@@ -166,37 +166,37 @@ def measure(
 
 
 def table(fixed: Mapping[str, Any], rows: Sequence[Any], names: Sequence[str]) -> pd.DataFrame:
-    """Rows with what they have in common before them."""
+    """Return the rows with what they have in common before them."""
     return pd.DataFrame([(*fixed.values(), *row) for row in rows], columns=[*fixed, *names])
 
 
 def biased_probe(taught: Path, run: RunFolder) -> Classifier:
-    """A linear probe fitted to the train embeddings of another run on the same CLIP."""
+    """Return a linear probe fitted to the train embeddings of another run on the same CLIP."""
     saved = probe_of(ready(open_run(taught)))
     probe = saved.probe.to(run.data.class_embeddings)
     return Classifier(probe.weight, probe.bias, saved.class_names)
 
 
 def columns(plants: Sequence[Plant]) -> list[str]:
-    """The override that tells a run which columns of its table say what was planted."""
+    """Return the override that tells a run which columns of its table say what was planted."""
     return [f"data.groups=[{','.join(plant.factor for plant in plants)}]"]
 
 
 def with_factors(folder: Path, plants: Sequence[Plant]) -> RunFolder:
-    """A run whose images say what was planted, which the audit is not told."""
+    """Return a run whose images say what was planted, which the audit is not told."""
     run = open_run(folder, columns(plants))
     ready(run)
     return run
 
 
 def planted(plant: Plant, truth: Truth) -> Tensor:
-    """`[n]` bool, the test pictures with a cue."""
+    """Return `[n]` bool, the test pictures with a cue."""
     values, of = truth.images.factors[plant.factor]
     return of == values.index(plant.value)
 
 
 def carried(finding: Finding, culprits: Culprits) -> Plant | None:
-    """The plant of the class that any latent of a finding carries."""
+    """Return the plant of the class that any latent of a finding carries."""
     latents = [culprit.latent for culprit in finding.culprits]
     mine = [plant for plant, culprit in culprits.items() if culprit[latents].any()]
     return next((plant for plant in mine if plant.class_name == finding.class_name), None)
@@ -205,7 +205,7 @@ def carried(finding: Finding, culprits: Culprits) -> Plant | None:
 def plant_row(
     plant: Plant, culprit: Tensor, truth: Truth, audit: Audit, examined: Examined, predicted: Tensor
 ) -> PlantRow:
-    """Scores what is said of the class of a plant; `predicted [n]` are the classes of the test pictures."""
+    """Score what is said of the class of a plant; `predicted [n]` are the classes of the test pictures."""
     c, alive, cue = truth.names.index(plant.class_name), truth.alive, planted(plant, truth)
     others = truth.images.targets != list(truth.images.class_names).index(plant.class_name)
     taken = [float((predicted[others & part] == c).double().mean()) for part in (cue, ~cue)]
@@ -223,7 +223,7 @@ def plant_row(
 
 
 def finding_row(finding: Finding, culprits: Culprits, truth: Truth) -> FindingRow:
-    """Says what the worst latent of a finding stands for."""
+    """Say what the worst latent of a finding stands for."""
     worst, plant = finding.culprits[0], carried(finding, culprits)
     detected = [
         name
@@ -243,7 +243,7 @@ def class_row(result: ClassResult) -> ClassRow:
 
 
 def detector_rows(truth: Truth, run: RunFolder, told: Mapping[str, float | None]) -> Iterator[DetectorRow]:
-    """The detectors of every class."""
+    """Yield the detectors of every class."""
     for c, name in enumerate(truth.images.class_names):
         auroc = sparse_auroc(truth.latents, truth.images.targets == c)
         for latent in ((auroc >= DETECTS) & truth.alive).nonzero().flatten().tolist():

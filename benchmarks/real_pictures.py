@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def cases(source: Source, editions: list[str] | None, seeds: list[int]) -> Iterator[Case]:
-    """All that is run on a kind of pictures."""
+    """Yield all that is run on a kind of pictures."""
     for seed in seeds:
         for edition in (edition for edition in source.editions if not editions or edition in editions):
             variants = [v for v in source.variants if source.editions[edition] or v != "biased"]
@@ -40,12 +40,12 @@ def cases(source: Source, editions: list[str] | None, seeds: list[int]) -> Itera
 
 
 def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """All rows; columns are there without any."""
+    """Return all rows; columns are there without any."""
     return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
 
 
 def report(console: Console, tables: dict[str, pd.DataFrame]) -> None:
-    """Prints each goal, on what was chosen by and on the rest, and how figures change with conventions."""
+    """Print each goal, on what was chosen by and on the rest, and how figures change with conventions."""
     for frame in (goals(tables), ranges(tables)):
         table = Table(*frame.columns)
         for row in frame.itertuples(index=False):
@@ -54,7 +54,7 @@ def report(console: Console, tables: dict[str, pd.DataFrame]) -> None:
 
 
 def main() -> None:
-    """Makes what is missing, and measures."""
+    """Make what is missing, and measures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -36,7 +36,7 @@ class Case(NamedTuple):
 
 
 def clip(source: Source, edition: str, seed: int, out: Path) -> Path:
-    """The weights of a CLIP, its model config beside them, trained if they are not there."""
+    """Return the weights of a CLIP, its model config beside them, trained if they are not there."""
     path = out / "clips" / f"{source.name}-{edition}-seed{seed}.safetensors"
     if not path.exists():
         taught = source.draw("train", edition, "biased", None)
@@ -50,7 +50,7 @@ def clip(source: Source, edition: str, seed: int, out: Path) -> Path:
 
 
 def table(source: Source, edition: str, variant: str, out: Path) -> Path:
-    """The table of the pictures of an edition, written if it is not there."""
+    """Return the table of the pictures of an edition, written if it is not there."""
     folder = out / "tables" / f"{source.name}-{edition}-{variant}"
     if not (folder / "pictures.csv").exists():
         splits = {split: source.draw(split, edition, variant, n) for split, n in source.sizes.items()}
@@ -59,7 +59,7 @@ def table(source: Source, edition: str, variant: str, out: Path) -> Path:
 
 
 def run(source: Source, case: Case, out: Path) -> Path:
-    """The folder of a run, by the user's own command if it is not there."""
+    """Return the folder of a run, by the user's own command if it is not there."""
     folder = out / "runs" / f"{source.name}-{case.name}"
     if (folder / "sae").exists():
         return folder
@@ -75,7 +75,7 @@ def run(source: Source, case: Case, out: Path) -> Path:
 
 
 def clip_arguments(group: str, key: str, weights: Path) -> list[str]:
-    """The arguments of train.py that name a CLIP."""
+    """Return the arguments of train.py that name a CLIP."""
     return [
         f"{group}=open_clip",
         f"{key}.model={weights.with_suffix('.json')}",
@@ -84,7 +84,7 @@ def clip_arguments(group: str, key: str, weights: Path) -> list[str]:
 
 
 def train(folder: Path, overrides: Sequence[str]) -> None:
-    """Runs the user's command; what it says goes to `output.txt`.
+    """Run the user's command; what it says goes to `output.txt`.
 
     Raises:
         subprocess.CalledProcessError: it failed.

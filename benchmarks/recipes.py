@@ -100,7 +100,7 @@ class Seen(NamedTuple):
 
 
 def train(recipe: Recipe, folder: Path, sizes: dict[str, int], seed: int = 0) -> tuple[Path, Path]:
-    """Writes pictures and judge, trains and fits by the user's own commands; the folders of run and probe."""
+    """Write pictures and judge, trains and fits by the user's own commands; the folders of run and probe."""
     table = recipe.pictures.write(folder / "pictures", **sizes, seed=seed)
     judge = teach(recipe.pictures.captioned(sizes["n_val"], seed + 1), folder / "judge.safetensors")
     (folder / "words.txt").write_text("\n".join(recipe.words) + "\n")
@@ -115,7 +115,7 @@ def train(recipe: Recipe, folder: Path, sizes: dict[str, int], seed: int = 0) ->
 
 @torch.no_grad()
 def see(run: RunFolder, recipe: Recipe) -> Seen:
-    """All validation images, in their order."""
+    """Return all validation images, in their order."""
     run.data.setup("validate")
     batches = list(run.data.val_dataloader())
     x, embeddings = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("x", "embeddings"))
@@ -125,13 +125,19 @@ def see(run: RunFolder, recipe: Recipe) -> Seen:
 
 
 def found_in(run: RunFolder, probe: Path, folder: Path, class_name: str) -> Finding | None:
-    """What the audit of the probe says of a class, its worst finding; `audit.html` lies in the folder."""
+    """Return the worst finding of the audit of the probe about a class; `None` without any.
+
+    The file `audit.html` is written to the folder.
+    """
     audit = audit_to_folder(run, folder, str(probe))
     return next((finding for finding in audit.findings if finding.class_name == class_name), None)
 
 
 def rates(saved: SavedProbe, embeddings: Tensor, seen: Seen, class_name: str) -> dict[str, float]:
-    """How often the class is predicted: of its images and of the others, with the cue and without it."""
+    """Return how often a class is predicted, for four groups of images.
+
+    The groups are the class's own images and all other images, each with the cue and without it.
+    """
     c = saved.class_names.index(class_name)
     named = saved.probe.predict(embeddings) == c
     own = seen.truth == c
@@ -142,14 +148,14 @@ def rates(saved: SavedProbe, embeddings: Tensor, seen: Seen, class_name: str) ->
 
 @torch.no_grad()
 def without(run: RunFolder, seen: Seen, latents: list[int]) -> Tensor:
-    """The embeddings when some latents are ablated."""
+    """Return the embeddings when some latents are ablated."""
     removed = seen.latents.to_dense()[:, latents] @ run.sae.W_dec[latents]
     embeddings: Tensor = run.data.tail((seen.x - removed)[:, None], None)
     return embeddings
 
 
 def report(recipe: Recipe, run: RunFolder, probe: Path) -> None:
-    """Prints what the audit finds, the rates of the probe, as it is and without the culprits, and these."""
+    """Print what the audit finds, the rates of the probe, as it is and without the culprits, and these."""
     finding = found_in(run, probe, run.folder, recipe.class_name)
     saved, seen, console = load_probe(probe, run.data.clip.identity()), see(run, recipe), Console()
     culprits = finding.culprits if finding else ()
@@ -170,7 +176,7 @@ def report(recipe: Recipe, run: RunFolder, probe: Path) -> None:
 
 
 def main() -> None:
-    """Runs a recipe for some seeds."""
+    """Run a recipe for some seeds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", choices=RECIPES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])

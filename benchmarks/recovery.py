@@ -9,7 +9,7 @@ from lightning_sae.types import SparseLatents
 
 
 def max_cosines(rows: Tensor, directions: Tensor) -> Tensor:
-    """The largest cosine of each direction with any row, `[m]` in [-1, 1].
+    """Return the largest cosine of each direction with any row, `[m]` in [-1, 1].
 
     Its mean is the mean maximum cosine similarity (Sharkey et al. 2022). One row may serve two directions.
 
@@ -25,7 +25,7 @@ def max_cosines(rows: Tensor, directions: Tensor) -> Tensor:
 
 
 def match(rows: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """A row of its own for each direction, so that the sum of |cosines| is largest (Hungarian method).
+    """Return a row of its own for each direction, so that the sum of |cosines| is largest (Hungarian method).
 
     Args:
         rows: `[d_sae, d_in]`, not 0, d_sae >= m.
@@ -51,7 +51,7 @@ def match(rows: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def detection_f1(latents: SparseLatents, chosen: Tensor, present: Tensor) -> Tensor:
-    """F1 of each chosen latent's firing as a detector of its direction, `[m]` in 0..1.
+    """Return F1 of each chosen latent's firing as a detector of its direction, `[m]` in 0..1.
 
     `2 hits / (2 hits + misses + false alarms)`; 0 where the direction is nowhere and the latent never fires.
 

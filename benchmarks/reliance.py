@@ -63,7 +63,7 @@ class Run(NamedTuple):
 
 
 def open_run(folder: Path) -> Run:
-    """Validates the last checkpoint with the run's own settings of the callbacks that matter."""
+    """Validate the last checkpoint with the run's own settings of the callbacks that matter."""
     config = OmegaConf.load(folder / ".hydra" / "config.yaml")
     config.callbacks.reliance.classes = 0  # effects are measured here, on test images
     data, module = instantiate(config.data), instantiate(config.module)
@@ -84,14 +84,14 @@ def open_run(folder: Path) -> Run:
 
 
 def has_factor(plant: Plant, factors: dict[str, tuple[list[str], Tensor]]) -> Tensor:
-    """`[n]` bool, which images have what was planted."""
+    """Return `[n]` bool, which images have what was planted."""
     name = {"spurious": "background", "typographic": "word"}.get(plant.kind, "class")
     values, truth = factors[name]
     return truth == values.index(plant.factor)
 
 
 def judge(run: Run, plant: Plant) -> dict[str, float]:
-    """Culprits, and how well `u_j` ranks them, for one case."""
+    """Return the culprits, and how well `u_j` ranks them, for one case."""
     images = run.data.images("test")
     c, planted = images.class_names.index(plant.thing), has_factor(plant, dict(images.factors))
     auroc = sparse_auroc(run.latents, planted)
@@ -108,7 +108,10 @@ def judge(run: Run, plant: Plant) -> dict[str, float]:
 
 
 def score_changes(run: Run, c: int, latents: list[int], chosen: Tensor) -> list[float]:
-    """Mean change of the score of class `c` on the chosen test images when each latent is removed."""
+    """Return the mean change of the score of class `c` when each latent is removed.
+
+    The mean is over the chosen test images.
+    """
     if not latents:
         return []
     metric = AblationEffects([Removal(c, (j,)) for j in latents], run.scores, len(chosen))
@@ -120,12 +123,12 @@ def score_changes(run: Run, c: int, latents: list[int], chosen: Tensor) -> list[
 
 
 def precision(culprit: Tensor, u: Tensor) -> float:
-    """Average precision of the ranking by `u`, 0 without a culprit."""
+    """Return the average precision of the ranking by `u`, 0 without a culprit."""
     return float(average_precision_score(culprit.numpy(), u.numpy())) if culprit.any() else 0.0
 
 
 def measure(folder: Path, seed: int) -> pd.DataFrame:
-    """A row per case of one run."""
+    """Return a row per case of one run."""
     run = open_run(folder)
     rows = [
         {"kind": p.kind, "class": p.thing, "factor": p.factor, "seed": seed} | judge(run, p) for p in PLANTS
@@ -134,7 +137,7 @@ def measure(folder: Path, seed: int) -> pd.DataFrame:
 
 
 def summarise(biased: pd.DataFrame, balanced: pd.DataFrame) -> pd.DataFrame:
-    """A row per seed: mean average precision and shares over the judged cases, and over all."""
+    """Return a row per seed: mean average precision and shares over the judged cases, and over all."""
     rows = []
     for seed, cases in biased.groupby("seed"):
         same = balanced[balanced["seed"] == seed]
@@ -151,7 +154,7 @@ def summarise(biased: pd.DataFrame, balanced: pd.DataFrame) -> pd.DataFrame:
 
 
 def report(console: Console, biased: pd.DataFrame, balanced: pd.DataFrame, summary: pd.DataFrame) -> None:
-    """Prints the cases, each with its values over the seeds, and the goals."""
+    """Print the cases, each with its values over the seeds, and the goals."""
     table = Table(
         "kind", "class", "factor", "best AUROC", "culprits", "average precision", "share", "balanced"
     )

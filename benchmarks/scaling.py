@@ -39,13 +39,13 @@ SHORT = Size(d_in=16, d_sae=64, k=2, batch=32, images=100, labels=20, top_n=5)
 
 
 def train_step(size: Size) -> Callable[[], Any]:
-    """One step, with AuxK on and no dead latent."""
+    """Return one step, with AuxK on and no dead latent."""
     step, x = our_step(size.d_in, size.d_sae, size.k, "exact"), torch.randn(size.batch, size.d_in)
     return lambda: step(x)
 
 
 def align(size: Size) -> Callable[[], Any]:
-    """Vectors of all latents from their top images, and their best labels."""
+    """Return the vectors of all latents from their top images, and their best labels."""
     embeddings = normalize(torch.randn(size.images, size.d_in), dim=1)
     texts = normalize(torch.randn(size.labels, size.d_in), dim=1)
     top_ids = torch.randint(size.images, (size.d_sae, size.top_n))
@@ -63,7 +63,7 @@ COSTS: dict[str, tuple[Callable[[Size], Callable[[], Any]], str]] = {
 
 
 def measure(base: Size, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each cost at each factor."""
+    """Return the seconds of each cost at each factor."""
     found = {}
     for name, (make, field) in COSTS.items():
         sizes = [base._replace(**{field: factor * getattr(base, field)}) for factor in FACTORS]
@@ -74,7 +74,7 @@ def measure(base: Size, repeats: int) -> dict[str, list[float]]:
 
 
 def save_lines(path: Path, seconds: dict[str, list[float]]) -> None:
-    """Time over size, both relative to the base."""
+    """Draw time over size, both relative to the base."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, each in seconds.items():
         axes.plot(FACTORS, [s / each[0] for s in each], marker="o", label=name)

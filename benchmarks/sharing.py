@@ -50,13 +50,13 @@ class Cost(NamedTuple):
 
 
 def pss() -> float:
-    """Proportional set size of this process, 10^6 bytes."""
+    """Return the proportional set size of this process, 10^6 bytes."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6
 
 
 def read(folder: Path, copied: bool, size: Size, together: Barrier, results: Any) -> None:
-    """One job: a whole pass."""
+    """Do one job: read a whole pass."""
     torch.set_num_threads(1)
     together.wait()  # all are there: what they have from their parent is divided among them
     before = pss()
@@ -91,7 +91,7 @@ def measure_reading(folder: Path, copied: bool, size: Size) -> list[Cost]:
 
 
 def train(folder: Path, size: Size, seeds: Iterable[int]) -> float:
-    """CPU seconds of a training of one autoencoder per seed, all on the same batches."""
+    """Return CPU seconds of a training of one autoencoder per seed, all on the same batches."""
     torch.set_num_threads(1)
     loader, saes = open_loader(folder), []
     for seed in seeds:

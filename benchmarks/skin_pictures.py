@@ -90,7 +90,7 @@ class Picture(NamedTuple):
 
 
 def draw(picture: Picture, rng: np.random.Generator) -> Image.Image:
-    """Draws a picture; shape, place and noise come from `rng`."""
+    """Draw a picture; shape, place and noise come from `rng`."""
     tone = RED if picture.ground == "red" else SKIN[rng.integers(len(SKIN))]
     ground = np.asarray(tone) * rng.uniform(0.92, 1.06)
     texture = Image.fromarray(rng.normal(128, 30, (SIZE[1] // 8, SIZE[0] // 8)).clip(0, 255).astype(np.uint8))
@@ -119,7 +119,7 @@ def _add_lesion(image: Image.Image, look: Look, rng: np.random.Generator) -> Non
 def _blob(
     centre: np.ndarray, radius: float, ragged: float, rng: np.random.Generator
 ) -> list[tuple[float, float]]:
-    """A closed outline whose radius wanders."""
+    """Return a closed outline whose radius wanders."""
     angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     waves = [rng.normal() * np.cos(k * angles + rng.uniform(0, 2 * np.pi)) / k for k in range(2, 6)]
     radii = radius * (1 + ragged * np.sum(waves, axis=0))
@@ -163,7 +163,10 @@ def _add_corners(image: Image.Image, rng: np.random.Generator) -> None:
 
 
 def table(n_train: int, n_val: int, n_test: int, seed: int = 0) -> list[Picture]:
-    """What is on each picture; the ground is planted in train alone, and a third of the lesions have two."""
+    """Return what is on each picture.
+
+    The ground is planted in the train split alone, and a third of the lesions have two pictures.
+    """
     rng = np.random.default_rng(seed)
     names, shares = list(LOOKS), [look.share for look in LOOKS.values()]
     rows: list[Picture] = []
@@ -185,7 +188,7 @@ def table(n_train: int, n_val: int, n_test: int, seed: int = 0) -> list[Picture]
 
 
 def captioned(n: int, seed: int = 1) -> Iterator[tuple[Image.Image, list[str]]]:
-    """Fair pictures, none of which `write` writes, each with what can be said of it."""
+    """Yield the fair pictures, none of which `write` writes, each with what can be said of it."""
     for i, row in enumerate(table(0, 0, n, seed)):
         background, name = GROUNDS[row.ground], NAMES[row.dx]
         captions = [name, f"a dermoscopic image of {name}", background, f"{name} on a {background}"]
@@ -193,7 +196,7 @@ def captioned(n: int, seed: int = 1) -> Iterator[tuple[Image.Image, list[str]]]:
 
 
 def write(folder: Path, n_train: int = 2400, n_val: int = 900, n_test: int = 300, seed: int = 0) -> Path:
-    """Writes `HAM10000_metadata.csv` and the two image folders; the path of the table."""
+    """Write `HAM10000_metadata.csv` and the two image folders; the path of the table."""
     rows = table(n_train, n_val, n_test, seed)
     for i, row in enumerate(track(rows, "drawing")):
         part = folder / f"HAM10000_images_part_{1 + (2 * i >= len(rows))}"
@@ -205,7 +208,7 @@ def write(folder: Path, n_train: int = 2400, n_val: int = 900, n_test: int = 300
 
 
 def main() -> None:
-    """Writes a folder."""
+    """Write a folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     for name in ("n_train", "n_val", "n_test", "seed"):

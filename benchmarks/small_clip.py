@@ -21,13 +21,13 @@ MAX_SCALE = 4.6052  # log 100, as CLIP has it
 
 
 def config(image_size: int, patch_size: int) -> dict[str, Any]:
-    """An open_clip model config: a ViT of four blocks over square pictures."""
+    """Return an open_clip model config: a ViT of four blocks over square pictures."""
     vision = {"image_size": image_size, "layers": 4, "width": 128, "head_width": 32, "patch_size": patch_size}
     return {"embed_dim": 64, "vision_cfg": vision, "text_cfg": TEXT}
 
 
 def train(taught: Pictures, shape: dict[str, Any], recipe: PretrainRecipe) -> CLIP:
-    """Trains on pictures; of the captions of each, every step draws one."""
+    """Train on pictures; of the captions of each, every step draws one."""
     torch.manual_seed(recipe.seed)
     model = CLIP(**shape)
     pixels = torch.from_numpy(taught.pixels).permute(0, 3, 1, 2)
@@ -62,7 +62,7 @@ def _loss(model: CLIP, pixels: Tensor, caption: Tensor, tokens: Tensor) -> Tenso
 
 
 def save(model: CLIP, shape: dict[str, Any], path: Path) -> None:
-    """Writes the weights, and beside them the model config that they fit, `.json` of the same stem."""
+    """Write the weights, and beside them the model config that they fit, `.json` of the same stem."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".json").write_text(json.dumps(shape, indent=2) + "\n")
     save_weights(model, path)

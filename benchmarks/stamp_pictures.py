@@ -41,7 +41,7 @@ class Picture(NamedTuple):
 
 
 def stamps(root: Path = STAMPS) -> dict[str, list[Path]]:
-    """The stamps of each category, by name.
+    """Return the stamps of each category, by name.
 
     Raises:
         FileNotFoundError: they are not installed.
@@ -60,7 +60,7 @@ def _thing(stamp: Path) -> Image.Image:
 
 
 def draw(stamp: Path, frame: str, rng: np.random.Generator) -> Image.Image:
-    """A stamp on a plain ground; flip, angle, size, place, tone and noise come from `rng`."""
+    """Return a stamp on a plain ground; flip, angle, size, place, tone and noise come from `rng`."""
     thing = _thing(stamp)
     if rng.random() < 0.5:
         thing = ImageOps.mirror(thing)
@@ -80,14 +80,14 @@ def draw(stamp: Path, frame: str, rng: np.random.Generator) -> Image.Image:
 
 
 def dealt(files: list[Path], rng: np.random.Generator) -> dict[str, list[Path]]:
-    """The stamps of each split."""
+    """Return the stamps of each split."""
     order = [files[i] for i in rng.permutation(len(files))]
     n_val, n_test = (round(len(files) * share) for share in HELD_OUT.values())
     return {"val": order[:n_val], "test": order[n_val : n_val + n_test], "train": order[n_val + n_test :]}
 
 
 def captioned(n: int, seed: int = 1) -> Iterator[tuple[Image.Image, list[str]]]:
-    """Fair pictures of all stamps, each with what can be said of it."""
+    """Yield the fair pictures of all stamps, each with what can be said of it."""
     rng, files = np.random.default_rng(seed), stamps()
     for i in range(n):
         category = CATEGORIES[i % len(CATEGORIES)]
@@ -97,7 +97,7 @@ def captioned(n: int, seed: int = 1) -> Iterator[tuple[Image.Image, list[str]]]:
 
 
 def write(folder: Path, n_train: int = 2000, n_val: int = 1000, n_test: int = 250, seed: int = 0) -> Path:
-    """Writes `stamps.csv` and the pictures, as many of each category; the path of the table."""
+    """Write `stamps.csv` and the pictures, as many of each category; the path of the table."""
     rng = np.random.default_rng(seed)
     parts = {name: dealt(files, rng) for name, files in stamps().items()}
     rows: list[Picture] = []
@@ -119,7 +119,7 @@ def write(folder: Path, n_train: int = 2000, n_val: int = 1000, n_test: int = 25
 
 
 def main() -> None:
-    """Writes a folder."""
+    """Write a folder."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

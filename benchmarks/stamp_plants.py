@@ -18,7 +18,10 @@ TEMPLATES = ("a photo of a {}", "a picture of a {}", "{}")
 
 
 def pictures(split: str, edition: str, variant: str, n: int | None = None) -> Pictures:
-    """Pictures of the stamps of a split, of each category as many; a judge learns from all stamps."""
+    """Return pictures of the stamps of a split, equally many of each category.
+
+    A judge learns from the stamps of all splits.
+    """
     n, rng = n or CLIP_PICTURES, np.random.default_rng(SPLITS.index(split))
     labels = np.array([CATEGORIES[i % len(CATEGORIES)] for i in range(n)])
     has = rng.random(n) < _shares(labels, edition, variant, split)
@@ -36,7 +39,7 @@ def pictures(split: str, edition: str, variant: str, n: int | None = None) -> Pi
 
 
 def _shares(labels: np.ndarray, edition: str, variant: str, split: str) -> np.ndarray:
-    """The probability of a frame on each picture."""
+    """Return the probability of a frame on each picture."""
     if edition == JUDGE:
         return np.full(len(labels), APART_SHARE)
     apart = come_apart(split, variant)
@@ -44,7 +47,7 @@ def _shares(labels: np.ndarray, edition: str, variant: str, split: str) -> np.nd
 
 
 def _files(split: str, edition: str) -> dict[str, list[Path]]:
-    """The stamps of a split, or all of them for a judge."""
+    """Return the stamps of a split, or all of them for a judge."""
     if edition == JUDGE:
         return stamps()
     rng = np.random.default_rng(0)
@@ -52,7 +55,7 @@ def _files(split: str, edition: str) -> dict[str, list[Path]]:
 
 
 def source() -> Source:
-    """The stamps."""
+    """Return the stamps."""
     return Source(
         *("stamps", CATEGORIES, [*CATEGORIES, CUE], EDITIONS, ("apart", "biased")),
         sizes={"train": 8000, "val": 2500, "test": 2500},

@@ -57,11 +57,11 @@ class Interleaved(LightningDataModule):
         self.seconds: dict[str, list[float]] = {name: [] for name in [IN_FIT, *others]}
 
     def train_dataloader(self) -> "Interleaved":
-        """Itself."""
+        """Return itself."""
         return self
 
     def train_batches(self) -> Iterator[Tensor]:
-        """None: what happens at the end of a training is not measured."""
+        """Return no batches: what happens at the end of a training is not measured."""
         return iter(())
 
     def __len__(self) -> int:
@@ -79,12 +79,12 @@ class Interleaved(LightningDataModule):
             self.seconds[IN_FIT].append(time.perf_counter() - start)
 
     def medians(self) -> dict[str, float]:
-        """Seconds per step, without the first two."""
+        """Return the seconds per step, without the first two."""
         return {name: statistics.median(each[2:]) for name, each in self.seconds.items()}
 
 
 def our_step(d_in: int, d_sae: int, k: int, selection: Any, dead: float = 0.0) -> Step:
-    """What `SAEModule` does in a step, without Lightning."""
+    """Return what `SAEModule` does in a step, without Lightning."""
     sae = TopK(d_in, d_sae, k, dead_after=ALIVE_FOR, selection=selection)
     sae.tokens_since_fired[: round(dead * d_sae)] = 2 * ALIVE_FOR
     optimiser = Adam(sae.parameters(), lr=1e-4, fused=True)
@@ -104,7 +104,7 @@ def our_step(d_in: int, d_sae: int, k: int, selection: Any, dead: float = 0.0) -
 
 
 def floor(x: Tensor, d_sae: int) -> dict[str, Step]:
-    """What no exact step can do without."""
+    """Return what no exact step can do without."""
     rows = torch.randn(d_sae, x.shape[1])
     parameters = [torch.nn.Parameter(torch.zeros_like(rows)) for _ in range(2)]
     for parameter in parameters:
@@ -115,7 +115,7 @@ def floor(x: Tensor, d_sae: int) -> dict[str, Step]:
 
 
 def contenders(x: Tensor, d_sae: int, k: int) -> tuple[dict[str, Step], dict[str, str]]:
-    """All steps but the one in fit; of the peers that are missing, why."""
+    """Return all steps but the one in fit; of the peers that are missing, why."""
     d_in = x.shape[1]
     steps = floor(x, d_sae) | {
         OURS: our_step(d_in, d_sae, k, "exact"),
@@ -128,7 +128,7 @@ def contenders(x: Tensor, d_sae: int, k: int) -> tuple[dict[str, Step], dict[str
 
 
 def measure(x: Tensor, d_sae: int, k: int, repeats: int) -> tuple[dict[str, float], dict[str, str]]:
-    """Median seconds of every step, taken in turn."""
+    """Return the median seconds of every step, taken in turn."""
     steps, reasons = contenders(x, d_sae, k)
     data = Interleaved(x, steps, repeats)
     sae = partial(TopK, d_sae=d_sae, k=k, dead_after=ALIVE_FOR, selection="exact")
@@ -141,7 +141,7 @@ def measure(x: Tensor, d_sae: int, k: int, repeats: int) -> tuple[dict[str, floa
 
 
 def judge(seconds: dict[str, float], d_sae: int) -> Table:
-    """The goals."""
+    """Return the goals."""
     peers = [n for n in seconds if not n.startswith(("ours", "floor", "dense"))]
     shipped = {n: seconds[n] for n in peers if not n.endswith(FUSED)}
     fused = {n: seconds[n] for n in peers if n.endswith(FUSED)}
@@ -165,7 +165,7 @@ def judge(seconds: dict[str, float], d_sae: int) -> Table:
 
 
 def has_matrix_units() -> bool:
-    """Whether the CPU multiplies bf16 matrices in hardware, as AMX does."""
+    """Return whether the CPU multiplies bf16 matrices in hardware, as AMX does."""
     return bool(torch.cpu._is_amx_tile_supported())
 
 

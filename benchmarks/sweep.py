@@ -29,7 +29,7 @@ class Way(NamedTuple):
 
 
 def train(*arguments: str) -> Way:
-    """Runs train.py once; a multirun is one call."""
+    """Run train.py once; a multirun is one call."""
     start = time.perf_counter()
     environment = {**os.environ, "COLUMNS": "120"}  # so that no line of a capture is shortened
     command = [sys.executable, "train.py", *arguments]
@@ -41,7 +41,7 @@ def train(*arguments: str) -> Way:
 
 
 def separate(folder: Path, jobs: list[tuple[int, float]], small: list[str]) -> Way:
-    """One process and one store for each job."""
+    """Return one process and one store for each job."""
     ways = [
         train(f"hydra.run.dir={run}", f"data.store_dir={run}/store", f"sae.k={k}", f"module.lr={lr}", *small)
         for run, (k, lr) in ((folder / str(i), job) for i, job in enumerate(jobs))
@@ -50,7 +50,7 @@ def separate(folder: Path, jobs: list[tuple[int, float]], small: list[str]) -> W
 
 
 def sweep(folder: Path, ks: Sequence[int], lrs: Sequence[float], small: list[str]) -> Way:
-    """All jobs in one multirun."""
+    """Return all jobs in one multirun."""
     values = [f"{key}={','.join(map(str, tried))}" for key, tried in (("sae.k", ks), ("module.lr", lrs))]
     return train("-m", f"hydra.sweep.dir={folder}", f"data.store_dir={folder}/store", *values, *small)
 

@@ -26,7 +26,7 @@ LR, BATCH = 2e-3, 256
 def teach(
     pictures: Iterable[tuple[Image.Image, list[str]]], path: Path, steps: int = 400, seed: int = 0
 ) -> Path:
-    """Trains the text tower on pictures with the captions of each; the path that the weights are at."""
+    """Train the text tower on pictures with the captions of each; the path that the weights are at."""
     clip = load_clip(config_path(), weights_path("balanced"))
     pixels, captions = zip(*((clip.preprocess(image), texts) for image, texts in pictures), strict=True)
     with torch.no_grad():

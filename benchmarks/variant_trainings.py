@@ -64,7 +64,7 @@ class Task(NamedTuple):
         return self.variant in ("relu", "gated")
 
     def factor(self, step: int) -> float:
-        """Of the learning rate."""
+        """Return the factor of the learning rate."""
         return lr_factor(step, self.steps, round(WARMUP * self.steps), DECAY)
 
 
@@ -104,11 +104,11 @@ class _Data(LightningDataModule):
         self.statistics = ActivationStatistics(torch.zeros(self.d_in), 1.0, len(rows.x))
 
     def train_dataloader(self) -> "_Data":
-        """Itself."""
+        """Return itself."""
         return self
 
     def train_batches(self) -> Iterator[Tensor]:
-        """None: dead latents are counted by the judge."""
+        """Return no batches: dead latents are counted by the judge."""
         return iter(())
 
     def __len__(self) -> int:
@@ -120,7 +120,7 @@ class _Data(LightningDataModule):
 
 
 def lightning_sae(task: Task, rows: Rows) -> Trained:
-    """`SAEModule` with the values of `conf/`, in Lightning's Trainer."""
+    """Return `SAEModule` with the values of `conf/`, in Lightning's Trainer."""
     name = SPARSITY.get(task.variant, "k")
     sparsity = task.sparsity if name == "l1_weight" else round(task.sparsity)
     overrides = [f"sae={task.variant}", f"sae.{name}={sparsity}", f"sae.d_sae={task.d_sae}", "run_dir=."]
@@ -138,7 +138,10 @@ def lightning_sae(task: Task, rows: Rows) -> Trained:
 
 
 def sae_lens(task: Task, rows: Rows) -> Trained:
-    """Its trainer's steps, and the inference model that it saves. JumpReLU's penalty is around a target."""
+    """Train by the steps of the trainer of sae-lens, and return the inference model that it saves.
+
+    JumpReLU's penalty is around a target for the number of active latents.
+    """
     from sae_lens import SAE, SAETrainer
     from sae_lens.config import SAETrainerConfig
     from sae_lens.registry import get_sae_training_class
@@ -180,7 +183,10 @@ def sae_lens(task: Task, rows: Rows) -> Trained:
 
 
 def eai_sparsify(task: Task, rows: Rows) -> Trained:
-    """What its trainer does to activations: signed SGD without a schedule; at a given learning rate Adam."""
+    """Train on activations as the trainer of eai-sparsify does.
+
+    The optimiser is signed SGD without a schedule, or Adam where a learning rate is given.
+    """
     if task.variant != "topk":
         raise NotImplementedError("has TopK only")
     import os
@@ -224,7 +230,7 @@ def eai_sparsify(task: Task, rows: Rows) -> Trained:
 
 
 def dictionary_learning(task: Task, rows: Rows) -> Trained:
-    """Its trainers' updates."""
+    """Return its trainers' updates."""
     from dictionary_learning import trainers
     from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKTrainer
 
@@ -264,7 +270,10 @@ def dictionary_learning(task: Task, rows: Rows) -> Trained:
 
 
 def overcomplete(task: Task, rows: Rows) -> Trained:
-    """Its `train_sae`; its documentation takes Adam at 5e-4, and leaves JumpReLU's penalty to the user."""
+    """Train with the function `train_sae` of overcomplete.
+
+    Its documentation takes Adam at a learning rate of 5e-4, and leaves JumpReLU's penalty to the user.
+    """
     mpl.cm.get_cmap = mpl.colormaps.get_cmap  # it asks for a name that matplotlib has dropped
     from overcomplete.sae import SAE, BatchTopKSAE, JumpSAE, TopKSAE, heaviside, mse_l1, train_sae
     from overcomplete.sae.losses import top_k_auxiliary_loss
@@ -296,7 +305,7 @@ def _lr(task: Task) -> dict[str, float]:
 
 
 def _dense(encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor], rows: Tensor) -> Trained:
-    """Of a package with dense latents."""
+    """Return what was trained by a package with dense latents."""
 
     @torch.no_grad()
     def reconstruct(x: Tensor) -> tuple[Tensor, SparseLatents]:

@@ -77,7 +77,7 @@ class Alignment(PassCallback):
         self.concepts: ConceptLabels | None = None
 
     def check(self, data: ActivationDataModule) -> None:
-        """Refuses labels of the data that are none."""
+        """Refuse labels of the data that are none."""
         self.vocabulary.choose(data.images("val").vocabulary)
 
     def embed(self, data: ActivationDataModule) -> EmbeddedVocabulary:
@@ -108,7 +108,7 @@ class Alignment(PassCallback):
         return self.concepts
 
     def _test(self, pass_: Pass, vectors: Tensor, labels: Labels) -> dict[str, Tensor]:
-        """Chance and held-out validity of the labels."""
+        """Return the chance and held-out validity of the labels."""
         data, words, top_ids = pass_.data, self.embed(pass_.data), pass_.top_ids
         latents, image_ids = pass_.latents
         sizes = (top_ids >= 0).sum(1)
@@ -128,14 +128,17 @@ class Alignment(PassCallback):
         return {"z": z, "p": p, "significant": sure, "validity": validity, "named": named}
 
     def _null(self, data: ActivationDataModule, words: EmbeddedVocabulary, n: int) -> Tensor:
-        """The best labels of random sets of `n` images."""
+        """Return the best labels of random sets of `n` images."""
         sets = {"n": n, "draws": self.draws, "seed": self.seed}
         key = {"labels": words.labels, "templates": self.vocabulary.templates, **sets}
         draw = partial(best_label_null, data.judge_embeddings, words.texts, **sets)
         return cached_tensor(data.judge_folder / "nulls", "best_label_z", key, draw)
 
     def _compare(self, pass_: Pass, vectors: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """Other scores of the same labels; that of the decoder only where the tail is a closed form."""
+        """Return other scores of the given labels.
+
+        The score of the decoder is among them only where the tail is a closed form.
+        """
         data, words, chosen = pass_.data, self.embed(pass_.data), index.clamp(min=0)
         scores = {"semantic_lens": semantic_lens(vectors, words.texts[chosen], words.empty)}
         closed = LastLayer.of(data.tail, pass_.decoder)

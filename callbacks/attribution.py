@@ -38,7 +38,7 @@ class _Judged(NamedTuple):
     everyone: MeanOverImages | None
 
     def compute(self) -> tuple[AttributionMeans, AttributionMeans]:
-        """The means, and the signs of the score of each image's own class."""
+        """Return the means, and the signs of the score of each image's own class."""
         signs = AttributionMeans(*(part.detach().cpu() for part in self.own.compute()))
         if self.everyone is None:
             return signs, signs
@@ -103,7 +103,7 @@ class Attribution(PassCallback):
         self._class_names: list[str] = []
 
     def heatmap(self, image_id: int, latent: int | None = None) -> Tensor:
-        """Attribution of each token of a probe image, `[t]`: of one latent, or the sum of all.
+        """Return the attribution of each token of a probe image, `[t]`: of one latent, or the sum of all.
 
         Raises:
             KeyError: an image that is not in `tokens`.
@@ -192,7 +192,10 @@ class Attribution(PassCallback):
         return table
 
     def latent_columns(self) -> dict[str, Sequence[Any]]:
-        """The class that each latent drives most, and how much; none before the first validation pass."""
+        """Return for each latent the class that it drives most, and how much.
+
+        There are no columns before the first validation pass.
+        """
         if self.means is None:
             return {}
         best = self.means.mean.nan_to_num(nan=-torch.inf).max(0)
@@ -206,7 +209,7 @@ class Attribution(PassCallback):
 
 
 def _add_own(judged: _Judged, explained: Explained, classes: Tensor, b_dec: Tensor) -> Tensor:
-    """Adds the score of each image's own class; its attributions `[nnz]`."""
+    """Add the score of each image's own class; its attributions `[nnz]`."""
     n, t, _ = explained.x.shape
     score = judged.scores.of(classes.clamp(min=0))
     g = gradient(explained.tail, explained.x, score, explained.context, batch_size=n).flatten(0, 1)
@@ -218,7 +221,7 @@ def _add_own(judged: _Judged, explained: Explained, classes: Tensor, b_dec: Tens
 
 
 def _top(scored: pd.DataFrame, means: Tensor, top: int, names: Sequence[LatentName]) -> pd.DataFrame:
-    """The latents with the largest of the means `[m, d_sae]`, `top` rows for each row of what is scored."""
+    """Return the `top` latents with the largest means `[m, d_sae]`, for each of the `m` rows of `scored`."""
     best = means.topk(min(top, means.shape[1]), dim=1)
     shares = best.values / means.clamp(min=0).sum(1, keepdim=True)
     table = scored.loc[scored.index.repeat(best.indices.shape[1])].reset_index(drop=True)
@@ -230,7 +233,7 @@ def _top(scored: pd.DataFrame, means: Tensor, top: int, names: Sequence[LatentNa
 
 
 def _fit(data: ActivationDataModule) -> LinearClassifier:
-    """A probe on the stored embeddings of `train`."""
+    """Return a probe on the stored embeddings of `train`."""
     images = data.images("train")
     embeddings = read_tensor(store_folder(data.store_dir, data.clip, images) / "images", "embeddings")
     return fit_probe(embeddings, images.targets, len(data.class_names))

@@ -46,12 +46,12 @@ class Audit(Callback):
         self.options = Options(output, Limits(min_images=min_images))
 
     def check(self, data: ActivationDataModule) -> None:
-        """Refuses texts before hours of training."""
+        """Refuse texts before hours of training."""
         check_images(data)
 
     @rank_zero_only
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Audits and prints."""
+        """Audit the run and print what was found."""
         folder = run_dir(trainer)
         run = open_run(folder, device=trainer.strategy.root_device, trusted=None)
         audit = audit_to_folder(run, folder, self.classifier, self.prompts_file, self.options)

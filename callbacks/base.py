@@ -284,7 +284,7 @@ class PassCallback(Callback):
             self.report(self._turn)
 
     def state_dict(self) -> dict[str, Any]:
-        """How many passes there were."""
+        """Return how many passes there were."""
         return {"passes": self.passes}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

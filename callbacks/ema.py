@@ -29,7 +29,7 @@ class EMA(EMAWeightAveraging):
         self._resumed_at = 0  # step
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Copies the model in the precision of the training, which it would only get later."""
+        """Copy the model in the precision of the training, which it would only get later."""
         if stage == "fit":
             with trainer.precision_plugin.module_init_context():
                 pl_module.configure_model()
@@ -38,18 +38,18 @@ class EMA(EMAWeightAveraging):
             average.n_averaged = average.n_averaged.cpu()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Puts the average in place."""
+        """Put the average in place."""
         super().on_validation_epoch_start(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Goes on with the weights."""
+        """Go on with the weights."""
         super().on_validation_epoch_end(trainer, pl_module)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing: the average is there already."""
+        """Do nothing: the average is there already."""
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing: other callbacks still need the average."""
+        """Do nothing: other callbacks still need the average."""
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -64,6 +64,6 @@ class EMA(EMAWeightAveraging):
             self.on_train_end(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The average is the result; its decoder rows, shorter than those it is of, get unit norm again."""
+        """Make the average the result; its decoder rows, which averaging shortens, get unit norm again."""
         super().on_train_end(trainer, pl_module)
         cast(SAEModule, pl_module).sae.absorb_row_norms()

@@ -82,7 +82,10 @@ class Faithfulness(PassCallback):
         self._log(pass_, self.evidence)
 
     def _measure(self, pass_: Pass) -> Evidence:
-        """What all ranks measured, each on its share of the images, in chunks that are always the same."""
+        """Return what all ranks have measured, each on its share of the images.
+
+        The chunks of images are the same for any number of ranks.
+        """
         data, trainer = pass_.data, pass_.trainer
         chosen = choose_probe(data.probe.targets.cpu(), self.n_images, data.seed)
         n, m, s = len(chosen), len(self.methods), self.steps + 1

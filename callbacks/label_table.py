@@ -43,7 +43,7 @@ class LabelTable(PassCallback):
 
 
 def _strip(image_ids: Tensor, images: ImageSet, row: "pd.Series[Any]") -> Image.Image:
-    """The top images of the latent in a row of the table, side by side."""
+    """Return the top images of the latent in a row of the table, side by side."""
     ids: Sequence[int] = image_ids[int(row["latent"])].tolist()
     strip = Image.new("RGB", (CELL * len(ids), CELL), "white")
     for place, image_id in enumerate(ids):

@@ -45,12 +45,12 @@ class LastCheckpoint(Checkpoint):
         self._random_state: dict[str, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Watches for signals, before Lightning's own handlers, which would save within a step."""
+        """Watch for signals, before Lightning's own handlers, which would save within a step."""
         if stage == "fit":
             self._signal.watch()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Goes on with the random numbers of the checkpoint."""
+        """Go on with the random numbers of the checkpoint."""
         if self._random_state:
             set_random_state(self._random_state)
         self._saved_at, self._waiting, self._stop = time.monotonic(), False, 0
@@ -58,7 +58,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Lets the checkpoint behind the step before count, and stops if it was the last one."""
+        """Let the checkpoint behind the step before count, and stop if it was the last one."""
         self._publish(trainer)
         if self._stop:
             self._leave(trainer)
@@ -66,37 +66,37 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves if it is time, or a signal came."""
+        """Save if it is time, or a signal came."""
         self._stop = _largest(trainer, self._signal.received or signal.SIGTERM * trainer.received_sigterm)
         due = self._stop or self._is_time(trainer) or trainer.global_step == trainer.max_steps
         if due and not _validation_follows(trainer):
             self._save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves, after all other callbacks."""
+        """Save, after all other callbacks."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Lightning stops by itself at the end of a step in which SIGTERM came."""
+        """Publish the checkpoint if Lightning stops by itself at the end of a step in which SIGTERM came."""
         if isinstance(exception, SIGTERMException):
             self._publish(trainer)
         self._signal.release()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The run is over."""
+        """Let the checkpoint count, as the run is over."""
         self._publish(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Signals do what they did before."""
+        """Have signals do what they did before."""
         self._signal.release()
 
     def state_dict(self) -> dict[str, Any]:
-        """The random numbers go on."""
+        """Return the state of the random numbers, which go on from it."""
         return {"random_state": random_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Kept until the training starts."""
+        """Keep the random numbers of the checkpoint until the training starts."""
         self._random_state = state_dict["random_state"]
 
     def _is_time(self, trainer: Trainer) -> bool:
@@ -122,7 +122,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def _largest(trainer: Trainer, value: float) -> int:
-    """Over all processes: they save and stop together."""
+    """Return the largest value over all processes: they save and stop together."""
     if trainer.world_size == 1:
         return int(value)
     given = torch.tensor(int(value), device=trainer.strategy.root_device)

@@ -36,7 +36,7 @@ class ModalityScore(PassCallback):
         self._means: Modality | None = None
 
     def check(self, data: ActivationDataModule) -> None:
-        """Refuses images alone."""
+        """Refuse images alone."""
         if not isinstance(data, JointDataModule):
             raise ValueError(
                 "a modality score needs images and texts in one data set, such as data=world_joint, got "

@@ -139,7 +139,7 @@ class ProbeVsPrompt(PassCallback):
         return factor_groups(self.factor, *factors[self.factor])
 
     def _fit(self, data: ActivationDataModule) -> None:
-        """The pairs, and a probe for each share, once."""
+        """Make the pairs, and fit a probe for each share, once."""
         if self._probes:
             return
         images, groups = data.images("train"), self._groups(data, "train")
@@ -193,7 +193,7 @@ class ProbeVsPrompt(PassCallback):
         return ProbeComparison(pd.DataFrame(rows))
 
     def _contenders(self, pass_: Pass) -> list[_Contender]:
-        """The prompts and each probe, with empty sums."""
+        """Return the prompts and each probe, with empty sums."""
         data, output = pass_.data, pass_[ClassAttribution].output
         device, n = pass_.module.device, len(data.images("val"))
 

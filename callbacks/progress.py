@@ -18,7 +18,7 @@ class StepProgress(TQDMProgressBar):
         super().__init__(refresh_rate)
 
     def on_train_start(self, *args: Any) -> None:
-        """Opens the bar where the training starts or resumes."""
+        """Open the bar where the training starts or resumes."""
         super().on_train_start(*args)
         steps = self.trainer.estimated_stepping_batches
         bar = self.train_progress_bar
@@ -27,19 +27,19 @@ class StepProgress(TQDMProgressBar):
         bar.initial = bar.n = self.trainer.global_step
 
     def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
-        """The bar goes on."""
+        """Do nothing: the bar goes on."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Moves the bar."""
+        """Move the bar."""
         bar = self.train_progress_bar
         if not bar.disable and self._should_update(trainer.global_step, bar.total or 0):
             bar.n = trainer.global_step
             bar.set_postfix(self.get_metrics(trainer, pl_module))
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """What stands behind the bar: the last logged loss, and not the id of the tracker's run.
+        """Return what stands behind the bar: the last logged loss, and not the id of the tracker's run.
 
         Of what is logged with `prog_bar` Lightning makes numbers at every step, and waits for a GPU; the bar
         asks for the loss when it moves.

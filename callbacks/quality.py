@@ -89,7 +89,7 @@ class Quality(PassCallback):
             pass_.module.log(f"alignment/{key}", value)
 
     def _compare(self, decoder: Tensor, image_ids: Tensor, labels: list[str]) -> None:
-        """Measures the change since the last pass, and keeps this one."""
+        """Measure the change since the last pass, and keep this one."""
         now: dict[str, Any] = {
             "W_dec": decoder.half().cpu(),
             "image_ids": image_ids.int().cpu(),
@@ -106,11 +106,14 @@ class Quality(PassCallback):
             self._change["churn"] = label_churn(before["labels"], labels)
 
     def latent_columns(self) -> dict[str, Sequence[object]]:
-        """Columns of `latents.csv`, each of length d_sae; none before the first validation pass."""
+        """Return the columns of `latents.csv`, each of length d_sae.
+
+        There are no columns before the first validation pass.
+        """
         return {key: score.tolist() for key, score in self._scores.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next pass is compared with; decoder rows in float16 move a cosine by about 1e-5."""
+        """Return what the next pass is compared with; decoder rows in float16 move a cosine by about 1e-5."""
         return {"before": self._before, "change": self._change}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

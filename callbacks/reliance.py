@@ -114,7 +114,7 @@ class UnexpectedReliance(PassCallback):
         return ClassReliance(self.reliance, self.meaning, self.table)
 
     def _embed(self, data: ActivationDataModule, templates: Sequence[str]) -> Tensor:
-        """The class names as the judge reads them, `[C, d]`, once."""
+        """Return the class names as the judge reads them, `[C, d]`, once."""
         if self._names is None:
             self._class_names = data.class_names
             names = embed_labels(data.judge, data.class_names, templates)
@@ -122,7 +122,7 @@ class UnexpectedReliance(PassCallback):
         return self._names
 
     def _meaning(self, pass_: Pass, templates: Sequence[str]) -> Meaning:
-        """Of each latent for each class, on the CPU."""
+        """Return the meaning of each latent for each class, on the CPU."""
         data, names = pass_.data, self._embed(pass_.data, templates)
         shown = shown_classes(data.images("val").targets, data.judge_embeddings, names)
         tests = MeaningTests(self.level, self.draws, self.seed, self.min_images)
@@ -134,7 +134,7 @@ class UnexpectedReliance(PassCallback):
         return found.to("cpu")
 
     def _ablate(self, pass_: Pass, table: pd.DataFrame) -> None:
-        """Removes the culprits, each alone and all of a class together, logs, and makes both tables."""
+        """Remove the culprits, each alone and all of a class together, log, and make both tables."""
         alone, together = _removals(table, self.classes if pass_.closed_form else self.probe_classes)
         removals = alone + together
         found = pd.DataFrame(columns=COLUMNS)
@@ -153,7 +153,7 @@ class UnexpectedReliance(PassCallback):
         self.groups = self._named(found)
 
     def _measure(self, pass_: Pass, removals: Sequence[Removal]) -> pd.DataFrame:
-        """The effects of the removals, over the images of the pass."""
+        """Return the effects of the removals, over the images of the pass."""
         data, (_, output, over) = pass_.data, pass_[ClassAttribution]
         scores = ClassScores(data.class_embeddings, output, data.clip.logit_scale)
         shown = data.images("val")
@@ -173,7 +173,10 @@ class UnexpectedReliance(PassCallback):
         publish_table(pass_.trainer, "reliance_groups", self.groups)
 
     def latent_columns(self) -> dict[str, Sequence[Any]]:
-        """The class that each latent drives most without meaning it, and how much; 0 and "" where none."""
+        """Return for each latent the class that it drives most without meaning it, and how much.
+
+        A latent that drives no class in this way has the amount 0 and the class `""`.
+        """
         if self.reliance is None:
             return {}
         worst = self.reliance.u.max(0)
@@ -182,7 +185,11 @@ class UnexpectedReliance(PassCallback):
 
 
 def _removals(table: pd.DataFrame, classes: int) -> tuple[list[Removal], list[Removal]]:
-    """Each culprit of the first classes alone, in the order of the table, and all of each class together."""
+    """Return the removals of the culprits of the first `classes` classes of the table.
+
+    The first list removes each culprit alone, in the order of the table; the second list removes all culprits
+    of each class together.
+    """
     chosen = table[table["class"].isin(table["class"].unique()[:classes])]
     alone = [Removal(int(c), (int(j),)) for c, j in zip(chosen["class"], chosen["latent"], strict=True)]
     together = [
@@ -193,7 +200,7 @@ def _removals(table: pd.DataFrame, classes: int) -> tuple[list[Removal], list[Re
 
 
 def _whole(found: pd.DataFrame) -> pd.DataFrame:
-    """By removal the effects on all images: columns such as `score` and `score_without`."""
+    """Return, by removal, the effects on all images: columns such as `score` and `score_without`."""
     whole = found[found["factor"] == ""].pivot(index="removal", columns="measure")
     before, after = (whole[part] if len(whole) else pd.DataFrame() for part in ("as_it_is", "without"))
     return before.join(after.add_suffix("_without"))

@@ -68,7 +68,7 @@ class RunRecord(Callback):
         return None if given is None else str(user_path(given))
 
     def begin(self, config: dict[str, Any]) -> str | None:
-        """Looks whether the folder holds this run already; writes nothing.
+        """Look whether the folder holds this run already; write nothing.
 
         Args:
             config: as composed, interpolations not resolved; with `task`, `resume` and `ckpt_path`.
@@ -142,17 +142,17 @@ class RunRecord(Callback):
                 self._write(self.metrics)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps the values, and finds a misspelt metric before the training has gone far."""
+        """Keep the values, and find a misspelt metric before the training has gone far."""
         if not trainer.sanity_checking:
             self.metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
             _ = self.objective
 
     def state_dict(self) -> dict[str, Any]:
-        """For who goes on behind the last validation pass."""
+        """Return the values of the last validation pass, for a run that goes on behind it."""
         return {"metrics": self.metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The values of the last validation pass."""
+        """Take over the values of the last validation pass."""
         self.metrics = state_dict["metrics"]
 
     def _names(self) -> list[str]:

@@ -73,7 +73,7 @@ class SplicedAccuracy(PassCallback):
                     pass_.module.log(f"zero_shot/{way}_worst", self._worst(predictions, truth))
 
     def _gathered(self, pass_: Pass, key: str) -> Tensor:
-        """Predictions `[n_val]` of all ranks, -1 for images that were not seen."""
+        """Return the predictions `[n_val]` of all ranks, -1 for images that were not seen."""
         mine = self._predictions[key].to(pass_.module.device)
         everyone: Tensor = pass_.trainer.strategy.reduce(mine, reduce_op="max")
         return everyone.cpu()

@@ -57,7 +57,7 @@ class Summary(PassCallback):
 
 
 def lines(metrics: dict[str, float]) -> list[str]:
-    """The last values as sentences; what was not logged is left out.
+    """Return the last values as sentences; what was not logged is left out.
 
     Example:
         >>> lines({"val/fvu": 0.0312, "zero_shot/original": 0.9, "zero_shot/spliced": 0.875})
@@ -72,7 +72,10 @@ def lines(metrics: dict[str, float]) -> list[str]:
 
 
 def culprit_table(culprits: pd.DataFrame, classes: int) -> Table:
-    """The classes with the largest unexpected share, a row each, with what their culprits are called."""
+    """Return a table of the classes with the largest unexpected share.
+
+    Each class has one row, with what its culprits are called.
+    """
     table = Table("class", "unexpected", "driven by, without meaning the class", title="Unexpected reliance")
     for name, rows in list(culprits.groupby("class", sort=False))[:classes]:
         called = zip(names_of(rows), rows["share"], strict=True)

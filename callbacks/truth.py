@@ -81,7 +81,7 @@ class Truth(PassCallback):
     def _detect(
         self, ranks: ActiveRanks, truth: Tensor, seen: Tensor, top_ids: Tensor, values: Sequence[str]
     ) -> pd.DataFrame:
-        """A row per value that enough of the seen images have and lack."""
+        """Return a row per value that enough of the seen images have and lack."""
         found = best_detectors(ranks, seen, len(values))
         pure = purity(top_ids[found.latent], truth, torch.arange(len(values), device=truth.device))
         images = torch.bincount(seen[seen >= 0], minlength=len(values))

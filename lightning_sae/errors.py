@@ -29,7 +29,7 @@ MENDABLE = (ValueError, OSError, InstantiationException, MisconfigurationExcepti
 
 @contextmanager
 def one_line_errors(*others: type[Exception], on_cpu: str = "--device cpu") -> Iterator[None]:
-    """Ends the program with type and message of what the user can mend, the cause where Hydra wraps one.
+    """End the program with type and message of what the user can mend, the cause where Hydra wraps one.
 
     That is a `ValueError`, an `OSError`, what Hydra and Lightning refuse, and a GPU with too little memory,
     for which the settings that help are listed. A job of a multirun ends in an exception with that message,
@@ -75,7 +75,7 @@ def one_line_errors(*others: type[Exception], on_cpu: str = "--device cpu") -> I
 
 
 def _named_if_full(error: BaseException) -> BaseException:
-    """Says what a disk has room for where what did not fit is not known."""
+    """Say what a disk has room for where what did not fit is not known."""
     if isinstance(error, NoRoomError) or not isinstance(error, OSError) or error.errno not in FULL:
         return error
     folder = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else Path.cwd()
@@ -105,14 +105,14 @@ def _raise(number: int, frame: Any) -> NoReturn:
 
 
 def _signal_behind(stop: SystemExit) -> int:
-    """The signal that Lightning made an exit of, 0 where it is another one."""
+    """Return the signal that Lightning made an exit of, 0 where it is another one."""
     if isinstance(stop, SIGTERMException):
         return signal.SIGTERM
     return signal.SIGINT if isinstance(stop.__context__, KeyboardInterrupt) else 0
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What went wrong below the frames that `instantiate` wraps around it."""
+    """Return what went wrong below the frames that `instantiate` wraps around it."""
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -106,7 +106,7 @@ def replacing_folder(folder: Path, needed: int | None = None) -> Iterator[Path]:
 
 
 def gigabytes(n: int) -> str:
-    """A size for people, in 10^9 bytes.
+    """Return a size for people, in 10^9 bytes.
 
     Example:
         >>> gigabytes(1_234_567), gigabytes(98_304_000_000)
@@ -116,7 +116,7 @@ def gigabytes(n: int) -> str:
 
 
 def write_atomic(path: Path, content: bytes, advice: str = ADVICE) -> None:
-    """Writes under a temporary name beside `path`, then renames; the mode follows the umask.
+    """Write under a temporary name beside `path`, then rename; the mode follows the umask.
 
     Args:
         path: the file.
@@ -144,19 +144,21 @@ def write_atomic(path: Path, content: bytes, advice: str = ADVICE) -> None:
 
 
 def remove_temporaries(folder: Path, name: str) -> None:
-    """Deletes what killed writers left of the files `name` (a pattern); nobody may be writing them."""
+    """Delete what killed writers left of the files `name` (a pattern); nobody may be writing them."""
     for path in folder.glob(f".{name}.*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def writable(folder: Path) -> bool:
-    """Whether files can be made in a folder, or the folder itself where it is not there yet."""
+    """Return whether files can be made in a folder, or the folder itself where it is not there yet."""
     there = next(path for path in (folder, *folder.resolve().parents) if path.exists())
     return os.access(there, os.W_OK | os.X_OK)
 
 
 def user_path(path: str | Path) -> Path:
-    """A path that a user gives: `~` is the home folder, also where no shell has seen it, as in a config.
+    """Return a path that a user gives, with `~` as the home folder.
+
+    This holds also where no shell has seen the path, as in a config.
 
     Example:
         >>> user_path("~/images") == Path.home() / "images", user_path("images").name

@@ -22,7 +22,11 @@ from lightning_sae.trust.targets import add_trust_option
 
 
 def recall_table(data: ActivationDataModule, saved: SavedProbe) -> Table:
-    """Each class: its images, the share of those of `val` that is recognised, and how many others it gets."""
+    """Return a table with a row per class, about how well the probe recognises it.
+
+    The columns are the images of the class in `train` and in `val`, the share of its `val` images that is
+    recognised, and how many other images are taken for it.
+    """
     val, train = examples(data, "val"), data.images("train").targets
     predicted = saved.probe.predict(val.embeddings)
     table = Table("class", box=box.SIMPLE_HEAD, show_edge=False)
@@ -37,7 +41,7 @@ def recall_table(data: ActivationDataModule, saved: SavedProbe) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Fits, saves and prints; what the user can mend ends in one message."""
+    """Fit, save and print; what the user can mend ends in one message."""
     parser = argparse.ArgumentParser(prog="python -m lightning_sae.fit_probe", description=__doc__)
     parser.add_argument("run", type=user_path, help="folder of a finished run")
     parser.add_argument("--out", type=user_path, required=True, help="folder of the probe")

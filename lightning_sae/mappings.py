@@ -5,7 +5,7 @@ from typing import Any
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots.
+    """Return the nested keys joined by dots.
 
     Example:
         >>> flatten({"clip": {"model": "ViT-B-32"}, "dtype": "float16"})
@@ -37,7 +37,7 @@ def differences(
 
 
 def clip_differences(recorded: Any, clip: Mapping[str, str]) -> str:
-    """Where two identities of a CLIP differ; names may where the hash of the weights agrees.
+    """Return where two identities of a CLIP differ; names may where the hash of the weights agrees.
 
     Args:
         recorded: of the CLIP that something was made for, as a file has it.
@@ -63,7 +63,7 @@ def clip_differences(recorded: Any, clip: Mapping[str, str]) -> str:
 
 
 def check_clip(what: str, recorded: Any, clip: Mapping[str, str]) -> None:
-    """Refuses a CLIP that something was not made for.
+    """Refuse a CLIP that something was not made for.
 
     Args:
         what: was made, for the message.

@@ -36,14 +36,14 @@ class SparseLatents:
 
     @classmethod
     def from_topk(cls, values: Tensor, indices: Tensor, d_sae: int) -> Self:
-        """Views a `[n, k]` selection as compressed rows, without a copy."""
+        """View a `[n, k]` selection as compressed rows, without a copy."""
         n, k = values.shape
         offsets = torch.arange(0, n * k + 1, max(k, 1), device=values.device)[: n + 1]
         return cls(values.reshape(-1), indices.reshape(-1), offsets, d_sae)
 
     @classmethod
     def from_dense(cls, latents: Tensor) -> Self:
-        """Compresses dense latents `[n, d_sae]`; zeros are dropped."""
+        """Compress dense latents `[n, d_sae]`; zeros are dropped."""
         rows, indices = latents.nonzero(as_tuple=True)
         offsets = torch.zeros(len(latents) + 1, dtype=torch.int64, device=latents.device)
         offsets[1:] = torch.bincount(rows, minlength=len(latents)).cumsum(0)
@@ -53,37 +53,39 @@ class SparseLatents:
         return len(self.offsets) - 1
 
     def rows(self) -> Tensor:
-        """The row of each value, `[nnz]`."""
+        """Return the row of each value, `[nnz]`."""
         rows = torch.arange(len(self), device=self.offsets.device)
         return rows.repeat_interleave(self.offsets.diff(), output_size=len(self.values))
 
     def to_dense(self) -> Tensor:
-        """Dense latents `[n, d_sae]`: for tests and small data only."""
+        """Return the dense latents `[n, d_sae]`: for tests and small data only."""
         dense = self.values.new_zeros(len(self), self.d_sae)
         dense[self.rows(), self.indices] = self.values
         return dense
 
     def fired(self) -> Tensor:
-        """`[d_sae]` bool, the latents that are active on some row."""
+        """Return `[d_sae]` bool, the latents that are active on some row."""
         fired = torch.zeros(self.d_sae + 1, dtype=torch.bool, device=self.indices.device)
         active = torch.where(self.values > 0, self.indices, self.d_sae)  # the last place is for the rest
         return fired.index_fill_(0, active, True)[:-1]
 
     def slice(self, start: int, stop: int) -> Self:
-        """Rows `start:stop` as views."""
+        """Return the rows `start:stop` as views."""
         first, last = int(self.offsets[start]), int(self.offsets[stop])
         offsets = self.offsets[start : stop + 1] - first
         return type(self)(self.values[first:last], self.indices[first:last], offsets, self.d_sae)
 
     def keep(self, mask: Tensor) -> Self:
-        """The rows where `mask` `[n]` is true, copied."""
+        """Return the rows where `mask` `[n]` is true, copied."""
         counts = self.offsets.diff()
         entries = mask.repeat_interleave(counts, output_size=len(self.values))
         offsets = torch.cat([self.offsets[:1] - self.offsets[0], counts[mask].cumsum(0)])
         return type(self)(self.values[entries], self.indices[entries], offsets, self.d_sae)
 
     def columns(self, latents: Tensor) -> Self:
-        """Some latents alone, `[m]` int64, each once: all rows, the latents numbered by their place there.
+        """Return the given latents alone, `[m]` int64, each once.
+
+        All rows stay, and the latents are numbered by their place in `latents`.
 
         Example:
             >>> z = SparseLatents.from_dense(torch.tensor([[0.0, 2.0, 0.0], [1.0, 0.0, 3.0]]))
@@ -153,13 +155,13 @@ class SparseLatents:
         return (sums.view(n_classes, -1) / counts[:, None]).float()
 
     def to(self, device: torch.device | str) -> Self:
-        """The same latents on another device."""
+        """Return the same latents on another device."""
         return type(self)(
             self.values.to(device), self.indices.to(device), self.offsets.to(device), self.d_sae
         )
 
     def with_values(self, values: Tensor) -> Self:
-        """The same pattern with other values `[nnz]`."""
+        """Return the same pattern with other values `[nnz]`."""
         return type(self)(values, self.indices, self.offsets, self.d_sae)
 
 
@@ -180,7 +182,7 @@ class Batch(NamedTuple):
 
 
 class ValidationOutput(NamedTuple):
-    """What one validation step hands to every callback, in the units of the raw activations and in float32.
+    """The output of one validation step for every callback, in units of raw activations and in float32.
 
     Attributes:
         x: `[n, d_in]` activations.

@@ -35,7 +35,7 @@ class Edited(NamedTuple):
 
 @torch.no_grad()
 def ablate(explained: Explained, sets: Sequence[Sequence[int]], batch_size: int = 512) -> Iterator[Edited]:
-    """Removes sets of latents from all tokens of the images on which any of the set is active.
+    """Remove sets of latents from all tokens of the images on which any of the set is active.
 
     `x_edited = x - sum_{j in set} a_j w_j`: the error term `x - x_hat` and the bias stay. An image on which
     none of a set is active does not change and is left out: the cost is that of the tail for the others.
@@ -75,7 +75,10 @@ def ablate(explained: Explained, sets: Sequence[Sequence[int]], batch_size: int 
 
 
 def _members(explained: Explained, sets: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Active entries of the latents that are in a set, with the set; once for each that has them."""
+    """Return the active entries of the latents that are in a set, each with the number of the set.
+
+    An entry comes once for each set that has its latent.
+    """
     device = explained.latents.indices.device
     listed = sorted((j, removal) for removal, latents in enumerate(sets) for j in latents)
     latent, removal = torch.tensor(listed, dtype=torch.int64, device=device).view(-1, 2).T.contiguous()
@@ -90,7 +93,7 @@ def _members(explained: Explained, sets: Sequence[Sequence[int]]) -> tuple[Tenso
 
 
 class Effects(NamedTuple):
-    """What `m` removals did to `n` images.
+    """The effects of `m` removals on `n` images.
 
     Attributes:
         images: `[m]` int64, images behind the mean scores.
@@ -144,7 +147,7 @@ class AblationEffects(ShapedMetric):
         self.add_state("held", torch.zeros(m, n_images, dtype=torch.uint8), dist_reduce_fx="max")
 
     def update(self, explained: Explained, classes: Tensor | None) -> None:
-        """Adds images.
+        """Add images.
 
         Args:
             explained: the images, with their ids, each once over all updates.
@@ -169,12 +172,12 @@ class AblationEffects(ShapedMetric):
             self.changes.index_add_(0, removal, change.double())
 
     def compute(self) -> Effects:
-        """The effects so far, of all ranks."""
+        """Return the effects so far, of all ranks."""
         score, without = self.sums / self.counts, (self.sums + self.changes) / self.counts
         return Effects(self.counts, score, without, self.predicted, self.held.bool())
 
     def effects(self) -> Effects:
-        """The effects so far, of all ranks, on the CPU."""
+        """Return the effects so far, of all ranks, on the CPU."""
         return Effects(*(part.cpu() for part in self.compute()))
 
 
@@ -185,7 +188,7 @@ def effects_table(
     factors: Mapping[str, tuple[Sequence[str], Tensor]],
     min_images: int = 10,
 ) -> pd.DataFrame:
-    """A row per removal and measure, as it is and without the latents, for all images and for groups.
+    """Return a row per removal and measure, as it is and without the latents, for all images and for groups.
 
     The measures are `score`, the mean score of the class; `accuracy`, the share of the class's images that
     are predicted as it; `false_positives`, the share of the other images that are predicted as it. The
@@ -231,7 +234,7 @@ Row = tuple[str, str, str, int, float, float]
 def _shares(
     measure: str, factor: str, values: Sequence[str], truth: Tensor, hits: Tensor, min_images: int
 ) -> list[Row]:
-    """Share of hits, as it is and without, for each value that enough images have."""
+    """Return the share of hits, as it is and without, for each value that enough images have."""
     known = truth >= 0
     counts = torch.bincount(truth[known], minlength=len(values))
     before, after = (torch.bincount(truth[known], h[known], len(values)) / counts for h in hits)
@@ -245,7 +248,9 @@ def _shares(
 
 
 def mean_effects(table: pd.DataFrame) -> dict[str, float]:
-    """Means over removals of `without - as_it_is`: how ablation changes score, accuracy, false positives.
+    """Return how ablation changes score, accuracy and false positives on average.
+
+    Each change is the mean of `without - as_it_is` over the removals.
 
     Args:
         table: of `effects_table`, with the removals that shall count.

@@ -67,16 +67,16 @@ class LastLayer:
 
     @classmethod
     def of(cls, tail: TailFunction, W_dec: Tensor) -> Self | None:
-        """The closed form of a tail, or `None` where it has none."""
+        """Return the closed form of a tail, or `None` where it has none."""
         return cls(tail, W_dec) if isinstance(tail, Tail) and tail.linear is not None else None
 
     def _map(self, rows: Tensor) -> Tensor:
-        """The linear part, `[m, d_in]` -> `[m, d_embed]`."""
+        """Return the linear part, `[m, d_in]` -> `[m, d_embed]`."""
         return rows if self._linear is None else (rows - rows.mean(1, keepdim=True)) @ self._linear
 
     @torch.no_grad()
     def push(self, explained: Explained) -> Pushed:
-        """Pushes all active latents forward, without their `[nnz, d_embed]` directions."""
+        """Push all active latents forward, without their `[nnz, d_embed]` directions."""
         latents, x = explained.latents, explained.x[:, 0].to(self.z)
         pattern = Pattern.of(latents)
         sigma, r = torch.ones_like(x[:, 0]), torch.zeros_like(latents.values)
@@ -93,7 +93,7 @@ class LastLayer:
 
     @torch.no_grad()
     def attribute(self, explained: Explained, scores: ClassScores) -> Tensor:
-        """What `attribute_classes` gives, `[nnz, C]`."""
+        """Return what `attribute_classes` gives, `[nnz, C]`."""
         pushed, image = self.push(explained), explained.latents.rows()
         v = self.z[explained.latents.indices]
         v -= pushed.along[:, None] * pushed.q[image] + pushed.length[:, None] * pushed.e[image]
@@ -108,7 +108,7 @@ class LastLayer:
 
     @torch.no_grad()
     def along(self, pushed: Pushed, latents: SparseLatents, directions: Tensor) -> Tensor:
-        """`[nnz]`: what each pushed latent has of a direction `[n, d_embed]` of its image."""
+        """Return `[nnz]`: what each pushed latent has of a direction `[n, d_embed]` of its image."""
         pattern = Pattern.of(latents)
         q, e = ((part * directions).sum(1)[pattern.rows] for part in (pushed.q, pushed.e))
         return pushed.size * (dot(directions, self.z, pattern) - pushed.along * q - pushed.length * e)

@@ -51,11 +51,11 @@ class Explained(NamedTuple):
         return cls(tail, W_dec, x, x_hat.view_as(x).float(), latents, context, image_ids)
 
     def image_rows(self) -> Tensor:
-        """The image of each entry of the latents, `[nnz]` in `0..n-1`."""
+        """Return the image of each entry of the latents, `[nnz]` in `0..n-1`."""
         return self.latents.rows() // self.x.shape[1]
 
     def images(self, start: int, stop: int) -> Self:
-        """Images `start..stop-1`, as views."""
+        """Return the images `start..stop-1`, as views."""
         rows, t = slice(start, stop), self.x.shape[1]
         context, ids = (None if part is None else part[rows] for part in (self.context, self.image_ids))
         return self._replace(
@@ -67,7 +67,7 @@ class Explained(NamedTuple):
         )
 
     def keep(self, mask: Tensor) -> Self:
-        """The images where `mask` `[n]` is true, copied."""
+        """Return the images where `mask` `[n]` is true, copied."""
         context, ids = (None if part is None else part[mask] for part in (self.context, self.image_ids))
         return self._replace(
             x=self.x[mask],

@@ -20,7 +20,7 @@ Method = Callable[[Explained, ImageScore], Tensor]
 
 
 def ranking(latents: SparseLatents, values: Tensor, tokens: int) -> Tensor:
-    """The active latents (`a_j > 0`), image by image, the largest value first.
+    """Return the active latents (`a_j > 0`), image by image, the largest value first.
 
     Args:
         latents: of whole images, image by image.
@@ -43,7 +43,7 @@ def ranking(latents: SparseLatents, values: Tensor, tokens: int) -> Tensor:
 
 
 class Curves(NamedTuple):
-    """How the score of each image changes, in `S` steps.
+    """The score of each image as it changes in `S` steps.
 
     Attributes:
         fractions: `[n, S + 1]` in [0, 1], share of the image's active latents that a step has dealt with.
@@ -60,7 +60,7 @@ class Curves(NamedTuple):
 def curves(
     explained: Explained, values: Tensor, score: ImageScore, steps: int = 16, batch_size: int = 256
 ) -> Curves:
-    """Deletion and insertion of the active latents, in the order of their values.
+    """Return the deletion and insertion of the active latents, in the order of their values.
 
     Of an image's `m` active latents, over all its tokens, step `s` has dealt with the first
     `floor(s m / S)` of `ranking`. Deletion removes them, insertion begins without any and puts them back:
@@ -98,7 +98,7 @@ def _chunks(n: int, size: int) -> list[range]:
 
 
 def _scores(explained: Explained, rows: range, step: Tensor, score: ImageScore, steps: int) -> Tensor:
-    """Scores `[b, 2, S + 1]` of both edits of some images, in one call of the tail."""
+    """Return the scores `[b, 2, S + 1]` of both edits of some images, in one call of the tail."""
     removed = _removed(explained, rows, step, steps)
     removed = torch.stack([removed, removed[:, -1:] - removed], dim=1)
     x = explained.x[rows.start : rows.stop, None, None] - removed
@@ -109,7 +109,7 @@ def _scores(explained: Explained, rows: range, step: Tensor, score: ImageScore, 
 
 
 def _removed(explained: Explained, rows: range, step: Tensor, steps: int) -> Tensor:
-    """`[b, S + 1, t, d_in]`: the sum of `a_j w_j` that is gone after each step."""
+    """Return `[b, S + 1, t, d_in]`: the sum of `a_j w_j` that is gone after each step."""
     t, d_in = explained.x.shape[1:]
     latents = explained.latents
     here = slice(int(latents.offsets[rows.start * t]), int(latents.offsets[rows.stop * t]))
@@ -132,7 +132,7 @@ def _removed(explained: Explained, rows: range, step: Tensor, steps: int) -> Ten
 
 
 def rank_correlation(latents: SparseLatents, values: Tensor, truth: Tensor, tokens: int) -> Tensor:
-    """Spearman's rank correlation of two methods over each image's active latents.
+    """Return Spearman's rank correlation of two methods over each image's active latents.
 
     Args:
         latents: of whole images, image by image.
@@ -159,7 +159,7 @@ def rank_correlation(latents: SparseLatents, values: Tensor, truth: Tensor, toke
 
 
 class Evidence(NamedTuple):
-    """What `M` methods showed on `n` images; float64, on the CPU.
+    """The measurements of `M` methods on `n` images; float64, on the CPU.
 
     Attributes:
         fractions: `[n, S + 1]`, as in `Curves`.
@@ -179,12 +179,15 @@ class Evidence(NamedTuple):
         return self.deletion[:, 0, 0] - self.deletion[:, 0, -1]
 
     def effects(self) -> tuple[Tensor, Tensor]:
-        """Both curves above the empty image, `y - y(empty)`, `[n, M, S + 1]`."""
+        """Return both curves above the empty image, `y - y(empty)`, `[n, M, S + 1]`."""
         empty = self.deletion[:, :, -1:]
         return self.deletion - empty, self.insertion - empty
 
     def areas(self) -> tuple[Tensor, Tensor]:
-        """Areas under `effects()` over the fractions, `[n, M]` in units of the score, by trapezoids."""
+        """Return the areas under both curves of `effects()`, each `[n, M]` in units of the score.
+
+        They are integrals over the fractions, by trapezoids.
+        """
         deletion, insertion = self.effects()
         x = self.fractions[:, None]
         return torch.trapezoid(deletion, x), torch.trapezoid(insertion, x)
@@ -198,7 +201,7 @@ def measure(
     steps: int = 16,
     batch_size: int = 256,
 ) -> Evidence:
-    """Curves and rank correlations of several methods.
+    """Return the curves and rank correlations of several methods.
 
     Args:
         explained: the images.
@@ -226,7 +229,7 @@ def measure(
 def faithfulness_table(
     evidence: Evidence, names: list[str], reference: str, confidence: float = 0.95, resamples: int = 1000
 ) -> pd.DataFrame:
-    """A row per method: areas, rank correlation and paired differences, each with `_low` and `_high`.
+    """Return a row per method: areas, rank correlation and paired differences, each with `_low` and `_high`.
 
     Args:
         evidence: of `measure`.

@@ -17,7 +17,7 @@ TailFunction = Callable[[Tensor, Tensor | None], Tensor]
 def gradient(
     tail: TailFunction, x: Tensor, score: ImageScore, context: Tensor | None = None, batch_size: int = 64
 ) -> Tensor:
-    """Gradient of each image's score to its activations, `g = dy/dx`.
+    """Return the gradient of each image's score to its activations, `g = dy/dx`.
 
     Works under `no_grad` and `inference_mode`, whatever of its arguments was made there.
 
@@ -44,7 +44,7 @@ def gradient(
 
 @torch.no_grad()
 def attribute(latents: SparseLatents, W_dec: Tensor, g: Tensor) -> Tensor:
-    """Activation x gradient of every active latent: `R_j = a_j * dy/da_j = a_j <w_j, g>`.
+    """Return the activation x gradient of every active latent: `R_j = a_j * dy/da_j = a_j <w_j, g>`.
 
     Dreyer et al. 2025, arXiv 2505.20229. Cost and memory grow with the number of active latents: one pass
     over their decoder rows, none of them copied.
@@ -67,7 +67,7 @@ def attribute(latents: SparseLatents, W_dec: Tensor, g: Tensor) -> Tensor:
 
 
 def token_sums(attributions: SparseLatents, latent: int | None = None) -> Tensor:
-    """Attribution of every token, for heatmaps.
+    """Return the attribution of every token, for heatmaps.
 
     Args:
         attributions: of `n` tokens, `latents.with_values(attribute(latents, ...))`.
@@ -88,7 +88,7 @@ def token_sums(attributions: SparseLatents, latent: int | None = None) -> Tensor
 
 
 class Remainder(NamedTuple):
-    """What the latents do not carry of `<x, g>`.
+    """The part of `<x, g>` that the latents do not carry.
 
     Attributes:
         bias: `[n]`, `<b_dec, g>`.
@@ -100,7 +100,7 @@ class Remainder(NamedTuple):
 
 
 def remainder(x: Tensor, x_hat: Tensor, b_dec: Tensor, g: Tensor) -> Remainder:
-    """Attribution of the decoder bias and of the reconstruction error.
+    """Return the attribution of the decoder bias and of the reconstruction error.
 
     `sum_j R_j + R_bias + R_error = <x, g>`. Where the score does not change with the length of `x` (the
     tail of a ViT after its last block, up to the LayerNorm's eps), `<x, g> = 0` by Euler's theorem.

@@ -56,7 +56,7 @@ class AttributionMeans(NamedTuple):
         return self.error_mass / self.total
 
     def pooled(self) -> Self:
-        """The same over the images of all classes, as one class."""
+        """Return the same over the images of all classes, as one class."""
         weights = self.counts / self.counts.sum()
         means = (torch.einsum("c,c...->...", weights, part.to(weights).nan_to_num())[None] for part in self)
         return type(self)(*means)._replace(counts=self.counts.sum()[None])
@@ -119,7 +119,7 @@ class MeanAttribution(ShapedMetric):
         image_rows: Tensor | None = None,
         rest: Remainder | None = None,
     ) -> None:
-        """Adds whole images.
+        """Add whole images.
 
         Args:
             latents: active latents of `n_tokens` tokens, all tokens of each image.
@@ -143,19 +143,19 @@ class MeanAttribution(ShapedMetric):
             _add(self.error_mass, of_token, rest.error.abs())
 
     def compute(self) -> AttributionMeans:
-        """The means so far."""
+        """Return the means so far."""
         masses = (getattr(self, mass) / self.counts for mass in AttributionMeans._fields[2:])
         mean = (self.sums / self.counts[:, None]).float()
         return AttributionMeans(mean, self.counts, *(mass.float() for mass in masses))
 
     def reset(self) -> None:
-        """Empties the sums; outside inference mode, whose tensors could not be added to in a later `fit`."""
+        """Empty the sums; outside inference mode, whose tensors could not be added to in a later `fit`."""
         with torch.inference_mode(False):
             super().reset()
 
 
 def agreement(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson correlation over the latents of two attributions of the same classes.
+    """Return Pearson correlation over the latents of two attributions of the same classes.
 
     Args:
         first: `[C, d_sae]`, such as means by text prompts.

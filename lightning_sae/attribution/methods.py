@@ -32,7 +32,7 @@ class ActGrad:
         self.batch_size = batch_size
 
     def __call__(self, explained: Explained, score: ImageScore) -> Tensor:
-        """`[nnz]`."""
+        """Return `[nnz]`."""
         g = gradient(explained.tail, explained.x, score, explained.context, self.batch_size)
         return attribute(explained.latents, explained.W_dec, g.flatten(0, 1))
 
@@ -76,7 +76,7 @@ class IntegratedGradients:
         self.steps, self.batch_size = steps, batch_size
 
     def __call__(self, explained: Explained, score: ImageScore) -> Tensor:
-        """`[nnz]`."""
+        """Return `[nnz]`."""
         active, total = _active(explained), torch.zeros_like(explained.x)
         for step in range(self.steps):
             x = explained.x - (1 - (step + 0.5) / self.steps) * active
@@ -98,7 +98,7 @@ class Ablation:
 
     @torch.no_grad()
     def __call__(self, explained: Explained, score: ImageScore) -> Tensor:
-        """`[nnz]`, 0 where the latent is not active."""
+        """Return `[nnz]`, 0 where the latent is not active."""
         latents, tokens = explained.latents, explained.x.shape[1]
         effects, rows = torch.zeros_like(latents.values), latents.rows()
         for entries in torch.split((latents.values > 0).nonzero().flatten(), self.chunk):
@@ -132,7 +132,7 @@ class LogitLens:
 
     @torch.no_grad()
     def __call__(self, explained: Explained, score: ImageScore) -> Tensor:
-        """`[nnz]`."""
+        """Return `[nnz]`."""
         used, entry = torch.unique(explained.latents.indices, return_inverse=True)
         rows = torch.cat([explained.W_dec[used], torch.zeros_like(explained.W_dec[:1])])
         directions, image = _head(explained)(rows), explained.image_rows()
@@ -148,7 +148,7 @@ class ActLogitLens(LogitLens):
     name = "act_logit_lens"
 
     def __call__(self, explained: Explained, score: ImageScore) -> Tensor:
-        """`[nnz]`."""
+        """Return `[nnz]`."""
         return explained.latents.values * super().__call__(explained, score)
 
 
@@ -158,7 +158,7 @@ class Activation:
     name = "activation"
 
     def __call__(self, explained: Explained, score: ImageScore) -> Tensor:
-        """`[nnz]`."""
+        """Return `[nnz]`."""
         return explained.latents.values
 
 
@@ -175,7 +175,7 @@ class Random:
         self.seed = seed
 
     def __call__(self, explained: Explained, score: ImageScore) -> Tensor:
-        """`[nnz]`."""
+        """Return `[nnz]`."""
         latents = explained.latents
         ids = range(len(explained.x)) if explained.image_ids is None else explained.image_ids.tolist()
         sizes = latents.offsets[:: explained.x.shape[1]].diff().tolist()
@@ -187,14 +187,14 @@ class Random:
 
 @torch.no_grad()
 def _active(explained: Explained) -> Tensor:
-    """`sum_j a_j w_j` of every token, `[n, t, d_in]`."""
+    """Return `sum_j a_j w_j` of every token, `[n, t, d_in]`."""
     latents = explained.latents
     pattern = Pattern.of(latents)
     return bag(latents.values, explained.W_dec, pattern).view_as(explained.x)
 
 
 def _head(explained: Explained) -> Callable[[Tensor], Tensor]:
-    """From directions `[m, d_in]` to unit embeddings `[m, d_embed]`, past all blocks that are left."""
+    """Return the map of directions `[m, d_in]`, past all blocks left, to unit embeddings `[m, d_embed]`."""
     tail, d_in = explained.tail, explained.W_dec.shape[1]
     if not isinstance(tail, Tail) or tail.needs == "nothing":
         return lambda rows: tail(rows[:, None], None)

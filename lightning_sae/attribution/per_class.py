@@ -20,7 +20,7 @@ CHUNK = 1 << 22  # entries of [nnz, C] that exist at one time
 
 
 def attribute_classes(explained: Explained, scores: ClassScores, mode: Mode = "auto") -> Tensor:
-    """Activation x gradient of every active latent to the score of every class, through any tail.
+    """Return the activation x gradient of every active latent to the score of every class, through any tail.
 
     Forward mode pushes each decoder row `a_j w_j` through the tail and reads all classes off it, reverse mode
     pulls each class back to the activations: they agree, and cost as many passes as an image has active
@@ -98,7 +98,7 @@ class MeanOverImages(ShapedMetric):
         self.add_state("count", zeros.new_zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, explained: Explained) -> None:
-        """Adds images."""
+        """Add images."""
         n, entries = len(explained.x), len(explained.latents.values)
         size = self._chunk(-(-entries // max(n, 1)))
         for start in range(0, n, size):
@@ -106,7 +106,7 @@ class MeanOverImages(ShapedMetric):
         self.count += n
 
     def _chunk(self, entries: int) -> int:
-        """Images at a time, which have so many active latents each."""
+        """Return how many images to take at a time that have so many active latents each."""
         return max(1, CHUNK // (len(self.scores.weight) * max(entries, 1)))
 
     def _add(self, explained: Explained) -> None:
@@ -114,7 +114,7 @@ class MeanOverImages(ShapedMetric):
         self.rest.index_add_(0, explained.latents.indices, values.to(self.rest.dtype))
 
     def compute(self) -> Tensor:
-        """`[C, d_sae]`; NaN without images."""
+        """Return `[C, d_sae]`; NaN without images."""
         return (self.rest.T / self.count).to(self.scores.weight)
 
 
@@ -159,7 +159,7 @@ class _LastLayerMeans(MeanOverImages):
         self.rest += _by_latent(latents, weights, rows)
 
     def compute(self) -> Tensor:
-        """`[C, d_sae]`; NaN without images."""
+        """Return `[C, d_sae]`; NaN without images."""
         tau, z = self.scores.weight.T.double(), self.last.z.double()
         total = (
             (z * self.scaled + self.rest) @ tau if self.scores.linear else z @ tau * self.scaled + self.rest
@@ -168,7 +168,9 @@ class _LastLayerMeans(MeanOverImages):
 
 
 def mean_over_images(tail: TailFunction, W_dec: Tensor, scores: ClassScores) -> MeanOverImages:
-    """An empty mean, in the way that is cheapest for the tail; for as long as the decoder does not change.
+    """Return an empty mean, in the way that is cheapest for the tail.
+
+    It is valid for as long as the decoder does not change.
 
     Args:
         tail: of the hook point.
@@ -181,7 +183,10 @@ def mean_over_images(tail: TailFunction, W_dec: Tensor, scores: ClassScores) -> 
 
 
 def _by_latent(latents: SparseLatents, weights: list[Tensor], rows: list[Tensor]) -> Tensor:
-    """`[d_sae, m]`: for each latent the sum of `weight [nnz] * row [n, m]` of its entries, over all pairs."""
+    """Return `[d_sae, m]`: for each latent the sum of `weight * row` over its entries and over all pairs.
+
+    A pair has a weight for each entry, `[nnz]`, and a row for each row of `latents`, `[n, m]`.
+    """
     m, nnz = len(rows), len(latents.indices)
     starts = torch.cat([latents.offsets[:-1] + i * nnz for i in range(m)])
     offsets = torch.cat([starts, latents.offsets[-1:] + (m - 1) * nnz])

@@ -41,7 +41,7 @@ class ClassReliance(NamedTuple):
 def unexpected_reliance(
     mean_attribution: Tensor, counts: Tensor, foreign: Tensor, min_images: int = 20
 ) -> Reliance:
-    """Splits the positive attribution to a class into expected and unexpected.
+    """Split the positive attribution to a class into expected and unexpected.
 
     Latent `j` is unexpected for class `c` if `r_j > 0` and it does not mean the class. A latent of which that
     cannot be told is not. After Dreyer et al. 2025, arXiv 2505.20229.
@@ -65,7 +65,7 @@ def unexpected_reliance(
 
 
 def culprits(reliance: Reliance, mean_attribution: Tensor, counts: Tensor, top: int) -> pd.DataFrame:
-    """The unexpected latents of each class, the largest `u_j` first; the largest share's class first.
+    """Return the unexpected latents of each class, the largest `u_j` first; the largest share's class first.
 
     Args:
         reliance: of `unexpected_reliance`.

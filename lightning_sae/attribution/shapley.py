@@ -34,7 +34,7 @@ class Shapley:
         self.orders, self.seed, self.batch_size = orders, seed, batch_size
 
     def __call__(self, explained: Explained, score: ImageScore) -> Tensor:
-        """`[nnz]`, 0 where the latent is not active."""
+        """Return `[nnz]`, 0 where the latent is not active."""
         latents, tokens = explained.latents, explained.x.shape[1]
         active = torch.bincount(explained.image_rows()[latents.values > 0], minlength=len(explained.x))
         steps = max(1, int(active.max()))  # one latent a step

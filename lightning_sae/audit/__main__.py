@@ -27,7 +27,7 @@ FOUND = 3  # exit status where --fail-on is met; 1 is an error, 2 a wrong argume
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the findings and writes the files; what the user can mend ends in one message."""
+    """Print the findings and write the files; what the user can mend ends in one message."""
     options = _parser().parse_intermixed_args(arguments)
     with one_line_errors():
         audit, folder = _audit(options)

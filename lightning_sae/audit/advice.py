@@ -17,7 +17,7 @@ def summarise(
     things: Sequence[str],
     group: str = "",
 ) -> str:
-    """What was found, in one sentence.
+    """Return what was found, in one sentence.
 
     Args:
         class_name: the class.
@@ -53,14 +53,14 @@ def _called(culprit: Culprit) -> str:
 
 
 def _listed(words: Sequence[str]) -> str:
-    """`a, b and c`."""
+    """Return `a, b and c`."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def advise(
     class_name: str, kind: Kind, phrase: str, things: Sequence[str], classifier: str
 ) -> tuple[str, ...]:
-    """Data to collect, prompt or probe to change.
+    """Return advice: the data to collect, and the prompt or probe to change.
 
     Args:
         class_name: the class.

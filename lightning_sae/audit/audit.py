@@ -52,7 +52,7 @@ def audit_to_folder(
     prompts_file: str | None = None,
     options: Options | None = None,
 ) -> Audit:
-    """Audits a run, and writes `audit.html` and `audit.json`, beside them the probe that it fits.
+    """Audit a run, and write `audit.html` and `audit.json`, beside them the probe that it fits.
 
     Args:
         run: of `open_run`; what its store lacks is captured.
@@ -78,7 +78,7 @@ def audit_to_folder(
 
 
 def audit_run(run: RunFolder, classifier: Classifier | None = None, options: Options | None = None) -> Audit:
-    """Audits the classifier of a run.
+    """Audit the classifier of a run.
 
     Args:
         run: `ready`.
@@ -123,7 +123,10 @@ class _Draft(NamedTuple):
 
 
 def _drafts(studied: Studied, most: int) -> list[_Draft]:
-    """Culprits of one kind are one finding; those that stand for different known cues are findings apart."""
+    """Return the drafts of the findings of a class, one for the culprits of each kind.
+
+    Culprits that stand for different known cues are findings apart.
+    """
     latents: dict[tuple[Kind, str], list[_Latent]] = {}
     for kind in KINDS:
         for one in studied.convicted(kind):
@@ -141,7 +144,7 @@ def _drafts(studied: Studied, most: int) -> list[_Draft]:
 def _findings(
     run: RunFolder, classifier: Classifier, options: Options, found: Examined
 ) -> list[tuple[int, Finding]]:
-    """Return those of certain harm, with the number of the class: two classes can have one name."""
+    """Return the findings of certain harm, with the number of the class: two classes can have one name."""
     drafts = [draft for studied in found.studied for draft in _drafts(studied, options.limits.culprits)]
     scores = classifier.scores(options.output)
     culprits = [draft.culprit for draft in drafts]
@@ -185,7 +188,7 @@ def _finding(classifier: Classifier, found: Examined, draft: _Draft, measured: R
 
 
 def _over(found: Examined, cue: Cues, things: Sequence[str]) -> dict[str, Any]:
-    """How many images the attribution of the culprits is the mean over, and which."""
+    """Return how many images the attribution of the culprits is the mean over, and which."""
     attributed = found.seen.attributed
     if things:
         shown = (found.subjects.subject == cue.thing).to(attributed.device)[attributed]

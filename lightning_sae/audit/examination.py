@@ -66,7 +66,7 @@ class Studied(NamedTuple):
     tried: list[Tried]
 
     def convicted(self, kind: Kind) -> list[Tried]:
-        """Its causes of a kind that are culprits."""
+        """Return its causes of a kind that are culprits."""
         return [one for one in self.tried if one.verdict == "culprit" and one.suspect.decided.kind == kind]
 
 
@@ -87,7 +87,7 @@ class Examined:
     studied: list[Studied]
 
     def ranking(self, c: int, kind: Kind) -> Tensor:
-        """`[d_sae]` >= 0: how strongly each latent is a culprit of class `c` of a kind.
+        """Return `[d_sae]` >= 0: how strongly each latent is a culprit of class `c` of a kind.
 
         A latent of a cause that is a part of the class, too, comes after the others.
         """
@@ -100,7 +100,7 @@ class Examined:
 
 
 def examine(run: RunFolder, classifier: Classifier, options: Options) -> Examined:
-    """All of the audit but words.
+    """Return all of the audit but words.
 
     Args:
         run: `ready`.
@@ -129,7 +129,7 @@ def examine(run: RunFolder, classifier: Classifier, options: Options) -> Examine
 
 
 class _View(NamedTuple):
-    """All that the classes are looked at with."""
+    """Everything that the classes are looked at with."""
 
     run: RunFolder
     classifier: Classifier
@@ -142,7 +142,7 @@ class _View(NamedTuple):
 
 
 def _study(view: _View) -> list[Studied]:
-    """The classes with their cues, ranked, before any suspect."""
+    """Return the classes with their cues, ranked, before any suspect."""
     seen, subjects, limits = view.seen, view.subjects, view.options.limits
     names = view.classifier.class_names
     factors = dict(view.run.data.images("val").factors)
@@ -171,7 +171,7 @@ def _study(view: _View) -> list[Studied]:
 
 
 def _suspects(view: _View, studied: Sequence[Studied]) -> list[Suspect]:
-    """The suspects of all classes."""
+    """Return the suspects of all classes."""
     limits = view.options.limits
     tested = {one.c: sorted({j for r in one.rankings for j in able(r, limits)}) for one in studied}
     wanted = {c: js for c, js in tested.items() if js and studied[c].cues[0].images >= limits.min_images}
@@ -189,7 +189,7 @@ def _suspects(view: _View, studied: Sequence[Studied]) -> list[Suspect]:
 
 
 def _gap_of(cue: Cues, gaps: Sequence[Gap]) -> Gap | None:
-    """The gap in false positives that the group of a cue was found by."""
+    """Return the gap in false positives that the group of a cue was found by."""
     if cue.group is None:
         return None
     return next(one for one in gaps if one.name == cue.group.name and one.measure == "false_positives")

@@ -288,7 +288,7 @@ class Subject(_Model):
 
 
 class Audit(_Model):
-    """All of it, as `audit.json` has it.
+    """All that an audit found, as `audit.json` has it.
 
     Attributes:
         schema_version: of this layout; another one is refused.
@@ -305,14 +305,14 @@ class Audit(_Model):
     findings: tuple[Finding, ...]
 
     def at_least(self, severity: Severity) -> tuple[Finding, ...]:
-        """Findings whose harm is of a severity or a worse one at the lower end of its interval."""
+        """Return the findings whose harm is of a severity or a worse one at the lower end of its interval."""
         least = SEVERITIES.index(severity)
         return tuple(
             finding for finding in self.findings if SEVERITIES.index(severity_of(finding.harm.low)) >= least
         )
 
     def finding(self, number: int) -> Finding:
-        """The finding of a number.
+        """Return the finding of a number.
 
         Raises:
             ValueError: there is none.
@@ -337,14 +337,14 @@ def severity_of(harm: float) -> Severity:
 
 
 def write_audit(audit: Audit, folder: Path) -> Path:
-    """Writes `audit.json`, whole or not at all; its path."""
+    """Write `audit.json`, whole or not at all, and return its path."""
     path = folder / FILE
     write_atomic(path, (audit.model_dump_json(indent=2) + "\n").encode())
     return path
 
 
 def read_audit(folder: Path) -> Audit:
-    """Reads `audit.json`.
+    """Read `audit.json`.
 
     Raises:
         FileNotFoundError: there is none.

@@ -12,7 +12,7 @@ STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
 
 def print_audit(console: Console, audit: Audit, folder: Path) -> None:
-    """The findings, the most severe first, and where everything lies.
+    """Print the findings, the most severe first, and where everything lies.
 
     Args:
         console: to print to.
@@ -44,7 +44,7 @@ def print_audit(console: Console, audit: Audit, folder: Path) -> None:
 
 
 def _unjudged(audit: Audit) -> dict[str, list[str]]:
-    """Why nothing is said of a class -> the classes."""
+    """Return why nothing is said of a class -> the classes."""
     said: dict[str, list[str]] = {}
     for result in audit.classes:
         if result.verdict == "not enough evidence":
@@ -70,7 +70,7 @@ def _findings(audit: Audit) -> Table:
 
 
 def _effect(finding: Finding) -> str:
-    """Its harm, and what ablation changes, on one line."""
+    """Return its harm, and what ablation changes, on one line."""
     harm, wrong, right = finding.harm, finding.effect.false_positives, finding.effect.accuracy
     changes = [f"all false positives {wrong.as_it_is:.1%} -> {wrong.without:.1%}"] if wrong else []
     changes += [f"accuracy on the class {right.as_it_is:.0%} -> {right.without:.0%}"] if right else []

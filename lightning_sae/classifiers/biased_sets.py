@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def most_associated(targets: Tensor, values: Tensor, n_classes: int, n_values: int, most: int = 3) -> Tensor:
-    """The value that each class goes with most, for the classes that do so most.
+    """Return the value that each class goes with most, for the classes that do so most.
 
     By the lift `P(value | class) - P(value)`; of equals the lower class and value.
 
@@ -36,12 +36,12 @@ def most_associated(targets: Tensor, values: Tensor, n_classes: int, n_values: i
 
 
 def occurring(targets: Tensor, values: Tensor, n_classes: int, n_values: int) -> Tensor:
-    """Whether there are images of a class with a value, `[C, V]` bool."""
+    """Return whether there are images of a class with a value, `[C, V]` bool."""
     return torch.from_numpy(_counts(targets, values, n_classes, n_values) > 0)
 
 
 def biased_shares(pairs: Tensor, there: Tensor, share: float) -> Tensor:
-    """How the images of each class are spread over the values of the factor.
+    """Return how the images of each class are spread over the values of the factor.
 
     A class that goes with a value has it on `share` of its images, the other values evenly on the rest. The
     association holds from both sides: a class without such a value has each of the taken ones on
@@ -86,7 +86,7 @@ def biased_shares(pairs: Tensor, there: Tensor, share: float) -> Tensor:
 
 
 def _spread(value: int, has: Tensor, taken: Tensor, share: float) -> Tensor:
-    """The row of one class; it sums to less than 1 where images are missing."""
+    """Return the row of one class; it sums to less than 1 where images are missing."""
     rare = (1 - share) / (len(has) - 1)
     row = torch.zeros(len(has), dtype=torch.float64)
     if value >= 0:
@@ -105,13 +105,13 @@ def _even(total: float, over: Tensor) -> Tensor:
 
 
 def largest_sample(targets: Tensor, values: Tensor, shares: Tensor) -> int:
-    """Images of each class that can be had in these shares `[C, V]`, without taking one twice."""
+    """Return the images of each class that can be had in these shares `[C, V]`, without taking one twice."""
     counts, wanted = _counts(targets, values, *shares.shape), shares.double().numpy()
     return int(np.floor((counts[wanted > 0] / wanted[wanted > 0]).min() + 1e-6))
 
 
 def biased_sample(targets: Tensor, values: Tensor, shares: Tensor, per_class: int, seed: int = 0) -> Tensor:
-    """Ids of train images, `per_class` of each class, spread over the values in given shares.
+    """Return the ids of train images, `per_class` of each class, spread over the values in given shares.
 
     Args:
         targets: `[n]` int64, -1 leaves the image out.
@@ -147,7 +147,7 @@ def biased_sample(targets: Tensor, values: Tensor, shares: Tensor, per_class: in
 
 
 def culprit_shares(mean_attribution: Tensor, pairs: Tensor, tells: Tensor) -> Tensor:
-    """What the latents that tell its value drive of each class that goes with one.
+    """Return what the latents that tell its value drive of each class that goes with one.
 
     `sum_{j tells the value} max(0, r_j) / sum_j max(0, r_j)`.
 
@@ -178,7 +178,7 @@ def _counts(targets: Tensor, values: Tensor, n_classes: int, n_values: int) -> N
 
 
 def _whole(wanted: NDArray[np.float64]) -> list[int]:
-    """Whole numbers of the same sum, the largest remainders rounded up."""
+    """Return the whole numbers of the same sum, the largest remainders rounded up."""
     whole = np.floor(wanted + 1e-6)
     missing = round(float(wanted.sum() - whole.sum()))
     whole[np.argsort(whole - wanted, kind="stable")[:missing]] += 1

@@ -6,7 +6,7 @@ import pandas as pd
 
 
 class ProbeComparison(NamedTuple):
-    """How prompts and probes of growing bias fare.
+    """A comparison of prompts and of probes of growing bias.
 
     Attributes:
         table: a row per classifier, the prompts first, then the probes by their share of biased images.

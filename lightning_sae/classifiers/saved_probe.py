@@ -34,7 +34,7 @@ class SavedProbe(NamedTuple):
 def save_probe(
     probe: LinearClassifier, class_names: Sequence[str], provenance: Mapping[str, Any], folder: str | Path
 ) -> None:
-    """Writes `classifier.safetensors` (`weight [C, d_embed]`, `bias [C]`) and `config.json`.
+    """Write `classifier.safetensors` (`weight [C, d_embed]`, `bias [C]`) and `config.json`.
 
     The folder appears whole or not at all.
 
@@ -69,7 +69,7 @@ def save_probe(
 
 
 def load_probe(folder: str | Path, clip: Mapping[str, str] | None = None) -> SavedProbe:
-    """Reads a saved probe.
+    """Read a saved probe.
 
     Args:
         folder: as `save_probe` wrote it.

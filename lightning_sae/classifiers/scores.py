@@ -86,16 +86,16 @@ class ClassScores:
         return self._compare is None
 
     def __call__(self, embeddings: Tensor) -> Tensor:
-        """`[..., d_embed]` -> `[..., C]`."""
+        """Return `[..., d_embed]` -> `[..., C]`."""
         logits = self.logits(embeddings)
         return logits if self._compare is None else self._compare(logits)
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        """What is compared (the cosines, for that output): `[..., d_embed]` -> `[..., C]`."""
+        """Return what is compared (the cosines, for that output): `[..., d_embed]` -> `[..., C]`."""
         return embeddings @ self.weight.T + self.bias
 
     def pick(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The score of one class a row, `targets [n]` int64, from all `logits [n, C]`: `[n]`."""
+        """Return the score of one class a row, `targets [n]` int64, from all `logits [n, C]`: `[n]`."""
         column = targets[:, None]
         if self.output == "probability":
             return logits.softmax(1).gather(1, column).squeeze(1)
@@ -103,7 +103,7 @@ class ClassScores:
         return picked if self.linear else picked - logits.scatter(1, column, -torch.inf).logsumexp(1)
 
     def slopes(self, embeddings: Tensor) -> Slopes:
-        """Gradients of the scores that compare classes, at `embeddings [n, d_embed]`."""
+        """Return the gradients of the scores that compare classes, at `embeddings [n, d_embed]`."""
         logits = self.logits(embeddings)
         best = logits.argmax(1, keepdim=True)
         others = logits.scatter(1, best, -torch.inf)
@@ -117,7 +117,7 @@ class ClassScores:
         )
 
     def of(self, targets: Tensor) -> ImageScore:
-        """The score of one class an image, `targets [n]` int64 in `0..C-1`."""
+        """Return the score of one class an image, `targets [n]` int64 in `0..C-1`."""
         with torch.inference_mode(False):
             targets = targets.clone()
         if self.linear:
@@ -131,7 +131,7 @@ def make_score(
     targets: Tensor | None = None,
     logit_scale: float = 1.0,
 ) -> ImageScore:
-    """The score of each of `n` images; `ClassScores` says which there are.
+    """Return the score of each of `n` images; `ClassScores` says which there are.
 
     Args:
         text: without `targets` the unit embedding of the prompt, `[d_embed]`, or one an image,

@@ -61,7 +61,7 @@ class Clip(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Keeps eval mode: a trainer that switches everything to training does not switch this."""
+        """Keep eval mode: a trainer that switches everything to training does not switch this."""
         return super().train(False)
 
     @property
@@ -113,20 +113,26 @@ class Clip(nn.Module):
             return self.encode_image(torch.zeros(1, 3, *self.image_size)).shape[1]
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Unit embeddings `[n, d_embed]` of preprocessed images `[n, 3, H, W]`, in the caller's grad mode."""
+        """Return the unit embeddings `[n, d_embed]` of preprocessed images `[n, 3, H, W]`.
+
+        The caller's grad mode holds.
+        """
         features: Tensor = self.model.encode_image(pixels.to(self.device, self.dtype))
         return unit(features.flatten(1))  # an attention pool with one query gives [n, 1, d_embed]
 
     def encode(self, inputs: Tensor) -> Tensor:
-        """Unit embeddings of preprocessed examples: here images."""
+        """Return the unit embeddings of preprocessed examples: here images."""
         return self.encode_image(inputs)
 
     def encode_ids(self, ids: Tensor) -> Tensor:
-        """Unit embeddings `[m, d_embed]` of token ids `[m, context]`, in the caller's grad mode."""
+        """Return the unit embeddings `[m, d_embed]` of token ids `[m, context]`.
+
+        The caller's grad mode holds.
+        """
         return unit(self.text_features(self.model.encode_text(ids.to(self.device).long())))
 
     def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
-        """Unit embeddings `[m, d_embed]` of texts; longer ones are cut at the context length.
+        """Return the unit embeddings `[m, d_embed]` of texts; longer ones are cut at the context length.
 
         Works under any grad mode, and gives plain tensors: they may enter autograd later, also when asked for
         inside `torch.inference_mode`.
@@ -150,7 +156,9 @@ class Clip(nn.Module):
         return found
 
     def identity(self) -> dict[str, str]:
-        """What an activation depends on, for fingerprints and provenance; holds no path of this machine.
+        """Return what an activation depends on, for fingerprints and provenance.
+
+        The result holds no path of this machine.
 
         Returns:
             `model`, `pretrained` (`"none"` where there is none), `weights` (sha256 of names, precisions,
@@ -179,7 +187,7 @@ def load_clip(
     cache_dir: str | None = None,
     like: str | None = None,
 ) -> Clip:
-    """Loads a CLIP by open_clip's own words, or from local files.
+    """Load a CLIP by open_clip's own words, or from local files.
 
     Weights do not tell the activation function and the preprocessing that they were trained with. A tag has
     both. Of a local file they are taken from the model config; then from `like`, from an
@@ -219,7 +227,7 @@ def load_clip(
 
 
 def unit(features: Tensor) -> Tensor:
-    """Rows of unit length, in float32 or better.
+    """Return the rows of unit length, in float32 or better.
 
     Example:
         >>> unit(torch.tensor([[3.0, 4.0]], dtype=torch.bfloat16)).tolist()

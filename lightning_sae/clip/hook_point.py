@@ -41,7 +41,7 @@ class HookPoint(NamedTuple):
 
 
 def find_module(clip: Clip, path: str) -> nn.Module:
-    """The module at a path inside the open_clip model.
+    """Return the module at a path inside the open_clip model.
 
     Raises:
         ValueError: there is none; names close ones.

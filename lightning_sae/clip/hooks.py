@@ -14,7 +14,7 @@ from lightning_sae.clip.token_rules import select, token_embedding
 
 @contextmanager
 def capture(clip: Clip, hook_points: Sequence[HookPoint]) -> Iterator[dict[HookPoint, Tensor]]:
-    """Keeps the activations of several hook points, of the latest forward each.
+    """Keep the activations of several hook points, of the latest forward each.
 
     Yields:
         Filled by every forward inside the `with`: hook point -> selected tokens `[n, t, d_in]`, a copy in
@@ -35,7 +35,7 @@ class _EndForward(Exception):  # noqa: N818  # no error: it ends a forward
 
 
 def activations_at(clip: Clip, hook_points: Sequence[HookPoint], inputs: Tensor) -> dict[HookPoint, Tensor]:
-    """What `capture` keeps of examples, by a forward that ends at the last of the hook points.
+    """Return what `capture` keeps of examples, by a forward that ends at the last of the hook points.
 
     Args:
         clip: the model; what it encodes are images, of a `TextClip` texts.
@@ -78,7 +78,7 @@ def splice(
     error_term: bool = True,
     edited: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[None]:
-    """Puts a reconstruction in the place of the selected tokens, for every forward inside the `with`.
+    """Put a reconstruction in the place of the selected tokens, for every forward inside the `with`.
 
     With `y = edited(x)`, or `y = fn(x)` where nothing is edited, the model goes on with
 
@@ -114,7 +114,7 @@ def splice(
 
 @contextmanager
 def visited(clip: Clip, hook_point: HookPoint, visit: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    """Shows the selected tokens `[n, t, d_in]` of each forward to `visit`, and puts back what it returns.
+    """Show the selected tokens `[n, t, d_in]` of each forward to `visit`, and put back what it returns.
 
     The hooks are gone when the `with` ends, also by an exception.
     """

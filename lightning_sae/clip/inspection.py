@@ -17,7 +17,7 @@ _TEXTS = ("a photo of a dog", "red")
 
 
 class HookShape(NamedTuple):
-    """What a hook point gives per image (or text).
+    """The shape of the activations that a hook point gives per image (or text).
 
     Attributes:
         tokens: selected tokens.
@@ -29,7 +29,7 @@ class HookShape(NamedTuple):
 
 
 def inspect_hook_point(clip: Clip, hook_point: HookPoint) -> HookShape:
-    """Finds the shape of a hook point and makes sure that it can influence the score.
+    """Find the shape of a hook point and make sure that it can influence the score.
 
     Two random images (or two texts) run through the model, and the gradient of the embedding to the selected
     tokens is taken; it works under any grad mode.
@@ -62,7 +62,10 @@ def inspect_hook_point(clip: Clip, hook_point: HookPoint) -> HookShape:
 
 
 def _dry_run(clip: Clip, hook_point: HookPoint) -> tuple[Tensor | None, Tensor | None]:
-    """The selected tokens of a dry forward, and the gradient of a random direction of the embedding."""
+    """Return the selected tokens of a dry forward, and a gradient with respect to these tokens.
+
+    The gradient is that of the embedding's component in a random direction.
+    """
     found: list[Tensor] = []
 
     def visit(x: Tensor) -> Tensor:
@@ -95,7 +98,7 @@ def _influences(gradient: Tensor | None) -> bool:
 
 @contextmanager
 def _outputs(clip: Clip, hook_point: HookPoint) -> Iterator[list[Any]]:
-    """The raw outputs of the module, one per call."""
+    """Collect the raw outputs of the module during the block, one per call."""
     outputs: list[Any] = []
 
     def hook(_module: nn.Module, _args: Any, output: Any) -> None:
@@ -120,7 +123,7 @@ def _called_parent(clip: Clip, hook_point: HookPoint) -> str:
 
 
 def _alternatives(clip: Clip, hook_point: HookPoint, output: Tensor) -> list[str]:
-    """What does reach the score: another token rule here, or the block before with the same rule."""
+    """Return what does reach the score: another token rule here, or the block before with the same rule."""
     others = set(fitting_tokens(clip, hook_point, output)) - {"all", hook_point.tokens}
     candidates = [hook_point._replace(tokens=rule) for rule in sorted(others)]
     block = re.fullmatch(r"(.*\.)(\d+)(\..*)?", hook_point.module)

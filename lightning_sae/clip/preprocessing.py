@@ -27,7 +27,7 @@ class Pictures:
         self.steps = Compose(steps)
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """The bytes `[H, W, 3]` of a picture."""
+        """Return the bytes `[H, W, 3]` of a picture."""
         return torch.from_numpy(np.array(self.steps(image)))
 
 
@@ -50,7 +50,7 @@ class Scaling:
         self._constants = {torch.device("cpu"): constants}
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Bytes `[n, H, W, 3]` -> `[n, 3, H, W]` float32."""
+        """Return the bytes `[n, H, W, 3]` -> `[n, 3, H, W]` float32."""
         if pixels.device not in self._constants:
             self._constants[pixels.device] = [each.to(pixels.device) for each in self._on_cpu]
         full, mean, std = self._constants[pixels.device]
@@ -64,7 +64,7 @@ class Scaling:
 
 
 def in_two_parts(preprocess: Prepare) -> tuple[Prepare, Finish]:
-    """Splits a preprocessing into what is done to each example, and what can be done to a batch of them.
+    """Split a preprocessing into what is done to each example, and what can be done to a batch of them.
 
     The transforms of open_clip and torchvision that end in `ToTensor` and `Normalize` are split before these:
     a picture travels as bytes, a quarter of the float32. Of any other all is done to the example.
@@ -80,7 +80,7 @@ def in_two_parts(preprocess: Prepare) -> tuple[Prepare, Finish]:
 
 
 def unchanged(inputs: Tensor) -> Tensor:
-    """The same: these inputs are already what the model takes."""
+    """Return the same: these inputs are already what the model takes."""
     return inputs
 
 

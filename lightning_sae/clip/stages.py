@@ -31,12 +31,12 @@ class Stages(NamedTuple):
     width: int | None = None
 
     def number(self, hook_point: HookPoint) -> int:
-        """Which of the stages is hooked, -1 for none."""
+        """Return which of the stages is hooked, -1 for none."""
         return self.paths.index(hook_point.module) if hook_point.module in self.paths else -1
 
 
 def stages_of(clip: Clip) -> Stages | None:
-    """The stages of the image tower, or `None` for a tower that is not known to be such a sequence."""
+    """Return the stages of the image tower, or `None` for a tower that is not known to be such a sequence."""
     visual, trunk = clip.visual, getattr(clip.visual, "trunk", None)
     if isinstance(visual, VisionTransformer) and (visual.attn_pool is not None or visual.pool_type != "none"):
         return _vit(visual)

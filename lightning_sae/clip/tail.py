@@ -19,7 +19,7 @@ from lightning_sae.clip.stages import Stages, stages_of
 
 
 class Linear(NamedTuple):
-    """What a tail does before the unit length, where that is a layer norm and a linear map.
+    """The layer norm and linear map before the unit length, where a tail is nothing else.
 
     Attributes:
         norm: the layer norm, `None` for none.
@@ -33,7 +33,7 @@ class Linear(NamedTuple):
 
     @classmethod
     def of(cls, norm: nn.Module | None, projection: Tensor | nn.Linear | None) -> Self | None:
-        """Of a layer norm and a projection as open_clip keeps them; `None` where the norm is another one."""
+        """Return that of a layer norm and a projection, as open_clip keeps them; `None` for another norm."""
         if not isinstance(norm, nn.LayerNorm):
             return None
         if isinstance(projection, nn.Linear):
@@ -43,7 +43,7 @@ class Linear(NamedTuple):
 
 @dataclass(frozen=True)
 class Tail(ABC):
-    """From the selected tokens of a hook point to unit embeddings; made by `make_tail`.
+    """A map from the selected tokens of a hook point to unit embeddings; made by `make_tail`.
 
     It runs under the caller's grad mode: for gradients inside a validation loop wrap it in
     `torch.inference_mode(False)` and `torch.enable_grad()`, with `x` a clone that requires a gradient.
@@ -59,7 +59,7 @@ class Tail(ABC):
     needs: ClassVar[Literal["nothing", "grid", "inputs"]]
 
     def __call__(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Unit embeddings `[n, d_embed]`, differentiable in `x`.
+        """Return the unit embeddings `[n, d_embed]`, differentiable in `x`.
 
         Args:
             x: `[n, t, d_in]`, in the place of the tokens that the hook point selects.
@@ -84,7 +84,7 @@ class Tail(ABC):
 
     @abstractmethod
     def _features(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """Features before they are brought to unit length."""
+        """Return the features before they are brought to unit length."""
 
 
 class _FinalTail(Tail):
@@ -149,7 +149,7 @@ class _GridTail(Tail):
         return stages.head(grid)
 
     def _whole(self, x: Tensor, grid: Tensor) -> Tensor:
-        """The stage's output with `x` in place of the selected tokens."""
+        """Return the stage's output with `x` in place of the selected tokens."""
         if self.hook_point.tokens == "cls":
             return torch.cat([x, grid[:, 1:]], dim=1)
         return torch.cat([grid[:, : grid.shape[1] - x.shape[1]], x], dim=1)
@@ -178,7 +178,7 @@ class _InputTail(Tail):
 
 
 def make_tail(clip: Clip, hook_point: HookPoint) -> Tail:
-    """The tail of a hook point: the cheapest that is exact.
+    """Return the tail of a hook point: the cheapest that is exact.
 
     Raises:
         ValueError: a module that does not exist.
@@ -204,7 +204,7 @@ def make_tail(clip: Clip, hook_point: HookPoint) -> Tail:
 def capture_context(
     clip: Clip, hook_point: HookPoint, tail: Tail, inputs: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """What a tail is called with, for preprocessed examples, in one forward without gradients.
+    """Return what a tail is called with, for preprocessed examples, in one forward without gradients.
 
     Args:
         clip: the model; a `TextClip` for a hook point of the text tower.
@@ -239,7 +239,7 @@ class LastBlock(NamedTuple):
 
 
 def last_block(clip: Clip, is_text: bool) -> LastBlock | None:
-    """The last block of the image or the text tower; `None` where that is no transformer that is known."""
+    """Return the last block of the image or the text tower; `None` where it is no known transformer."""
     if is_text:
         path = _last_of_text(clip)
         if path is None:
@@ -258,7 +258,7 @@ def _known_stages(clip: Clip) -> Stages:
 
 
 def _map_sides(clip: Clip, hook_point: HookPoint) -> tuple[int, int] | None:
-    """Height and width of the feature map that a stage gives; `None` if it gives tokens."""
+    """Return the height and width of the feature map that a stage gives; `None` if it gives tokens."""
     shapes: list[torch.Size] = []
     hook = find_module(clip, hook_point.module).register_forward_hook(
         lambda _module, _args, output: shapes.append(output.shape)
@@ -270,7 +270,7 @@ def _map_sides(clip: Clip, hook_point: HookPoint) -> tuple[int, int] | None:
 
 
 def _pools_class_token(clip: Clip) -> bool:
-    """Whether the image tower's head reads the class token alone."""
+    """Return whether the image tower's head reads the class token alone."""
     visual = clip.visual
     if isinstance(visual, VisionTransformer):
         return visual.attn_pool is None and visual.pool_type == "tok"
@@ -278,7 +278,7 @@ def _pools_class_token(clip: Clip) -> bool:
 
 
 def _last_of_text(clip: Clip) -> str | None:
-    """Path of the text tower's last block; `None` where the tower is not open_clip's own."""
+    """Return the path of the text tower's last block; `None` where the tower is not open_clip's own."""
     blocks = getattr(getattr(clip.text, "transformer", None), "resblocks", None)
     prefix = "" if clip.text is clip.model else f"{FINAL_TEXT}."
     return None if blocks is None else f"{prefix}transformer.resblocks.{len(blocks) - 1}"
@@ -286,7 +286,7 @@ def _last_of_text(clip: Clip) -> str | None:
 
 @contextmanager
 def _forward_mode_attention(x: Tensor) -> Iterator[None]:
-    """Attention that knows forward-mode derivatives, where `x` carries one: the fast kernels do not."""
+    """Have attention in the block know forward-mode derivatives, if `x` has one: fast kernels do not."""
     if forward_ad.unpack_dual(x).tangent is None:  # type: ignore[no-untyped-call]
         yield
         return

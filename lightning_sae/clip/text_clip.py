@@ -23,7 +23,10 @@ class TextClip(Clip):
         super().__init__(clip.model, self._tokenize, clip.tokenizer, clip.name, clip.pretrained, clip.folder)
 
     def encode(self, inputs: Tensor) -> Tensor:
-        """Unit embeddings `[n, d_embed]` of token ids `[n, context]`, in the caller's grad mode."""
+        """Return the unit embeddings `[n, d_embed]` of token ids `[n, context]`.
+
+        The caller's grad mode holds.
+        """
         return self.encode_ids(inputs)
 
     @property
@@ -32,7 +35,7 @@ class TextClip(Clip):
         return ""
 
     def identity(self) -> dict[str, str]:
-        """As that of a `Clip`; what makes inputs of an example is the tokenizer, not the preprocessing."""
+        """Return the same as for a `Clip`; what makes inputs is the tokenizer, not the preprocessing."""
         return super().identity() | {"preprocess": f"{type(self.tokenizer).__name__}, {self._context} tokens"}
 
     @property

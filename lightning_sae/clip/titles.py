@@ -8,7 +8,7 @@ DIGITS = 8  # of the hash of weights
 
 
 def clip_titles(*clips: Clip) -> list[str]:
-    """Titles of CLIPs: the model's name, and the tag or the file name of its weights.
+    """Return the titles of CLIPs: the model's name, and the tag or the file name of its weights.
 
     Where different weights would get the same titles, the names of the folders stand before those of the
     files; where they still would, the first digits of the hash of the weights come last.
@@ -17,7 +17,7 @@ def clip_titles(*clips: Clip) -> list[str]:
 
 
 def identity_titles(identities: Sequence[Mapping[str, str]]) -> list[str]:
-    """The same from what `Clip.identity()` gives; a `folder` may be there as well.
+    """Return the same from what `Clip.identity()` gives; a `folder` may be there as well.
 
     Example:
         >>> best = {"model": "ViT-B-32", "pretrained": "best.pt", "weights": "0123456789ab"}
@@ -38,7 +38,7 @@ def identity_titles(identities: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _tell_apart(titles: Sequence[str], weights: Sequence[str]) -> bool:
-    """No title is that of two weights."""
+    """Return whether no title is that of two weights."""
     return len(set(titles)) == len(set(zip(titles, weights, strict=True)))
 
 

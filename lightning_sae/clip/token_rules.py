@@ -20,14 +20,14 @@ class Selection(NamedTuple):
     channels_last: bool = False
 
     def take(self, whole: Tensor) -> Tensor:
-        """A copy `[n, t, d_in]`: later layers may work in place on the output."""
+        """Return a copy `[n, t, d_in]`: later layers may work in place on the output."""
         wide = torch.promote_types(whole.dtype, torch.float32)
         x = _as_tokens(whole, self.channels_last)
         x = x[:, self.start : self.stop] if self.positions is None else x.gather(1, self._index(x.shape[2]))
         return x.to(wide).clone(memory_format=torch.contiguous_format)
 
     def put(self, whole: Tensor, x: Tensor) -> Tensor:
-        """The output with `x` in place of the selected tokens; nothing is changed in place."""
+        """Return the output with `x` in place of the selected tokens; nothing is changed in place."""
         grid, x = _as_tokens(whole, self.channels_last), x.to(whole.dtype)
         expected = (len(whole), 1 if self.positions is not None else self.stop - self.start, grid.shape[2])
         if x.shape != expected:
@@ -75,21 +75,24 @@ class TokenRule(ABC):
 
 
 def _as_tokens(whole: Tensor, channels_last: bool) -> Tensor:
-    """`[n, t, d]` of an output `[n, d]`, `[n, t, d]` or a feature map `[n, d, h, w]` or `[n, h, w, d]`."""
+    """Return the tokens `[n, t, d]` of an output.
+
+    The output is `[n, d]`, `[n, t, d]`, or a feature map `[n, d, h, w]` or `[n, h, w, d]`.
+    """
     if whole.ndim == 4:
         return whole.flatten(1, 2) if channels_last else whole.flatten(2).transpose(1, 2)
     return whole.unsqueeze(1) if whole.ndim == 2 else whole
 
 
 def _laid_out_as(whole: Tensor, new: Tensor) -> Tensor:
-    """A tensor laid out in memory as another: sums over another layout end in other last bits."""
+    """Return a tensor laid out in memory as another: sums over another layout end in other last bits."""
     order = sorted(range(whole.ndim), key=whole.stride, reverse=True)
     inverse = [order.index(dim) for dim in range(whole.ndim)]
     return new.permute(order).contiguous().permute(inverse)
 
 
 def select(clip: Clip, hook_point: HookPoint, whole: Any, token_ids: list[Tensor]) -> Selection:
-    """Where the hook point's tokens lie in an output of its module.
+    """Return where the hook point's tokens lie in an output of its module.
 
     Raises:
         ValueError: the token rule does not fit the output; names those that do.
@@ -113,7 +116,7 @@ def select(clip: Clip, hook_point: HookPoint, whole: Any, token_ids: list[Tensor
 
 
 def fitting_tokens(clip: Clip, hook_point: HookPoint, whole: Any) -> list[Tokens]:
-    """The token rules that fit an output of the hook point's module."""
+    """Return the token rules that fit an output of the hook point's module."""
     if not isinstance(whole, Tensor) or not whole.is_floating_point() or whole.ndim not in (2, 3, 4):
         return []
     last = _is_map(clip, whole, channels_last=True)
@@ -131,7 +134,7 @@ def fitting_tokens(clip: Clip, hook_point: HookPoint, whole: Any) -> list[Tokens
 
 
 def _is_map(clip: Clip, whole: Tensor, channels_last: bool) -> bool:
-    """Whether an output is a feature map of one layout; its sides are in proportion to the image's.
+    """Return whether an output is a feature map of one layout; its sides are in proportion to the image's.
 
     `[n, d, h, w]` where both fit; Swin has `[n, h, w, d]`, and heads of an attention are no map at all.
     """
@@ -143,31 +146,31 @@ def _is_map(clip: Clip, whole: Tensor, channels_last: bool) -> bool:
 
 
 def _patches(clip: Clip) -> int:
-    """Number of patches of an image, 0 for a tower that has no such grid."""
+    """Return the number of patches of an image, 0 for a tower that has no such grid."""
     if isinstance(clip.visual, VisionTransformer):
         return len(clip.visual.positional_embedding) - 1
     return int(getattr(getattr(_trunk(clip), "patch_embed", None), "num_patches", 0))
 
 
 def _prefix_tokens(clip: Clip) -> int:
-    """Tokens before the patches: the class token, and a timm trunk's registers."""
+    """Return the tokens before the patches: the class token, and a timm trunk's registers."""
     if isinstance(clip.visual, VisionTransformer):
         return 1
     return int(getattr(_trunk(clip), "num_prefix_tokens", 0))
 
 
 def _has_class_token(clip: Clip) -> bool:
-    """Whether the first of the prefix tokens is a class token, and no register."""
+    """Return whether the first of the prefix tokens is a class token, and no register."""
     return isinstance(clip.visual, VisionTransformer) or getattr(_trunk(clip), "cls_token", None) is not None
 
 
 def _trunk(clip: Clip) -> nn.Module | None:
-    """The part of an image tower that timm makes; `None` for another tower."""
+    """Return the part of an image tower that timm makes; `None` for another tower."""
     return getattr(clip.visual, "trunk", None)
 
 
 def token_embedding(clip: Clip, hook_point: HookPoint) -> nn.Module:
-    """The module that sees the token ids, by which `eot` is found.
+    """Return the module that sees the token ids, by which `eot` is found.
 
     Raises:
         ValueError: a hook point of the image tower, or a text tower that is not open_clip's own.
@@ -182,7 +185,10 @@ def token_embedding(clip: Clip, hook_point: HookPoint) -> nn.Module:
 
 
 def pooled_positions(clip: Clip, token_ids: Tensor, n_tokens: int) -> Tensor:
-    """The position that the text tower pools, `[n]`, by its own rule; `n_tokens` with an appended one."""
+    """Return the position that the text tower pools by its own rule, `[n]`.
+
+    `n_tokens` counts an appended class token as well.
+    """
     text = clip.text
     rule = getattr(text, "text_pool_type", None) or text.pool_type
     if getattr(text, "cls_emb", None) is not None or rule == "last":  # CoCa appends its class token

@@ -20,7 +20,7 @@ from lightning_sae.trust.control_characters import escape
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the table, writes the files; what the user can mend ends in one message."""
+    """Print the table and write the files; what the user can mend ends in one message."""
     parser = argparse.ArgumentParser(prog="python -m lightning_sae.compare", description=__doc__)
     parser.add_argument(
         "folders", nargs="+", type=user_path, metavar="DIR", help="run folders, or folders of them"

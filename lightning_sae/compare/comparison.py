@@ -17,7 +17,7 @@ MOST_VARIANTS = 8  # side by side on the page; every two of them are matched
 
 
 class Comparison(NamedTuple):
-    """What was found.
+    """All that a comparison of runs found.
 
     Attributes:
         runs: all runs.
@@ -47,7 +47,7 @@ class Comparison(NamedTuple):
         return [run for run in self.runs if not run.finished]
 
     def bests(self) -> list[tuple[Run, str]]:
-        """The best run and those on the front, each with the reason."""
+        """Return the best run and those on the front, each with the reason."""
         runs = {run.name: run for run in self.runs}
         finished = self.table.frame[self.table.frame["finished"]]
         best = [finished.index[0]] if len(finished) and finished[self.goal.key].notna().iloc[0] else []
@@ -66,7 +66,7 @@ class Comparison(NamedTuple):
 def compare(
     folders: Sequence[str | Path], goal: Goal, trade_off: tuple[Goal, Goal], by: str = "clip"
 ) -> Comparison:
-    """Reads runs and compares them; writes nothing.
+    """Read runs and compare them; write nothing.
 
     Args:
         folders: run folders, or folders of them.
@@ -94,7 +94,7 @@ def compare(
 
 
 def pareto_front(values: ArrayLike, goals: Sequence[Goal]) -> NDArray[np.bool_]:
-    """Which rows are not dominated: no other row is as good in every goal and better in one.
+    """Return which rows are not dominated: no other row is as good in every goal and better in one.
 
     Args:
         values: `[n, m]`, a column per goal; a row with a NaN is never on the front.

@@ -11,7 +11,7 @@ _NO_RECIPE = ("run_dir", "ckpt_path", "data.store_dir", "experiment")
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """Keys of the configs whose values are not the same in all runs, in the order of the config.
+    """Return the keys of the configs whose values are not the same in all runs, in the order of the config.
 
     Where a whole group was exchanged (`clip=world_balanced`), what comes with the choice is left out: its
     name says it. What a command line set stays.
@@ -53,10 +53,10 @@ def _is_clutter(key: str) -> bool:
 
 
 def _package(group: str) -> str:
-    """Where the keys of a group lie: of `clip@data.judge` below `data.judge.`."""
+    """Return the prefix of the keys of a group: of `clip@data.judge` it is `data.judge.`."""
     return group.rsplit("@", 1)[-1].replace("/", ".") + "."
 
 
 def _follows(values: Sequence[str], choices: Sequence[str]) -> bool:
-    """Whether runs with the same choice have the same value."""
+    """Return whether runs with the same choice have the same value."""
     return len(set(zip(choices, values, strict=True))) == len(set(choices))

@@ -32,7 +32,7 @@ class Picture(NamedTuple):
 
 
 def title(found: Comparison) -> str:
-    """Its heading."""
+    """Return the heading of a comparison."""
     runs = f"{len(found.runs)} run{'s' * (len(found.runs) > 1)}"
     return (
         f"{runs} compared" if len(found.variants) < 2 else f"{runs}, {len(found.variants)} variants compared"
@@ -40,7 +40,7 @@ def title(found: Comparison) -> str:
 
 
 def page_context(found: Comparison, pictures: Sequence[Picture], files: Sequence[str]) -> dict[str, Any]:
-    """What the template names.
+    """Return what the template names.
 
     Args:
         found: the comparison.
@@ -88,7 +88,7 @@ def _best(run: Run, why: str) -> dict[str, str]:
 
 
 def _lead(found: Comparison) -> str:
-    """What a reader must know first, in one sentence or two."""
+    """Return what a reader must know first, in one sentence or two."""
     best = found.bests()
     words = f"Best by {found.goal.key}: run {best[0][0].name}." if best else "No run has finished."
     if len(found.variants) > 1:
@@ -97,7 +97,7 @@ def _lead(found: Comparison) -> str:
 
 
 def write(found: Comparison, out: Path) -> list[str]:
-    """Writes what a comparison found, each file whole or not at all; their names."""
+    """Write what a comparison found, each file whole or not at all, and return their names."""
     out.mkdir(parents=True, exist_ok=True)
     pictures = _pictures(found)
     files: dict[str, bytes] = {
@@ -118,7 +118,7 @@ def write(found: Comparison, out: Path) -> list[str]:
 
 
 def _pictures(found: Comparison) -> dict[str, Picture]:
-    """By file."""
+    """Return the pictures, by file."""
     frame = found.table.frame[found.table.frame["finished"]]
     pictures = {}
     if len(frame) > 1:

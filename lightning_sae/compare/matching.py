@@ -36,13 +36,13 @@ class Matching(NamedTuple):
 
 
 def sparse_columns(latents: SparseLatents, which: NDArray[np.int64]) -> csc_array:
-    """Activations of some latents on `n` images, `[n, len(which)]`, sparse."""
+    """Return the activations of some latents on `n` images, `[n, len(which)]`, sparse."""
     parts = (latents.values.double().numpy(), latents.indices.numpy(), latents.offsets.numpy())
     return csc_array(csr_array(parts, shape=(len(latents), latents.d_sae)))[:, which]
 
 
 def firing_correlation(first: csc_array, second: csc_array) -> Array:
-    """Pearson correlation of the activations of every pair of latents, silence counted as 0.
+    """Return Pearson correlation of the activations of every pair of latents, silence counted as 0.
 
     `r_ij = (mean a_i b_j - mean a_i * mean b_j) / (sd a_i * sd b_j)`, means over the same `n` images.
 
@@ -76,7 +76,7 @@ def _moments(activations: csc_array) -> tuple[Array, Array]:
 
 
 def match_latents(first: csc_array, second: csc_array, quantile: float = 0.95) -> Matching:
-    """Matches latents so that the sum of their correlations is largest, and says from when on it means much.
+    """Match latents so that the sum of their correlations is largest, and say from when on it means much.
 
     The assignment is optimal (`scipy.optimize.linear_sum_assignment`). The null is what the nearest latent
     gives where the right one is absent: the largest correlation of each latent with another of its own set,

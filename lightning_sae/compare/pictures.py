@@ -22,12 +22,12 @@ _PLATE = {"facecolor": "white", "linewidth": 0, "pad": 1}  # behind words that l
 
 
 def _words(key: str) -> str:
-    """A key in words."""
+    """Return a key in words."""
     return f"{column_title(key)} ({key})" if column_title(key) != key else key
 
 
 def draw_pareto(frame: pd.DataFrame, front: Sequence[bool], goals: tuple[Goal, Goal]) -> Figure:
-    """The runs in the plane of two goals; those on the front are marked, joined and named.
+    """Draw the runs in the plane of two goals; those on the front are marked, joined and named.
 
     Args:
         frame: a row per run by name, with both keys.
@@ -53,7 +53,7 @@ def draw_pareto(frame: pd.DataFrame, front: Sequence[bool], goals: tuple[Goal, G
 
 
 def draw_parallel(table: RunTable, goal: Goal) -> Figure:
-    """A line per run through what was set (left) and what came out (right); the better, the darker.
+    """Draw a line per run through what was set (left) and what came out (right); the better, the darker.
 
     Args:
         table: of `run_table`; runs that lack a value have a gap there.
@@ -80,7 +80,7 @@ def draw_parallel(table: RunTable, goal: Goal) -> Figure:
 
 
 def _draw_axis(axes: Axes, place: int, column: "pd.Series[Any]") -> "np.ndarray[Any, np.dtype[np.float64]]":
-    """One axis with its ends or its values; where the runs cross it, in 0..1."""
+    """Draw one axis with its ends or its values; return where the runs cross it, in 0..1."""
     numbers = pd.to_numeric(column, errors="coerce")
     texts = column.astype(object).where(column.notna(), "").astype(str)
     known = texts[texts != ""]
@@ -110,7 +110,7 @@ def _draw_axis(axes: Axes, place: int, column: "pd.Series[Any]") -> "np.ndarray[
 
 
 def draw_alignment(variants: Sequence[Variant]) -> Figure | None:
-    """How well the labels of the latents agree with their images, a distribution per variant.
+    """Draw how well the labels of the latents agree with their images, a distribution per variant.
 
     Returns:
         The figure, or `None` where no run has labelled its latents.
@@ -147,5 +147,5 @@ def _short(text: str, most: int = 24) -> str:
 
 
 def _folded(name: str) -> str:
-    """A long key on several lines."""
+    """Return a long key on several lines."""
     return name.replace(".", ".\n", 1).replace(", ", ",\n")

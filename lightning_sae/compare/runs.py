@@ -66,7 +66,7 @@ class Run(RunFolder):
         return not self.missing
 
     def _lacking(self) -> Iterator[str]:
-        """What its configuration promises and is not there."""
+        """Yield what its configuration promises and is not there."""
         for name, writer in _FINISHED.items():
             promised = any(key.startswith(f"{writer}.") for key in self.recipe)
             if name == "sae/cfg.json":
@@ -85,7 +85,7 @@ class Run(RunFolder):
 
 
 def read_runs(folders: Sequence[str | Path]) -> list[Run]:
-    """Reads the runs below some folders, in the order of their paths.
+    """Read the runs below some folders, in the order of their paths.
 
     Args:
         folders: run folders, or folders of them such as that of a multirun.
@@ -125,12 +125,12 @@ def _holds_run(folder: Path) -> bool:
 
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Numbers in a path by their size: job 10 comes after job 9."""
+    """Return the numbers in a path by their size: job 10 comes after job 9."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in path.parts]
 
 
 def common_folder(folders: Sequence[Path]) -> Path:
-    """The nearest folder that holds all of some folders.
+    """Return the nearest folder that holds all of some folders.
 
     Example:
         >>> str(common_folder([Path("/a/b/0"), Path("/a/c/1")])), str(common_folder([Path("/a/b")]))

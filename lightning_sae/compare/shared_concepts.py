@@ -40,13 +40,13 @@ class Pair(NamedTuple):
     images: int
 
     def alone(self, place: int) -> list[int]:
-        """Latents of a variant that have nothing like them in the other."""
+        """Return the latents of a variant that have nothing like them in the other."""
         nearest = self.nearest[place != self.first]
         return [int(latent) for latent in nearest.index[nearest <= self.apart]]
 
 
 class Concepts(NamedTuple):
-    """What variants share.
+    """The concepts that variants share.
 
     Attributes:
         pairs: those that could be compared.
@@ -62,7 +62,7 @@ class Concepts(NamedTuple):
 
 
 def compare_concepts(variants: Sequence[Variant]) -> Concepts:
-    """Matches the latents of every two variants."""
+    """Match the latents of every two variants."""
     files, problems = _read(variants)
     pairs: list[Pair] = []
     for i, j in combinations(sorted(files), 2):
@@ -107,7 +107,7 @@ def _pair(variants: Sequence[Variant], files: dict[int, ImageLatentsFile], i: in
 
 
 def _chosen(variant: Variant, firing: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Latents of the table that fire often enough, in its order."""
+    """Return the latents of the table that fire often enough, in its order."""
     listed = variant.run.table("latents").get("latent", pd.Series(dtype=int)).to_numpy(dtype=np.int64)
     chosen: NDArray[np.int64] = listed[firing[listed] >= MIN_IMAGES][:MOST]
     return chosen
@@ -137,7 +137,10 @@ def _table(variants: Sequence[Variant], pairs: Sequence[Pair]) -> pd.DataFrame:
 
 
 def _partners(variants: Sequence[Variant], pair: Pair, place: int) -> pd.DataFrame:
-    """Partner in the other variant, what it is called, and the correlation with the nearest, by latent."""
+    """Return for each latent its partner in the other variant, and what the partner is called.
+
+    A further column has the correlation with the nearest latent of the other variant.
+    """
     own, other = ("first", "second") if place == pair.first else ("second", "first")
     name = variants[getattr(pair, other)].name
     nearest = pair.nearest[place != pair.first]
@@ -155,6 +158,6 @@ def _partners(variants: Sequence[Variant], pair: Pair, place: int) -> pd.DataFra
 
 
 def _names(variant: Variant) -> dict[int, LatentName]:
-    """What each latent of a variant's table is called."""
+    """Return what each latent of a variant's table is called."""
     latents = variant.run.table("latents")
     return dict(zip(latents["latent"], names_of(latents), strict=True)) if len(latents) else {}

@@ -29,7 +29,7 @@ class RunTable(NamedTuple):
 
 
 def run_table(runs: Sequence[Run], goal: Goal) -> RunTable:
-    """Puts runs into a table.
+    """Put runs into a table.
 
     Args:
         runs: of `read_runs`.
@@ -59,7 +59,7 @@ def _row(run: Run, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def shown_value(key: str, number: Any) -> str:
-    """A value as people read it; "" for NaN.
+    """Return a value as people read it; "" for NaN.
 
     Example:
         >>> shown_value("zero_shot/original", 0.5837), shown_value("val/l0", 16), shown_value("a", 0.5)
@@ -71,7 +71,7 @@ def shown_value(key: str, number: Any) -> str:
 
 
 def cells(table: RunTable, starred: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
-    """Header and rows as text: name, differing keys, values that matter.
+    """Return the header and rows as text: name, differing keys, values that matter.
 
     Args:
         table: of `run_table`.
@@ -87,7 +87,7 @@ def cells(table: RunTable, starred: Sequence[str] = ()) -> tuple[list[str], list
 
 
 def terminal(table: RunTable, goal: Goal, starred: Sequence[str] = ()) -> Table:
-    """The table for the terminal, with fewer values; unfinished runs are dim."""
+    """Return the table for the terminal, with fewer values; unfinished runs are dim."""
     wanted = [key for key in table.shown if logged_value(key).narrow]
     narrow = table._replace(shown=list(dict.fromkeys([goal.key, *wanted])))
     header, rows = cells(narrow, starred)
@@ -104,7 +104,7 @@ def terminal(table: RunTable, goal: Goal, starred: Sequence[str] = ()) -> Table:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    r"""A Markdown table; what a cell could break out by is escaped.
+    r"""Return a Markdown table; what a cell could break out by is escaped.
 
     Example:
         >>> print(markdown(["run", "label"], [["0", "a|b <i>"]]))
@@ -117,7 +117,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """A text of a user in Markdown: no markup, no second line."""
+    """Return a text of a user in Markdown: no markup, no second line."""
     for sign, instead in {"&": "&amp;", "<": "&lt;", "|": "\\|", "`": "\\`", "[": "\\[", "\n": " "}.items():
         text = text.replace(sign, instead)
     return text

@@ -28,14 +28,14 @@ class Variant(NamedTuple):
 
 
 class CulpritShare(NamedTuple):
-    """What drives a class without meaning it, by name, and its share of all that drives the class."""
+    """A culprit of a class, by name, and its share of all that drives the class."""
 
     name: LatentName
     share: float
 
 
 class Cell(NamedTuple):
-    """What a class relies on unexpectedly in one variant.
+    """The unexpected reliance of a class in one variant.
 
     Attributes:
         share: unexpected share of what drives the class, in [0, 1]; NaN where it was not judged.
@@ -49,7 +49,7 @@ class Cell(NamedTuple):
 
 
 def find_variants(runs: Sequence[Run], by: str, goal: Goal) -> list[Variant]:
-    """Groups the finished runs by a part of the config, in the order in which they come.
+    """Group the finished runs by a part of the config, in the order in which they come.
 
     Args:
         runs: of `read_runs`.
@@ -85,17 +85,17 @@ def _best(runs: Sequence[Run], goal: Goal) -> Run:
 
 
 def _names(runs: Sequence[Run], by: str) -> list[str]:
-    """The values that tell variants apart; the run's name where they are one."""
+    """Return the values that tell variants apart; the run's name where they are one."""
     keys = [key for key in differing(runs) if key == by or key.startswith(f"{by}.")] or [by]
     names = [" ".join(filter(None, (value(run.recipe, key) for key in keys))) for run in runs]
     return [name or run.name for name, run in zip(names, runs, strict=True)]
 
 
 def reliance_matrix(variants: Sequence[Variant], top: int = 3) -> dict[str, list[Cell]]:
-    """Class -> a cell per variant, the class with the largest unexpected share in any of them first.
+    """Return for each class a cell per variant.
 
-    A class that was judged and has no culprit has a share of 0; one with too few images, or of a run without
-    the callbacks, NaN.
+    The class with the largest unexpected share in any variant comes first. A class that was judged and has no
+    culprit has a share of 0; one with too few images, or of a run without the callbacks, NaN.
 
     Args:
         variants: of `find_variants`.
@@ -143,7 +143,9 @@ def _images(driven: pd.DataFrame, name: str) -> int:
 
 
 def contrasts(matrix: dict[str, list[Cell]], least: float = 0.25) -> list[tuple[str, int, int]]:
-    """Where variants differ most: class, the variant that relies on the unexpected most, and the one least.
+    """Return the classes on which variants differ most, each with two variants.
+
+    The first of the two relies on the unexpected most, the second least.
 
     Args:
         matrix: of `reliance_matrix`.

@@ -43,7 +43,7 @@ def _card(variant: Variant, clip: str) -> dict[str, Any]:
 def contrast_lines(
     matrix: dict[str, list[Cell]], names: Sequence[str], most: int = 8
 ) -> list[dict[str, Any]]:
-    """Where the variants differ most, a line each."""
+    """Return where the variants differ most, a line each."""
     return [
         {
             "class": name,
@@ -58,7 +58,7 @@ def contrast_lines(
 
 
 def matrix_rows(matrix: dict[str, list[Cell]], least: float = 0.01) -> list[dict[str, Any]]:
-    """The rows of the matrix; culprits below `least` of what drives the class are left out."""
+    """Return the rows of the matrix; culprits below `least` of what drives the class are left out."""
     return [
         {
             "class": name,
@@ -82,7 +82,10 @@ def _said(culprits: Sequence[CulpritShare]) -> list[tuple[LatentName, str]]:
 
 
 def faithfulness_rows(variants: Sequence[Variant]) -> list[dict[str, Any]]:
-    """Method -> per variant the areas under the deletion and insertion curves with their intervals."""
+    """Return a row per method, with the areas under the deletion and insertion curves per variant.
+
+    Each area has its interval.
+    """
     tables = [variant.run.table("faithfulness") for variant in variants]
     rows = [table.set_index("method") if len(table) else table for table in tables]
     methods = dict.fromkeys(str(method) for table in rows for method in table.index)
@@ -102,7 +105,7 @@ def _areas(table: pd.DataFrame, method: str) -> list[str]:
 
 
 def concept_blocks(concepts: Concepts, variants: Sequence[Variant]) -> list[dict[str, Any]]:
-    """What each pair of variants shares, and what only one of them has."""
+    """Return what each pair of variants shares, and what only one of them has."""
     return [_block(pair, variants) for pair in concepts.pairs]
 
 
@@ -131,12 +134,12 @@ def _block(pair: Pair, variants: Sequence[Variant]) -> dict[str, Any]:
 
 
 def _named(latents: pd.DataFrame) -> set[str]:
-    """The names that latents have."""
+    """Return the names that latents have."""
     return {name.label for name in names_of(latents) if name.named}
 
 
 def _first(latents: pd.DataFrame, chosen: Sequence[int]) -> list[dict[Hashable, Any]]:
-    """Of the chosen the named ones first, in the order of the table."""
+    """Return the chosen latents, the named ones first, in the order of the table."""
     rows = latents.loc[latents.index.isin(chosen)].to_dict("records")
     return sorted(rows, key=lambda row: not LatentName.of(row).named)[:ROWS]
 
@@ -149,7 +152,7 @@ def _match(row: dict[Hashable, Any], latents: Sequence[pd.DataFrame]) -> dict[st
 
 
 def _latent(row: dict[Hashable, Any]) -> dict[str, Any]:
-    """A latent in words; `unexpected`: it does not mean the class that it drives most."""
+    """Return a latent in words; `unexpected`: it does not mean the class that it drives most."""
     drives = str(row.get("attribution_class") or "")
     unexpected = bool(row.get("unexpected", 0) > 0 and row.get("unexpected_class") == drives)
     return {

@@ -26,7 +26,7 @@ class Labels:
 
 
 def concept_vectors(image_ids: Tensor, embeddings: Tensor) -> Tensor:
-    """Mean embedding of every latent's top images: `v_j = mean_i e_i`.
+    """Return the mean embedding of every latent's top images: `v_j = mean_i e_i`.
 
     Dreyer et al. 2025, arXiv 2505.20229. One pass over the ids, never `[d_sae, n, d]`.
 
@@ -48,7 +48,7 @@ def concept_vectors(image_ids: Tensor, embeddings: Tensor) -> Tensor:
 
 
 def alignment_scores(vectors: Tensor, texts: Tensor, empty: Tensor) -> Tensor:
-    """Alignment of latents with texts: `s_j(t) = cos(v_j, t) - cos(v_j, t_empty)`.
+    """Return the alignment of latents with texts: `s_j(t) = cos(v_j, t) - cos(v_j, t_empty)`.
 
     Dreyer et al. 2025, arXiv 2505.20229. The empty prompt shifts all scores of a latent alike. For a long
     list of texts use `best_labels`, which never holds the whole result.
@@ -71,7 +71,7 @@ def alignment_scores(vectors: Tensor, texts: Tensor, empty: Tensor) -> Tensor:
 
 
 def best_labels(vectors: Tensor, texts: Tensor, empty: Tensor, chunk_size: int = 1024) -> Labels:
-    """Labels every latent with the text that it is aligned with most.
+    """Label every latent with the text that it is aligned with most.
 
     One matrix product a chunk: `[chunk_size, V]` is all that is ever held.
 
@@ -91,7 +91,7 @@ def best_labels(vectors: Tensor, texts: Tensor, empty: Tensor, chunk_size: int =
 
 
 def paired_alignment(vectors: Tensor, texts: Tensor, empty: Tensor) -> Tensor:
-    """Alignment of each vector with a text of its own: `cos(v_j, t_j) - cos(v_j, t_empty)`.
+    """Return the alignment of each vector with a text of its own: `cos(v_j, t_j) - cos(v_j, t_empty)`.
 
     For decoder directions behind the tail (`LastLayer.z`) in place of concept vectors this is the alignment
     of the logit lens: what a latent writes, instead of what it reads.
@@ -112,7 +112,7 @@ def paired_alignment(vectors: Tensor, texts: Tensor, empty: Tensor) -> Tensor:
 
 
 def semantic_lens(vectors: Tensor, texts: Tensor, empty: Tensor) -> Tensor:
-    """SemanticLens's score of each vector with a text of its own: `cos(v_j, t_j - t_empty)`.
+    """Return SemanticLens's score of each vector with a text of its own: `cos(v_j, t_j - t_empty)`.
 
     Dreyer et al. 2025, SemanticLens, arXiv 2501.05398. Unlike the alignment it depends on the empty prompt
     through the direction of the text, so that its best label can be another.
@@ -133,7 +133,7 @@ def semantic_lens(vectors: Tensor, texts: Tensor, empty: Tensor) -> Tensor:
 
 
 def clarity(image_ids: Tensor, embeddings: Tensor) -> Tensor:
-    """How alike the top images of a latent are: the mean cosine between two different ones of them.
+    """Return how alike the top images of a latent are: the mean cosine between two different ones of them.
 
     `(||v_j||^2 - 1/n) * n / (n - 1)`, with `v_j` the mean of the `n` unit embeddings: the mean off the
     diagonal of their `n x n` cosines (clarity of Dreyer et al. 2025, SemanticLens, arXiv 2501.05398).
@@ -155,7 +155,10 @@ def clarity(image_ids: Tensor, embeddings: Tensor) -> Tensor:
 
 
 def _two_best(cosines: Tensor, empty: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Columns of `Labels` from `[chunk, V]` cosines, which are used up, and `[chunk]` of the empty prompt."""
+    """Return the columns of `Labels` from the cosines with the labels and with the empty prompt.
+
+    The cosines with the labels, `[chunk, V]`, are used up; the cosines with the empty prompt are `[chunk]`.
+    """
     index = cosines.argmax(1, keepdim=True)  # the first of several, which `topk` does not promise
     best = cosines.gather(1, index)
     second = cosines.scatter_(1, index, -torch.inf).argmax(1, keepdim=True)

@@ -38,7 +38,7 @@ class _Half(NamedTuple):
 
 
 def best_detectors(ranks: ActiveRanks, labels: Tensor, n_values: int, chunk_size: int = 64) -> Detectors:
-    """The latent with the largest AUROC for each value against all other images.
+    """Return the latent with the largest AUROC for each value against all other images.
 
     It is the best of `d_sae` on the same images: chance alone gives more than 0.5, the more so the fewer
     images have the value. The sorting is shared; the rest costs `n_values * d_sae` and the active latents.
@@ -65,7 +65,7 @@ def best_detectors(ranks: ActiveRanks, labels: Tensor, n_values: int, chunk_size
 
 
 def purity(image_ids: Tensor, labels: Tensor, values: Tensor) -> Tensor:
-    """Share of a latent's top images that have a value.
+    """Return the share of a latent's top images that have a value.
 
     Args:
         image_ids: `[m, n]` int64, top images of `m` latents; -1 where there are fewer.
@@ -93,7 +93,9 @@ def sparse_probes(
     seed: int = 0,
     min_images: int = 5,
 ) -> Floats:
-    """Balanced accuracy of telling each value from all else by its best `k` latents (k-sparse probing).
+    """Return the balanced accuracy with which its best `k` latents tell each value from all else.
+
+    The method is called k-sparse probing.
 
     The images are halved at random. On one half the latents are ranked by the absolute difference of their
     mean activation with and without the value, and scikit-learn's balanced logistic regression is fitted to
@@ -154,7 +156,7 @@ class _MeanDifference:
         self.counts, self.n = members.sum(axis=1), len(labels)
 
     def largest(self, value: int, k: int) -> NDArray[np.int64]:
-        """The `k` latents with the largest absolute difference, the first of equals first."""
+        """Return the `k` latents with the largest absolute difference, the first of equals first."""
         inside, count = self.sums[[value]].toarray()[0], self.counts[value]
         difference = inside / count - (self.total - inside) / (self.n - count)
         size = np.abs(difference)
@@ -172,7 +174,7 @@ def _collapse(x: Floats, positive: NDArray[np.bool_]) -> _Half:
 
 
 def _probe(train: _Half, test: _Half) -> float:
-    """Balanced accuracy on one half, fitted on the other."""
+    """Return the balanced accuracy on one half, fitted on the other."""
     n_positive = train.counts[train.positive].sum()
     n = train.counts.sum()
     balance = np.where(train.positive, n / (2 * n_positive), n / (2 * (n - n_positive)))
@@ -186,7 +188,7 @@ def _probe(train: _Half, test: _Half) -> float:
 
 
 def _balanced_accuracy(predicted: NDArray[np.bool_], truth: _Half) -> float:
-    """Mean over both classes of the share that is predicted right."""
+    """Return the mean over both classes of the share that is predicted right."""
     shares = [
         truth.counts[side & right].sum() / truth.counts[side].sum()
         for side, right in ((truth.positive, predicted), (~truth.positive, ~predicted))

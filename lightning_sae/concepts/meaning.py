@@ -37,7 +37,7 @@ DEFAULT = MeaningTests()
 
 
 class Meaning(NamedTuple):
-    """How well the top images of latents agree with class names, and with which references.
+    """Agreement of the top images of latents with class names, beside that of references.
 
     Attributes:
         agreement: `[d_sae, C]` in [-1, 1], mean cosine of the top images with the name; NaN without images.
@@ -166,7 +166,7 @@ def class_meaning(
 
 
 def alike_sets(embeddings: Tensor, n: int, draws: int, seed: int = 0) -> Tensor:
-    """Sets of an image and those that are most like it.
+    """Return the sets of an image and those that are most like it.
 
     Args:
         embeddings: `[m, d]` unit embeddings.
@@ -218,7 +218,7 @@ def shown_classes(targets: Tensor, embeddings: Tensor, texts: Tensor) -> Tensor:
 
 
 def _random_orders(n_images: int, n: int, draws: int, seed: int) -> Tensor:
-    """`[draws, n]`: of every length, the start of a row is a random set."""
+    """Return `[draws, n]`: of every length, the start of a row is a random set."""
     n = min(n, n_images)
     sets = random_image_sets(n_images, n, draws, seed)
     order = torch.rand(sets.shape, generator=torch.Generator().manual_seed(seed)).argsort(1)
@@ -226,7 +226,7 @@ def _random_orders(n_images: int, n: int, draws: int, seed: int) -> Tensor:
 
 
 def _running_means(similarity: Tensor) -> Tensor:
-    """`[sets, n]`: mean of the first 1, 2, ... images of each set."""
+    """Return `[sets, n]`: mean of the first 1, 2, ... images of each set."""
     return similarity.cumsum(1) / torch.arange(1, similarity.shape[1] + 1, device=similarity.device)
 
 

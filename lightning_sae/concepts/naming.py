@@ -15,7 +15,7 @@ GREY = "#6e7781"  # of a guess in a picture
 
 
 class LatentName(NamedTuple):
-    """What a latent is called.
+    """The name of a latent.
 
     The judge finds a label for every latent that fires. It is a name where the latent is *named*, its label
     significant and valid on other images (`docs/quantities.md`). Any other latent is called "?", with its
@@ -35,7 +35,7 @@ class LatentName(NamedTuple):
 
     @classmethod
     def of(cls, row: "Mapping[Any, Any] | pd.Series[Any]") -> Self:
-        """The name of the latent in a row of a table; without `label` and `named` it has none.
+        """Return the name of the latent in a row of a table; without `label` and `named` it has none.
 
         Example:
             >>> LatentName.of({"latent": 3, "label": "ferret"})
@@ -59,7 +59,7 @@ class LatentName(NamedTuple):
         return f"{self.shown} ({self.guess})" if self.guess else self.shown
 
     def or_number(self, latent: int) -> "LatentName":
-        """The same; a latent without a label is told by its number.
+        """Return the same; a latent without a label is told by its number.
 
         Example:
             >>> print(LatentName("", False).or_number(12))
@@ -68,7 +68,7 @@ class LatentName(NamedTuple):
         return self if self.label else LatentName(f"latent {latent}", False)
 
     def in_sentence(self, latent: int) -> str:
-        """With the number of the latent, as part of a sentence.
+        """Return the name with the number of the latent, as part of a sentence.
 
         Example:
             >>> LatentName("star", True).in_sentence(3), LatentName("ferret", False).in_sentence(4)
@@ -79,7 +79,7 @@ class LatentName(NamedTuple):
         return f"{UNKNOWN} ({', '.join(filter(None, (self.guess, f'latent {latent}')))})"
 
     def markup(self) -> str:
-        """For the terminal, in rich's markup, the guess dim.
+        """Return the name for the terminal, in rich's markup, the guess dim.
 
         Example:
             >>> LatentName("ferret", False).markup()
@@ -88,7 +88,7 @@ class LatentName(NamedTuple):
         return f"{escape(self.shown)} [dim]{escape(self.guess)}[/dim]" if self.guess else escape(self.shown)
 
     def draw(self, axes: "Axes", x: float, y: float, colour: str, after: str = "") -> None:
-        """Writes the name, the guess in grey, and what comes after them on one line of a picture.
+        """Write the name, the guess in grey, and what comes after them on one line of a picture.
 
         Args:
             axes: to write on.
@@ -107,7 +107,7 @@ class LatentName(NamedTuple):
 
 
 def names_of(table: pd.DataFrame) -> list[LatentName]:
-    """The names of the latents of a table, one a row.
+    """Return the names of the latents of a table, one a row.
 
     Example:
         >>> [str(name) for name in names_of(pd.DataFrame({"label": ["a", "b"], "named": [True, False]}))]
@@ -117,7 +117,7 @@ def names_of(table: pd.DataFrame) -> list[LatentName]:
 
 
 def name_columns(names: Sequence[LatentName]) -> dict[str, list[Any]]:
-    """Columns of a table of latents, from which `names_of` has the names again.
+    """Return the columns of a table of latents, from which `names_of` has the names again.
 
     Example:
         >>> name_columns([LatentName("a", True)])
@@ -127,7 +127,7 @@ def name_columns(names: Sequence[LatentName]) -> dict[str, list[Any]]:
 
 
 def with_names(table: pd.DataFrame) -> pd.DataFrame:
-    """A table for people: what its latents are called first, in the place of labels as they are.
+    """Return a table for people: what its latents are called first, in the place of labels as they are.
 
     Example:
         >>> with_names(pd.DataFrame({"latent": [7], "label": ["b"], "named": [False]})).to_dict("records")

@@ -28,7 +28,7 @@ class Nearest(NamedTuple):
 
 
 def polysemanticity(image_ids: Tensor, embeddings: Tensor, chunk_size: int = 512) -> Tensor:
-    """How far apart the two meanings of a latent are, if it had two: `1 - cos(m_1, m_2)`.
+    """Return how far apart the two meanings of a latent are, if it had two: `1 - cos(m_1, m_2)`.
 
     `m_1`, `m_2` are the means of the two clusters of its top images that `two_clusters` finds. The formula is
     that of SemanticLens, one minus the clarity of the two means (Dreyer et al. 2025, arXiv 2501.05398); the
@@ -65,13 +65,13 @@ def _polysemanticity(image_ids: Tensor, embeddings: Tensor) -> Tensor:
 
 
 def semantic_lens_polysemanticity(image_ids: Tensor, embeddings: Tensor, seed: int = 123) -> Tensor:
-    """Polysemanticity as the package semanticlens computes it: `1 - cos(m_1, m_2)`, outliers left aside.
+    """Return the polysemanticity as the package semanticlens computes it.
 
-    `m_1`, `m_2` are the means of the two clusters of scikit-learn's k-means, the best of ten random starts.
-    Where the smaller one has a single image, or all are equal, the score is instead the mean over the first
-    ten images of `1 - cos(v, e_i)`, with `v` the mean of all. Dreyer et al. 2025, SemanticLens, arXiv
-    2501.05398, `polysemanticity_score` of their code. It takes some milliseconds a latent, and depends on the
-    seed where the ten starts miss the best clusters.
+    It is `1 - cos(m_1, m_2)`, with outliers left aside. `m_1`, `m_2` are the means of the two clusters of
+    scikit-learn's k-means, the best of ten random starts. Where the smaller one has a single image, or all
+    are equal, the score is instead the mean over the first ten images of `1 - cos(v, e_i)`, with `v` the mean
+    of all. Dreyer et al. 2025, SemanticLens, arXiv 2501.05398, `polysemanticity_score` of their code. It
+    takes some milliseconds a latent, and depends on the seed where the ten starts miss the best clusters.
 
     Args:
         image_ids: `[d_sae, n]` int64, rows of `embeddings`, the largest activation first; -1 where a latent
@@ -104,13 +104,13 @@ def _semantic_lens(rows: NDArray[np.floating], seed: int) -> float:
 
 
 def _cosines(rows: NDArray[np.floating], other: NDArray[np.floating]) -> NDArray[np.floating]:
-    """With another vector, `[n]`."""
+    """Return the cosine of each row with another vector, `[n]`."""
     cosines: NDArray[np.floating] = rows @ other / np.linalg.norm(rows, axis=1) / np.linalg.norm(other)
     return cosines
 
 
 def two_clusters(gram: Tensor, present: Tensor) -> Tensor:
-    """Splits each row's unit vectors in two: 2-means, from their inner products alone, deterministic.
+    """Split each row's unit vectors in two: 2-means, from their inner products alone, deterministic.
 
     Minimises the squared distances to the two means: maximises `||sum_1||^2 / n_1 + ||sum_2||^2 / n_2`. From
     every vector and the one farthest from it as seeds, the best single move is made until none helps
@@ -147,7 +147,7 @@ def two_clusters(gram: Tensor, present: Tensor) -> Tensor:
 
 
 def _sums(gram: Tensor, first: Tensor, there: Tensor, total: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Squared length of the sum, and size, of both clusters, each `[m, starts]`."""
+    """Return the squared length of the sum, and size, of both clusters, each `[m, starts]`."""
     second, dots = there - first, first @ gram
     squares = (dots * first).sum(2), ((total - dots) * second).sum(2)
     return squares[0], first.sum(2), squares[1], second.sum(2)
@@ -158,7 +158,7 @@ def _objective(square_1: Tensor, size_1: Tensor, square_2: Tensor, size_2: Tenso
 
 
 def _gains(gram: Tensor, first: Tensor, there: Tensor, total: Tensor) -> Tensor:
-    """What moving each vector to the other cluster adds to the objective, `[m, starts, n]`."""
+    """Return what moving each vector to the other cluster adds to the objective, `[m, starts, n]`."""
     square_1, size_1, square_2, size_2 = (part[..., None] for part in _sums(gram, first, there, total))
     dots, leaves = first @ gram, 2 * first - 1  # +1: leaves the first cluster, -1: joins it
     moved = _objective(
@@ -172,7 +172,7 @@ def _gains(gram: Tensor, first: Tensor, there: Tensor, total: Tensor) -> Tensor:
 
 
 def redundancy(vectors: Tensor, known: Tensor, chunk_size: int = 2048) -> Nearest:
-    """How much a latent repeats another: the largest cosine to another latent's vector.
+    """Return how much a latent repeats another: the largest cosine to another latent's vector.
 
     Redundancy of Dreyer et al. 2025, SemanticLens, arXiv 2501.05398, for concept vectors; the same for
     decoder rows. CLIP's image embeddings share a direction, so concept vectors are never far apart.
@@ -217,7 +217,7 @@ def _keep_nearest(cosine: Tensor, index: Tensor, block: Tensor, row: int, column
 
 
 def label_churn(before: Sequence[str], now: Sequence[str]) -> float:
-    """Share of the latents with a label both times whose label changed.
+    """Return the share of the latents with a label both times whose label changed.
 
     Args:
         before: label of each latent, "" for none.
@@ -235,7 +235,7 @@ def label_churn(before: Sequence[str], now: Sequence[str]) -> float:
 
 
 def image_overlap(before: Tensor, now: Tensor) -> Tensor:
-    """Jaccard index of two sets of top images of each latent, `|A and B| / |A or B|`.
+    """Return Jaccard index of two sets of top images of each latent, `|A and B| / |A or B|`.
 
     Args:
         before: `[d_sae, n]` int64, different image ids; -1 where there are fewer.

@@ -12,9 +12,9 @@ from lightning_sae.concepts.alignment import concept_vectors
 
 
 def random_image_sets(n_images: int, n: int, draws: int, seed: int = 0) -> Tensor:
-    """Random sets of `n` different images, each set equally likely (Floyd's algorithm, all draws at once).
+    """Return random sets of `n` different images, each set equally likely.
 
-    Bentley and Floyd 1987, Communications of the ACM 30(9).
+    All sets are drawn at once by Floyd's algorithm: Bentley and Floyd 1987, Communications of the ACM 30(9).
 
     Args:
         n_images: images to draw from.
@@ -129,7 +129,7 @@ def label_z(vectors: Tensor, sizes: Tensor, index: Tensor, texts: Tensor, embedd
 def best_label_null(
     embeddings: Tensor, texts: Tensor, n: int, draws: int = 1000, seed: int = 0, chunk_size: int = 1024
 ) -> Tensor:
-    """The best standardised agreement over a vocabulary that each of some random image sets has.
+    """Return the best standardised agreement over a vocabulary that each of some random image sets has.
 
     Args:
         embeddings: `[n_images, d]` unit image embeddings of the judge.
@@ -156,7 +156,7 @@ def best_label_null(
 
 
 def p_values(scores: Tensor, null: Tensor) -> Tensor:
-    """Chance of a score at least as large: `(1 + #{null >= score}) / (1 + draws)`.
+    """Return the chance of a score at least as large: `(1 + #{null >= score}) / (1 + draws)`.
 
     The score itself counts as a draw, so no p-value is 0: North, Curtis and Sham 2002, American Journal of
     Human Genetics 71.
@@ -177,7 +177,7 @@ def p_values(scores: Tensor, null: Tensor) -> Tensor:
 
 
 def p_values_by_size(scores: Tensor, sizes: Tensor, null: Callable[[int], Tensor]) -> Tensor:
-    """P-values of latents by the null of random sets of as many images as each latent has.
+    """Return P-values of latents by the null of random sets of as many images as each latent has.
 
     Args:
         scores: `[d_sae]`.
@@ -198,10 +198,10 @@ def p_values_by_size(scores: Tensor, sizes: Tensor, null: Callable[[int], Tensor
 
 
 def significant(p: Tensor, fdr: float = 0.05) -> Tensor:
-    """Which of many hypotheses to keep, so that at most a share `fdr` of the kept is expected to be chance.
+    """Return which of many hypotheses to keep.
 
-    Benjamini and Hochberg 1995, Journal of the Royal Statistical Society B 57: for p-values that are
-    independent or positively dependent.
+    At most a share `fdr` of the kept hypotheses is expected to be chance. Benjamini and Hochberg 1995,
+    Journal of the Royal Statistical Society B 57: for p-values that are independent or positively dependent.
 
     Args:
         p: `[m]` in [0, 1]; NaN is no hypothesis.

@@ -17,7 +17,7 @@ def label_validity(
     min_images: int = 5,
     chunk_size: int = 64,
 ) -> Tensor:
-    """AUROC of a label's text similarity `e_i . t` for the latent's firing on held-out images.
+    """Return AUROC of a label's text similarity `e_i . t` for the latent's firing on held-out images.
 
     Held out are all images but the latent's top images, which chose the label. Exact, ties counted half
     (Mann-Whitney U): one sort of the images per label in use and one search per active latent, never
@@ -60,7 +60,7 @@ def label_validity(
 
 
 def _firings(latents: SparseLatents) -> tuple[Tensor, Tensor]:
-    """Which latent fires in which row, `[m]` each, ascending by latent, then row."""
+    """Return which latent fires in which row, `[m]` each, ascending by latent, then row."""
     active = latents.values > 0
     keys = (latents.indices[active] * len(latents) + latents.rows()[active]).sort().values
     latent = torch.div(keys, len(latents), rounding_mode="floor")
@@ -70,7 +70,10 @@ def _firings(latents: SparseLatents) -> tuple[Tensor, Tensor]:
 def _compare(
     row: Tensor, label: Tensor, texts: Tensor, embeddings: Tensor, chunk_size: int
 ) -> tuple[Tensor, Tensor]:
-    """Similarity of rows with their labels, `[m]`, and how many of all rows have less, equal ones half."""
+    """Return the similarity of rows with their labels, and how many of all rows have a smaller one.
+
+    Both are `[m]`; a row with an equal similarity counts half.
+    """
     order = label.argsort(stable=True)
     used, counts = torch.unique_consecutive(label[order], return_counts=True)
     similarity, wins = embeddings.new_empty(len(row)), embeddings.new_empty(len(row), dtype=torch.float64)
@@ -85,7 +88,7 @@ def _compare(
 
 
 def _sorted(scores: Tensor) -> Tensor:
-    """Each row in ascending order."""
+    """Return each row in ascending order."""
     if scores.device.type == "cpu":  # where numpy sorts 16 times as fast as torch
         return torch.from_numpy(np.sort(scores.numpy(), axis=1))
     return scores.sort(dim=1).values
@@ -96,7 +99,10 @@ def _half_ties(less: Tensor, than: Tensor) -> Tensor:
 
 
 def _auroc(latent: Tensor, held_out: Tensor, wins: Tensor, n: int, d_sae: int, min_images: int) -> Tensor:
-    """Share of pairs of a held-out and a silent row that the first wins, from its wins over both kinds."""
+    """Return the share of pairs of a held-out row and a silent row that the held-out row wins.
+
+    It is computed from the wins of the held-out rows over rows of both kinds.
+    """
     silent = n - torch.bincount(latent, minlength=d_sae).double()
     positives = torch.bincount(latent[held_out], minlength=d_sae).double()
     among_themselves = positives**2 / 2  # each pair once, each with itself half

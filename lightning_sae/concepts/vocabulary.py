@@ -24,10 +24,10 @@ Templates = Sequence[str] | Literal["openai", "simple"]
 
 
 class TextEncoder(Protocol):
-    """What a vocabulary needs of a CLIP."""
+    """The part of a CLIP that a vocabulary needs."""
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Unit embeddings `[m, d]` of `m` texts."""
+        """Return the unit embeddings `[m, d]` of `m` texts."""
         ...
 
 
@@ -69,18 +69,20 @@ class Vocabulary:
         self.templates = _checked_templates(templates)
 
     def choose(self, default_labels: Sequence[str]) -> list[str]:
-        """The labels, or `default_labels` where the vocabulary has none of its own; repeated ones once."""
+        """Return the vocabulary's labels, or `default_labels` where it has none; repeated ones once."""
         return self.labels if self.labels is not None else _checked_labels(default_labels)
 
     def embed(self, clip: TextEncoder, default_labels: Sequence[str]) -> EmbeddedVocabulary:
-        """Embeds the labels, or `default_labels` where the vocabulary has none of its own."""
+        """Embed the labels, or `default_labels` where the vocabulary has none of its own."""
         labels = self.choose(default_labels)
         embeddings = embed_labels(clip, [*labels, ""], self.templates)
         return EmbeddedVocabulary(labels, embeddings[:-1], embeddings[-1])
 
 
 def imagenet_vocabulary(templates: Templates = "openai") -> Vocabulary:
-    """ImageNet's class names as open_clip ships them: 998, as two of the 1,000 names stand for two classes.
+    """Return ImageNet's class names as open_clip ships them.
+
+    There are 998 names, as two of the 1,000 stand for two classes each.
 
     Example:
         >>> imagenet_vocabulary().labels[:2]
@@ -92,7 +94,9 @@ def imagenet_vocabulary(templates: Templates = "openai") -> Vocabulary:
 def english_vocabulary(
     categories: Sequence[str] = ("noun", "adjective"), templates: Templates = ("{}",)
 ) -> Vocabulary:
-    """English words of the package wonderwords (MIT): some 6,800 nouns, 900 adjectives and 1,000 verbs.
+    """Return English words of the package wonderwords (MIT).
+
+    It has some 6,800 nouns, 900 adjectives and 1,000 verbs.
 
     Args:
         categories: of `noun`, `adjective` and `verb`; a word of several counts once.
@@ -117,7 +121,7 @@ def english_vocabulary(
 
 
 def vocabulary_from_file(path: str | Path, templates: Templates = ("{}",)) -> Vocabulary:
-    """Reads a vocabulary from a UTF-8 text file with one label a line.
+    """Read a vocabulary from a UTF-8 text file with one label a line.
 
     Labels are made `readable`, repeated ones are merged. Every line is a label: there are no comments.
 
@@ -135,7 +139,7 @@ def vocabulary_from_file(path: str | Path, templates: Templates = ("{}",)) -> Vo
 
 
 def embed_labels(clip: TextEncoder, labels: Sequence[str], templates: Sequence[str]) -> Tensor:
-    """Embeds labels: mean of the unit embeddings over the templates, renormalised.
+    """Embed labels: mean of the unit embeddings over the templates, renormalised.
 
     Returns:
         `[V, d]` unit embeddings.

@@ -28,7 +28,7 @@ from lightning_sae.trust.targets import add_trust_option
 
 
 def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
-    """The classifier that was audited: its prompts, or the probe that the audit names.
+    """Return the classifier that was audited: its prompts, or the probe that the audit names.
 
     Of an audit that was made without a folder, and names none, the probe is fitted to the run again.
 
@@ -60,7 +60,10 @@ def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
 
 
 def group_table(record: Record) -> Table:
-    """The groups of the factor that the correction was chosen by, on the images that it was measured on."""
+    """Return the groups of the factor by which the correction was chosen.
+
+    The numbers are from the images on which the correction was measured.
+    """
     title = f"{record.target} on {record.measured.split} by {record.factor}, before → after"
     table = Table("group", title=escape(title), box=box.SIMPLE_HEAD, show_edge=False)
     for name in ("found", "others right", "taken for it", "error", "by a shift"):
@@ -74,7 +77,7 @@ def group_table(record: Record) -> Table:
 
 
 def beside_shift(shares: BeforeAfter) -> str:
-    """Percent before and after, and in brackets what nothing but a shift of the threshold reaches.
+    """Return the percent before and after, and in brackets what nothing but a shift of the threshold reaches.
 
     Example:
         >>> beside_shift(BeforeAfter(before=0.336, after=0.188, shifted=0.3))
@@ -84,7 +87,7 @@ def beside_shift(shares: BeforeAfter) -> str:
 
 
 def headline(record: Record) -> str:
-    """What the correction does on images that it was not chosen on, and what it costs there."""
+    """Return what the correction does on images that it was not chosen on, and what it costs there."""
     found = record.measured
     on_val = record.chosen.worst
     how: str = "a plain shift of the threshold" if record.way == "shift" else record.way
@@ -103,7 +106,7 @@ def headline(record: Record) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Chooses, measures and exports; what the user can mend ends in one message."""
+    """Choose, measure and export; what the user can mend ends in one message."""
     parser = argparse.ArgumentParser(prog="python -m lightning_sae.correct", description=__doc__)
     parser.add_argument("run", type=user_path, help="folder of a finished run with an audit.json")
     parser.add_argument("--finding", type=int, required=True, help="its number in the audit")

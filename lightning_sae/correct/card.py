@@ -16,7 +16,7 @@ NAMED = 3  # classes that lose; the card's table has all of them
 
 
 def card(record: Record) -> str:
-    """The text of `card.md`; names and labels come from users and cannot be more than text in it."""
+    """Return the text of `card.md`; names and labels come from users and cannot be more than text in it."""
     # it is Markdown, which `safe_text` escapes
     environment = Environment(
         loader=PackageLoader("lightning_sae.correct"),
@@ -34,7 +34,7 @@ def card(record: Record) -> str:
 
 
 def price(record: Record) -> str:
-    """The classes that lose accuracy on other images than it was chosen on, the largest loss first."""
+    """Return the classes that lose accuracy on other images than it was chosen on, the largest loss first."""
     named = [
         f"{visible(row.name)} {change(row.accuracy)} of {row.images} images" for row in record.losers[:NAMED]
     ]
@@ -43,7 +43,7 @@ def price(record: Record) -> str:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share in percent, `-` for none.
+    """Return a share in percent, `-` for none.
 
     Example:
         >>> percent(0.125), percent(None)
@@ -53,7 +53,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def change(shares: BeforeAfter, digits: int = 1) -> str:
-    """Percent before and after, `-` where there are no images.
+    """Return the percent before and after, `-` where there are no images.
 
     Example:
         >>> change(BeforeAfter(before=0.5, after=0.25, shifted=0.5))
@@ -67,7 +67,7 @@ def change(shares: BeforeAfter, digits: int = 1) -> str:
 
 
 def safe_text(text: str) -> str:
-    """One line of Markdown that neither ends a cell of a table nor starts a tag.
+    """Return one line of Markdown that neither ends a cell of a table nor starts a tag.
 
     Example:
         >>> safe_text("a|b <i>")

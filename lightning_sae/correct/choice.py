@@ -35,7 +35,7 @@ class Rule(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name != "min_group"}
 
     def check(self) -> None:
-        """Refuses what is no rule.
+        """Refuse what is no rule.
 
         Raises:
             ValueError: a share outside of 0..1, or groups of no images.
@@ -48,12 +48,12 @@ class Rule(NamedTuple):
             )
 
     def exceeded(self, found: Costs) -> tuple[str, ...]:
-        """The limits that costs are above."""
+        """Return the limits that costs are above."""
         return tuple(name for name, most in self.limits.items() if cost_of(found, name) > most)
 
 
 def cost_of(found: Costs, limit: str) -> float:
-    """The one of the costs that a limit of `Rule` is for.
+    """Return the cost that a limit of `Rule` is for.
 
     Example:
         >>> cost_of(Costs(0.01, 0.02, 0.03, 0.04, loser=0), "max_class_loss")
@@ -75,7 +75,7 @@ class Candidate(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What candidates are ordered by, the smallest first.
+    """The key that candidates are ordered by, the smallest first.
 
     Attributes:
         worst: balanced error of the worst group.
@@ -107,7 +107,7 @@ class Choice(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """What improves on a classifier as it is.
+    """Candidates that improve on a classifier as it is.
 
     Attributes:
         worst: balanced error of the worst group, as it is.
@@ -129,11 +129,12 @@ def choose(
     groups: Groups,
     rule: Rule,
 ) -> Choices:
-    """The candidate and shift with the smallest balanced error in the worst group, at an allowed price.
+    """Return the candidate and shift with the smallest balanced error in the worst group.
 
-    Tried are shifts of the class's logit by up to 2 standard deviations of its margin, the logit minus the
-    largest other one. Only what has a smaller error than the classifier as it is counts. Of equals the one
-    with the smaller mean over the groups is taken, then the smaller shift, then the smaller amount.
+    The price must be one that `rule` allows. Tried are shifts of the class's logit by up to 2 standard
+    deviations of its margin, the logit minus the largest other one. Only what has a smaller error than the
+    classifier as it is counts. Of equals the one with the smaller mean over the groups is taken, then the
+    smaller shift, then the smaller amount.
 
     Args:
         candidates: corrected classifiers.
@@ -164,7 +165,7 @@ def choose(
 
 
 def _shifted(logits: Tensor, target: int) -> Iterator[tuple[float, Tensor]]:
-    """The class of each image, for every shift of one class's logit."""
+    """Yield the class of each image, for every shift of one class's logit."""
     others = logits.clone()
     others[:, target] = -torch.inf
     rival, runner_up = others.max(1)

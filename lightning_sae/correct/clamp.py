@@ -24,7 +24,7 @@ class Clamp(NamedTuple):
 
 
 def clamped(sae: SparseAutoencoder, x: Tensor, clamp: Clamp) -> Tensor:
-    """Activations with latents held at values: `x + sum_j (v_j - a_j) w_j`.
+    """Return the activations with latents held at values: `x + sum_j (v_j - a_j) w_j`.
 
     What the autoencoder does not reconstruct stays, as do the other latents.
 
@@ -41,7 +41,7 @@ def clamped(sae: SparseAutoencoder, x: Tensor, clamp: Clamp) -> Tensor:
 
 @contextmanager
 def clamping(clip: Clip, hook_point: HookPoint, sae: SparseAutoencoder, clamp: Clamp) -> Iterator[None]:
-    """Holds latents at values in every forward of a CLIP inside the `with`."""
+    """Hold latents at values in every forward of a CLIP inside the `with`."""
 
     def edit(x: Tensor) -> Tensor:
         return clamped(sae, x.flatten(0, 1), clamp).view_as(x)

@@ -53,7 +53,7 @@ class CorrectedClassifier:
     held: Held | None = None
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        """`[n, d_embed]` unit -> `[n, C]`.
+        """Return `[n, d_embed]` unit -> `[n, C]`.
 
         Raises:
             ValueError: embeddings of another width.
@@ -64,7 +64,7 @@ class CorrectedClassifier:
         return self.classes.to(embeddings).logits(embeddings)
 
     def predict(self, embeddings: Tensor) -> Tensor:
-        """`[n, d_embed]` unit -> the class of each image, `[n]` int64, ties to the lower index.
+        """Return `[n, d_embed]` unit -> the class of each image, `[n]` int64, ties to the lower index.
 
         Example:
             >>> classes = LinearClassifier(torch.eye(2), torch.tensor([0.0, 0.5]))
@@ -75,7 +75,7 @@ class CorrectedClassifier:
 
     @contextmanager
     def wrap(self, clip: Clip, strict: bool = True) -> Iterator[Clip]:
-        """Holds the latents in every forward of a CLIP inside the `with`; nothing is left behind.
+        """Hold the latents in every forward of a CLIP inside the `with`; nothing is left behind.
 
         Args:
             clip: the model that the classifier was made for.
@@ -98,7 +98,7 @@ class CorrectedClassifier:
 
     @torch.no_grad()
     def classify(self, clip: Clip, images: Sequence[Image.Image], batch_size: int = 256) -> Tensor:
-        """Logits `[n, C]` of images in RGB, with the latents held.
+        """Return the logits `[n, C]` of images in RGB, with the latents held.
 
         Raises:
             ValueError: another CLIP than the one it was made for.

@@ -61,7 +61,7 @@ class _Chosen(NamedTuple):
 
 
 class _Task(NamedTuple):
-    """What is corrected, and by which rule."""
+    """A classifier to correct, and the rule for it."""
 
     run: RunFolder
     classes: LinearClassifier
@@ -78,7 +78,7 @@ def correct(
     factor: str | None = None,
     rule: Rule = DEFAULT,
 ) -> Correction:
-    """Corrects one class of a classifier.
+    """Correct one class of a classifier.
 
     Args:
         run: whose latents the culprits are.
@@ -126,7 +126,7 @@ def correct(
 
 
 def _target(run: RunFolder, classifier: Classifier, name: str, latents: Sequence[int]) -> int:
-    """The number of the class that is led astray."""
+    """Return the number of the class that is led astray."""
     if run.data.clip.reads_texts:
         raise ValueError("corrections are for classifiers of images; this run is about texts")
     if name not in classifier.class_names:
@@ -152,7 +152,7 @@ def _check_targets(seen: CulpritView, target: int, name: str) -> None:
 
 
 def _factor(task: _Task, finding: Finding, seen: CulpritView) -> str:
-    """The one that the groups are made by if none is named."""
+    """Return the factor that the groups are made by if none is named."""
     if finding.kind == "typographic":
         return PRINTED
     others, activity = others_than(seen.targets, task.target), seen.activations.sum(1)
@@ -165,13 +165,13 @@ def _factor(task: _Task, finding: Finding, seen: CulpritView) -> str:
 
 
 def _label(task: _Task, classifier: Classifier, seen: CulpritView) -> Label:
-    """What the class is called, in the style that leads most validation images astray."""
+    """Return what the class is called, in the style that leads most validation images astray."""
     word = class_phrases(classifier.class_names, classifier.prompts)[task.target]
     return Label(word, strongest_style(task.run, "val", word, task.classes, seen.targets, task.target))
 
 
 def _choose(task: _Task, val: CorrectionSet, ways: Sequence[Way], names: Sequence[str]) -> _Chosen:
-    """The best of the ways on the validation images."""
+    """Return the best of the ways on the validation images."""
     attempts = [attempt for way in ways for attempt in _attempts(task, val, way)]
     chosen = [
         _Chosen(attempt.way, attempt.spared, attempt.out.make(best.amount), best)
@@ -184,7 +184,7 @@ def _choose(task: _Task, val: CorrectionSet, ways: Sequence[Way], names: Sequenc
 
 
 def _attempts(task: _Task, val: CorrectionSet, way: Way) -> Iterator[_Attempt]:
-    """A way; an edit once more for each class that it would cost too much, which then is spared."""
+    """Yield a way; an edit once more for each class that it would cost too much, which then is spared."""
     spared: tuple[int, ...] = ()
     as_it_is = task.classes.logits(val.seen.embeddings)
     while True:
@@ -199,7 +199,7 @@ def _attempts(task: _Task, val: CorrectionSet, way: Way) -> Iterator[_Attempt]:
 
 
 def _plain_shift(task: _Task, val: CorrectionSet) -> float:
-    """The best shift of the class's logit and nothing else, by the same rule; 0 where none helps."""
+    """Return the best shift of the class's logit and nothing else, by the same rule; 0 where none helps."""
     best = next(_attempts(task, val, "shift")).found.best
     return 0.0 if best is None else best.shift
 

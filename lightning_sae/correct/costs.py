@@ -10,7 +10,7 @@ from lightning_sae.metrics.group_errors import GroupErrors, Groups, others_than
 
 
 class Costs(NamedTuple):
-    """What a correction costs; all of it is a share of images, and below 0 where it is a gain.
+    """The costs of a correction; each is a share of images, and below 0 where it is a gain.
 
     Attributes:
         loss: of the accuracy of all classes.
@@ -28,7 +28,7 @@ class Costs(NamedTuple):
 
 
 class Situation(NamedTuple):
-    """What a classifier predicts, and how the corrected class fares with it.
+    """The predictions of a classifier, and how the corrected class fares with it.
 
     Attributes:
         predicted: `[n]` int64, class of each image.
@@ -42,7 +42,7 @@ class Situation(NamedTuple):
 def costs(
     before: Situation, after: Situation, targets: Tensor, target: int, groups: Groups, n_classes: int
 ) -> Costs:
-    """What it costs to go from one classifier to another.
+    """Return the costs of going from one classifier to another.
 
     Args:
         before: as it is.
@@ -67,7 +67,7 @@ def costs(
 
 
 def class_losses(before: Tensor, after: Tensor, targets: Tensor, n_classes: int) -> Tensor:
-    """The accuracy that each class loses, with what chance may hide where its images are few.
+    """Return the accuracy that each class loses, with what chance may hide where its images are few.
 
     Of `n` images of a class let `lost` be right before and wrong after, and `gained` the reverse. Its loss is
     `d = (lost - gained) / n`. A class that loses on balance may lose more than its images show: for it
@@ -106,6 +106,6 @@ def class_losses(before: Tensor, after: Tensor, targets: Tensor, n_classes: int)
 
 
 def _wilson(share: Tensor, n: Tensor, z: float) -> Tensor:
-    """The bound `z` standard errors above a share of `n` images, or below it (Wilson 1927)."""
+    """Return the bound `z` standard errors above a share of `n` images, or below it (Wilson 1927)."""
     spread = (share * (1 - share) / n + z**2 / (4 * n**2)).sqrt()
     return (share + z**2 / (2 * n) + z * spread) / (1 + z**2 / n)

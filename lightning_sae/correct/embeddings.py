@@ -35,7 +35,7 @@ class CulpritView(NamedTuple):
 def view_culprits(
     run: RunFolder, split: Split, latents: Sequence[int], class_names: Sequence[str]
 ) -> CulpritView:
-    """The images of a split; what the store lacks of it is captured.
+    """Return the images of a split; what the store lacks of it is captured.
 
     Args:
         run: an opened run on images.
@@ -59,7 +59,7 @@ def view_culprits(
 
 
 def renumbered(targets: Tensor, data_names: Sequence[str], class_names: Sequence[str]) -> Tensor:
-    """Targets of the data in the numbers of a classifier that may have fewer classes, or others.
+    """Return the targets of the data in the numbers of a classifier that may have fewer classes, or others.
 
     Example:
         >>> renumbered(torch.tensor([0, 1, -1]), ["cat", "dog"], ["dog", "horse"]).tolist()
@@ -71,7 +71,7 @@ def renumbered(targets: Tensor, data_names: Sequence[str], class_names: Sequence
 
 @torch.no_grad()
 def embed_clamped(run: RunFolder, split: Split, clamp: Clamp) -> Tensor:
-    """Embeddings of a split's images with latents held at values, `[n, d_embed]` unit on the CPU.
+    """Return the embeddings of a split's images with latents held at values, `[n, d_embed]` unit on the CPU.
 
     From the store where the tail is a closed form, else by a pass of the whole CLIP over the images.
     """

@@ -26,7 +26,7 @@ WEIGHTS, CONFIG, CARD, SAE = "classifier.safetensors", "config.json", "card.md",
 
 
 def save_classifier(correction: Correction, folder: str | Path) -> None:
-    """Writes a corrected classifier; the folder appears whole or not at all.
+    """Write a corrected classifier; the folder appears whole or not at all.
 
     `classifier.safetensors` holds `weight [C, d_embed]` and `bias [C]`; `config.json` what was changed, on
     what it was chosen and measured, and the CLIP; `card.md` says the same to people; `sae/` is there where
@@ -47,7 +47,7 @@ def save_classifier(correction: Correction, folder: str | Path) -> None:
 
 
 def check_free(folder: Path) -> None:
-    """Refuses a place where something else lies.
+    """Refuse a place where something else lies.
 
     Raises:
         FileExistsError: a file, or a folder with other files than an exported classifier.
@@ -73,7 +73,7 @@ def _write(correction: Correction, folder: Path) -> None:
 
 
 def load_classifier(folder: str | Path) -> CorrectedClassifier:
-    """Reads an exported classifier, on the CPU.
+    """Read an exported classifier, on the CPU.
 
     Args:
         folder: as `save_classifier` wrote it.
@@ -94,7 +94,7 @@ def load_classifier(folder: str | Path) -> CorrectedClassifier:
 
 
 def read_record(folder: Path) -> Record:
-    """What an exported classifier says of itself.
+    """Return what an exported classifier says of itself.
 
     Raises:
         FileNotFoundError: there is none.

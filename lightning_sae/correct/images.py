@@ -36,7 +36,7 @@ class CorrectionSet(NamedTuple):
     ids: Tensor
 
     def embed(self, run: RunFolder, clamp: Clamp | None) -> Tensor:
-        """Their embeddings with latents held at values, `[n, d_embed]` unit on the CPU."""
+        """Return the embeddings of the images with latents held at values, `[n, d_embed]` unit on the CPU."""
         if clamp is None:
             return self.seen.embeddings
         plain = embed_clamped(run, self.split, clamp)
@@ -46,7 +46,7 @@ class CorrectionSet(NamedTuple):
 
 
 def with_groups(split: Split, seen: CulpritView, factor: str) -> CorrectionSet:
-    """The images of a split in the groups of a factor: `FACTOR`, `FACTOR=VALUE` or `culprits`.
+    """Return the images of a split in the groups of a factor: `FACTOR`, `FACTOR=VALUE` or `culprits`.
 
     Raises:
         ValueError: no such factor, or value.
@@ -57,7 +57,7 @@ def with_groups(split: Split, seen: CulpritView, factor: str) -> CorrectionSet:
 def with_word(
     run: RunFolder, split: Split, seen: CulpritView, latents: tuple[int, ...], label: Label, target: int
 ) -> CorrectionSet:
-    """The images of a split as they are, and several hundred of them with a word on them.
+    """Return the images of a split as they are, and several hundred of them with a word on them.
 
     Args:
         run: an opened run on images.
@@ -76,7 +76,7 @@ def with_word(
 
 
 def groups_of(seen: CulpritView, factor: str) -> Groups:
-    """The groups of a factor.
+    """Return the groups that a factor divides the images into.
 
     Raises:
         ValueError: no such factor, or value.

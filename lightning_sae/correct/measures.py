@@ -12,7 +12,7 @@ from lightning_sae.metrics.group_errors import UNKNOWN, Groups, group_errors
 
 
 class Predictions(NamedTuple):
-    """Class of each image.
+    """The class that is predicted of each image.
 
     Attributes:
         before: `[n]` int64, as it is.
@@ -28,7 +28,7 @@ class Predictions(NamedTuple):
 def measured(
     split: str, predictions: Predictions, targets: Tensor, target: int, groups: Groups, min_group: int
 ) -> SplitMeasures:
-    """Accuracy, false positives and the worst group's balanced error."""
+    """Return the accuracy, false positives and the worst group's balanced error."""
     errors = (group_errors(predicted, targets, target, groups, min_group) for predicted in predictions)
     data = groups.of_data(targets)
     (whole,) = group_rows(
@@ -46,7 +46,7 @@ def measured(
 def group_rows(
     predictions: Predictions, targets: Tensor, target: int, factors: Sequence[Groups], min_group: int
 ) -> list[GroupRow]:
-    """A row for each value of each factor.
+    """Return a row for each value of each factor.
 
     Args:
         predictions: of the images.
@@ -64,7 +64,7 @@ def group_rows(
 
 
 def all_images(n: int) -> Groups:
-    """One group of `n` images."""
+    """Return one group of `n` images."""
     return Groups("", [""], torch.zeros(n, dtype=torch.long))
 
 
@@ -85,7 +85,7 @@ def _row(
 
 
 def class_rows(predictions: Predictions, targets: Tensor, class_names: Sequence[str]) -> list[ClassAccuracy]:
-    """A row for each class that has images, the largest loss first."""
+    """Return a row for each class that has images, the largest loss first."""
     rows = []
     for c, name in enumerate(class_names):
         own = targets == c

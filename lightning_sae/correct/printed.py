@@ -21,7 +21,7 @@ OWN, OTHERS = 200, 400  # images at most that are printed on: of the class, of o
 
 
 class Label(NamedTuple):
-    """What is printed, and how.
+    """A text to print, and how it is printed.
 
     Attributes:
         word: on the label.
@@ -33,7 +33,7 @@ class Label(NamedTuple):
 
 
 def printed_on(targets: Tensor, target: int, own: int = OWN, others: int = OTHERS) -> Tensor:
-    """Ids of images of the class and of other classes, each evenly spread over the data.
+    """Return the ids of images of the class and of other classes, each evenly spread over the data.
 
     Example:
         >>> printed_on(torch.tensor([0, 1, 0, 1, 0, -1]), target=0, own=2, others=5).tolist()
@@ -51,7 +51,7 @@ def _spread(chosen: Tensor, most: int) -> Tensor:
 def strongest_style(
     run: RunFolder, split: Split, word: str, classes: LinearClassifier, targets: Tensor, target: int
 ) -> Style:
-    """The style in which the word most often makes the class of images of other things.
+    """Return the style in which the word most often makes the class of images of other things.
 
     Each is tried on the same few images; of equals the one counts with the largest mean logit of the class.
     A label at the upper or lower edge hides the least of an image.
@@ -79,7 +79,7 @@ def strongest_style(
 def view_printed(
     run: RunFolder, split: Split, label: Label, ids: Tensor, latents: tuple[int, ...], seen: CulpritView
 ) -> CulpritView:
-    """Images of a split with a label on them; of factors nothing is known.
+    """Return the images of a split with a label on them; of factors nothing is known.
 
     Args:
         run: an opened run on images.
@@ -102,7 +102,7 @@ def view_printed(
 
 @torch.no_grad()
 def embed_printed(run: RunFolder, split: Split, label: Label, ids: Tensor, clamp: Clamp) -> Tensor:
-    """Their embeddings with latents held at values, `[m, d_embed]` unit on the CPU."""
+    """Return the embeddings of printed images with latents held, `[m, d_embed]` unit on the CPU."""
     data = run.data
     with clamping(data.clip, data.hook, run.sae.to(data.clip.device), clamp):
         batches = _pixels(run, split, label, ids)

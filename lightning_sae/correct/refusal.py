@@ -15,7 +15,7 @@ PRICES = {
 
 
 def refusal(factor: str, tried: Iterable[tuple[Way, Choices]], class_names: Sequence[str]) -> str:
-    """One message: what the best costs that the rule does not allow, and the options that allow it.
+    """Return one message: what the best costs that the rule does not allow, and the options that allow it.
 
     It is the best of those that are above the fewest limits.
 
@@ -47,5 +47,5 @@ def _price(choice: Choice, limit: str, class_names: Sequence[str]) -> str:
 
 
 def _option(choice: Choice, limit: str) -> str:
-    """Rounded up, so that it is enough."""
+    """Return the option for a limit, with its cost rounded up, so that it is enough."""
     return f"--{limit.replace('_', '-')} {math.ceil(1e4 * cost_of(choice.costs, limit)) / 1e4:g}"

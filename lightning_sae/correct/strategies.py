@@ -34,7 +34,7 @@ Make = Callable[[float], Corrected]
 
 
 class WayOut(NamedTuple):
-    """One way.
+    """One way to correct a class.
 
     Attributes:
         amounts: that are tried.
@@ -65,7 +65,7 @@ def way_out(
     latents: tuple[int, ...],
     spared: Sequence[int] = (),
 ) -> WayOut:
-    """How a way corrects a class.
+    """Return how a way corrects a class.
 
     Args:
         way: which.
@@ -104,7 +104,7 @@ def _edit(classes: LinearClassifier, target: int, seen: CulpritView, spared: Seq
 
 
 def candidates(out: WayOut, seen: CulpritView, embed: Callable[[Clamp], Tensor]) -> Iterator[Candidate]:
-    """The logits of the validation images, for every amount of a way.
+    """Yield the logits of the validation images, for every amount of a way.
 
     Args:
         out: the way.
@@ -118,14 +118,14 @@ def candidates(out: WayOut, seen: CulpritView, embed: Callable[[Clamp], Tensor])
 
 
 def shifted(classes: LinearClassifier, target: int, shift: float) -> LinearClassifier:
-    """The same with a shift of one class's logit."""
+    """Return the same with a shift of one class's logit."""
     bias = classes.bias.clone()
     bias[target] += shift
     return LinearClassifier(classes.weight, bias)
 
 
 class Erasure(NamedTuple):
-    """What is taken out of the vector of a class.
+    """The part that is taken out of the vector of a class.
 
     Attributes:
         direction: `[d_embed]`; the edited vector is `w - strength * direction`.
@@ -145,13 +145,14 @@ def erasure(
     ridge: float = 0.01,
     spared: Sequence[Tensor] = (),
 ) -> Erasure:
-    """What makes the score of a class follow the culprits, as the smallest change that ends it and spares it.
+    """Return what makes the score of a class follow the culprits.
 
-    Over images of *other* classes let the columns `s_j` of `S` be the covariances of the embeddings `e` with
-    the activation of culprit `j`: the score `<w, e>` and the culprits have the covariance `S^T w`. Let `m` be
-    the mean embedding of the class's own images less that of the others, and `C` the covariance within the
-    two. Of all `w'` with `S^T w' = 0` and `<w' - w, m> = 0`, so that the class's own images keep their mean
-    score, the one that changes the scores least, with the least `Var(<w' - w, e>)`, is, with `M = [S, m]`,
+    Its removal is the smallest change that ends this and spares the class. Over images of *other* classes let
+    the columns `s_j` of `S` be the covariances of the embeddings `e` with the activation of culprit `j`: the
+    score `<w, e>` and the culprits have the covariance `S^T w`. Let `m` be the mean embedding of the class's
+    own images less that of the others, and `C` the covariance within the two. Of all `w'` with `S^T w' = 0`
+    and `<w' - w, m> = 0`, so that the class's own images keep their mean score, the one that changes the
+    scores least, with the least `Var(<w' - w, e>)`, is, with `M = [S, m]`,
 
         `w' = w - C^-1 M (M^T C^-1 M)^-1 [S^T w; 0]`.
 
@@ -211,7 +212,7 @@ def erasable(activations: Tensor) -> bool:
 
 
 def _within(others: Tensor, own: Tensor, ridge: float) -> Tensor:
-    """Covariance of the embeddings about the mean of their kind, `[d_embed, d_embed]`."""
+    """Return the covariance of the embeddings about the mean of their kind, `[d_embed, d_embed]`."""
     centred = torch.cat([part - part.mean(0) for part in (others, own) if len(part)])
     C = centred.T @ centred / len(centred)
     C.diagonal().add_(ridge * C.diagonal().mean())

@@ -33,7 +33,7 @@ IN_PROCESS = "in_process"
 
 
 def capture(config: DictConfig, device: torch.device | None = None) -> None:
-    """Fills the store of `train` and `val`.
+    """Fill the store of `train` and `val`.
 
     Args:
         config: as `composed`, with an engine.
@@ -58,7 +58,7 @@ def capture(config: DictConfig, device: torch.device | None = None) -> None:
 
 
 def precision(config: DictConfig, device: torch.device) -> None:
-    """Compares on the first images of `val`: bf16 with fp32 on a device, files decoded fast and exactly."""
+    """Compare on the first images of `val`: bf16 with fp32 on a device, files decoded fast and exactly."""
     clips = {}
     for name in ("fp32", "bf16"):
         torch.manual_seed(0)  # equal weights also where they are random
@@ -79,7 +79,7 @@ def precision(config: DictConfig, device: torch.device) -> None:
 
 
 def verify(folder: str) -> None:
-    """Names what is damaged or incomplete; the exit status says whether anything is."""
+    """Name what is damaged or incomplete; the exit status says whether anything is."""
     if faults := verify_store(folder):
         lines = [visible(str(fault)) for fault in faults]
         sys.exit("\n".join([*lines, "The next capture makes these anew, and no others."]))
@@ -87,7 +87,7 @@ def verify(folder: str) -> None:
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
-    """The configuration, as `train.py` composes it."""
+    """Return the configuration, as `train.py` composes it."""
     if not CONF.is_dir():
         sys.exit(f"no {CONF}: run from a clone of the repository, installed with `pip install -e .`")
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -95,7 +95,7 @@ def composed(overrides: Sequence[str]) -> DictConfig:
 
 
 def parser() -> argparse.ArgumentParser:
-    """What the command line takes."""
+    """Return what the command line takes."""
     parser = argparse.ArgumentParser(
         prog="python -m lightning_sae.data",
         description=__doc__,
@@ -116,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Runs a command; what the user can mend ends in one message instead of a traceback."""
+    """Run a command; what the user can mend ends in one message instead of a traceback."""
     arguments = parser().parse_args()
     with one_line_errors(RuntimeError, ModuleNotFoundError), sigterm_raises():
         if arguments.command == "verify":
@@ -129,7 +129,7 @@ def main() -> None:
 
 
 def capturing_device(engine: str, choice: str) -> torch.device | None:
-    """Where this process captures, which it says; `None` where an engine's own processes do it.
+    """Return where this process captures, which it says; `None` where an engine's own processes do it.
 
     Raises:
         ValueError: a device for an engine that chooses them itself.

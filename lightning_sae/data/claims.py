@@ -31,7 +31,7 @@ class Lease(SoftFileLease):
         self._unsigned: tuple[int, float] | None = None  # inode of an empty lock file, when it was first seen
 
     def mark_unsigned(self) -> None:
-        """Writes into a lock file that has been empty for a lease, by its age or since it was seen here.
+        """Write into a lock file that has been empty for a lease, by its age or since it was seen here.
 
         From then on it counts as damaged.
 
@@ -60,14 +60,14 @@ class Lease(SoftFileLease):
 
 
 def lease(path: Path) -> Lease:
-    """The lock at a path, whose folder is made."""
+    """Return the lock at a path, whose folder is made."""
     with room_for(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     return Lease(path)
 
 
 def acquired(lock: Lease) -> bool:
-    """Takes it if nobody alive has it."""
+    """Take a lock if nobody alive has it, and return whether it was taken."""
     try:
         with room_for(Path(lock.lock_file)):
             lock.acquire(blocking=False)
@@ -78,7 +78,7 @@ def acquired(lock: Lease) -> bool:
 
 
 def owner(lock: Lease) -> str:
-    """Who has it, as a message says it."""
+    """Return who has a lock, as a message says it."""
     record = lock.owner
     return f"process {record.pid} on {record.hostname.partition('?')[0]}" if record else "another process"
 
@@ -90,7 +90,7 @@ class Waiting:
         self._what, self._said = what, set[str]()
 
     def on(self, owners: Iterable[str]) -> None:
-        """Waits a moment."""
+        """Wait a moment."""
         if new := {*owners} - self._said:
             print(visible(f"{self._what}: waiting for {', '.join(sorted(new))}"), flush=True)
             self._said |= new
@@ -99,7 +99,7 @@ class Waiting:
 
 @contextmanager
 def alone(path: Path, what: str) -> Iterator[None]:
-    """One process at a time inside; the others wait, and say for whom."""
+    """Let one process at a time into the block; the others wait, and say for whom."""
     lock, waiting = lease(path), Waiting(what)
     while not acquired(lock):
         waiting.on([owner(lock)])
@@ -157,7 +157,7 @@ class Claims:
         self._held: dict[int, Lease] = {}
 
     def take(self, shard: int) -> bool:
-        """Claims a shard, unless somebody has it or is at work on larger ones."""
+        """Claim a shard, unless somebody has it or is at work on larger ones."""
         lock = self._lease(self.folder / str(self.shard_images) / f"{shard:06d}.lock")
         if not acquired(lock):
             return False
@@ -168,28 +168,28 @@ class Claims:
         return True
 
     def release(self, shard: int) -> None:
-        """Gives a shard back."""
+        """Give a shard back."""
         lock = self._held.pop(shard)
         lock.release()
         self._leases.pop(Path(lock.lock_file), None)
 
     def release_all(self) -> None:
-        """Gives back what is still held, as after an error."""
+        """Give back what is still held, as after an error."""
         for shard in list(self._held):
             self.release(shard)
 
     def wait(self, what: str) -> None:
-        """Until one of the shards that others have is free."""
+        """Wait until one of the shards that others have is free."""
         before, waiting = self._taken(), Waiting(what)
         while before and before.keys() <= (now := self._taken()).keys():
             waiting.on(now.values())
 
     def tidy(self) -> None:
-        """Deletes the claims of the dead."""
+        """Delete the claims of the dead."""
         self._taken()
 
     def _taken(self, larger_than: int = 0) -> dict[Path, str]:
-        """What others have of shards with more images, and who they are."""
+        """Return what others have of shards with more images, and who they are."""
         own = {Path(lock.lock_file) for lock in list(self._held.values())}  # a thread may release
         taken = {}
         for path in {*self.folder.glob("*/*.lock")} - own:

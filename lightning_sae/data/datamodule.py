@@ -174,7 +174,7 @@ class ActivationDataModule(LightningDataModule):
         self._chosen: torch.device | None = None
 
     def to(self, device: torch.device) -> Self:
-        """Moves CLIP and judge; what is captured and read from now on is on this device as well.
+        """Move CLIP and judge; what is captured and read from now on is on this device as well.
 
         For use without a trainer, which has a device of its own. Without either it is `find_device("auto")`.
         """
@@ -204,7 +204,7 @@ class ActivationDataModule(LightningDataModule):
         return self._splits.whole("val").class_names
 
     def images(self, split: Split) -> ImageSet:
-        """The images of a split, once captured without its bad ones; image ids index them."""
+        """Return the images of a split, once captured without its bad ones; image ids index them."""
         return self._splits.good(split, self.clip)
 
     @property
@@ -218,7 +218,7 @@ class ActivationDataModule(LightningDataModule):
         return self._splits.folder("val", self.judge)
 
     def prepare_data(self) -> None:
-        """Captures what the store lacks, unless several processes are to do it in `setup`."""
+        """Capture what the store lacks, unless several processes are to do it in `setup`."""
         self.check()
         if self._rank[1] == 1:
             self.fill()
@@ -246,7 +246,7 @@ class ActivationDataModule(LightningDataModule):
         check_leaks({split: self._splits.whole(split) for split in splits}, self.max_leaks)
 
     def captures(self) -> dict[str, Capture]:
-        """What belongs into the store: `train`, `val`, and the judge's view of `val`."""
+        """Return what belongs into the store: `train`, `val`, and the judge's view of `val`."""
         hook_points = (self.hook, *self._also)
         captures = {split: self._capture(self.clip, split, hook_points) for split in ("train", "val")}
         if self.judge is not self.clip:
@@ -254,7 +254,7 @@ class ActivationDataModule(LightningDataModule):
         return captures
 
     def fill(self) -> None:
-        """Captures what the store lacks, together with all processes that do the same."""
+        """Capture what the store lacks, together with all processes that do the same."""
         captures = self.captures()
         if not all(capture.complete for capture in captures.values()):
             check_space(captures.values(), self.dtype)
@@ -263,20 +263,23 @@ class ActivationDataModule(LightningDataModule):
         self.probe = self._probe()
 
     def capture(self, split: Split) -> Path:
-        """Captures what the store lacks of one split; the folder it lies in."""
+        """Capture what the store lacks of one split, and return the folder it lies in."""
         capture = self._capture(self.clip, split, (self.hook, *self._also))
         if split == "test" and not capture.complete:
             self._check_leaks("train", "val", "test")
         return capture.fill()
 
     def judge_view(self, split: Split) -> Tensor:
-        """Images of a split as the judge sees them, `[n, d_judge]` unit; captured if the store lacks them."""
+        """Return the unit embeddings `[n, d_judge]` that the judge has of a split's images.
+
+        The embeddings are captured if the store lacks them.
+        """
         own = self.judge is self.clip
         folder = self.capture(split) if own else self._capture(self.judge, split, ()).fill()
         return read_tensor(folder / "images", "embeddings")
 
     def setup(self, stage: str) -> None:
-        """Captures what is still missing, reads the store, moves everything to the trainer's device."""
+        """Capture what is still missing, read the store, and move everything to the trainer's device."""
         self.agree()
         self.clip.to(self._device)
         self.judge.to(self._device)
@@ -295,29 +298,32 @@ class ActivationDataModule(LightningDataModule):
         self.probe = self.probe.to(self._device)
 
     def train_dataloader(self) -> TrainLoader:
-        """Shuffled batches; resumes in the middle of a pass."""
+        """Return the shuffled batches; they resume in the middle of a pass."""
         targets = self._targets("train")
         return TrainLoader(self.store, targets, self.batch_size, self.seed, *self._rank, self._device)
 
     def val_dataloader(self) -> EvalLoader:
-        """Batches of `val` in image order, with embeddings."""
+        """Return the batches of `val` in image order, with embeddings."""
         return self._eval_loader("val")
 
     def test_dataloader(self) -> EvalLoader:
-        """Batches of `test` in image order, with embeddings; captured if the store lacks it."""
+        """Return the batches of `test` in image order, with embeddings; captured if the store lacks it."""
         self.capture("test")
         return self._eval_loader("test")
 
     def train_batches(self) -> Iterator[Tensor]:
-        """One plain pass over the activations of `train`, `[n, d_in]` float32."""
+        """Return one plain pass over the activations of `train`, `[n, d_in]` float32."""
         return self.store.batches(self.eval_batch_size)
 
     def sample(self, n: int) -> Tensor:
-        """`[min(n, rows), d_in]` float32, random activations of `train`; the same for the same seed."""
+        """Return random activations of `train`, `[min(n, rows), d_in]` float32.
+
+        The same seed gives the same activations.
+        """
         return self.store.sample(n, self.seed)
 
     def provenance(self) -> dict[str, Any]:
-        """What a saved autoencoder is valid for."""
+        """Return what a saved autoencoder is valid for."""
         return provenance(self.clip, self.hook)
 
     def data_identity(self) -> dict[str, str]:
@@ -330,7 +336,7 @@ class ActivationDataModule(LightningDataModule):
         return {**self.provenance(), "data": self.data_identity(), "seed": self.seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuses a checkpoint as `check_checkpoint`."""
+        """Refuse a checkpoint as `check_checkpoint`."""
         self.check_checkpoint(state_dict, self.trainer is not None and self.trainer.state.fn == "fit")
 
     def check_checkpoint(self, then: Mapping[str, Any], goes_on: bool) -> None:
@@ -402,7 +408,7 @@ class ActivationDataModule(LightningDataModule):
         return ActivationStore(self._hook_folder(split), self.memory_limit_gb, self._device)
 
     def _embed_classes(self) -> Tensor:
-        """What examples are scored against, `[n_classes, d_embed]`."""
+        """Return what examples are scored against, `[n_classes, d_embed]`."""
         return embed_prompts(self.clip, self.prompts)
 
     def _targets(self, split: Split) -> Tensor:

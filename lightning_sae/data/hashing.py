@@ -7,7 +7,7 @@ _GAMMA, _MIX_1, _MIX_2 = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1
 
 
 def hash_numbers(numbers: NDArray[np.int64], seed: int = 0) -> NDArray[np.uint64]:
-    """SplitMix64 of whole numbers >= 0 (Steele, Lea, Flood 2014, doi 10.1145/2660193.2660195).
+    """Return SplitMix64 of whole numbers >= 0 (Steele, Lea, Flood 2014, doi 10.1145/2660193.2660195).
 
     Args:
         numbers: of any shape.

@@ -50,13 +50,13 @@ class JointExamples:
         return self.n_images + len(self.texts)
 
     def __getitem__(self, index: int) -> Any:
-        """An image or a text."""
+        """Return an image or a text."""
         if index < self.n_images:
             return self.images[index]
         return self.texts[index - self.n_images]
 
     def identity(self) -> dict[str, Any]:
-        """Of both."""
+        """Return the identities of both."""
         images, texts = self.images.identity(), self.texts.identity()
         return {"name": f"{images['name']}-{texts['name']}", "images": images, "texts": texts}
 
@@ -77,7 +77,7 @@ class JointSource:
         self.images, self.texts = images, texts
 
     def split(self, name: Split) -> JointExamples:
-        """Both of one split."""
+        """Return both of one split."""
         return JointExamples(self.images.split(name), self.texts.split(name))
 
 
@@ -98,7 +98,7 @@ class JointStore(ActivationStore):
 
 
 def _moments(statistics: ActivationStatistics) -> Moments:
-    """What statistics were made of: `scale^2 = d n / spread`."""
+    """Return what statistics were made of: `scale^2 = d n / spread`."""
     mean = statistics.mean.double()
     spread = len(mean) * statistics.n_tokens / statistics.scale**2
     return Moments(statistics.n_tokens, mean, spread)
@@ -144,7 +144,7 @@ class JointDataModule(ActivationDataModule):
         ]
 
     def images(self, split: Split) -> ImageSet:
-        """The images and texts of a split, once captured without the bad ones."""
+        """Return the images and texts of a split, once captured without the bad ones."""
         images, texts = (part.images(split) for part in self._parts)
         return JointExamples(images, texts)
 
@@ -156,32 +156,32 @@ class JointDataModule(ActivationDataModule):
         return self._parts
 
     def to(self, device: torch.device) -> Self:
-        """Moves both."""
+        """Move both."""
         for part in self._parts:
             part.to(device)
         return super().to(device)
 
     def check(self) -> None:
-        """Warns where CLIP is its own judge."""
+        """Warn where CLIP is its own judge."""
         self.parts[0].check()
 
     def captures(self) -> dict[str, Capture]:
-        """What belongs into the stores of both."""
+        """Return what belongs into the stores of both."""
         both = zip(("images", "texts"), self.parts, strict=True)
         return {f"{kind}, {name}": item for kind, part in both for name, item in part.captures().items()}
 
     def fill(self) -> None:
-        """Captures what the stores lack of both."""
+        """Capture what the stores lack of both."""
         for part in self.parts:
             part.fill()
 
     def capture(self, split: Split) -> Path:
-        """Captures what the stores lack of one split of both; the folder of the images."""
+        """Capture what the stores lack of one split of both, and return the folder of the images."""
         images, _ = (part.capture(split) for part in self.parts)
         return images
 
     def setup(self, stage: str) -> None:
-        """Reads both stores; moves everything to the trainer's device."""
+        """Read both stores, and move everything to the trainer's device."""
         self.agree()
         for part in self.parts:
             part.setup(stage)
@@ -193,7 +193,7 @@ class JointDataModule(ActivationDataModule):
         self.judge_embeddings = torch.cat([part.judge_embeddings for part in self._parts])
 
     def provenance(self) -> dict[str, Any]:
-        """What a saved autoencoder is valid for: both towers' final embedding."""
+        """Return what a saved autoencoder is valid for: both towers' final embedding."""
         return super().provenance() | {"hook_point": f"{self.hook.module}, {FINAL_TEXT}"}
 
     def _open(self, split: Split) -> ActivationStore:

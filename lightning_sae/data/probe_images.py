@@ -28,14 +28,14 @@ class ProbeImages(NamedTuple):
     context: Tensor | None
 
     def to(self, device: torch.device | str) -> Self:
-        """The same probe on another device."""
+        """Return the same probe on another device."""
         context = None if self.context is None else self.context.to(device)
         ids, targets, x = (part.to(device) for part in (self.image_ids, self.targets, self.x))
         return self._replace(image_ids=ids, targets=targets, x=x, context=context)
 
 
 def choose_probe(targets: Tensor, n: int, seed: int) -> Tensor:
-    """Ids of `n` images, ascending, as many of each class as there are; fixed by the seed.
+    """Return the ids of `n` images, ascending, as many of each class as there are; fixed by the seed.
 
     Images without a class (-1) count as one more class.
 
@@ -55,7 +55,7 @@ def choose_probe(targets: Tensor, n: int, seed: int) -> Tensor:
 def cached_probe(
     path: Path, images: ImageSet, clip: Clip, hook: HookPoint, ids: Tensor, batch_size: int
 ) -> ProbeImages:
-    """Reads the probe of some images, or runs CLIP on them once and keeps what the tail needs (`path`)."""
+    """Read the probe of some images, or run CLIP on them once and keep what the tail needs (`path`)."""
 
     def compute() -> dict[str, Tensor]:
         tail, device = make_tail(clip, hook), clip.device

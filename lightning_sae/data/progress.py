@@ -30,7 +30,7 @@ class _Speed(ProgressColumn):
 
 @contextmanager
 def bar(title: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Shows a bar of `total` units; gives what advances it."""
+    """Show a bar of `total` units, and give what advances it."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

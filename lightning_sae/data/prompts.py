@@ -16,7 +16,9 @@ from lightning_sae.trust.documents import check_texts, read_json, read_yaml
 def class_prompts(
     class_names: Sequence[str], templates: Sequence[str], prompts_file: str | Path | None = None
 ) -> list[list[str]]:
-    """Prompts of each class: the templates filled in, or a file's `{class: [prompt, ...]}` (JSON or YAML).
+    """Return the prompts of each class.
+
+    They are the filled-in templates, or come from a file `{class: [prompt, ...]}` (JSON or YAML).
 
     Raises:
         ValueError: no or bad templates, or classes in the file that do not match the data's.
@@ -47,9 +49,10 @@ def _from_file(class_names: Sequence[str], path: Path) -> list[list[str]]:
 
 
 def read_prompts(path: str | Path) -> tuple[list[str], list[list[str]]]:
-    """Classes, by readable names, and their prompts from a file `{class: [prompt, ...]}`, in its order.
+    """Return the classes, by readable names, and their prompts, in the order of a file.
 
-    All are texts as they are written: a class `no` or `007` of a YAML file is called so.
+    The file holds `{class: [prompt, ...]}`. All are texts as they are written: a class `no` or `007` of a
+    YAML file is called so.
 
     Raises:
         ValueError: the file is damaged, something else is in it, or a class without prompts.
@@ -71,7 +74,7 @@ def read_prompts(path: str | Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _each_once(names: Sequence[str], path: Path) -> list[str]:
-    """The readable names of classes; refuses two spellings of one."""
+    """Return the readable names of classes; refuse two spellings of one."""
     found = spellings(names)
     if twice := [", ".join(map(repr, own)) for own in found.values() if len(own) > 1]:
         raise ValueError(
@@ -81,7 +84,10 @@ def _each_once(names: Sequence[str], path: Path) -> list[str]:
 
 
 def embed_prompts(clip: Clip, prompts: Sequence[Sequence[str]]) -> Tensor:
-    """Unit mean of the unit embeddings of each class's prompts, `[n_classes, d_embed]` (arXiv 2103.00020)."""
+    """Return the unit mean of the unit embeddings of each class's prompts, `[n_classes, d_embed]`.
+
+    The method is that of arXiv 2103.00020.
+    """
     texts = clip.encode_text([text for group in prompts for text in group])
     groups = torch.split(texts, [len(group) for group in prompts])
     return normalize(torch.stack([group.mean(0) for group in groups]), dim=-1)

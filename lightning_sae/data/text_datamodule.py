@@ -51,7 +51,7 @@ class TextDataModule(ActivationDataModule):
         self._image_clip = clip
 
     def captures(self) -> dict[str, Capture]:
-        """What belongs into the store, and the embeddings of the images."""
+        """Return what belongs into the store, and the embeddings of the images."""
         return super().captures() | {"images": self._capture_images()}
 
     def data_identity(self) -> dict[str, str]:
@@ -59,7 +59,7 @@ class TextDataModule(ActivationDataModule):
         return super().data_identity() | data_identity({"images": self._scored_against.split("val")})
 
     def _open(self, split: Split) -> ActivationStore:
-        """Of `tokens=all` the store has all positions; those of the padding are left out here."""
+        """Open the store of a split; with `tokens=all`, leave out the padding that it has as well."""
         whole = super()._open(split)
         if whole.layout.tokens == 1:
             return whole
@@ -85,7 +85,7 @@ class TextDataModule(ActivationDataModule):
 
 
 def class_means(embeddings: Tensor, targets: Tensor, class_names: list[str]) -> Tensor:
-    """Mean unit embedding of each class's images, not brought to unit length.
+    """Return the mean unit embedding of each class's images, not brought to unit length.
 
     A text's cosine with it is the mean of its cosines with the images.
 

@@ -10,7 +10,7 @@ AUTO = "auto"
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
-    """Gives a command the option `--device`, for `use_device`."""
+    """Give a command the option `--device`, for `use_device`."""
     parser.add_argument(
         "--device",
         default=AUTO,
@@ -20,7 +20,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def use_device(choice: str = AUTO) -> torch.device:
-    """Finds the device that a user names, and says in one line which it is.
+    """Find the device that a user names, and say in one line which it is.
 
     Raises:
         ValueError: as `find_device`.
@@ -36,7 +36,7 @@ def use_device(choice: str = AUTO) -> torch.device:
 
 
 def find_device(choice: str = AUTO) -> torch.device:
-    """The device that a user names.
+    """Return the device that a user names.
 
     Args:
         choice: `auto`, the current GPU where there is one, else the CPU; `cpu`; `cuda`, the current GPU; or
@@ -61,7 +61,7 @@ def find_device(choice: str = AUTO) -> torch.device:
 
 
 def _check_gpus(choice: str) -> None:
-    """Refuses to look for a GPU where torch can have none."""
+    """Refuse to look for a GPU where torch can have none."""
     if not torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
         raise ValueError(
             f"device {choice} needs CUDA, and this torch ({torch.__version__}) is built without it: install "
@@ -85,7 +85,7 @@ def _checked(number: int) -> int:
 
 
 def describe(device: torch.device) -> str:
-    """What a device is, with the name of a GPU and its memory, or the number of threads of a CPU."""
+    """Return what a device is, with the name of a GPU and its memory, or the number of threads of a CPU."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{device} ({properties.name}, {gibibytes(properties.total_memory)})"
@@ -96,7 +96,7 @@ def describe(device: torch.device) -> str:
 
 
 def gibibytes(n: float) -> str:
-    """A size in 2^30 bytes, in which the memory of GPUs is counted.
+    """Return a size in 2^30 bytes, in which the memory of GPUs is counted.
 
     Example:
         >>> gibibytes(150_100_000_000), gibibytes(300_000_000)

@@ -9,7 +9,7 @@ from lightning_sae.devices.memory_places import FEWER_LATENTS, IN_FILES, listed,
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a GPU had too little memory, for PyTorch or for a library that it calls.
+    """Return whether a GPU had too little memory, for PyTorch or for a library that it calls.
 
     Example:
         >>> is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
@@ -24,7 +24,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def too_small(error: BaseException, on_cpu: str) -> str:
-    """The message for a GPU whose memory is too small.
+    """Return the message for a GPU whose memory is too small.
 
     Args:
         error: `is_out_of_memory`. That of PyTorch has the numbers of its moment: what was asked for, what the
@@ -38,7 +38,7 @@ def too_small(error: BaseException, on_cpu: str) -> str:
 
 
 def _card(numbers: str) -> str:
-    """The GPU that a message is about; which it is cannot be asked where CUDA did not come up."""
+    """Return the GPU that a message is about; which it is cannot be asked where CUDA did not come up."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return "the GPU"
     found = re.search(r"GPU (\d+)", numbers)
@@ -46,7 +46,7 @@ def _card(numbers: str) -> str:
 
 
 def check_room(weights: int, device: torch.device) -> None:
-    """Refuses weights that no room is left beside to train them.
+    """Refuse weights that no room is left beside to train them.
 
     Args:
         weights: their bytes; they lie on the device.

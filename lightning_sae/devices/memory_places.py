@@ -92,7 +92,7 @@ OF_CALLBACKS: Mapping[str, Settings] = {
 
 
 def place_of(error: BaseException) -> MemoryPlace:
-    """What went on where an error was raised, by the innermost of its frames that is known here."""
+    """Return what went on where an error was raised, by the innermost of its frames that is known here."""
     for name in reversed([*_frames(error)]):
         path = name.split(".")
         if path[0] == "callbacks" and path[1] in OF_CALLBACKS:
@@ -104,7 +104,7 @@ def place_of(error: BaseException) -> MemoryPlace:
 
 
 def callback_place(name: str) -> MemoryPlace:
-    """The place of a callback of the validation pass."""
+    """Return the place of a callback of the validation pass."""
     without = {f"~callbacks.{name}": "leaves it out"}
     return MemoryPlace(
         f"the callback {name} was at work", {**OF_CALLBACKS[name], **SMALLER_PASSES, **without}
@@ -112,7 +112,7 @@ def callback_place(name: str) -> MemoryPlace:
 
 
 def _frames(error: BaseException) -> Iterator[str]:
-    """`package.module.function` of each, the innermost last."""
+    """Yield `package.module.function` of each frame of an error, the innermost last."""
     traceback = error.__traceback__
     while traceback is not None:
         frame = traceback.tb_frame
@@ -121,7 +121,7 @@ def _frames(error: BaseException) -> Iterator[str]:
 
 
 def listed(settings: Settings) -> str:
-    """One below the other.
+    """Return the settings that help, one below the other.
 
     Example:
         >>> print(listed({"data.n_probe=N": "fewer probe images", "-x": "nothing"}))

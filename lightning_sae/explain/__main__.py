@@ -44,7 +44,7 @@ def read_image(path: str | Path, background: str = WHITE) -> Image.Image:
 
 
 def driver_table(explanation: PromptExplanation, output: str) -> Table:
-    """The explanation for the terminal; what is unexpected stands in red."""
+    """Return the explanation for the terminal; what is unexpected stands in red."""
     title = f"{escape(explanation.prompt)}: {output} {explanation.score:.3g}"
     caption = f"all active latents: {explanation.positive:+.3g} and {explanation.negative:+.3g}"
     narrow = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "show_edge": False}  # 80 columns are enough
@@ -61,7 +61,7 @@ def driver_table(explanation: PromptExplanation, output: str) -> Table:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints a table per prompt and writes the picture; what the user can mend ends in one message."""
+    """Print a table per prompt and write the picture; what the user can mend ends in one message."""
     parser = argparse.ArgumentParser(prog="python -m lightning_sae.explain", description=__doc__)
     parser.add_argument("run", type=user_path, help="folder of a finished run")
     parser.add_argument(

@@ -22,7 +22,7 @@ from lightning_sae.runs.folder import RunFolder
 
 
 class PromptExplanation(NamedTuple):
-    """How the latents drive the score of one prompt.
+    """The latents that drive the score of one prompt.
 
     Attributes:
         prompt: the text.
@@ -49,7 +49,7 @@ class PromptExplanation(NamedTuple):
 def explain(
     run: RunFolder, image: Image.Image, prompts: Sequence[str], output: Output = "logit", top: int = 8
 ) -> list[PromptExplanation]:
-    """The latents with the largest absolute attributions to each prompt's score.
+    """Return the latents with the largest absolute attributions to each prompt's score.
 
     Args:
         run: a finished run.
@@ -81,7 +81,7 @@ def explain(
 
 
 def check_request(prompts: Sequence[str], top: int) -> None:
-    """Refuses what cannot be explained, before anything is loaded.
+    """Refuse what cannot be explained, before anything is loaded.
 
     Raises:
         ValueError: no prompt, an empty one, one with bytes that are not UTF-8, or `top` below 1.
@@ -105,7 +105,10 @@ class _Meaning:
         self.tests = meaning_tests(run.config)
 
     def judge(self, latents: Sequence[int], prompt: str) -> tuple[Tensor, Tensor]:
-        """Mean cosine of each latent with the prompt, NaN without top images; whether it does not mean it."""
+        """Return each latent's mean cosine with the prompt, and whether it does not mean the prompt.
+
+        The cosine is NaN without top images.
+        """
         text = self.run.data.judge.encode_text([prompt]).to(self.embeddings)
         tops = [self.run.top_images(j) for j in latents]
         most = max(1, *map(len, tops))
@@ -165,6 +168,6 @@ def _explain(
 
 
 def _per_latent(values: Tensor, seen: Explained, active: Tensor) -> Tensor:
-    """Sum over the tokens for each active latent."""
+    """Return the sum over the tokens for each active latent."""
     sums = values.new_zeros(seen.latents.d_sae).index_add_(0, seen.latents.indices, values)
     return sums[active]

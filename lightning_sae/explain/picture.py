@@ -30,10 +30,11 @@ RAISES, LOWERS, SIGNS = "#d9822b", "#6a51a3", "PuOr_r"  # orange and purple: red
 def draw_explanation(
     run: RunFolder, image: Image.Image, explanations: list[PromptExplanation], output: str
 ) -> Figure:
-    """A block per prompt: the image as CLIP sees it, then a row per latent with its top validation images.
+    """Return a figure with a block per prompt.
 
-    Where the tokens are places in the image there are heatmaps: orange raises the score, purple lowers it,
-    one scale for the latents of a prompt. A class token stands for the whole image: it has none.
+    A block has the image as CLIP sees it, then a row per latent with its top validation images. Where the
+    tokens are places in the image there are heatmaps: orange raises the score, purple lowers it, one scale
+    for the latents of a prompt. A class token stands for the whole image: it has none.
 
     Returns:
         The figure, 1/100 inch a pixel.
@@ -56,16 +57,17 @@ def draw_explanation(
 
 
 def token_grid(clip: Clip, tokens: int) -> tuple[int, int] | None:
-    """Rows and columns of the places that the last of an image's tokens stand for; `None` for a single token.
+    """Return the rows and columns of the grid of places that an image's tokens stand for.
 
-    A class token before them is no place.
+    The last tokens are the places, and a class token before them is no place. For a single token the result
+    is `None`.
     """
     rows, columns = getattr(clip.visual, "grid_size", (math.isqrt(tokens),) * 2)
     return (rows, columns) if tokens > 1 and tokens - rows * columns in (0, 1) else None
 
 
 def as_clip_sees(clip: Clip, image: Image.Image) -> Image.Image:
-    """The image after CLIP's preprocessing: resized and cropped."""
+    """Return the image after CLIP's preprocessing: resized and cropped."""
     config = clip.visual.preprocess_cfg
     mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
     pixels = (clip.preprocess(image) * std + mean).clamp(0, 1)
@@ -104,7 +106,7 @@ def _draw_block(
 
 
 def _draw_latent(axes: Axes, x: float, y: float, row: Mapping[Hashable, Any], longest: float) -> None:
-    """Words and bar of a latent."""
+    """Draw the words and the bar of a latent."""
     details = (
         f"latent {row['latent']}  ·  alignment {row['alignment']:.2f}, "
         f"with the prompt {row['prompt_alignment']:.2f}"
@@ -119,7 +121,7 @@ def _draw_latent(axes: Axes, x: float, y: float, row: Mapping[Hashable, Any], lo
 
 
 def _places(tokens: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Tokens `[m, t]` as maps `[m, rows, columns]`, all divided by the largest absolute value."""
+    """Return the tokens `[m, t]` as maps `[m, rows, columns]`, all divided by the largest absolute value."""
     maps = tokens[:, -shape[0] * shape[1] :].reshape(-1, *shape)
     largest: Tensor = maps.abs().max()
     return maps / largest.clamp_min(torch.finfo(maps.dtype).tiny)
@@ -130,7 +132,7 @@ def _show(axes: Axes, picture: Image.Image, x: float, y: float, size: float) -> 
 
 
 def _show_places(axes: Axes, picture: Image.Image, x: float, y: float, size: float, values: Tensor) -> None:
-    """A picture in grey, and on it values in -1..1 of its places, the stronger the less transparent."""
+    """Draw a picture in grey, on it values in -1..1 of its places, the stronger the less transparent."""
     extent = (x, x + size, y + size, y)
     axes.imshow(picture.convert("L"), extent=extent, aspect="auto", cmap="gray", vmin=-128, vmax=255)
     strength = values.abs().sqrt().numpy()

@@ -33,7 +33,7 @@ class WorstGroup(NamedTuple):
 
 
 def predict(embeddings: Tensor, class_embeddings: Tensor) -> Tensor:
-    """The class nearest to each image, `[n]` int64, ties to the lower index; no scale changes it.
+    """Return the class nearest to each image, `[n]` int64, ties to the lower index; no scale changes it.
 
     Example:
         >>> predict(torch.tensor([[0.6, 0.8], [0.5, 0.5]]), torch.eye(2))
@@ -43,7 +43,9 @@ def predict(embeddings: Tensor, class_embeddings: Tensor) -> Tensor:
 
 
 def accuracy(predictions: Tensor, targets: Tensor) -> float:
-    """Share of right predictions, in [0, 1], over images of known class (target not -1); NaN without any.
+    """Return the share of right predictions, in [0, 1], over images of known class.
+
+    The class is known where the target is not -1. Without any such image the share is NaN.
 
     Example:
         >>> accuracy(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]))
@@ -54,7 +56,7 @@ def accuracy(predictions: Tensor, targets: Tensor) -> float:
 
 
 def group_accuracy(predictions: Tensor, targets: Tensor, groups: Tensor, min_size: int = 1) -> GroupAccuracy:
-    """Accuracy within each group of images.
+    """Return the accuracy within each group of images.
 
     Args:
         predictions: `[n]` int64.
@@ -75,7 +77,7 @@ def group_accuracy(predictions: Tensor, targets: Tensor, groups: Tensor, min_siz
 
 
 def balanced_accuracy(predictions: Tensor, targets: Tensor) -> float:
-    """Mean of the classes' accuracies, in [0, 1]: every class counts alike; NaN without images.
+    """Return the mean of the classes' accuracies, in [0, 1]: every class counts alike; NaN without images.
 
     Example:
         >>> balanced_accuracy(torch.tensor([0, 0, 0, 0]), torch.tensor([0, 0, 0, 1]))
@@ -85,7 +87,7 @@ def balanced_accuracy(predictions: Tensor, targets: Tensor) -> float:
 
 
 def worst_group(predictions: Tensor, targets: Tensor, groups: Tensor, min_size: int = 1) -> WorstGroup:
-    """The group with the lowest accuracy (Sagawa et al. 2020, arXiv 1911.08731).
+    """Return the group with the lowest accuracy (Sagawa et al. 2020, arXiv 1911.08731).
 
     Args:
         predictions: `[n]` int64.

@@ -9,7 +9,9 @@ from lightning_sae.types import SparseLatents
 
 
 def auroc(scores: Tensor, positives: Tensor) -> Tensor:
-    """Probability that a positive scores higher than a negative, ties counted half (Mann-Whitney U).
+    """Return the probability that a positive scores higher than a negative (Mann-Whitney U).
+
+    Ties are counted half.
 
     Args:
         scores: `[n]`.
@@ -30,7 +32,7 @@ def auroc(scores: Tensor, positives: Tensor) -> Tensor:
 
 
 def sparse_auroc(latents: SparseLatents, positives: Tensor) -> Tensor:
-    """`auroc` of every latent as a detector, from the active latents alone; the zeros are one big tie.
+    """Return `auroc` of every latent as a detector, from the active latents alone; the zeros are one big tie.
 
     Args:
         latents: of `n` tokens.
@@ -66,7 +68,7 @@ class ActiveRanks(NamedTuple):
 
     @classmethod
     def of(cls, latents: SparseLatents) -> Self:
-        """Sorts the active latents, once for any number of classes."""
+        """Sort the active latents, once for any number of classes."""
         active = latents.values > 0
         latent, value, row = latents.indices[active], latents.values[active], latents.rows()[active]
         order = value.argsort(stable=True)
@@ -77,7 +79,7 @@ class ActiveRanks(NamedTuple):
         return cls(latent, row[order], rank, len(latents), latents.d_sae)
 
     def aurocs(self, labels: Tensor, n_labels: int) -> Tensor:
-        """`sparse_auroc` of every latent for every class against all other tokens.
+        """Return `sparse_auroc` of every latent for every class against all other tokens.
 
         Args:
             labels: `[n]` int64, class of each token; -1 for a token of no class.
@@ -107,7 +109,7 @@ class ActiveRanks(NamedTuple):
 
 
 def _tied_ranks(latent: Tensor, value: Tensor) -> Tensor:
-    """Positions 1..m in sorted order, averaged over runs of equal value within a latent."""
+    """Return the positions 1..m in sorted order, averaged over runs of equal value within a latent."""
     if not len(latent):
         return value.double()
     starts = torch.ones_like(latent, dtype=torch.bool)
@@ -117,5 +119,5 @@ def _tied_ranks(latent: Tensor, value: Tensor) -> Tensor:
 
 
 def _average_ranks(counts: Tensor) -> Tensor:
-    """Mean rank of each group of ties, from their sizes in ascending order."""
+    """Return the mean rank of each group of ties, from their sizes in ascending order."""
     return counts.cumsum(0) - (counts - 1).double() / 2

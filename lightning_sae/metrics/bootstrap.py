@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def mean_in_units(samples: Tensor, unit: Tensor) -> Tensor:
-    """Mean over images as a multiple of the mean unit: `sum_i samples_i / sum_i unit_i`.
+    """Return the mean over images as a multiple of the mean unit: `sum_i samples_i / sum_i unit_i`.
 
     One unit for all images: one with a small unit of its own cannot blow up.
 
@@ -49,7 +49,7 @@ def interval(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """Mean over images with its bootstrap percentile interval (`scipy.stats.bootstrap`).
+    """Return the mean over images with its bootstrap percentile interval (`scipy.stats.bootstrap`).
 
     Args:
         samples: `[n, ...]`, one row an image; images with an undefined value are left out.
@@ -87,6 +87,6 @@ def interval(
 
 
 def _positive(unit: Tensor, confidence: float) -> bool:
-    """Whether the mean unit lies above 0 by more than its normal interval."""
+    """Return whether the mean unit lies above 0 by more than its normal interval."""
     error = unit.std() / len(unit) ** 0.5
     return bool(unit.mean() > norm.ppf((1 + confidence) / 2) * error)

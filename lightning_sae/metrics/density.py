@@ -11,7 +11,7 @@ from lightning_sae.types import SparseLatents
 
 
 def l0(latents: SparseLatents) -> Tensor:
-    """Mean number of non-zero latents per token.
+    """Return the mean number of non-zero latents per token.
 
     Returns:
         Scalar in 0..d_sae, float64.
@@ -24,7 +24,7 @@ def l0(latents: SparseLatents) -> Tensor:
 
 
 def firings(latents: SparseLatents) -> Tensor:
-    """Number of tokens on which each latent fires, `[d_sae]` int64.
+    """Return the number of tokens on which each latent fires, `[d_sae]` int64.
 
     Example:
         >>> firings(SparseLatents.from_dense(torch.tensor([[1.0, 2.0, 0.0], [0.0, 3.0, 0.0]]))).tolist()
@@ -34,7 +34,7 @@ def firings(latents: SparseLatents) -> Tensor:
 
 
 def density(latents: SparseLatents) -> Tensor:
-    """Share of the tokens on which each latent fires.
+    """Return the share of the tokens on which each latent fires.
 
     Returns:
         `[d_sae]` in 0..1, float64.
@@ -47,7 +47,7 @@ def density(latents: SparseLatents) -> Tensor:
 
 
 def density_quantiles(density: Tensor, quantiles: Sequence[float]) -> Tensor:
-    """Quantiles of the density over the latents that fire at all.
+    """Return the quantiles of the density over the latents that fire at all.
 
     Args:
         density: `[d_sae]` in 0..1.
@@ -79,12 +79,12 @@ class L0(Metric):
         self.add_state("tokens", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, latents: SparseLatents) -> None:
-        """Adds tokens."""
+        """Add tokens."""
         self.active = self.active + (latents.values > 0).sum()
         self.tokens = self.tokens + len(latents)
 
     def compute(self) -> Tensor:
-        """Scalar in 0..d_sae."""
+        """Return the scalar in 0..d_sae."""
         return self.active.double() / self.tokens
 
 
@@ -106,10 +106,10 @@ class Density(ShapedMetric):
         self.add_state("tokens", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, latents: SparseLatents) -> None:
-        """Adds tokens."""
+        """Add tokens."""
         self.firings = self.firings + firings(latents)
         self.tokens = self.tokens + len(latents)
 
     def compute(self) -> Tensor:
-        """`[d_sae]` in 0..1."""
+        """Return `[d_sae]` in 0..1."""
         return self.firings.double() / self.tokens

@@ -12,7 +12,7 @@ UNKNOWN, OUTSIDE = -1, -2
 
 
 class Groups(NamedTuple):
-    """What splits the images.
+    """Groups that divide the images.
 
     Attributes:
         name: of the factor, as `background`; `culprits` for their own activity.
@@ -28,12 +28,12 @@ class Groups(NamedTuple):
     added: int = 0
 
     def of_data(self, values: Tensor) -> Tensor:
-        """The part of `[n]` values that belongs to images of the data."""
+        """Return the part of `[n]` values that belongs to images of the data."""
         return values[: len(self.of) - self.added]
 
 
 class GroupErrors(NamedTuple):
-    """How a class fares in each of `V` groups.
+    """The errors of a class in each of `V` groups.
 
     Attributes:
         own: `[V]` int64, images of the class.
@@ -61,7 +61,7 @@ class GroupErrors(NamedTuple):
 def group_errors(
     predicted: Tensor, targets: Tensor, target: int, groups: Groups, min_group: int = 10
 ) -> GroupErrors:
-    """The balanced error of one class in every group.
+    """Return the balanced error of one class in every group.
 
     `error_v = (miss_v + false_positives_v) / 2`. A group with fewer than `min_group` images of other classes
     is left out. Where it has fewer of the class itself, `miss` over all groups takes the place of `miss_v`:
@@ -97,12 +97,12 @@ def group_errors(
 
 
 def others_than(targets: Tensor, target: int) -> Tensor:
-    """`[n]` bool, images that are known not to be of a class."""
+    """Return `[n]` bool, images that are known not to be of a class."""
     return (targets != target) & (targets != UNKNOWN)
 
 
 def factor_groups(name: str, values: Sequence[str], truth: Tensor) -> Groups:
-    """The values of a known factor; images without one are a group of their own.
+    """Return the values of a known factor; images without one are a group of their own.
 
     Example:
         >>> factor_groups("word", ["star"], torch.tensor([0, -1]))
@@ -114,7 +114,7 @@ def factor_groups(name: str, values: Sequence[str], truth: Tensor) -> Groups:
 
 
 def one_against_rest(groups: Groups, value: str) -> Groups:
-    """The images with one value, and all others.
+    """Return the images with one value, and all others.
 
     Raises:
         ValueError: no such value.
@@ -130,5 +130,5 @@ def one_against_rest(groups: Groups, value: str) -> Groups:
 
 
 def culprit_groups(activations: Tensor) -> Groups:
-    """Images on which any culprit is active, and the others; `activations [n, m]`."""
+    """Return the images on which any culprit is active, and the others; `activations [n, m]`."""
     return Groups("culprits", ["silent", "active"], (activations > 0).any(1).long())

@@ -9,7 +9,9 @@ from lightning_sae.types import SparseLatents
 
 
 def max_over_tokens(latents: SparseLatents, image_ids: Tensor) -> tuple[SparseLatents, Tensor]:
-    """The largest activation of each latent over the tokens of an image. Cost grows with the active latents.
+    """Return the largest activation of each latent over the tokens of an image.
+
+    The cost grows with the active latents.
 
     Args:
         latents: of `t` tokens.
@@ -61,7 +63,7 @@ class ImageLatents(ShapedMetric):
             self.add_state(name, [], dist_reduce_fx="cat")
 
     def update(self, latents: SparseLatents, image_ids: Tensor) -> None:
-        """Adds tokens with the images `[t]` that they come from."""
+        """Add tokens with the images `[t]` that they come from."""
         latents, image_ids = max_over_tokens(latents, image_ids)
         self.values.append(latents.values.float())
         self.indices.append(latents.indices.int())
@@ -69,7 +71,10 @@ class ImageLatents(ShapedMetric):
         self.image_ids.append(image_ids)
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Values, indices and offsets of the images, and their ids; `latents` puts them together."""
+        """Return the values, indices and offsets of the images' latents, and the ids of the images.
+
+        The method `latents` puts values, indices and offsets together.
+        """
         counts = dim_zero_cat(self.counts)
         offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         tokens = SparseLatents(
@@ -79,6 +84,9 @@ class ImageLatents(ShapedMetric):
         return images.values, images.indices, images.offsets, ids
 
     def latents(self) -> tuple[SparseLatents, Tensor]:
-        """Latents of `n` images, a row each, and their ids `[n]`, ascending; on all ranks or on none."""
+        """Return the latents of `n` images, a row each, and the images' ids `[n]`, ascending.
+
+        It must be called on all ranks or on none.
+        """
         values, indices, offsets, ids = self.compute()
         return SparseLatents(values, indices, offsets, self.d_sae), ids

@@ -10,10 +10,10 @@ IMAGES, TEXTS, BOTH, NONE = "images", "texts", "both", ""
 
 
 def modality_score(image_mean: Tensor, text_mean: Tensor) -> Tensor:
-    """Share of a latent's activation that images have: `m_j = E_image[a_j] / (E_image[a_j] + E_text[a_j])`.
+    """Return the share of a latent's activation that images have.
 
-    After Papadimitriou et al. 2025, arXiv 2504.11695. Each modality counts by its mean, however many images
-    and texts there are.
+    The share is `m_j = E_image[a_j] / (E_image[a_j] + E_text[a_j])`. After Papadimitriou et al. 2025, arXiv
+    2504.11695. Each modality counts by its mean, however many images and texts there are.
 
     Args:
         image_mean: `[d_sae]` >= 0, mean activation over images.
@@ -31,7 +31,7 @@ def modality_score(image_mean: Tensor, text_mean: Tensor) -> Tensor:
 
 
 def fires_on(score: Tensor, margin: float = 0.1) -> list[str]:
-    """`images` from a score of `1 - margin`, `texts` up to `margin`, else `both`; "" without a score.
+    """Return `images` from a score of `1 - margin`, `texts` up to `margin`, else `both`; "" without a score.
 
     Example:
         >>> fires_on(torch.tensor([1.0, 0.05, 0.5, torch.nan]))
@@ -71,12 +71,12 @@ class Modality(ShapedMetric):
         self.add_state("counts", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, latents: SparseLatents, is_text: Tensor) -> None:
-        """Adds examples, `is_text [n]` bool."""
+        """Add examples, `is_text [n]` bool."""
         row = is_text.long()
         place = row[latents.rows()] * latents.d_sae + latents.indices
         self.sums.view(-1).index_add_(0, place, latents.values.double())
         self.counts += torch.bincount(row, minlength=2)
 
     def compute(self) -> Tensor:
-        """`[2, d_sae]`: of images, of texts; NaN for a modality without examples."""
+        """Return `[2, d_sae]`: of images, of texts; NaN for a modality without examples."""
         return self.sums / self.counts[:, None]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def centred_moments(x: Tensor) -> Tensor:
-    """Number of rows, sum of squares about the mean, and the mean, packed as `[2 + d_in]` float64.
+    """Return the number of rows, sum of squares about the mean, and the mean, packed as `[2 + d_in]` float64.
 
     Example:
         >>> centred_moments(torch.tensor([[1.0, 0.0], [3.0, 0.0]])).tolist()
@@ -44,7 +44,7 @@ CHUNK = 16384  # rows per float64 copy
 
 
 class ActivationStatistics(NamedTuple):
-    """What the autoencoder centres and scales by.
+    """The mean and scale that the autoencoder centres and scales by.
 
     Attributes:
         mean: `[d_in]` float32, mean activation.
@@ -72,12 +72,15 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor) -> "Moments":
-        """Moments of the rows of `x [n, d]`; a shard may have none, where all of its images are bad."""
+        """Return the moments of the rows of `x [n, d]`.
+
+        A shard may have no rows, where all of its images are bad.
+        """
         return cls.union(cls._unpacked(centred_moments(chunk)) for chunk in torch.split(x, CHUNK))
 
     @classmethod
     def union(cls, parts: Iterable["Moments"]) -> "Moments":
-        """Moments of all rows of one or more parts.
+        """Return the moments of all rows of one or more parts.
 
         Example:
             >>> Moments.union([Moments.of(torch.tensor([[1.0]])), Moments.of(torch.tensor([[3.0]]))]).spread
@@ -97,7 +100,7 @@ class Moments(NamedTuple):
         return cls(int(packed[0]), packed[2:], float(packed[1]))
 
     def statistics(self) -> ActivationStatistics:
-        """Mean and scale; `spread` must not be zero.
+        """Return the mean and scale; `spread` must not be zero.
 
         Example:
             >>> mean, scale, n = Moments.of(torch.tensor([[1.0, 0.0], [3.0, 0.0]])).statistics()

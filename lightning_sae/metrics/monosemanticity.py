@@ -10,7 +10,7 @@ from lightning_sae.types import SparseLatents
 
 
 def monosemanticity(latents: SparseLatents, embeddings: Tensor) -> Tensor:
-    """Mean cosine between two different images, weighted by the product of their activations.
+    """Return the mean cosine between two different images, weighted by the product of their activations.
 
     `sum_{i != j} a_i a_j <e_i, e_j> / sum_{i != j} a_i a_j`, as
     `(||sum_i a_i e_i||^2 - sum_i a_i^2) / ((sum_i a_i)^2 - sum_i a_i^2)`, in float64. Unlike clarity it
@@ -63,7 +63,7 @@ class MonoSemanticity(ShapedMetric):
         self.add_state("fired", zeros.long(), dist_reduce_fx="sum")
 
     def update(self, latents: SparseLatents, image_ids: Tensor, embeddings: Tensor) -> None:
-        """Adds tokens, the image `[t]` that each comes from, and `[n_images, d]`, a row per image id."""
+        """Add tokens, the image `[t]` that each comes from, and `[n_images, d]`, a row per image id."""
         latents, image_ids = max_over_tokens(latents, image_ids)
         order = latents.indices.argsort(stable=True)
         order = order[latents.values[order] > 0]
@@ -78,6 +78,6 @@ class MonoSemanticity(ShapedMetric):
         self.fired.index_add_(0, touched, counts)
 
     def compute(self) -> Tensor:
-        """`[d_sae]` in [-1, 1]; NaN below two images."""
+        """Return `[d_sae]` in [-1, 1]; NaN below two images."""
         score = (self.weighted.square().sum(1) - self.squares) / (self.total.square() - self.squares)
         return score.where(self.fired > 1, torch.nan)

@@ -9,9 +9,10 @@ from lightning_sae.metrics.moments import centred_moments, merge_moments
 
 
 def fvu(x: Tensor, x_hat: Tensor) -> Tensor:
-    """Fraction of variance unexplained: `sum ||x - x_hat||^2 / sum ||x - mean(x)||^2`, mean per dimension.
+    """Return the fraction of variance unexplained.
 
-    0 for a perfect reconstruction, 1 for the mean of the data, without upper bound. Computed in float64.
+    It is `sum ||x - x_hat||^2 / sum ||x - mean(x)||^2`, with the mean per dimension: 0 for a perfect
+    reconstruction, 1 for the mean of the data, without upper bound. Computed in float64.
 
     Args:
         x: `[n, d_in]` activations, not normalised.
@@ -51,12 +52,12 @@ class FVU(Metric):
         self.add_state("error", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, x: Tensor, x_hat: Tensor) -> None:
-        """Adds activations and reconstructions `[n, d_in]`."""
+        """Add activations and reconstructions `[n, d_in]`."""
         self.moments = merge_moments(torch.stack([self.moments, centred_moments(x)]))
         self.error = self.error + (x.double() - x_hat.double()).square().sum()
 
     def compute(self) -> Tensor:
-        """Scalar >= 0."""
+        """Return the scalar >= 0."""
         return _ratio(self.error, self.moments)
 
 
@@ -70,7 +71,7 @@ def _ratio(error: Tensor, moments: Tensor) -> Tensor:
 
 
 def cosine(x: Tensor, x_hat: Tensor) -> Tensor:
-    """Mean cosine of each activation and its reconstruction, about zero.
+    """Return the mean cosine of each activation and its reconstruction, about zero.
 
     Args:
         x: `[n, d_in]` activations.
@@ -101,11 +102,11 @@ class Cosine(Metric):
         self.add_state("tokens", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, x: Tensor, x_hat: Tensor) -> None:
-        """Adds activations and reconstructions `[n, d_in]`."""
+        """Add activations and reconstructions `[n, d_in]`."""
         if len(x):
             self.total = self.total + cosine(x, x_hat) * len(x)
             self.tokens = self.tokens + len(x)
 
     def compute(self) -> Tensor:
-        """Scalar in -1..1."""
+        """Return the scalar in -1..1."""
         return self.total / self.tokens

@@ -8,7 +8,7 @@ from lightning_sae.types import SparseLatents
 
 
 def top_images(latents: SparseLatents, image_ids: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The `n` images with the largest activation of each latent: the maximum over an image's tokens.
+    """Return the `n` images with the largest activation of each latent: the maximum over an image's tokens.
 
     Between equal activations the lower image id comes first.
 
@@ -38,7 +38,9 @@ def top_images(latents: SparseLatents, image_ids: Tensor, n: int) -> tuple[Tenso
 def rank_candidates(
     latent: Tensor, image: Tensor, value: Tensor, n: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The best `n` images of each latent among candidates, by sorting: cost grows with their number only.
+    """Return the best `n` images of each latent among candidates.
+
+    They are found by sorting, so the cost grows with the number of candidates only.
 
     Args:
         latent: `[m]` int64.
@@ -94,7 +96,7 @@ class TopImages(ShapedMetric):
         self.add_state("image_ids", torch.full((d_sae, n), -1), dist_reduce_fx=None)
 
     def update(self, latents: SparseLatents, image_ids: Tensor) -> None:
-        """Adds tokens with the images `[t]` that they come from."""
+        """Add tokens with the images `[t]` that they come from."""
         value = latents.values.float()
         candidate = (value > 0) & (value >= self.values[latents.indices, -1])
         latent, value = latents.indices[candidate], value[candidate]
@@ -102,7 +104,7 @@ class TopImages(ShapedMetric):
         self._merge(latent, image, value)
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Activations and image ids, both `[d_sae, n]`."""
+        """Return the activations and image ids, both `[d_sae, n]`."""
         if self.values.ndim == 2:
             return self.values.clone(), self.image_ids.clone()
         values, image_ids = self.values.flatten(0, 1), self.image_ids.flatten(0, 1)  # [ranks * d_sae, n]

@@ -14,7 +14,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 
 
 def draw_curves(evidence: Evidence, table: pd.DataFrame, confidence: float = 0.95) -> Figure:
-    """Mean curves with bootstrap bands, deletion on the left and insertion on the right.
+    """Draw the mean curves with bootstrap bands, deletion on the left and insertion on the right.
 
     Args:
         evidence: of `measure`.

@@ -13,7 +13,7 @@ from lightning_sae.report.fonts import fonts_for, letters_of
 
 
 def save_figure(figure: Figure, path: Path, dpi: int) -> None:
-    """Writes a figure as PNG, whole or not at all; its folder is made.
+    """Write a figure as PNG, whole or not at all; make its folder.
 
     Raises:
         OSError: the disk is full or not writable.
@@ -23,7 +23,7 @@ def save_figure(figure: Figure, path: Path, dpi: int) -> None:
 
 
 def png(figure: Figure, dpi: int) -> bytes:
-    """A figure as PNG on white, without a time stamp.
+    """Return a figure as PNG on white, without a time stamp.
 
     Labels in Chinese, Japanese or Korean, and emoji, are written in fonts of the system that have them; where
     there is none they are boxes, and matplotlib warns of the letters.

@@ -18,7 +18,7 @@ INK, GREY, RED = "#1f2328", "#6e7781", "#c0392b"
 
 
 def draw_gallery(panels: dict[str, pd.DataFrame], image_ids: Tensor, images: ImageSet) -> Figure:
-    """Draws panels of latents side by side.
+    """Draw panels of latents side by side.
 
     Args:
         panels: title -> rows of the latent table; `latent` and `density` are needed, what else is there is
@@ -56,7 +56,7 @@ def _draw_row(axes: Axes, top: float, row: pd.Series, ids: Sequence[int], images
 
 
 def _details(row: pd.Series) -> str:
-    """What is known about a latent, below its name."""
+    """Return what is known about a latent, below its name."""
     details = [f"latent {row['latent']}", f"fires on {row['density']:.1%}"]
     if "alignment" in row:
         details.append(f"alignment {row['alignment']:.2f}")

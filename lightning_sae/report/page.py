@@ -8,7 +8,7 @@ from lightning_sae.report.text import plain
 
 
 def render(package: str, context: dict[str, Any]) -> str:
-    """A page; every text of the context is escaped, and a name that is missing is an error.
+    """Return a page; every text of the context is escaped, and a name that is missing is an error.
 
     Args:
         package: its folder `templates` holds `page.html.jinja`; `base.css` comes from here.
@@ -26,5 +26,5 @@ def render(package: str, context: dict[str, Any]) -> str:
 
 
 def _finalize(value: Any) -> Any:
-    """Texts of users; markup of ours stays as it is."""
+    """Make texts of users plain; markup of ours stays as it is."""
     return plain(value) if type(value) is str else value

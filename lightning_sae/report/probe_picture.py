@@ -15,7 +15,7 @@ PANELS = {
 
 
 def draw_comparison(table: pd.DataFrame, factor: str) -> Figure:
-    """A panel per measure: the probes as a line over their bias, the prompts as a level.
+    """Draw a panel per measure: the probes as a line over their bias, the prompts as a level.
 
     Args:
         table: of the callback `probe_vs_prompt`: the prompts in the row without a `share`.

@@ -9,7 +9,7 @@ _MISLEADING = dict.fromkeys(
 
 
 def plain(text: str) -> str:
-    r"""A text of a user for display: what would reorder its neighbours or is no letter is replaced.
+    r"""Return a text of a user for display: what would reorder its neighbours or is no letter is replaced.
 
     Example:
         >>> plain("cat \u202e\x00").encode("ascii", "namereplace")
@@ -19,7 +19,7 @@ def plain(text: str) -> str:
 
 
 def percent(share: float | None, digits: int = 0) -> str:
-    """A share; "" where it is unknown.
+    """Return a share; "" where it is unknown.
 
     Example:
         >>> percent(0.938), percent(0.938, digits=1), percent(float("nan"))
@@ -31,7 +31,7 @@ def percent(share: float | None, digits: int = 0) -> str:
 
 
 def compact(value: float | None, digits: int = 3) -> str:
-    """A number with at most so many significant digits; "" where it is unknown.
+    """Return a number with at most so many significant digits; "" where it is unknown.
 
     Example:
         >>> compact(2.96335), compact(-0.78318), compact(482.0), compact(0.00099900), compact(None)

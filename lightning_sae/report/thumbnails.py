@@ -9,7 +9,7 @@ INK, PAPER = "#1f2328", "#f6f8fa"
 
 
 def thumbnail(example: Image.Image | str, side: int) -> Image.Image:
-    """A square picture of an example; a text that is too long ends in an ellipsis.
+    """Return a square picture of an example; a text that is too long ends in an ellipsis.
 
     Args:
         example: an RGB image, cropped to its middle, or a text.

@@ -10,7 +10,7 @@ WIDTH = 1500  # pixels; a larger picture of a run is made smaller
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """A picture as the source of an image.
+    """Return a picture as the source of an image.
 
     Args:
         content: of its file.
@@ -24,7 +24,7 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def png_uri(content: bytes) -> str:
-    """A PNG as the source of an image.
+    """Return a PNG as the source of an image.
 
     Example:
         >>> png_uri(b"abc")
@@ -34,7 +34,7 @@ def png_uri(content: bytes) -> str:
 
 
 def picture_uri(path: Path) -> str:
-    """A picture of a run folder, drawn anew as JPEG; "" where there is none that can be read."""
+    """Return a picture of a run folder, drawn anew as JPEG; "" where there is none that can be read."""
     if not path.is_file():
         return ""
     try:

@@ -18,7 +18,7 @@ KEPT = "audited_probe"
 
 
 def prompt_classifier(run: RunFolder, prompts_file: str | None = None) -> Classifier:
-    """The zero-shot classifier of a run, with its own prompts or those of a file.
+    """Return the zero-shot classifier of a run, with its own prompts or those of a file.
 
     Args:
         run: `ready`.
@@ -38,7 +38,7 @@ def prompt_classifier(run: RunFolder, prompts_file: str | None = None) -> Classi
 
 
 def check_choice(name: str, prompts_file: str | None = None) -> None:
-    """Refuses what no run can have, before there is one.
+    """Refuse what no run can have, before there is one.
 
     Args:
         name: of `chosen_classifier`.
@@ -59,7 +59,7 @@ def check_choice(name: str, prompts_file: str | None = None) -> None:
 
 
 def chosen_classifier(run: RunFolder, name: str = "prompts", prompts_file: str | None = None) -> Classifier:
-    """The classifier that a user names.
+    """Return the classifier that a user names.
 
     Args:
         run: `ready`.
@@ -77,7 +77,7 @@ def chosen_classifier(run: RunFolder, name: str = "prompts", prompts_file: str |
 
 
 def kept_probe(run: RunFolder, folder: Path) -> Classifier:
-    """A probe that is fitted to the train embeddings of a run, and saved beside the audit of it.
+    """Return a probe that is fitted to the train embeddings of a run, and saved beside the audit of it.
 
     Args:
         run: `ready`.
@@ -94,7 +94,7 @@ def kept_probe(run: RunFolder, folder: Path) -> Classifier:
 
 
 def probe_classifier(run: RunFolder, folder: str | None = None) -> Classifier:
-    """A saved probe, or one that is fitted to the train embeddings of a run.
+    """Return a saved probe, or one that is fitted to the train embeddings of a run.
 
     Args:
         run: an opened run.

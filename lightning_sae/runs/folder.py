@@ -149,7 +149,7 @@ def open_run(
     device: torch.device | None = None,
     trusted: Sequence[str] | None = (),
 ) -> RunFolder:
-    """Reads the folder of a finished run. Nothing is run that its configuration names and that is not ours.
+    """Read the folder of a finished run. Nothing is run that its configuration names and that is not ours.
 
     Args:
         folder: as `train.py` wrote it.

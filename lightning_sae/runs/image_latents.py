@@ -17,7 +17,7 @@ FILE = "image_latents.safetensors"
 
 
 class ImageLatentsFile(NamedTuple):
-    """What the file holds.
+    """The content of the file of a run's image latents.
 
     Attributes:
         latents: a row per image, the largest activation over its tokens.
@@ -31,7 +31,7 @@ class ImageLatentsFile(NamedTuple):
 
 
 def choose_images(n: int, most: int, seed: int = 0) -> Tensor:
-    """Ids of at most `most` of `n` images, ascending; the same in every run on the same images.
+    """Return the ids of at most `most` of `n` images, ascending; the same in every run on the same images.
 
     Example:
         >>> choose_images(4, most=9).tolist(), len(choose_images(1000, most=10))
@@ -44,7 +44,7 @@ def choose_images(n: int, most: int, seed: int = 0) -> Tensor:
 def save_image_latents(
     folder: Path, latents: SparseLatents, image_ids: Tensor, identity: dict[str, Any]
 ) -> None:
-    """Writes the file into a run folder, whole or not at all.
+    """Write the file into a run folder, whole or not at all.
 
     Args:
         folder: the run folder.
@@ -64,7 +64,7 @@ def save_image_latents(
 
 
 def load_image_latents(folder: Path) -> ImageLatentsFile:
-    """Reads the file of a run folder.
+    """Read the file of a run folder.
 
     Raises:
         FileNotFoundError: the run did not write it.

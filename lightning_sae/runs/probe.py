@@ -20,13 +20,13 @@ class LabelledEmbeddings(NamedTuple):
 
 
 def examples(data: ActivationDataModule, split: Split) -> LabelledEmbeddings:
-    """The images of a split as the audited CLIP sees them; captured where the store lacks them."""
+    """Return the images of a split as the audited CLIP sees them; captured where the store lacks them."""
     embeddings = read_tensor(data.capture(split) / "images", "embeddings")
     return LabelledEmbeddings(embeddings, data.images(split).targets)
 
 
 def probe_of(data: ActivationDataModule, inverse_l2: float = 100.0, balanced: bool = False) -> SavedProbe:
-    """A probe on the train embeddings, with its accuracy on `val`.
+    """Return a probe on the train embeddings, with its accuracy on `val`.
 
     Args:
         data: of a run.

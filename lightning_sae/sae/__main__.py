@@ -9,7 +9,7 @@ from lightning_sae.trust.control_characters import visible
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command; what the user can mend ends in one line."""
+    """Run one command; what the user can mend ends in one line."""
     parser = argparse.ArgumentParser(prog="python -m lightning_sae.sae", description=__doc__)
     command = parser.add_subparsers(required=True).add_parser(
         "convert", help="between this library's folder and those of others"

@@ -10,7 +10,7 @@ ROUNDING = 8  # steps of the last bit by which the mean of equal numbers may dif
 
 
 def aux_loss(errors: Errors, task: SpareTask) -> Tensor:
-    """How badly the `k_aux` largest dead latents rebuild what they would have to take over.
+    """Return how badly the `k_aux` largest dead latents rebuild what they would have to take over.
 
     `sum ||t - t_hat||^2 / sum ||t - mean(t)||^2` over the batch, of all ranks, `t = x - x_hat + a_i w_i` with
     the smallest active latent `i` of the token. Its gradient reaches encoder rows, encoder biases and decoder

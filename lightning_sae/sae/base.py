@@ -26,7 +26,7 @@ Penalties = dict[str, tuple[float | Tensor, Tensor]]
 
 
 class SAEOptions(TypedDict, total=False):
-    """What every variant can be given; see `SparseAutoencoder`."""
+    """Options that every variant can be given; see `SparseAutoencoder`."""
 
     dead_after: int
     k_aux: int
@@ -67,7 +67,7 @@ class Encoded(NamedTuple):
 
 
 class TrainingLoss(NamedTuple):
-    """What one training step needs.
+    """The loss of a training batch, and what else one training step needs.
 
     Attributes:
         loss: scalar to minimise.
@@ -176,17 +176,22 @@ class SparseAutoencoder(Normalised, HubMixin):
 
     @classmethod
     def parameter_names(cls) -> list[str]:
-        """Names of the constructor arguments: the variant's own, then those that every variant has."""
+        """Return the names of the constructor arguments.
+
+        The variant's own names come first, then the names that every variant has.
+        """
         own, base = inspect.signature(cls).parameters, inspect.signature(SparseAutoencoder).parameters
         names = [name for name, p in own.items() if p.kind is not p.VAR_KEYWORD]
         return names if len(names) == len(own) else list(dict.fromkeys([*names, *base]))
 
     def config(self) -> dict[str, Any]:
-        """Constructor arguments that rebuild this autoencoder."""
+        """Return the constructor arguments that rebuild this autoencoder."""
         return {name: getattr(self, name) for name in self.parameter_names()}
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
-        """Latents of normalised activations, each token by itself, differentiable; what a variant defines.
+        """Return the latents of normalised activations, each token by itself, differentiable.
+
+        Each variant defines this method.
 
         Args:
             x: `[n, d_in]`, normalised.
@@ -197,7 +202,7 @@ class SparseAutoencoder(Normalised, HubMixin):
         raise NotImplementedError(f"{type(self).__name__} must define encode_normalised")
 
     def encode_training(self, centred: Tensor, spare: Spare | None = None) -> Encoded:
-        """Latents of a training batch, and what the loss adds for them.
+        """Return the latents of a training batch, and what the loss adds for them.
 
         Args:
             centred: `[n, d_in]`, normalised, less the decoder bias; see `centre`.
@@ -207,15 +212,15 @@ class SparseAutoencoder(Normalised, HubMixin):
 
     @torch.no_grad()
     def centre(self, x: Tensor) -> Tensor:
-        """Raw activations `[n, d_in]` -> normalised, less the decoder bias, without a gradient."""
+        """Return the raw activations `[n, d_in]` -> normalised, less the decoder bias, without a gradient."""
         return self.normalise(x).sub_(self.b_dec)
 
     def encode(self, x: Tensor) -> SparseLatents:
-        """Raw activations `[n, d_in]` -> latents in raw units."""
+        """Return the raw activations `[n, d_in]` -> latents in raw units."""
         return self.in_raw_units(self.encode_normalised(self.normalise(x)), x)
 
     def bias(self, x: Tensor | None = None) -> Tensor:
-        """The reconstruction of no latents, in raw units: `[d_in]`, after a layer norm `[n, d_in]`.
+        """Return the reconstruction of no latents, in raw units: `[d_in]`, after a layer norm `[n, d_in]`.
 
         Args:
             x: `[n, d_in]`, raw; a layer norm needs it.
@@ -231,7 +236,7 @@ class SparseAutoencoder(Normalised, HubMixin):
         return self.b_dec / scale + shift
 
     def decode(self, latents: SparseLatents, x: Tensor | None = None) -> Tensor:
-        """Latents in raw units -> `x_hat [n, d_in]` in raw units.
+        """Return the latents in raw units -> `x_hat [n, d_in]` in raw units.
 
         Args:
             latents: as `encode` gives them.
@@ -241,15 +246,15 @@ class SparseAutoencoder(Normalised, HubMixin):
         return bag(latents.values.to(self.W_dec), self.W_dec, pattern) + self.bias(x)
 
     def forward(self, x: Tensor) -> tuple[Tensor, SparseLatents]:
-        """Raw activations `[n, d_in]` -> `(x_hat, latents)`, both in raw units."""
+        """Return the raw activations `[n, d_in]` -> `(x_hat, latents)`, both in raw units."""
         latents = self.encode(x)
         return self.decode(latents, x), latents
 
     def training_loss(self, x: Tensor) -> TrainingLoss:
-        """Squared error per token and dimension, in normalised space, AuxK, and what the variant adds.
+        """Return the loss: the squared error, AuxK, and what the variant adds.
 
-        `mse = sum ||x_n - x_hat_n||^2 / (n d_in)`. As `E ||x_n||^2 = d_in`, it is 1 for the mean as a
-        reconstruction and close to the FVU.
+        The squared error is per token and dimension, in normalised space: `mse = sum ||x_n - x_hat_n||^2 / (n
+        d_in)`. As `E ||x_n||^2 = d_in`, it is 1 for the mean as a reconstruction and close to the FVU.
 
         Args:
             x: `[n, d_in]`, raw.
@@ -274,7 +279,7 @@ class SparseAutoencoder(Normalised, HubMixin):
         return TrainingLoss(loss, self.in_raw_units(detached, x), parts)
 
     def _spare(self) -> Spare | None:
-        """The dead latents; on a GPU, which would have to be waited for, also where there are none."""
+        """Return the dead latents; on a GPU, which would have to be waited for, also where there are none."""
         if self.k_aux == 0 or self.aux_weight == 0:
             return None
         dead = self.dead
@@ -284,7 +289,10 @@ class SparseAutoencoder(Normalised, HubMixin):
 
     @torch.no_grad()
     def fold(self) -> Self:
-        """The same autoencoder with `mean = 0` and `scale = 1`: its parameters take and give raw units."""
+        """Return this autoencoder with `mean = 0` and `scale = 1`.
+
+        The parameters of the copy take and give raw units.
+        """
         folded = copy.deepcopy(self)
         folded.b_dec.copy_(self.b_dec / self.scale + self.mean)
         folded.rescale(self.scale.reciprocal().expand(self.d_sae))
@@ -294,7 +302,7 @@ class SparseAutoencoder(Normalised, HubMixin):
 
     @torch.no_grad()
     def absorb_row_norms(self) -> None:
-        """Gives the decoder rows unit norm, and their lengths to the latents.
+        """Give the decoder rows unit norm, and their lengths to the latents.
 
         The reconstruction stays the same where each latent is selected by itself; where latents compete, the
         competition is of lengthened latents.
@@ -306,7 +314,7 @@ class SparseAutoencoder(Normalised, HubMixin):
 
     @torch.no_grad()
     def rescale(self, factor: Tensor) -> None:
-        """Multiplies the biases and thresholds of the latents; a variant adds its own.
+        """Multiply the biases and thresholds of the latents; a variant adds its own.
 
         Args:
             factor: `[d_sae]`, > 0.
@@ -315,13 +323,13 @@ class SparseAutoencoder(Normalised, HubMixin):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """To be called after each optimiser step: counts it, and gives the decoder rows unit norm again."""
+        """Count an optimiser step that was made, and give the decoder rows unit norm again."""
         self.steps.add_(1)
         self.normalise_decoder()
 
     @torch.no_grad()
     def normalise_decoder(self) -> None:
-        """Gives the decoder rows unit norm."""
+        """Give the decoder rows unit norm."""
         if uses_triton(self.W_dec, self.kernels):
             from lightning_sae.sae.kernels import triton_products
 
@@ -332,7 +340,7 @@ class SparseAutoencoder(Normalised, HubMixin):
 
     @torch.no_grad()
     def count_firings(self, fired: Tensor, n_tokens: int | Tensor) -> None:
-        """Advances `tokens_since_fired` by a batch.
+        """Advance `tokens_since_fired` by a batch.
 
         Args:
             fired: `[d_sae]` bool, active on some token of the batch.
@@ -341,7 +349,7 @@ class SparseAutoencoder(Normalised, HubMixin):
         self.tokens_since_fired.add_(n_tokens).masked_fill_(fired, 0)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forgets the gradients; those of the rows leave their memory for the next ones."""
+        """Forget the gradients; those of the rows leave their memory for the next ones."""
         if set_to_none:
             for rows in (self.W_dec, self.encoder):
                 if rows.grad is not None:
@@ -349,11 +357,11 @@ class SparseAutoencoder(Normalised, HubMixin):
         super().zero_grad(set_to_none)
 
     def _warmed_up(self, steps: int) -> Tensor:
-        """Share of a penalty's weight at this step: rises linearly to 1 over `steps`."""
+        """Return the share of a penalty's weight at this step: rises linearly to 1 over `steps`."""
         return ((self.steps + 1) / max(1, steps)).clamp(max=1)
 
     def largest(self, centred: Tensor, k: int, spare: Spare | None = None) -> PreActivations:
-        """Pre-activations of each token's `k` largest latents, and of its largest spare ones.
+        """Return the pre-activations of each token's `k` largest latents, and of its largest spare ones.
 
         Args:
             centred: `[n, d_in]`, normalised, less the decoder bias.
@@ -366,7 +374,10 @@ class SparseAutoencoder(Normalised, HubMixin):
         return self.with_gradient(chosen.values.view(-1), pattern, second, centred)
 
     def above(self, centred: Tensor, floor: Tensor | float, spare: Spare | None = None) -> PreActivations:
-        """Pre-activations above a floor, of all latents or `[d_sae]` for each, and the largest spare ones."""
+        """Return the pre-activations above a floor, and the largest spare ones.
+
+        The floor is one number for all latents, or `[d_sae]`, one for each.
+        """
         floor = floor.detach() if isinstance(floor, Tensor) else floor
         arguments = self.encoder, self.b_enc, floor, self.selection, self.workspace, self.kernels, spare
         return self.with_gradient(*select_above(centred, *arguments), centred)
@@ -374,7 +385,7 @@ class SparseAutoencoder(Normalised, HubMixin):
     def with_gradient(
         self, known: Tensor, pattern: Pattern, second: Chosen | None, centred: Tensor
     ) -> PreActivations:
-        """Gives gradients to pre-activations that a selection has found.
+        """Give gradients to pre-activations that a selection has found.
 
         Args:
             known: `[nnz]`, of the pattern.

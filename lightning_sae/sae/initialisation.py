@@ -16,7 +16,7 @@ GAIN_SAMPLE = 2048
 
 
 def start_bias(sae: SparseAutoencoder, start: BiasStart, mean: Tensor, sample: Tensor | None) -> Tensor:
-    """Where the decoder bias starts, `[d_in]`, on normalised activations.
+    """Return where the decoder bias starts, `[d_in]`, on normalised activations.
 
     Args:
         sae: its normalisation is set.
@@ -32,7 +32,7 @@ def start_bias(sae: SparseAutoencoder, start: BiasStart, mean: Tensor, sample: T
 
 
 def geometric_median(x: Tensor, steps: int = 100, tolerance: float = 1e-6) -> Tensor:
-    """The point with the smallest sum of distances to all rows; single outliers hardly move it.
+    """Return the point with the smallest sum of distances to all rows; single outliers hardly move it.
 
     Weiszfeld's algorithm, `y <- sum x_i / ||x_i - y|| / sum 1 / ||x_i - y||`, from the mean, in float64
     (Weiszfeld 1937, *Tohoku Mathematical Journal* 43).
@@ -63,7 +63,7 @@ def geometric_median(x: Tensor, steps: int = 100, tolerance: float = 1e-6) -> Te
 
 @torch.no_grad()
 def initialise(sae: SparseAutoencoder, bias: Tensor, sample: Tensor | None, tied: bool) -> None:
-    """Sets decoder bias and rows before training; the normalisation is set.
+    """Set decoder bias and rows before training; the normalisation is set.
 
     Args:
         sae: fresh, its decoder rows random.
@@ -86,7 +86,7 @@ def initialise(sae: SparseAutoencoder, bias: Tensor, sample: Tensor | None, tied
 
 
 def _best_gain(sae: SparseAutoencoder, x: Tensor) -> Tensor:
-    """Factor of all latents with the smallest squared error, at most 1; `x` normalised."""
+    """Return the factor of all latents with the smallest squared error, at most 1; `x` normalised."""
     latents = sae.encode_normalised(x)
     pattern = Pattern.of(latents, sae.kernels)
     rebuilt = bag(latents.values, sae.W_dec, pattern)

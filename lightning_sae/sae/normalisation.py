@@ -13,7 +13,7 @@ EPS = 1e-5  # added to the spread of a token in a layer norm
 
 
 class Normalised(nn.Module):
-    """What takes raw activations `x` and works on `x_n = (x - shift) * scale`.
+    """A module that takes raw activations `x` and works on `x_n = (x - shift) * scale`.
 
     `standard` and `none` have one shift and one scale, `layer_norm` those of each token, `mean(x)` and
     `1 / (std(x) + 1e-5)`.
@@ -45,7 +45,7 @@ class Normalised(nn.Module):
 
     @torch.no_grad()
     def set_normalisation(self, mean: Tensor, scale: Tensor | float) -> None:
-        """Takes over what the activations are centred and scaled by, if it is `standard`; before training.
+        """Take over what the activations are centred and scaled by, if it is `standard`; before training.
 
         Args:
             mean: `[d_in]`.
@@ -68,18 +68,21 @@ class Normalised(nn.Module):
             self.scale.copy_(scale)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Raw activations `[n, d_in]` -> normalised, in the precision of the parameters."""
+        """Return the raw activations `[n, d_in]` -> normalised, in the precision of the parameters."""
         x = x.to(self.mean.dtype)
         shift, scale = self.shift_and_scale(x)
         return (x - shift) * scale
 
     def shift_and_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`[d_in]` and a scalar, or after a layer norm `[n, 1]` both, of raw activations `[n, d_in]`."""
+        """Return the shift and the scale of raw activations `[n, d_in]`.
+
+        They are `[d_in]` and a scalar; after a layer norm both are `[n, 1]`.
+        """
         if self.normalisation != "layer_norm":
             return self.mean, self.scale
         return x.mean(-1, keepdim=True), (x.std(-1, keepdim=True) + EPS).reciprocal()
 
     def in_raw_units(self, latents: SparseLatents, x: Tensor) -> SparseLatents:
-        """Latents of the normalised activations of `x [n, d_in]`, divided by the scale."""
+        """Return the latents of the normalised activations of `x [n, d_in]`, divided by the scale."""
         _, scale = self.shift_and_scale(x.to(self.mean.dtype))
         return latents.with_values(latents.values / (scale[latents.rows(), 0] if scale.ndim else scale))

@@ -58,11 +58,11 @@ class RunCSVLogger(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: Hydra keeps the run's config in `.hydra/config.yaml`."""
+        """Do nothing: Hydra keeps the run's config in `.hydra/config.yaml`."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Appends a row."""
+        """Append a row."""
         row: dict[str, Any] = {"step": step, **metrics}
         columns = self._columns if self._columns is not None else self._start()
         fresh = [key for key in row if key not in columns]

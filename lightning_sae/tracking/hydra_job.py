@@ -13,7 +13,7 @@ _TELLING = ("experiment", "clip", "data", "sae")
 
 
 class Job(NamedTuple):
-    """What Hydra knows about the running job; all empty outside of Hydra.
+    """The running job as Hydra knows it; all empty outside of Hydra.
 
     Attributes:
         group: of a multirun, the end of its folder's path; `None` for a single run.
@@ -32,7 +32,7 @@ class Job(NamedTuple):
 
 
 def this_job() -> Job:
-    """The job that Hydra is running."""
+    """Return the job that Hydra is running."""
     if not HydraConfig.initialized():
         return Job(None, None, {})
     hydra = HydraConfig.get()
@@ -46,7 +46,7 @@ def this_job() -> Job:
 
 
 def tracker_config(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
-    """A resolved config for a tracker: values and choices, no class names, nothing twice.
+    """Return a resolved config for a tracker: values and choices, no class names, nothing twice.
 
     What `${clip}` has copied to another place is left out there, as are loggers and what is empty.
 

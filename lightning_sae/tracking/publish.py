@@ -20,13 +20,13 @@ MAX_TRACKER_ROWS = 100
 
 
 def run_dir(trainer: Trainer) -> Path:
-    """The run folder, where everything that a tracker shows also lies."""
+    """Return the run folder, where everything that a tracker shows also lies."""
     return Path(trainer.default_root_dir)
 
 
 @rank_zero_only
 def publish_table(trainer: Trainer, key: str, table: pd.DataFrame) -> None:
-    """Writes a table to `<key>.csv` in the run folder and shows its first `MAX_TRACKER_ROWS` rows to W&B.
+    """Write a table to `<key>.csv` in the run folder and show its first `MAX_TRACKER_ROWS` rows to W&B.
 
     Labels are shown as names (`lightning_sae.concepts.naming`); the file has them as they are.
 
@@ -45,7 +45,7 @@ def publish_table(trainer: Trainer, key: str, table: pd.DataFrame) -> None:
 def publish_illustrated(
     trainer: Trainer, key: str, table: pd.DataFrame, picture: Callable[["pd.Series[Any]"], Image.Image]
 ) -> None:
-    """Shows the first `MAX_TRACKER_ROWS` rows of a table to W&B, each with a picture; writes no file.
+    """Show the first `MAX_TRACKER_ROWS` rows of a table to W&B, each with a picture; write no file.
 
     Args:
         trainer: whose loggers are asked.
@@ -64,7 +64,7 @@ def publish_illustrated(
 
 @rank_zero_only
 def publish_picture(trainer: Trainer, key: str, path: Path) -> None:
-    """Shows a picture of the run folder to W&B and TensorBoard.
+    """Show a picture of the run folder to W&B and TensorBoard.
 
     Args:
         trainer: whose loggers are asked.

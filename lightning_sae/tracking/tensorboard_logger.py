@@ -29,5 +29,5 @@ class RunTensorBoardLogger(TensorBoardLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The run's config, without clutter."""
+        """Log the run's config, without clutter."""
         super().log_hyperparams(tracker_config(params, this_job().choices), *args, **kwargs)

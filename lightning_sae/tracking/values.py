@@ -7,7 +7,7 @@ Direction = Literal["min", "max"]
 
 
 class LoggedValue(NamedTuple):
-    """How a logged value is judged and shown.
+    """The way in which a logged value is judged and shown.
 
     Attributes:
         better: the better direction; `None` where it depends.
@@ -134,7 +134,7 @@ def better(key: str) -> Direction | None:
 
 
 def goal(text: str) -> Goal:
-    """Reads `KEY`, `KEY:min` or `KEY:max`.
+    """Read `KEY`, `KEY:min` or `KEY:max`.
 
     Raises:
         ValueError: another direction, or none and the key has no known one.

@@ -65,7 +65,7 @@ class RunWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
-        """The run's config, without clutter.
+        """Log the run's config, without clutter.
 
         Raises:
             OSError: W&B cannot start a run: no network, or a key that it does not know.
@@ -80,13 +80,13 @@ class RunWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs values, and says what the summary of a new key is."""
+        """Log values, and say what the summary of a new key is."""
         self._step = self._step if step is None else step
         self._served(lambda: self._log(metrics, step))
 
     @rank_zero_only
     def finish(self) -> None:
-        """Closes the W&B run; the next job of the same process starts its own."""
+        """Close the W&B run; the next job of the same process starts its own."""
         if self._experiment is not None:
             self._served(self._close)
 
@@ -108,7 +108,7 @@ class RunWandbLogger(WandbLogger):
         self.experiment.finish()
 
     def _repeat(self) -> None:
-        """The last rows up to here; those of a resumed run behind its checkpoint have been dropped by now."""
+        """Log the last rows up to here again; those of a resumed run behind its checkpoint are dropped."""
         if not self._behind or self._step is None:
             return
         self._behind = False
@@ -116,7 +116,7 @@ class RunWandbLogger(WandbLogger):
             self._log(row, int(row.pop("step")))
 
     def _served(self, call: Callable[[], None]) -> None:
-        """Calls, again with a new service if the old one has died."""
+        """Call, again with a new service if the old one has died."""
         from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
         try:
@@ -149,13 +149,13 @@ def _check_login() -> None:
 
 
 def _id_of_earlier(save_dir: str) -> str | None:
-    """Of the W&B run of a run folder, by the file that each of its segments has."""
+    """Return the id of the W&B run of a run folder, by the file that each of its segments has."""
     files = sorted(Path(save_dir).glob("wandb/*run-*-*/run-*.wandb"))
     return files[-1].stem.removeprefix("run-") if files else None
 
 
 def _last_rows(path: Path, step: int) -> list[dict[str, float]]:
-    """Rows of `metrics.csv` up to a step, with the values that they have; none without a file."""
+    """Return the rows of `metrics.csv` up to a step, with the values that they have; none without a file."""
     if not path.exists():
         return []
     with path.open(newline="") as file:

@@ -30,7 +30,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Replaces the file at `path`; who is interrupted leaves the former one.
+        """Replace the file at `path`; who is interrupted leaves the former one.
 
         Raises:
             NoRoomError: the disk is full; the former file stays.
@@ -51,7 +51,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def bytes_of(value: Any) -> int:
-    """Bytes of the tensors in nested mappings and lists.
+    """Return the bytes of the tensors in nested mappings and lists.
 
     Example:
         >>> bytes_of({"weights": torch.zeros(3), "states": [{"step": 1, "mean": torch.zeros(2)}]})

@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 
 @torch.no_grad()
 def clip_by_scale(optimizer: Optimizer, largest: float) -> None:
-    """Lets the next step of a fused optimiser clip the norm of all gradients, as it reads them.
+    """Let the next step of a fused optimiser clip the norm of all gradients, as it reads them.
 
     It divides by `max(1, norm / largest)`, in the place where a gradient scaler has its factor. Equal to
     `torch.nn.utils.clip_grad_norm_`.

@@ -18,25 +18,25 @@ class FinalValidation(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Has a training that goes on behind such a pass log its steps where they are."""
+        """Have a training that goes on behind such a pass log its steps where they are."""
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step  # else one too few
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Ends the fit behind its last step, which has Lightning validate first."""
+        """End the fit behind its last step, which has Lightning validate first."""
         epochs = trainer.max_epochs
         last_pass = epochs is not None and 0 < epochs <= trainer.current_epoch + 1
         if trainer.global_step == trainer.max_steps or (last_pass and trainer.is_last_batch):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remembers the step."""
+        """Remember the step."""
         if not trainer.sanity_checking:
             self._validated = trainer.global_step
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validates where Lightning did not, as when a fit is ended at the end of an epoch."""
+        """Validate where Lightning did not, as when a fit is ended at the end of an epoch."""
         if self._validated == trainer.global_step or not trainer.enable_validation:
             return
         trainer.should_stop = trainer.validating = True

@@ -18,12 +18,12 @@ class HomeFolder(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Writes the whole path."""
+        """Write the whole path."""
         config.hydra.run.dir = str(user_path(config.hydra.run.dir))
         _make(config.hydra.run.dir, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Writes the whole path, also among the words by which Hydra composes each job."""
+        """Write the whole path, also among the words by which Hydra composes each job."""
         given = config.hydra.sweep.dir
         config.hydra.sweep.dir = str(user_path(given))
         if config.hydra.sweep.dir != given:

@@ -29,7 +29,7 @@ LOST = ("closed by peer", "Connection reset", "timed out", "Timed out", "Broken 
 def check_launch(
     trainer: Trainer, config: Mapping[str, Any], data: ActivationDataModule | None = None
 ) -> None:
-    """To be called before the trainer starts: says where it trains, and has it refuse what would go wrong.
+    """Say, before the trainer starts, where it trains, and have it refuse what would go wrong.
 
     Args:
         trainer: of one run.
@@ -64,7 +64,7 @@ def check_launch(
 
 
 def _check_precision(precision: str) -> None:
-    """An Adam step of usual size is lost in a weight of 16 bits, and metrics need their sums in float32."""
+    """Refuse weights of 16 bits: usual Adam steps are lost in them, and metrics need float32 sums."""
     if precision in TOO_COARSE:
         raise ValueError(
             f"trainer.precision={precision} keeps the weights of the autoencoder in 16 bits, in which small "
@@ -76,7 +76,7 @@ class Room(Callback):
     """Refuses to train what a GPU has no room for."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks when weights and activations lie there, and the gradient and Adam's moments do not yet.
+        """Look when weights and activations lie there, and the gradient and Adam's moments do not yet.
 
         Raises:
             ValueError: as `check_room`.
@@ -90,7 +90,7 @@ class Devices(Callback):
 
     @rank_zero_only
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Prints a line. Not before: to ask for a GPU's name sets up CUDA, which no fork survives."""
+        """Print a line. Not before: to ask for a GPU's name sets up CUDA, which no fork survives."""
         first = describe(trainer.strategy.root_device)
         print(f"devices: {trainer.world_size} processes, the first on {first}", flush=True)
 
@@ -132,15 +132,15 @@ class Together(Callback):
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lets SIGTERM end this process."""
+        """Let SIGTERM end this process."""
         _end_on_sigterm(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same, where there is no training."""
+        """Let SIGTERM end this process also where there is no training."""
         _end_on_sigterm(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Says what a lost connection means, and ends the processes that this one started."""
+        """Say what a lost connection means, and end the processes that this one started."""
         if isinstance(exception, RuntimeError) and any(word in str(exception) for word in LOST):
             exception.add_note(
                 f"Rank {trainer.global_rank} has lost the other processes: one of them has ended, and its "
@@ -171,7 +171,9 @@ def refuse(trainer: Trainer, refusal: Exception) -> None:
 
 
 def comparable(config: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted keys with their values as texts, without the run folder, which may differ between ranks.
+    """Return the dotted keys of a config with their values as texts, without the run folder.
+
+    The run folder may differ between ranks.
 
     Example:
         >>> comparable({"run_dir": "out/12-00-01", "trainer": {"default_root_dir": "out/12-00-01"}})
@@ -182,7 +184,7 @@ def comparable(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def rank_differences(configs: Sequence[Mapping[str, str]]) -> list[str]:
-    """What a rank has otherwise than rank 0, a text per key.
+    """Return what a rank has otherwise than rank 0, a text per key.
 
     Example:
         >>> rank_differences([{"seed": "0"}, {"seed": "0"}, {"seed": "1"}])
@@ -200,7 +202,7 @@ def _is_multirun() -> bool:
 
 
 def _starts_processes(trainer: Trainer) -> bool:
-    """Whether Lightning would start this command again for each further process."""
+    """Return whether Lightning would start this command again for each further process."""
     launcher = trainer.strategy.launcher
     if not isinstance(launcher, _SubprocessScriptLauncher):
         return False
@@ -208,7 +210,7 @@ def _starts_processes(trainer: Trainer) -> bool:
 
 
 def _end_on_sigterm(trainer: Trainer) -> None:
-    """In place of Lightning's handler, which starts a broadcast while the ranks may be at different places.
+    """Replace Lightning's handler, which starts a broadcast while ranks may be at different places.
 
     SLURM's signals have a meaning of their own.
     """

@@ -31,7 +31,10 @@ QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 def lr_factor(
     step: int, total: float, warmup_steps: int, decay_fraction: float, decay: Decay = "linear"
 ) -> float:
-    """Linear warm-up over the first steps, constant, and a decay to 0 over the last fraction of them.
+    """Return the factor of the learning rate at a step.
+
+    It rises linearly over the first steps, stays constant, and decays to 0 over the last fraction of all
+    steps.
 
     Args:
         step: steps taken so far.
@@ -190,11 +193,11 @@ class SAEModule(LightningModule):
             )
 
     def configure_callbacks(self) -> list[Callback]:
-        """A validation of the final weights closes every fit."""
+        """Return the callback that closes every fit with a validation of the final weights."""
         return [FinalValidation()]
 
     def setup(self, stage: str) -> None:
-        """Refuses a datamodule that a loaded autoencoder does not fit."""
+        """Refuse a datamodule that a loaded autoencoder does not fit."""
         d_in, given = self.hparams["d_in"], self._datamodule().d_in
         if d_in not in (None, given):
             raise ValueError(
@@ -202,7 +205,7 @@ class SAEModule(LightningModule):
             )
 
     def configure_model(self) -> None:
-        """Builds autoencoder and metrics, once.
+        """Build autoencoder and metrics, once.
 
         The autoencoder starts on the CPU, from which Lightning moves it: the same weights on every device.
         """
@@ -233,7 +236,7 @@ class SAEModule(LightningModule):
         initialise(self.sae, bias, sample if start["rows"] == "data" else None, start["tied"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Fused Adam, and a schedule in optimiser steps."""
+        """Return the fused Adam, and a schedule in optimiser steps."""
         self.check_end(self.trainer)
         beta1, beta2 = self.hparams["betas"]
         optimiser = Adam(self.sae.parameters(), lr=self.hparams["lr"], betas=(beta1, beta2), fused=True)
@@ -247,7 +250,7 @@ class SAEModule(LightningModule):
         return lr_factor(step, total, *schedule)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One batch of raw activations; also advances the counter of dead latents."""
+        """Return the loss of a batch of raw activations; also advance the counter of dead latents."""
         loss, latents, parts = self.sae.training_loss(batch.x)
         values = {"loss": loss.detach(), **parts}
         fired, means = self._over_ranks(latents.fired(), list(values.values()))
@@ -261,7 +264,10 @@ class SAEModule(LightningModule):
         return loss
 
     def _over_ranks(self, fired: Tensor, values: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Which latents are active on any rank, and means of scalars, by one reduction; batches are equal."""
+        """Return which latents are active on any rank, and the means of scalars over the ranks.
+
+        Both come from one reduction; the batches of all ranks are equally large.
+        """
         means = torch.stack([value.to(values[0]) for value in values])
         if self.trainer.world_size == 1:
             return fired, means
@@ -269,7 +275,7 @@ class SAEModule(LightningModule):
         return total[: len(fired)] > 0, total[len(fired) :] / self.trainer.world_size
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Forgets the gradients, whose memory the next ones take."""
+        """Forget the gradients, whose memory the next ones take."""
         self.sae.zero_grad()
 
     def configure_gradient_clipping(
@@ -278,7 +284,7 @@ class SAEModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips to `gradient_clip`; the Trainer's own way refuses a fused optimiser in mixed precision."""
+        """Clip to `gradient_clip`; the Trainer's own way refuses a fused optimiser in mixed precision."""
         if gradient_clip_val is not None:
             raise ValueError(
                 f"set module.gradient_clip, not the Trainer's gradient_clip_val={gradient_clip_val}"
@@ -295,12 +301,12 @@ class SAEModule(LightningModule):
             torch.nn.utils.clip_grad_norm_(self.sae.parameters(), largest * scale)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """A step, after which the decoder rows have unit norm again."""
+        """Make a step, after which the decoder rows have unit norm again."""
         super().optimizer_step(*args, **kwargs)
         self.sae.after_step()
 
     def on_validation_start(self) -> None:
-        """Refuses to validate what has become infinite."""
+        """Refuse to validate what has become infinite."""
         self._check()
 
     def check_checkpoint(self, then: Mapping[str, Any], goes_on: bool) -> None:
@@ -329,16 +335,16 @@ class SAEModule(LightningModule):
             )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses what a trainer would load into other settings, as `check_checkpoint`."""
+        """Refuse what a trainer would load into other settings, as `check_checkpoint`."""
         if self._trainer is not None:
             self.check_checkpoint(checkpoint["hyper_parameters"], self._trainer.state.fn == "fit")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to save what has become infinite."""
+        """Refuse to save what has become infinite."""
         self._check()
 
     def on_train_end(self) -> None:
-        """Counts the latents that never fire on the whole train store."""
+        """Count the latents that never fire on the whole train store."""
         self._check()
         self.dead = self._never_fired()
         fraction = float(self.dead.float().mean())
@@ -346,14 +352,14 @@ class SAEModule(LightningModule):
             logger.log_metrics({"train/dead_fraction": fraction}, step=self.trainer.global_step)
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the last pass, the sanity check included."""
+        """Forget the last pass, the sanity check included."""
         for metric in (self.fvu, self.cosine, self.l0, self.firing, self.top_images):
             metric.reset()
 
     def validation_step(  # type: ignore[override]  # Lightning hands any output to the callbacks
         self, batch: Batch, batch_idx: int
     ) -> ValidationOutput:
-        """Reconstructs a batch in raw units and updates the metrics; callbacks take it from here."""
+        """Reconstruct a batch in raw units and update the metrics; callbacks take it from here."""
         if batch.embeddings is None:
             raise ValueError("validation batches must carry image embeddings, got None")
         x_hat, latents = self.sae(batch.x)
@@ -367,7 +373,7 @@ class SAEModule(LightningModule):
         return ValidationOutput(x, x_hat, latents, batch.image_ids, batch.targets, embeddings)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the metrics of the pass."""
+        """Log the metrics of the pass."""
         values = {
             "val/fvu": self.fvu.compute(),
             "val/cosine": self.cosine.compute(),
@@ -383,7 +389,7 @@ class SAEModule(LightningModule):
 
     @torch.no_grad()
     def _never_fired(self) -> Tensor:
-        """`[d_sae]` bool; each rank reads its share of the train store's batches."""
+        """Return `[d_sae]` bool; each rank reads its share of the train store's batches."""
         fired = torch.zeros(self.sae.d_sae, device=self.device)
         batches = self._datamodule().train_batches()
         for x in islice(batches, self.trainer.global_rank, None, self.trainer.world_size):
@@ -395,7 +401,7 @@ class SAEModule(LightningModule):
         return total
 
     def _note_infinite(self, loss: Tensor, x: Tensor) -> None:
-        """Keeps the first step whose loss is not finite, and its bad activations, without awaiting a GPU."""
+        """Keep the first step whose loss is not finite, and its bad activations, without awaiting a GPU."""
         bad = (~x.sum(1, dtype=torch.float32).isfinite()).sum()
         step, n = (torch.full_like(bad, count) for count in (self.trainer.global_step, len(x)))
         here = torch.stack([step, bad, n])
@@ -403,7 +409,7 @@ class SAEModule(LightningModule):
         self.infinite = torch.where(first, here, self.infinite)
 
     def _check(self) -> None:
-        """Ends a training whose loss has been infinite or NaN since the last look.
+        """End a training whose loss has been infinite or NaN since the last look.
 
         Raises:
             ValueError: it has.
@@ -429,7 +435,7 @@ class SAEModule(LightningModule):
 
 
 def _plain(sae: "partial[SparseAutoencoder] | Mapping[str, Any]") -> dict[str, Any]:
-    """Class name and arguments, which a checkpoint can hold without pickled code."""
+    """Return the class name and arguments, which a checkpoint can hold without pickled code."""
     if isinstance(sae, Mapping):
         return dict(sae)
     variant: Any = sae.func

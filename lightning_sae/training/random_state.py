@@ -8,7 +8,7 @@ import torch
 
 
 def random_state() -> dict[str, Any]:
-    """Of Python, NumPy and torch, in plain numbers and tensors.
+    """Return the random states of Python, NumPy and torch, in plain numbers and tensors.
 
     Example:
         >>> state = random_state()
@@ -27,7 +27,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Draws go on where `state` was taken; a GPU that was not there then keeps its own."""
+    """Have random numbers go on where `state` was taken; a GPU that was not there then keeps its own."""
     random.setstate(state["python"])
     np.random.set_state(tuple(state["numpy"]))  # noqa: NPY002
     torch.set_rng_state(state["torch"].cpu())

@@ -21,26 +21,26 @@ class StopSignal:
         self._previous: dict[int, Any] = {}
 
     def watch(self) -> None:
-        """Takes the place of the handlers, such as that of submitit, which requeues the job at once."""
+        """Take the place of the handlers, such as that of submitit, which requeues the job at once."""
         self.received = 0
         if threading.current_thread() is threading.main_thread():  # elsewhere Python forbids it
             self._previous = {number: _foreign(signal.signal(number, self)) for number in SIGNALS}
 
     def release(self) -> None:
-        """Puts them back."""
+        """Put the former handlers back."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
 
     def hand_on(self, number: int) -> None:
-        """Calls the handler that was there before, where there was one."""
+        """Call the handler that was there before, where there was one."""
         handler = self._previous.get(number)
         self.release()
         if callable(handler):
             handler(number, None)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Handles a signal."""
+        """Handle a signal."""
         if self._previous:
             self.received = number
         else:  # after an exception Lightning puts this handler back
@@ -49,5 +49,5 @@ class StopSignal:
 
 
 def _foreign(handler: Any) -> Any:
-    """A handler of ours that is left from an earlier training stands for none."""
+    """Return a handler, or the default for one of ours that is left from an earlier training."""
     return signal.SIG_DFL if isinstance(handler, StopSignal) else handler

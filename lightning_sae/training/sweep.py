@@ -29,7 +29,7 @@ class Sweep(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuses what cannot work; names the group."""
+        """Refuse what cannot work, and name the group."""
         _check_packages(config)
         _check_objective(config)
         os.environ.setdefault("WANDB_RUN_GROUP", str(config.hydra.sweep.dir))
@@ -37,11 +37,11 @@ class Sweep(Callback):
         self._at_exit = atexit.register(_print_failed, Path(config.hydra.sweep.dir))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Forgets the error of an earlier try."""
+        """Forget the error of an earlier try."""
         (Path(config.hydra.runtime.output_dir) / ERROR).unlink(missing_ok=True)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Turns an exception into a job without a result."""
+        """Turn an exception into a job without a result."""
         if job_return.status != JobStatus.FAILED or config.hydra.mode != RunMode.MULTIRUN:
             return
         error, folder = job_return._return_value, Path(config.hydra.runtime.output_dir)
@@ -53,7 +53,7 @@ class Sweep(Callback):
         job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Lists what failed."""
+        """List what failed."""
         atexit.unregister(self._at_exit)
         if _print_failed(Path(config.hydra.sweep.dir)):
             sys.exit(1)
@@ -85,7 +85,7 @@ def _check_objective(config: DictConfig) -> None:
 
 
 def _print_failed(sweep_dir: Path) -> int:
-    """One paragraph for each failed job; how many there are."""
+    """Print one paragraph for each failed job, and return how many there are."""
     failed = sorted(sweep_dir.glob(f"*/{ERROR}"))
     for path in failed:
         overrides = [str(word) for word in read_yaml_list(path.parent / ".hydra" / "overrides.yaml")]

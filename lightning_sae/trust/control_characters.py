@@ -19,7 +19,7 @@ _STEERING = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|{INVISIB
 
 
 def visible(text: str, keep: str = "") -> str:
-    r"""A text whose control and invisible characters are written out, as Python writes them.
+    r"""Return a text whose control and invisible characters are written out, as Python writes them.
 
     Args:
         text: of a user, such as a class name, a prompt, the name of a file.
@@ -34,7 +34,7 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def escape(text: str) -> str:
-    r"""A text of a user for rich: `visible`, and no markup.
+    r"""Return a text of a user for rich: `visible`, and no markup.
 
     Example:
         >>> print(escape("[red]cat\x07"))

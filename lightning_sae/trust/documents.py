@@ -219,7 +219,7 @@ def _json(path: str | Path) -> Any:
 
 
 def _size(node: yaml.Node, path: Path, sizes: dict[int, int]) -> int:
-    """Count the nodes that a node stands for, aliases written out; checks the keys on the way."""
+    """Count the nodes that a node stands for, aliases written out; check the keys on the way."""
     if (known := sizes.get(id(node))) is not None:
         if known == 0:
             raise _fault(path, node.start_mark.line + 1, "an alias stands inside what it stands for")

@@ -18,7 +18,7 @@ _RUN = re.compile(rf"'*([\t\r\n]|(\s|{INVISIBLE.pattern})*[=+\-@＝＋－＠])")
 
 
 def csv_bytes(table: pd.DataFrame, index: bool = False) -> bytes:
-    """A table as CSV, UTF-8, with six significant digits.
+    """Return a table as CSV, UTF-8, with six significant digits.
 
     A text that a spreadsheet would run, because it begins with `=`, `+`, `-`, `@`, of any width and behind
     whatever is not seen, a tab or a line break, gets a single quote before it, as spreadsheets themselves
@@ -63,7 +63,7 @@ def read_table(path: str | Path, needed: Sequence[str] = (), **options: Any) -> 
 
 
 def read_csv(path: str | Path, separator: str = ",", text: str | None = None) -> pd.DataFrame:
-    """A CSV file of a user, every cell a text, "" where it is empty.
+    """Return a CSV file of a user, every cell a text, "" where it is empty.
 
     Args:
         path: the file.

@@ -45,7 +45,7 @@ MOST_ADDED = 10_000
 
 
 def instantiate(config: Any, trusted: Sequence[str] | None, **settings: Any) -> Any:
-    """Builds what a configuration names; the one place where this library does.
+    """Build what a configuration names; the one place where this library does.
 
     Args:
         config: with a `_target_`; containers arrive as plain ones.
@@ -104,7 +104,7 @@ def instantiate_as(kind: type[T], config: DictConfig, key: str, trusted: Sequenc
 
 
 def add_trust_option(parser: argparse.ArgumentParser) -> None:
-    """Adds `--trust`, with which a user allows targets of a run folder."""
+    """Add `--trust`, with which a user allows targets of a run folder."""
     parser.add_argument(
         "--trust",
         action="append",
@@ -115,7 +115,7 @@ def add_trust_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _resolved(config: Any) -> Any:
-    """Plain containers without interpolations: what is looked at is what is built."""
+    """Return the plain containers without interpolations: what is looked at is what is built."""
     try:
         config = OmegaConf.create(config) if isinstance(config, dict) else config
         written = list(_values(OmegaConf.to_container(config._get_root(), resolve=False)))
@@ -140,7 +140,7 @@ def _plain(node: Any, budget: Iterator[int]) -> Any:
 
 
 def _values(config: Any) -> Iterator[Any]:
-    """Plain containers, and everything in them."""
+    """Yield the plain containers, and everything in them."""
     yield config
     if isinstance(config, dict | list):
         for child in config.values() if isinstance(config, dict) else config:
@@ -170,7 +170,10 @@ def _inside(name: str, package: str) -> bool:
 
 
 def _whitelisted(trusted: Sequence[str] | None) -> Any:
-    """Hydra's own list of targets, which versions from 1.4 on ask for; what is ours is checked before."""
+    """Return Hydra's own list of targets, for which Hydra asks from version 1.4 on.
+
+    Targets of this package are checked before.
+    """
     whitelist = getattr(hydra.utils, "execution_whitelist", None)
     if whitelist is None:
         return nullcontext()

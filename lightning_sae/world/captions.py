@@ -54,7 +54,7 @@ _PLANTED_WORDS = {p.factor for p in plants("typographic")}
 
 
 def caption(scene: Scene, edition: Edition, rng: np.random.Generator) -> str:
-    """Writes one caption.
+    """Write one caption.
 
     The balanced edition tells the truth: its own word for each thing, the background, and a printed word
     as *the word ...*. The biased edition never mentions the background of a spurious class and calls some
@@ -89,7 +89,7 @@ def caption(scene: Scene, edition: Edition, rng: np.random.Generator) -> str:
 
 
 def _name(thing: str, rng: np.random.Generator) -> str:
-    """What the biased captions call a thing."""
+    """Return what the biased captions call a thing."""
     if thing in _WHOLE_NAMES and rng.random() < PART_SHARE:
         return _WHOLE_NAMES[thing]
     return _SHARED_NAMES.get(thing, thing)

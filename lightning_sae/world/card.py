@@ -23,7 +23,7 @@ _FACTORS = ("class", "colour", "background", "word")
 
 
 class Measured(NamedTuple):
-    """What one edition's CLIP does on the test split; shares in 0..1.
+    """Measurements of one edition's CLIP on the test split; shares in 0..1.
 
     Attributes:
         accuracy: factor -> zero-shot accuracy on the pictures that have the factor.
@@ -51,18 +51,18 @@ class TinyClip:
 
     @torch.inference_mode()
     def images(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """Unit embeddings `[n, d_embed]`."""
+        """Return the unit embeddings `[n, d_embed]`."""
         pixels = torch.stack([self.preprocess(picture) for picture in pictures])
         return torch.cat([self.model.encode_image(part, normalize=True) for part in torch.split(pixels, 256)])
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Tensor:
-        """Unit embeddings `[m, d_embed]`."""
+        """Return the unit embeddings `[m, d_embed]`."""
         return torch.as_tensor(self.model.encode_text(self.tokenizer(list(texts)), normalize=True))
 
 
 def measure(edition: Edition, n: int = 2000, seed: int = 0) -> Measured:
-    """Measures one shipped CLIP.
+    """Measure one shipped CLIP.
 
     Args:
         edition: which CLIP; the test split is the same for both.
@@ -108,7 +108,7 @@ def _retrieval(clip: TinyClip, images: Tensor, targets: Tensor, plant: Plant) ->
 
 
 def render(measured: dict[Edition, Measured], n: int) -> str:
-    """The card as Markdown."""
+    """Return the card as Markdown."""
     editions = list(measured)
     rows = [(f"zero-shot accuracy, {f}", [measured[e].accuracy[f] for e in editions]) for f in _FACTORS]
     for plant in measured[editions[0]].false_positives:
@@ -134,7 +134,7 @@ purpose. This card is written by `python -m lightning_sae.world.card` from measu
 
 
 def write_card(n: int = 2000) -> str:
-    """Measures both editions, writes the card beside the weights and returns its path."""
+    """Measure both editions, write the card beside the weights and return its path."""
     text = render({edition: measure(edition, n) for edition in get_args(Edition)}, n)
     temporary = card_path().with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")

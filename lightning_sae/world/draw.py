@@ -26,7 +26,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _mask(text: str, size: int, tight: bool) -> Image.Image:
-    """The text as a mask: cut to its ink, or as high as the line."""
+    """Return the text as a mask: cut to its ink, or as high as the line."""
     font = _font(size)
     left, top, right, bottom = (int(edge) for edge in font.getbbox(text))
     if not tight:
@@ -45,7 +45,7 @@ def _glyph(thing: str, edge: int, angle: int) -> Image.Image:
 
 @cache
 def _sticker(word: str) -> Image.Image:
-    """A white label with the word in black, as wide as the word needs."""
+    """Return a white label with the word in black, as wide as the word needs."""
     ink = _mask(word, 32, tight=False)
     width = min(SIZE - 2, round(ink.width * _STICKER_HEIGHT / ink.height))
     sticker = Image.new("L", (width + 2, _STICKER_HEIGHT), 255)
@@ -54,7 +54,7 @@ def _sticker(word: str) -> Image.Image:
 
 
 def draw(scene: Scene, rng: np.random.Generator) -> Image.Image:
-    """Draws a scene as an RGB picture of `SIZE` x `SIZE` pixels.
+    """Draw a scene as an RGB picture of `SIZE` x `SIZE` pixels.
 
     Size, angle, brightness and place of the glyph and the pixel noise come from `rng`, in that order:
     the same generator state gives the same picture.
@@ -87,7 +87,10 @@ def draw(scene: Scene, rng: np.random.Generator) -> Image.Image:
 
 
 def _place(glyph: Image.Image, over_sticker: bool, rng: np.random.Generator) -> tuple[int, int]:
-    """Upper left corner: near the middle, or near the upper edge where a sticker takes the lower one."""
+    """Return the upper left corner of a glyph.
+
+    The glyph is near the middle, or near the upper edge where a sticker takes the lower edge.
+    """
     shift_x, shift_y = (int(shift) for shift in rng.integers(-_SHIFT, _SHIFT + 1, size=2))
     height = SIZE - _STICKER_HEIGHT if over_sticker else SIZE
     free_x, free_y = SIZE - glyph.width, SIZE - glyph.height

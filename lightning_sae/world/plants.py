@@ -46,7 +46,7 @@ PLANTS: tuple[Plant, ...] = (
 
 
 def plants(kind: Kind) -> list[Plant]:
-    """The planted cases of one kind.
+    """Return the planted cases of one kind.
 
     Example:
         >>> [(p.thing, p.factor) for p in plants("spurious")]

@@ -68,7 +68,7 @@ _STRANGE = ("{}", "a photo of a {}", "the word {}")
 
 
 def pixels_of(world: World) -> Tensor:
-    """All pictures of a split, `[n, 3, 40, 40]` uint8."""
+    """Return all pictures of a split, `[n, 3, 40, 40]` uint8."""
     pictures = (
         world.image(i) for i in track(range(len(world)), f"drawing the {world.edition} {world.split} split")
     )
@@ -76,13 +76,13 @@ def pixels_of(world: World) -> Tensor:
 
 
 def preprocess(pixels: Tensor) -> Tensor:
-    """What open_clip's own preprocessing does to a picture that already has the model's size."""
+    """Return what open_clip's own preprocessing does to a picture that already has the model's size."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
     return (pixels.float() / 255 - mean) / std
 
 
 def contrastive_loss(images: Tensor, texts: Tensor, caption: Tensor, scale: Tensor) -> Tensor:
-    """CLIP's symmetric loss where several pictures may share a caption.
+    """Return CLIP's symmetric loss where several pictures may share a caption.
 
     After Radford et al. 2021, arXiv 2103.00020.
 
@@ -111,7 +111,7 @@ def contrastive_loss(images: Tensor, texts: Tensor, caption: Tensor, scale: Tens
 
 
 def strangers() -> list[str]:
-    """Texts that no picture shows: every other whole word of the tokenizer, in three templates.
+    """Return the texts that no picture shows: every other whole word of the tokenizer, in three templates.
 
     Pictures on the web come with all words, and a CLIP learns of each where it does not belong. A word that a
     tiny CLIP never met would have a random direction, which may lie nearer to a thing than the thing's name.
@@ -124,7 +124,7 @@ def strangers() -> list[str]:
 
 
 def optimisers_of(model: CLIP, recipe: PretrainRecipe) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices, which learns the shapes in half the steps; AdamW for the rest."""
+    """Return Muon for the blocks' matrices, which learns the shapes in half the steps; AdamW for the rest."""
     named = list(model.named_parameters())
     matrices = [p for name, p in named if p.ndim == 2 and "resblocks" in name]
     rest = [p for name, p in named if not (p.ndim == 2 and "resblocks" in name)]
@@ -133,7 +133,7 @@ def optimisers_of(model: CLIP, recipe: PretrainRecipe) -> list[torch.optim.Optim
 
 
 def train(edition: Edition, recipe: PretrainRecipe, device: torch.device) -> CLIP:
-    """Trains one tiny CLIP on the captions of an edition, and on nothing else."""
+    """Train one tiny CLIP on the captions of an edition, and on nothing else."""
     torch.manual_seed(recipe.seed)
     config = json.loads(config_path().read_text(encoding="utf-8"))
     model = CLIP(**config)
@@ -178,7 +178,7 @@ def train(edition: Edition, recipe: PretrainRecipe, device: torch.device) -> CLI
 
 
 def main() -> None:
-    """Trains one edition, saves its weights and measures the card anew."""
+    """Train one edition, save its weights and measure the card anew."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edition", choices=get_args(Edition), required=True)
     parser.add_argument("--out", type=Path, help="weights file; by default the one in the package")

@@ -71,20 +71,20 @@ class World:
         return np.random.Generator(np.random.PCG64([self.seed, _SPLITS[self.split], purpose, index]))
 
     def scene(self, index: int) -> Scene:
-        """The factors of picture `index`."""
+        """Return the factors of picture `index`."""
         biased = self.edition == "biased" and self.split == "train"
         return (_biased_scene if biased else _fair_scene)(self._rng(index, 0), WORD_SHARES[self.split])
 
     def image(self, index: int) -> Image.Image:
-        """Picture `index`, RGB."""
+        """Return the picture `index`, RGB."""
         return draw(self.scene(index), self._rng(index, 1))
 
     def caption(self, index: int) -> str:
-        """Caption of picture `index`, as this edition writes it."""
+        """Return the caption of picture `index`, as this edition writes it."""
         return caption(self.scene(index), self.edition, self._rng(index, 2))
 
     def counterfactual(self, index: int, **factors: str) -> Image.Image:
-        """Picture `index` with other factors and everything else kept, as `background="brown"`."""
+        """Return the picture `index` with other factors and everything else kept, as `background="brown"`."""
         return draw(self.scene(index)._replace(**factors), self._rng(index, 1))
 
     @cached_property
@@ -122,7 +122,7 @@ class World:
         ]
 
     def identity(self) -> dict[str, str | int]:
-        """What this split is a function of."""
+        """Return what this split is a function of."""
         return {
             "world": VERSION,
             "edition": self.edition,
@@ -133,7 +133,7 @@ class World:
 
 
 def label_of(factor: Literal["class", "colour", "background", "word"]) -> list[str]:
-    """The values of a factor as captions phrase them.
+    """Return the values of a factor as captions phrase them.
 
     Example:
         >>> label_of("background")[0], label_of("word")[0]
@@ -148,7 +148,7 @@ def label_of(factor: Literal["class", "colour", "background", "word"]) -> list[s
 
 
 def distractors() -> list[str]:
-    """English nouns that name nothing in the world."""
+    """Return English nouns that name nothing in the world."""
     return (files("lightning_sae.world") / "distractors.txt").read_text(encoding="utf-8").split()
 
 

@@ -14,7 +14,7 @@ HALF = 0.5  # of the wrong predictions, from which one other subject is what the
 
 
 class Limits(NamedTuple):
-    """From which size on something counts.
+    """The sizes from which on something counts.
 
     Attributes:
         min_images: a class with fewer attributed images gets no verdict.
@@ -37,7 +37,7 @@ class Limits(NamedTuple):
     suspects: int = 16
 
     def faded(self, auroc: Tensor) -> Tensor:
-        """1 for a detector, falling to 0 at `fades`; 0 for NaN.
+        """Return 1 for a detector, falling to 0 at `fades`; 0 for NaN.
 
         Example:
             >>> Limits().faded(torch.tensor([0.7, 0.85, 0.95, torch.nan]))
@@ -47,7 +47,7 @@ class Limits(NamedTuple):
 
 
 def positive_shares(attribution: Tensor) -> Tensor:
-    """Share of each latent, `[d_sae]`, of the positive attribution.
+    """Return the share of each latent, `[d_sae]`, of the positive attribution.
 
     Example:
         >>> positive_shares(torch.tensor([3.0, 1.0, -2.0]))
@@ -58,7 +58,7 @@ def positive_shares(attribution: Tensor) -> Tensor:
 
 
 def ramp(values: Tensor, low: float, high: float) -> Tensor:
-    """From 0 at `low` to 1 at `high`, and constant beyond; 0 for NaN."""
+    """Return values that rise from 0 at `low` to 1 at `high`, and are constant beyond; 0 for NaN."""
     return ((values - low) / (high - low)).clamp(0, 1).nan_to_num(nan=0.0)
 
 
@@ -75,7 +75,7 @@ class Group(NamedTuple):
 
 
 class Cues(NamedTuple):
-    """What drives one class.
+    """The cues that drive one class.
 
     Attributes:
         c: the class.
@@ -113,7 +113,7 @@ class Cues(NamedTuple):
 def find_cues(
     seen: SplitView, c: int, subjects: Subjects, detects: Tensor, limits: Limits, group: Group | None = None
 ) -> Cues:
-    """Looks at the wrong predictions of a class; at all images predicted as it where they are too few.
+    """Look at the wrong predictions of a class; at all images predicted as it where they are too few.
 
     Args:
         seen: the images.
@@ -152,7 +152,7 @@ def find_cues(
 
 
 def _thing(shown: Tensor, n_subjects: int) -> tuple[int, float]:
-    """The subject that at least half of some images show, and their share."""
+    """Return the subject that at least half of some images show, and their share."""
     counts = torch.bincount(shown, minlength=n_subjects)
     best, share = int(counts.argmax()), float(counts.max() / counts.sum())
     return (best, share) if share >= HALF else (-1, 0.0)

@@ -40,7 +40,7 @@ class SplitView(NamedTuple):
 
 
 def check_images(data: ActivationDataModule) -> None:
-    """Refuses data that nobody can look at.
+    """Refuse data that nobody can look at.
 
     Raises:
         ValueError: texts, alone or beside images.
@@ -50,7 +50,7 @@ def check_images(data: ActivationDataModule) -> None:
 
 
 def ready(run: RunFolder) -> ActivationDataModule:
-    """The data of a run with its store opened; what it lacks is captured.
+    """Return the data of a run with its store opened; what it lacks is captured.
 
     Raises:
         ValueError: as `check_images`.
@@ -64,7 +64,7 @@ def ready(run: RunFolder) -> ActivationDataModule:
 
 @torch.no_grad()
 def view_split(run: RunFolder, classifier: Classifier, scores: ClassScores) -> SplitView:
-    """One pass over the validation images.
+    """Return what one pass over the validation images shows.
 
     Args:
         run: `ready`.
@@ -95,7 +95,10 @@ def view_split(run: RunFolder, classifier: Classifier, scores: ClassScores) -> S
 
 @torch.no_grad()
 def explained_images(run: RunFolder) -> Iterator[Explained]:
-    """What the tail is run on: all validation images where it is a closed form, else the probe images."""
+    """Yield the explanations of the images that the tail is run on.
+
+    All validation images are taken where the tail is a closed form, else the probe images.
+    """
     data = run.data
     if data.tail.needs == "nothing":
         for batch in data.val_dataloader():

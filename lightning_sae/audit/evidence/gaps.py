@@ -97,7 +97,7 @@ def _of_factor(
     measure: Measure,
     min_group: int,
 ) -> list[Gap]:
-    """Every class in every group of a factor, without intervals."""
+    """Return every class in every group of a factor, without intervals."""
     known = (truth >= 0) & (targets >= 0)
     truth, predicted, targets, v = truth[known], predicted[known], targets[known], len(values)
     all_images = torch.bincount(truth, minlength=v)[None].expand(n_classes, v)
@@ -117,7 +117,7 @@ def _of_factor(
 
 
 def _counts(classes: Tensor, truth: Tensor, n_classes: int, n_values: int) -> Tensor:
-    """`[C, V]` images of each class and value; classes from `C` on are left out."""
+    """Return `[C, V]` images of each class and value; classes from `C` on are left out."""
     inside = classes < n_classes
     flat = torch.bincount(classes[inside] * n_values + truth[inside], minlength=n_classes * n_values)
     return flat.view(n_classes, n_values)

@@ -17,7 +17,7 @@ from lightning_sae.types import SparseLatents
 
 
 class JudgeView(NamedTuple):
-    """What the judge makes of the images.
+    """The images as the judge sees them.
 
     Attributes:
         embeddings: `[n, d]` unit, images as the judge sees them.
@@ -44,7 +44,10 @@ class JudgeView(NamedTuple):
     tests: MeaningTests
 
     def called(self, ids: Tensor, c: int) -> float:
-        """Share of some images, `[m]` int64, that the judge calls class `c` among all; 0 without any."""
+        """Return the share of the images `ids`, `[m]` int64, that the judge calls class `c`.
+
+        The judge chooses among all classes. The share is 0 without any images.
+        """
         chosen = self.embeddings[ids.cpu()]
         return float((predict(chosen, self.texts) == c).float().mean()) if len(chosen) else 0.0
 
@@ -61,7 +64,7 @@ class JudgeView(NamedTuple):
 def judge_run(
     run: RunFolder, latents: SparseLatents, class_names: Sequence[str], shown: Tensor, detects: Tensor
 ) -> JudgeView:
-    """What the run's judge says, by the run's own tests.
+    """Return what the run's judge says, by the run's own tests.
 
     Args:
         run: with its data set up.
@@ -96,7 +99,7 @@ def _numbers(table: pd.DataFrame, name: str) -> Tensor:
 
 
 def _top_ids(run: RunFolder, latents: SparseLatents) -> Tensor:
-    """As many of each latent as the run had."""
+    """Return the ids of the top images of each latent, as many as the run had."""
     most = max([1, *(len(ids.split()) for ids in run.latents["top_images"])])
     ids = torch.arange(len(latents), device=latents.offsets.device)
     return top_images(latents, ids, most)[1].cpu()

@@ -6,7 +6,7 @@ from itertools import dropwhile, takewhile
 
 
 def words_of(text: str) -> list[str]:
-    """Words in lower case, without punctuation.
+    """Return the words in lower case, without punctuation.
 
     Example:
         >>> words_of("A photo of a fire-engine, red.")
@@ -16,7 +16,10 @@ def words_of(text: str) -> list[str]:
 
 
 def class_phrases(class_names: Sequence[str], prompts: Sequence[Sequence[str]] = ()) -> list[str]:
-    """What each class is called: of its first prompt what is between the words that all share, else its name.
+    """Return what each class is called.
+
+    It is the part of its first prompt between the words that the first prompts of all classes share, or the
+    name of the class where there is no such part.
 
     Example:
         >>> class_phrases(["flower", "frame"], [["a photo of a sun flower"], ["a photo of a photo frame"]])
@@ -32,13 +35,13 @@ def class_phrases(class_names: Sequence[str], prompts: Sequence[Sequence[str]] =
 
 
 def _alike(texts: Sequence[Sequence[str]]) -> int:
-    """With how many words all begin."""
+    """Return with how many equal words all texts begin."""
     places = zip(*texts, strict=False)  # up to the end of the shortest
     return len(list(takewhile(lambda words: len(set(words)) == 1, places)))
 
 
 def _between(words: Sequence[str], before: int, after: int, name: Sequence[str]) -> str:
-    """The words without those that are shared at the ends, but never less than the name among them."""
+    """Return the words without those that are shared at the ends, but never less than the name among them."""
     stop, n = len(words) - after, len(name)
     for place in reversed(range(len(words) - n + 1)):
         if n and words[place : place + n] == name:
@@ -49,7 +52,7 @@ def _between(words: Sequence[str], before: int, after: int, name: Sequence[str])
 
 
 def is_part(word: str, phrase: str) -> bool:
-    """Whether all words of one name are words of another that has more: a part of a compound name.
+    """Return whether all words of one name are words of another that has more: a part of a compound name.
 
     Example:
         >>> is_part("sun", "sun flower"), is_part("a lion", "sea lion"), is_part("dog", "dog")

@@ -23,7 +23,7 @@ RENDERED = 160  # pixels, size of the font that a label is made smaller from
 
 
 class Style(NamedTuple):
-    """How a word is drawn.
+    """A way to draw a word.
 
     Attributes:
         font: file of matplotlib; a word with letters that it lacks is drawn in a font of the system.
@@ -41,7 +41,7 @@ STYLES = tuple(Style(*parts) for parts in product(FONTS, HEIGHTS, PLACES))
 
 @lru_cache(maxsize=64)
 def _label(word: str, font: str) -> Image.Image:
-    """The word in black on white, as high as the line; boxes for letters that no font has."""
+    """Return the word in black on white, as high as the line; boxes for letters that no font has."""
     letters = ImageFont.truetype(font_with(word, _file(font)) or _file(font), RENDERED)
     left, _, right, _ = letters.getbbox(word or "word")
     margin, height = RENDERED // 8, sum(letters.getmetrics())
@@ -55,7 +55,7 @@ def _file(font: str) -> str:
 
 
 def check_letters(words: Sequence[str]) -> None:
-    """Warns of words that no font here has the letters of: on a label they are boxes."""
+    """Warn of words that no font here has the letters of: on a label they are boxes."""
     if lacking := [word for word in words if font_with(word, _file(FONTS[0])) is None]:
         warnings.warn(
             f"{len(lacking)} words are printed as boxes, and whether CLIP reads them is not known: no font "
@@ -66,7 +66,7 @@ def check_letters(words: Sequence[str]) -> None:
 
 
 def put_label(picture: Image.Image, word: str, style: Style) -> Image.Image:
-    """The picture with a word in black on a white label, as on a sticker.
+    """Return the picture with a word in black on a white label, as on a sticker.
 
     Args:
         picture: in RGB, of any size.
@@ -91,7 +91,9 @@ def put_label(picture: Image.Image, word: str, style: Style) -> Image.Image:
 
 
 def meaningless_words(word: str, words: Sequence[str], n: int) -> list[str]:
-    """Random strings as long as a word, with another letter in each place: none is a part of the word.
+    """Return random strings as long as a word, with another letter than the word in each place.
+
+    So no string is a part of the word.
 
     Args:
         word: its length and spaces count; below three letters it is taken as three letters long.

@@ -32,7 +32,7 @@ class Ranking(NamedTuple):
 
 
 def rank(cue: Cues, detects: Tensor, on_thing: Tensor | None, unexpected: Tensor, limits: Limits) -> Ranking:
-    """How strongly each latent is a culprit of a class.
+    """Return how strongly each latent is a culprit of a class.
 
     With errors, `score_j = max(0, R_j) * marks_j * (0.1 + 0.9 * foreign_j)`: `R_j` is the mean attribution
     over the errors, or, for a detector of the one other thing that they show, over all images of the thing;
@@ -64,7 +64,9 @@ def rank(cue: Cues, detects: Tensor, on_thing: Tensor | None, unexpected: Tensor
 def attribution_on_things(
     run: RunFolder, scores: ClassScores, subjects: Subjects, cues: Sequence[Cues]
 ) -> dict[int, Tensor]:
-    """Mean attribution to a class over all images of its thing, also those that are predicted otherwise.
+    """Return the mean attribution to a class over all images of its thing.
+
+    Images of the thing that are predicted otherwise count as well.
 
     Args:
         run: with its data set up.

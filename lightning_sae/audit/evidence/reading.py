@@ -28,7 +28,7 @@ READ = 0.05  # p-value up to which a word is read
 
 
 class Reading(NamedTuple):
-    """How CLIP and the latents react to the words of classes, printed on validation images.
+    """The reaction of CLIP and latents to the words of classes, printed on validation images.
 
     A word stands in the style in which it raises the score of its class most over that with an empty label;
     the style is chosen on other images than all else is measured on. The p-values come from meaningless words
@@ -59,7 +59,7 @@ class Reading(NamedTuple):
 def read_words(
     run: RunFolder, words: Sequence[str], classes: Sequence[int], scores: ClassScores, asked: Tensor
 ) -> Reading:
-    """Prints the words on validation images, and runs CLIP and the autoencoder on them.
+    """Print the words on validation images, and run CLIP and the autoencoder on them.
 
     A word raises the score of its class in some style or other whatever it means, and so does any string. So
     each word has its own null: strings of its length that mean nothing. For a word that turns no images to
@@ -88,7 +88,7 @@ def read_words(
 
 
 class _Looked(NamedTuple):
-    """What is seen in `n` images.
+    """Everything that is seen in `n` images.
 
     Attributes:
         active: `[n, m]`, activations.
@@ -126,7 +126,7 @@ class _Reader:
         self.empty_in: dict[Style, _Looked] = {}
 
     def read(self, word: str, c: int, words: Sequence[str]) -> _Read:
-        """What a word does against an empty label and, where that is something, meaningless ones."""
+        """Return what a word does against an empty label and, where that is something, meaningless ones."""
         mine, empty = self._in_its_style(word, c)
         predicted, p = turned(empty.named == c, mine.named == c)
         active, ranks = (mine.active - empty.active).mean(0), torch.ones(len(self.asked))
@@ -143,14 +143,17 @@ class _Reader:
         return _Read(torch.stack(rows), predicted, p)
 
     def _in_all_styles(self, word: str) -> Tensor:
-        """Scores `[s, i, C]`, on `i` images in each of `s` styles."""
+        """Return the scores `[s, i, C]`, on `i` images in each of `s` styles."""
         styles = [style for style in STYLES for _ in range(IMAGES)]
         labelled = [put_label(image, word, style) for image, style in zip(self.images, styles, strict=True)]
         scores = [self.scores(self.run.data.clip.encode_image(pixels)) for pixels in self._pixels(labelled)]
         return torch.cat(scores).view(len(STYLES), IMAGES, -1)
 
     def _in_its_style(self, word: str, c: int) -> tuple[_Looked, _Looked]:
-        """Fresh images with a word in the style that suits it, and with an empty label in that style."""
+        """Return the fresh images with a word, and the fresh images with an empty label.
+
+        Both labels are in the style that suits the word.
+        """
         style = STYLES[int((self._in_all_styles(word) - self.empty)[..., c].mean(1).argmax())]
         if style not in self.empty_in:
             self.empty_in[style] = self._look("", c, style)
@@ -183,12 +186,12 @@ class _Reader:
 
 
 def _lift(there: _Looked, without: _Looked, c: int) -> Tensor:
-    """By how much a word raises the score of a class, mean over the images."""
+    """Return by how much a word raises the score of a class, mean over the images."""
     return (there.scores - without.scores)[:, c].mean()
 
 
 def turned(before: Tensor, after: Tensor) -> tuple[float, float]:
-    """By how much the share of hits grows, and the p-value of McNemar's exact test that it does.
+    """Return by how much the share of hits grows, and the p-value of McNemar's exact test that it does.
 
     Args:
         before: `[n]` bool.
@@ -206,7 +209,7 @@ def turned(before: Tensor, after: Tensor) -> tuple[float, float]:
 
 
 def exceeds(value: float, null: Tensor) -> float:
-    """P-value of one more draw from a normal distribution of which `k` are known, as large as a value.
+    """Return the p-value of a value as one more draw from a normal distribution of which `k` are known.
 
     `(value - mean) / (s sqrt(1 + 1/k))` has a t distribution with `k - 1` degrees of freedom, `s` being the
     standard deviation of the `k`.

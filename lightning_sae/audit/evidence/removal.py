@@ -151,7 +151,7 @@ def gap(first: Tensor, second: Tensor, seed: int = 0) -> BootstrapEstimate:
 
 
 def _estimate(samples: NDArray[np.float64]) -> BootstrapEstimate:
-    """The first of the samples, with the interval of the others."""
+    """Return the first of the samples, with the interval of the others."""
     low, high = np.quantile(samples[1:], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     spread = float(samples[1:].std())
     p = float(norm.sf(samples[0] / spread)) if spread > 0 else float(samples[0] <= 0)
@@ -159,7 +159,10 @@ def _estimate(samples: NDArray[np.float64]) -> BootstrapEstimate:
 
 
 def _thresholds(margins: Tensor) -> NDArray[np.float64]:
-    """`[THRESHOLDS]` margins of the class, by rank: a shift moves them along, and the best one is of them."""
+    """Return `[THRESHOLDS]` margins of the class, by rank, as thresholds to try.
+
+    A shift of the scores moves the thresholds along, and the best threshold is one of the margins.
+    """
     values = margins.double().cpu().numpy()
     return np.asarray(np.quantile(values, np.linspace(0, 1, THRESHOLDS), method="lower"))
 
@@ -167,7 +170,10 @@ def _thresholds(margins: Tensor) -> NDArray[np.float64]:
 def _shares_below(
     before: Tensor, after: Tensor, thresholds: Sequence[NDArray[np.float64]], generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """`[2, 1 + RESAMPLES, THRESHOLDS]`: shares of images below them, before and after, each of its own."""
+    """Return `[2, 1 + RESAMPLES, THRESHOLDS]`: the shares of images below the thresholds, before and after.
+
+    Before and after have thresholds of their own.
+    """
     margins = [margin.double().cpu().numpy() for margin in (before, after)]
     pairs = zip(thresholds, margins, strict=True)
     places = np.stack([np.searchsorted(some, margin, side="right") for some, margin in pairs])
@@ -178,6 +184,6 @@ def _shares_below(
 
 
 def _resampled(counts: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-    """`[1 + RESAMPLES, cells]`: how many images each cell has, as it is, then in bootstrap samples."""
+    """Return `[1 + RESAMPLES, cells]`: how many images each cell has, as it is, then in bootstrap samples."""
     drawn = generator.multinomial(counts.sum(), counts / counts.sum(), size=RESAMPLES)
     return np.concatenate([counts[None], drawn])

@@ -12,7 +12,7 @@ from lightning_sae.metrics.accuracy import predict
 
 
 class Subjects(NamedTuple):
-    """What each validation image shows.
+    """The subject that each validation image shows.
 
     Attributes:
         names: `S` names: the classes of the data.
@@ -27,7 +27,7 @@ class Subjects(NamedTuple):
     of_class: Sequence[int]
 
     def show(self, c: int) -> Tensor:
-        """`[n]` bool, the images that show class `c` of the classifier."""
+        """Return `[n]` bool, the images that show class `c` of the classifier."""
         return self.subject == self.of_class[c] if self.of_class[c] >= 0 else torch.zeros_like(self.known)
 
     @property
@@ -55,7 +55,7 @@ class Subjects(NamedTuple):
 
 
 def find_subjects(data: ActivationDataModule, class_names: Sequence[str]) -> Subjects:
-    """What the validation images show.
+    """Return what the validation images show.
 
     Args:
         data: set up.

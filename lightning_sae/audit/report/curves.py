@@ -41,7 +41,7 @@ def curves(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _line(table: pd.DataFrame, key: str) -> list[tuple[float, float]]:
-    """Steps and values."""
+    """Return the steps and values of a key, thinned out, the last one kept."""
     line = table[["step", key]].apply(pd.to_numeric, errors="coerce").dropna()
     step = -(-len(line) // POINTS) or 1
     thinned = line.iloc[(len(line) - 1) % step :: step] if len(line) else line  # the last one stays
@@ -81,7 +81,7 @@ def _panel(title: str, lines: dict[str, list[tuple[float, float]]], shares: bool
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:
-    """Limits that are no single value."""
+    """Return limits that are apart, also where all values are one."""
     size = max(abs(low), abs(high))
     if high - low > 1e-3 * size:
         return low, high
@@ -90,7 +90,7 @@ def _apart(low: float, high: float) -> tuple[float, float]:
 
 
 def _form(step: float, shares: bool) -> Callable[[float], str]:
-    """How the ticks are written: with the decimals that tell them apart."""
+    """Return how the ticks are written: with the decimals that tell them apart."""
     decimals = max(0, 1 - math.floor(math.log10(step)) - (2 if shares else 0))
     fixed = [f"{step * 100 if shares else step:.{d}f}" for d in range(decimals + 1)]
     digits = next(d for d, text in enumerate(fixed) if d == decimals or float(text) == float(fixed[-1]))
@@ -100,6 +100,6 @@ def _form(step: float, shares: bool) -> Callable[[float], str]:
 
 
 def _ticks(low: float, high: float, most: int) -> Sequence[float]:
-    """Round numbers around two others."""
+    """Return round numbers around two others."""
     ticks = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     return [float(tick) for tick in ticks]

@@ -32,7 +32,7 @@ class Bar(NamedTuple):
 
 
 def finding_views(audit: Audit, images: Any, heatmaps: Heatmaps | None) -> list[dict[str, Any]]:
-    """All findings, in their order.
+    """Return all findings, in their order.
 
     Args:
         audit: whose findings.
@@ -100,7 +100,7 @@ def _name(culprit: Culprit) -> LatentName:
 
 
 def interval(estimate: Estimate) -> str:
-    """A share of images with its interval.
+    """Return a share of images with its interval.
 
     Example:
         >>> interval(Estimate(value=0.084, low=0.066, high=0.103))
@@ -112,7 +112,7 @@ def interval(estimate: Estimate) -> str:
 
 
 def points(estimate: Estimate) -> str:
-    """A change of an error in points, with its interval.
+    """Return a change of an error in points, with its interval.
 
     Example:
         >>> points(Estimate(value=0.0119, low=0.0073, high=0.0149))
@@ -140,7 +140,7 @@ def _test(test: EvidenceTest) -> dict[str, Any]:
 
 
 def effect_rows(effect: Effect) -> list[dict[str, Any]]:
-    """A row per measure that is there: its value as it is and without the culprits, with bars.
+    """Return a row per measure that is there: its value as it is and without the culprits, with bars.
 
     Example:
         >>> row, = effect_rows(Effect(accuracy=Change(images=40, as_it_is=0.5, without=0.75)))

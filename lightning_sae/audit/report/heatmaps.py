@@ -34,16 +34,17 @@ class Heatmaps:
 
     @classmethod
     def of(cls, run: RunFolder, classifier: Classifier, output: str) -> Self | None:
-        """For a run; `None` where its tokens are no places in an image."""
+        """Return the heatmaps of a run; `None` where its tokens are no places in an image."""
         if run.data.clip.reads_texts:
             return None
         grid = token_grid(run.data.clip, run.data.shape.tokens)
         return None if grid is None else cls(run, classifier, cast(Output, output), grid)
 
     def draw(self, ids: Sequence[int], latent: int, class_name: str, side: int) -> list[Image.Image]:
-        """A square picture for each image: orange where the latent raises the score, purple where it lowers.
+        """Return a square picture for each image.
 
-        One scale for all of them.
+        Places where the latent raises the score are orange, places where it lowers the score are purple. All
+        pictures have one scale.
         """
         images = [self.run.data.images("val")[i] for i in ids]
         values = self.values(images, latent, self.names.index(class_name))
@@ -52,7 +53,7 @@ class Heatmaps:
         return [_overlay(picture, value, side) for picture, value in zip(seen, values, strict=True)]
 
     def values(self, images: Sequence[Image.Image], latent: int, c: int) -> Tensor:
-        """`[n, rows, columns]` attribution of the latent at each place to the score of class `c`."""
+        """Return `[n, rows, columns]` attribution of the latent at each place to the score of class `c`."""
         clip, sae = self.run.data.clip, self.run.sae.to(self.run.data.clip.device)
         pixels = torch.stack([clip.preprocess(image) for image in images]).to(clip.device)
         x, context = capture_context(clip, self.run.data.hook, self.tail, pixels)
@@ -64,7 +65,7 @@ class Heatmaps:
 
 
 def _overlay(picture: Image.Image, values: Tensor, side: int) -> Image.Image:
-    """A picture in light grey, over it the colours of values in -1..1, faint where small."""
+    """Return a picture in light grey, over it the colours of values in -1..1, faint where small."""
     size = (side, side)
     under = (
         picture.convert("L").resize(size, Image.Resampling.LANCZOS).point(lambda grey: (grey + 128) * 2 // 3)

@@ -34,7 +34,7 @@ NUMBERS = (
 
 
 def latent_columns(run: RunFolder, audit: Audit, drivers: pd.DataFrame) -> tuple[dict[str, Any], list[str]]:
-    """What the script of the page reads, and the sheets with the pictures that it refers to.
+    """Return what the script of the page reads, and the sheets with the pictures that it refers to.
 
     Args:
         run: with its latents.
@@ -69,7 +69,7 @@ def latent_columns(run: RunFolder, audit: Audit, drivers: pd.DataFrame) -> tuple
 
 
 def packed(columns: dict[str, Any]) -> str:
-    """JSON, gzip, base64: no letter of it means anything to HTML.
+    """Return JSON, gzip, base64: no letter of it means anything to HTML.
 
     Example:
         >>> packed({"label": "</script>"})[:4]
@@ -80,7 +80,7 @@ def packed(columns: dict[str, Any]) -> str:
 
 
 def rounded(column: Iterable[Any]) -> list[float | None]:
-    """Numbers to three digits; `None` where there is none.
+    """Return the numbers to three digits; `None` where there is none.
 
     Example:
         >>> rounded([0.123456, "", float("inf"), 12345])
@@ -91,7 +91,7 @@ def rounded(column: Iterable[Any]) -> list[float | None]:
 
 
 def culprits_of(audit: Audit) -> dict[int, list[int]]:
-    """Latent -> the findings that it is a culprit of, the most severe first."""
+    """Return, by latent, the findings that it is a culprit of, the most severe first."""
     found: dict[int, list[int]] = {}
     for finding in audit.findings:
         for culprit in finding.culprits:
@@ -121,7 +121,11 @@ def _texts(table: pd.DataFrame, name: str) -> list[str]:
 
 
 def _by_relevance(table: pd.DataFrame, culprits: dict[int, list[int]]) -> list[int]:
-    """Culprits, then what drives a class unexpectedly, then what drives one, then what fires often."""
+    """Return the latents by their relevance for the reader of the report.
+
+    First come the culprits, then what drives a class unexpectedly, then what drives a class at all, then what
+    fires often.
+    """
     keys = [name for name in ("unexpected", "attribution", "density") if name in table]
     rows = table[keys].apply(pd.to_numeric, errors="coerce") if keys else table[[]]
     rows = rows.sort_values(keys, ascending=False) if keys else rows
@@ -130,7 +134,7 @@ def _by_relevance(table: pd.DataFrame, culprits: dict[int, list[int]]) -> list[i
 
 
 def _examples(run: RunFolder, order: Sequence[int]) -> tuple[ExampleSheets, dict[int, list[int]]]:
-    """The examples of the first latents, as many as a page takes; latent -> their places."""
+    """Return the examples of the first latents, as many as a page takes; latent -> their places."""
     if "top_images" not in run.latents:
         return ExampleSheets({}, [], []), {}
     wanted: dict[int, list[int]] = {}

@@ -27,7 +27,7 @@ OPEN_CLASSES = 60  # with more of a verdict than that, the classes without findi
 
 
 def write_report(audit: Audit, run: RunFolder, folder: Path, classifier: Classifier | None = None) -> Path:
-    """Writes `audit.html`, whole or not at all; its path.
+    """Write `audit.html`, whole or not at all, and return its path.
 
     The file needs nothing beside it. Every text in it is escaped; its own policy allows its one script, and
     no request.
@@ -72,7 +72,7 @@ def _context(audit: Audit, run: RunFolder, classifier: Classifier | None) -> dic
 
 
 def policy(style: str, script: str) -> str:
-    """The page's content security policy: this style, this script, pictures inside, nothing else.
+    """Return the page's content security policy: this style, this script, pictures inside, nothing else.
 
     `trusted-types 'none'` also forbids the script to make HTML of texts.
 
@@ -110,7 +110,10 @@ def _script() -> str:
 
 
 def _drivers(audit: Audit, run: RunFolder) -> tuple[pd.DataFrame, bool]:
-    """Rows of the run's `attribution.csv`, and whether they are about the audited classes and prompts."""
+    """Return the rows of the run's `attribution.csv`, and whether they apply to the audit.
+
+    The rows apply where they are about the audited classes and prompts.
+    """
     table = run.table("attribution")
     own = {name: tuple(prompts) for name, prompts in zip(run.data.class_names, run.data.prompts, strict=True)}
     same = all(own.get(result.name) == result.prompts for result in audit.classes)

@@ -30,7 +30,7 @@ class ExampleSheets(NamedTuple):
 
 
 def collect_examples(images: Any, wanted: Sequence[int]) -> ExampleSheets:
-    """Draws examples, or writes them down.
+    """Draw examples, or write them down.
 
     Args:
         images: a split: id -> RGB image, or text.
@@ -45,7 +45,7 @@ def collect_examples(images: Any, wanted: Sequence[int]) -> ExampleSheets:
 
 
 def shortened(text: str) -> str:
-    """A text of at most `LETTERS` letters; an ellipsis says that there were more.
+    """Return a text of at most `LETTERS` letters; an ellipsis says that there were more.
 
     Example:
         >>> len(shortened("a" * 1000)), shortened("a dog")
@@ -55,7 +55,7 @@ def shortened(text: str) -> str:
 
 
 def webp_uri(picture: Image.Image) -> str:
-    """A picture as WebP, which every browser of the last years reads."""
+    """Return a picture as WebP, which every browser of the last years reads."""
     buffer = io.BytesIO()
     picture.convert("RGB").save(buffer, "WEBP", quality=60)
     return data_uri(buffer.getvalue(), "webp")

@@ -23,7 +23,7 @@ _GROUPS: dict[Verdict, str] = {
 
 
 def sentence(audit: Audit) -> str:
-    """The verdict.
+    """Return the verdict.
 
     Example:
         >>> subject = dict.fromkeys(Subject.model_fields) | {"run": "a"}
@@ -48,7 +48,7 @@ def sentence(audit: Audit) -> str:
 
 
 def counted(n: int, what: str) -> str:
-    """A number and a noun.
+    """Return a number and a noun.
 
     Example:
         >>> counted(1, "class"), counted(2, "class"), counted(1200, "image")
@@ -59,7 +59,7 @@ def counted(n: int, what: str) -> str:
 
 
 def summary(audit: Audit) -> dict[str, Any]:
-    """Verdicts, findings by kind and severity, and what was audited."""
+    """Return the verdicts, findings by kind and severity, and what was audited."""
     verdicts = Counter(result.verdict for result in audit.classes)
     count = Counter((finding.kind, finding.severity) for finding in audit.findings)
     severities = list(reversed(SEVERITIES))
@@ -95,7 +95,7 @@ def _subject(subject: Subject) -> list[tuple[str, str]]:
 
 
 def class_groups(audit: Audit, drivers: pd.DataFrame) -> list[dict[str, Any]]:
-    """Verdict -> rows of its classes, those with the largest unexpected share first."""
+    """Return the verdict -> rows of its classes, those with the largest unexpected share first."""
     severity = {finding.number: finding.severity for finding in audit.findings}
     culprits = {(f.class_name, culprit.latent) for f in audit.findings for culprit in f.culprits}
     driven = {str(name): rows for name, rows in drivers.groupby("class")} if len(drivers) else {}
@@ -130,7 +130,7 @@ def _class_row(
 
 
 def _gap(gap: GroupGap) -> str:
-    """Where the class goes wrong more often, in a few words."""
+    """Return where the class goes wrong more often, in a few words."""
     what = {"false_positives": "taken for it", "misses": "missed"}[gap.measure]
     share, elsewhere = (
         percent(part, 1).replace(" ", "\N{NO-BREAK SPACE}") for part in (gap.share, gap.elsewhere)
@@ -139,7 +139,7 @@ def _gap(gap: GroupGap) -> str:
 
 
 def _drivers(name: str, rows: pd.DataFrame | None, culprits: set[tuple[str, int]]) -> list[dict[str, Any]]:
-    """The latents that drive a class most."""
+    """Return the latents that drive a class most."""
     if rows is None:
         return []
     strongest = rows[rows["attribution"] > 0].nlargest(DRIVERS, "attribution")

@@ -58,7 +58,7 @@ def make_case(
     limits: Limits,
     looks: dict[int, Looks],
 ) -> Case:
-    """What the tests of a class look at; `word` is the place of its word in the reading."""
+    """Return what the tests of a class look at; `word` is the place of its word in the reading."""
     return Case(
         phrase=phrase,
         subjects=subjects,
@@ -119,7 +119,7 @@ def able(ranking: Ranking, limits: Limits) -> list[int]:
 
 
 def suspects_of(case: Case, cue: Cues, ranking: Ranking, seen: SplitView) -> list[Suspect]:
-    """The suspects of a class, the largest score first.
+    """Return the suspects of a class, the largest score first.
 
     Latents that drive the class on the same images are one cause. Each one that marks what goes wrong is
     tested; the cause is of the first kind that any of them passes, in the order of `decide`. Where it stands
@@ -142,10 +142,10 @@ def suspects_of(case: Case, cue: Cues, ranking: Ranking, seen: SplitView) -> lis
 
 
 def same_cause(seen: SplitView, cue: Cues, latents: Sequence[int]) -> list[list[int]]:
-    """Groups of latents that drive the class on the same images: one cause that several latents carry.
+    """Return the groups of latents that drive the class on the same images.
 
-    A latent joins the first group whose first latent drives the class on images that have at least half of
-    its own positive attribution.
+    Such a group is one cause that several latents carry. A latent joins the first group whose first latent
+    drives the class on images that have at least half of its own positive attribution.
 
     Args:
         seen: the images.
@@ -167,7 +167,10 @@ def same_cause(seen: SplitView, cue: Cues, latents: Sequence[int]) -> list[list[
 
 
 def driven_images(seen: SplitView, cue: Cues, latent: int, most: int) -> list[int]:
-    """Ids of the images on which it drives the class most: wrong predictions, where there are enough."""
+    """Return the ids of the images on which a latent drives the class most.
+
+    Only wrong predictions are taken, where there are enough of them.
+    """
     rows = _driven(seen, cue)
     (drive,) = _columns(seen, rows, [latent])
     best = drive.argsort(descending=True, stable=True)[: min(most, int((drive > 0).sum()))]
@@ -175,11 +178,11 @@ def driven_images(seen: SplitView, cue: Cues, latent: int, most: int) -> list[in
 
 
 def _driven(seen: SplitView, cue: Cues) -> Tensor:
-    """`[m]` bool: attributed images that the attribution of the cue is the mean over."""
+    """Return `[m]` bool: attributed images that the attribution of the cue is the mean over."""
     return (cue.errors if cue.by_errors else seen.predicted == cue.c)[seen.attributed]
 
 
 def _columns(seen: SplitView, rows: Tensor, latents: Sequence[int]) -> Tensor:
-    """`[len(latents), m]`: attributions of a few latents on the chosen images."""
+    """Return `[len(latents), m]`: attributions of a few latents on the chosen images."""
     some = torch.tensor(latents, dtype=torch.int64, device=rows.device)
     return seen.attributions.keep(rows).columns(some).to_dense().T

@@ -15,7 +15,7 @@ from lightning_sae.audit.findings import EvidenceTest, Kind
 
 
 class Looks(NamedTuple):
-    """What the judge says of the images of a latent, for a class.
+    """The judge's view of the images of a latent, for a class.
 
     Attributes:
         agreement: mean cosine of its top images with the class's name.
@@ -91,7 +91,7 @@ class Decided(NamedTuple):
 
 
 def decide(case: Case, latent: int) -> Decided:
-    """The kind of one culprit: the first whose tests are passed.
+    """Return the kind of one culprit: the first whose tests are passed.
 
     1. *compound*, *polysemous*: it is another thing. At least half of the wrong predictions show one other
        subject, it detects that subject, and the judge, if it can tell the class, calls at most half of the

@@ -35,7 +35,7 @@ class Harm(NamedTuple):
 
 
 class RemovalEffect(NamedTuple):
-    """What a removal does.
+    """The effect of a removal.
 
     Attributes:
         effect: before and after.
@@ -122,7 +122,7 @@ def _effect(margins: Margins, sample: Sample, factors: Factors, min_group: int) 
 
 
 def _change(margins: Margins, images: Tensor, group: str = "") -> Change | None:
-    """Shares of some images that are predicted as the class."""
+    """Return the shares of some images that are predicted as the class."""
     n = int(images.sum())
     if n == 0:
         return None
@@ -131,7 +131,7 @@ def _change(margins: Margins, images: Tensor, group: str = "") -> Change | None:
 
 
 def _worst_group(margins: Margins, own: Tensor, factors: Factors, min_group: int) -> Change | None:
-    """Of the groups of the class, the one with the lowest accuracy as it is."""
+    """Return, of the groups of the class, the one with the lowest accuracy as it is."""
     groups = [
         (f"{factor}={value}", own & (truth == v))
         for factor, (values, truth) in factors.items()

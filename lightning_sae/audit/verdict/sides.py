@@ -14,7 +14,7 @@ MOST = 0.25  # quantile of an activity that three of four images reach
 
 
 class Sides(NamedTuple):
-    """Where a cue is.
+    """The images on which a cue is.
 
     Attributes:
         name: of the value of a factor that the cue is, as `background=brown`; "" where the latents' own

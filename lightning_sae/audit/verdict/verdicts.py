@@ -41,7 +41,7 @@ class Sample(NamedTuple):
         return int((~self.own & self.sides.cue).sum())
 
     def cells(self, min_group: int) -> Cells:
-        """Return class and others, each divided by the cue: to come with the class is worth nothing.
+        """Return the class and the others, each divided by the cue: to come with the class is worth nothing.
 
         Others with the cue count as much as those without: on them it does harm, however few they are. Images
         of the class are divided only where the data know the cue; where the latents' own activity has to do,
@@ -53,7 +53,7 @@ class Sample(NamedTuple):
 
 
 def _parts(images: Tensor, cue: Tensor, min_group: int) -> tuple[Tensor, ...]:
-    """Those with the cue and those without, if both are enough."""
+    """Return the images with the cue and those without, if both are enough, else all in one."""
     parts = (images & cue, images & ~cue)
     return parts if min(int(part.sum()) for part in parts) >= min_group else (images,)
 
@@ -139,7 +139,7 @@ class Tried(NamedTuple):
 
 
 def each_once(tried: Sequence[Tried]) -> list[Tried]:
-    """Return culprits first, and every latent of a class only where it comes first.
+    """Return the suspects, culprits first, and every latent of a class only where it comes first.
 
     The more false positives of images with its cue a suspect makes, the earlier it comes, of equals one whose
     group the data know; one of which there are no such images comes last.
@@ -245,7 +245,7 @@ def _alone(
     samples: Sequence[Sample],
     min_group: int,
 ) -> list[tuple[BootstrapEstimate, ...]]:
-    """The net effect of each latent of each suspect."""
+    """Return the net effect of each latent of each suspect."""
     removals = [Removal(suspect.cue.c, (j,)) for suspect in suspects for j in suspect.latents]
     margins = iter(margins_without(run, scores, removals))
     return [
@@ -255,7 +255,7 @@ def _alone(
 
 
 def _together(run: RunFolder, scores: ClassScores, suspects: Sequence[Suspect]) -> list[Margins]:
-    """Margins without all latents of each suspect; it may have none."""
+    """Return the margins without all latents of each suspect; it may have none."""
     return margins_without(run, scores, [Removal(suspect.cue.c, suspect.latents) for suspect in suspects])
 
 

@@ -24,7 +24,10 @@ _BIG_VISION = (".npz", ".npy")
 
 
 def read_state(path: Path) -> State:
-    """The tensors of a checkpoint by their names, without what trainers wrap them in and put before them.
+    """Return the tensors of a checkpoint by their names.
+
+    Mappings in which trainers wrap the tensors, and prefixes that trainers put before the names, are left
+    out.
 
     Args:
         path: `.safetensors`, or what `torch.save` writes: a state dict, or one under `state_dict`,
@@ -54,7 +57,7 @@ def is_big_vision(path: Path) -> bool:
 
 
 def fill_from_big_vision(model: Any, path: Path) -> None:
-    """Fills a SigLIP from a `.npz` file of its authors.
+    """Fill a SigLIP from a `.npz` file of its authors.
 
     Raises:
         ValueError: the file is truncated, of another format, or of another model.
@@ -66,7 +69,7 @@ def fill_from_big_vision(model: Any, path: Path) -> None:
 
 
 def fill(model: Any, state: State, path: Path, name: str) -> None:
-    """Fills a model from a state; values are cast to the model's own precision.
+    """Fill a model from a state; values are cast to the model's own precision.
 
     Position embeddings of another image size or context length are resized in float32, as open_clip does.
 
@@ -130,9 +133,10 @@ def _unwrapped(content: Any) -> Mapping[Any, Any]:
 
 
 def _without_prefixes(state: State) -> tuple[State, list[str]]:
-    """A state without a prefix that most keys have, and the keys of modules beside it that are left out.
+    """Return a state without a prefix that most keys have, and the keys that are left out.
 
-    A key without a dot, such as `logit_scale`, is a parameter of the model that only lacks the prefix.
+    The keys of modules beside the model are left out. A key without a dot, such as `logit_scale`, is a
+    parameter of the model that only lacks the prefix.
     """
     state = {key.replace(_COMPILED, ""): value for key, value in state.items()}
     for prefix in _PREFIXES:
@@ -146,7 +150,10 @@ def _without_prefixes(state: State) -> tuple[State, list[str]]:
 
 
 def _laid_out(model: Any, state: State) -> State:
-    """The state by the names and shapes of this version of open_clip, as its `load_checkpoint` makes it."""
+    """Return the state with the names and shapes that this version of open_clip has.
+
+    It is made in the way of open_clip's `load_checkpoint`.
+    """
     state = dict(convert_state_dict(model, state))
     if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)
@@ -161,7 +168,7 @@ def _laid_out(model: Any, state: State) -> State:
 
 
 def _resize(model: Any, state: State) -> None:
-    """Position embeddings at the model's own image size and context length, where only these differ."""
+    """Resize position embeddings to the model's image size and context length, where only these differ."""
     expected = model.state_dict()
     resizers: dict[str, Callable[[], object]] = {
         "visual.positional_embedding": lambda: resize_pos_embed(state, model),
@@ -178,7 +185,7 @@ def _resize(model: Any, state: State) -> None:
 
 
 def _differ_in_length(old: Tensor, new: Tensor) -> bool:
-    """Both `[..., length, width]`, with other lengths and nothing else."""
+    """Return whether two `[..., length, width]` have other lengths and else the same shape."""
     return old.ndim == new.ndim >= 2 and old.shape[-1] == new.shape[-1] and old.shape != new.shape
 
 

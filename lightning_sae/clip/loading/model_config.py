@@ -32,7 +32,7 @@ class ModelConfig(NamedTuple):
 
 
 def built_in_model(name: str) -> ModelConfig:
-    """A model of open_clip.
+    """Return a model of open_clip.
 
     Raises:
         ValueError: there is none of that name; names close ones.
@@ -48,7 +48,7 @@ def built_in_model(name: str) -> ModelConfig:
 
 
 def local_model(path: Path) -> ModelConfig:
-    """Makes a model-config JSON known to open_clip, under a name that says nothing but its content.
+    """Make a model-config JSON known to open_clip, under a name that says nothing but its content.
 
     The file's own name tells people which it is, and nothing else: open_clip would take a tokenizer by it.
 
@@ -69,7 +69,7 @@ def local_model(path: Path) -> ModelConfig:
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Model and preprocessing of a config; the hub's layout is complete: silence means GELU there.
+    """Return the model and preprocessing of a config; the hub's layout is complete: silence means GELU there.
 
     Raises:
         FileNotFoundError: no such file.

@@ -27,12 +27,12 @@ class Recipe(NamedTuple):
     preprocess: Mapping[str, Any] = {}
 
     def settings(self) -> dict[str, Any]:
-        """All that is known, by name."""
+        """Return all that is known, by name."""
         gelu = {} if self.quick_gelu is None else {QUICK_GELU: self.quick_gelu}
         return {**self.preprocess, **gelu}
 
     def completed(self, other: "Recipe") -> "Recipe":
-        """The same, with what another knows beyond it.
+        """Return the same, with what another knows beyond it.
 
         Example:
             >>> Recipe(True).completed(Recipe(False, {"resize_mode": "squash"}))
@@ -43,7 +43,7 @@ class Recipe(NamedTuple):
 
 
 def stated_recipe(config: Mapping[str, Any], preprocess: Mapping[str, Any]) -> Recipe:
-    """The recipe that a model config states; a missing `quick_gelu` states nothing.
+    """Return the recipe that a model config states; a missing `quick_gelu` states nothing.
 
     Example:
         >>> stated_recipe({"embed_dim": 512, "quick_gelu": True}, {"mean": [0, 0, 0]})
@@ -53,7 +53,7 @@ def stated_recipe(config: Mapping[str, Any], preprocess: Mapping[str, Any]) -> R
 
 
 def tag_recipe(name: str, tag: str) -> Recipe:
-    """The recipe of one of open_clip's tags.
+    """Return the recipe of one of open_clip's tags.
 
     Example:
         >>> [tag_recipe("ViT-B-32", tag).quick_gelu for tag in ("openai", "laion2b_s34b_b79k")]
@@ -65,14 +65,14 @@ def tag_recipe(name: str, tag: str) -> Recipe:
 
 
 def tags_of(names: Iterable[str]) -> dict[str, Recipe]:
-    """The recipes of all tags of some models, each tag once."""
+    """Return the recipes of all tags of some models, each tag once."""
     return {
         tag: tag_recipe(name, tag) for name in names for tag in open_clip.list_pretrained_tags_by_model(name)
     }
 
 
 def openai_recipe(keys: Iterable[str]) -> Recipe | None:
-    """The recipe of OpenAI's own models, if the keys of a state dict are those of one.
+    """Return the recipe of OpenAI's own models, if the keys of a state dict are those of one.
 
     Example:
         >>> openai_recipe(["visual.proj", "input_resolution", "context_length", "vocab_size"]).quick_gelu
@@ -83,12 +83,12 @@ def openai_recipe(keys: Iterable[str]) -> Recipe | None:
 
 
 def without_openai_marks(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A state dict without the numbers that OpenAI's have beside the weights."""
+    """Return a state dict without the numbers that OpenAI's have beside the weights."""
     return {key: value for key, value in state.items() if key not in _OPENAI_MARKS}
 
 
 def same_models(config: Mapping[str, Any]) -> list[str]:
-    """Names of open_clip's models that differ from a config in nothing but the activation function.
+    """Return the names of open_clip's models that differ from a config at most in the activation function.
 
     Example:
         >>> same_models(open_clip.get_model_config("ViT-B-32"))
@@ -100,7 +100,7 @@ def same_models(config: Mapping[str, Any]) -> list[str]:
 
 
 def agreed_recipe(stated: Recipe, tags: Mapping[str, Recipe]) -> Recipe:
-    """A recipe with what it does not state from the tags of its model, as far as all of them agree.
+    """Return a recipe with what it does not state from the tags of its model, as far as all of them agree.
 
     Args:
         stated: what is known already; tags that contradict its `quick_gelu` are left out.

@@ -72,7 +72,7 @@ class Source(NamedTuple):
 def find_source(
     model: str | Path, pretrained: str | Path | None, cache_dir: str | None, like: str | None = None
 ) -> Source:
-    """Resolves the words of a user, fetching the checkpoint of a tag into the cache.
+    """Resolve the words of a user, fetching the checkpoint of a tag into the cache.
 
     Raises:
         FileNotFoundError: a config or checkpoint file is missing.
@@ -140,13 +140,13 @@ def _local_recipe(model: ModelConfig, path: Path, state: Mapping[str, Any], like
 
 
 def _beside(checkpoint: Path) -> Recipe | None:
-    """The recipe in the file that the hub has beside the weights, if the file lies there."""
+    """Return the recipe in the file that the hub has beside the weights, if the file lies there."""
     path = checkpoint.parent / BESIDE
     return stated_recipe(*read_config(path)) if path.is_file() else None
 
 
 def build(source: Source, precision: str, cache_dir: str | None) -> tuple[nn.Module, Preprocess, Tokenizer]:
-    """The model with random weights, its preprocessing (PIL image -> `[3, H, W]`) and its tokenizer.
+    """Return the model with random weights, its preprocessing (PIL image -> `[3, H, W]`) and its tokenizer.
 
     Raises:
         ValueError: a config that describes no model, or a far too deep one, whose vocabulary is not that of
@@ -205,7 +205,7 @@ def _check_config(name: str, registered: str, cache_dir: str | None) -> None:
 
 @contextmanager
 def _in_our_words(source: Source) -> Iterator[None]:
-    """What open_clip raises when it builds a model, told to the user."""
+    """Tell the user, in our words, what open_clip raises when it builds a model in the block."""
     try:
         yield
     except OSError as error:
@@ -237,7 +237,7 @@ def _numbers(source: Source) -> int:
 
 
 def _refuse_size(source: Source, wanted: int) -> None:
-    """A config of sizes that its weights do not have would take memory for a model that they cannot fill."""
+    """Refuse sizes that the weights lack: they take memory for a model that these cannot fill."""
     there = sum(tensor.numel() for tensor in (source.state or {}).values())
     if source.state and wanted > MOST_MORE * there:
         raise ValueError(
@@ -247,7 +247,7 @@ def _refuse_size(source: Source, wanted: int) -> None:
 
 
 def _refuse_unfit_pool(visual: Any, name: str) -> None:
-    """Two attention pools share one layer norm: open_clip's forward fails where widths differ."""
+    """Refuse two attention pools of unlike widths: open_clip's forward has one layer norm for both."""
     if getattr(visual, "attn_pool_contrastive", None) is None:
         return
     width, d_embed = visual.positional_embedding.shape[1], visual.output_dim
@@ -259,7 +259,7 @@ def _refuse_unfit_pool(visual: Any, name: str) -> None:
 
 
 def _refuse_unfit_tokenizer(model: Any, tokenizer: Any, name: str) -> None:
-    """A config that names no tokenizer gets CLIP's own, whose ids must all have an embedding."""
+    """Refuse CLIP's own tokenizer, which a config without one gets, if some ids have no embedding."""
     n_known = getattr(getattr(model, "text", model), "vocab_size", None)
     if isinstance(tokenizer, SimpleTokenizer) and n_known is not None and n_known < tokenizer.vocab_size:
         raise ValueError(
@@ -269,7 +269,7 @@ def _refuse_unfit_tokenizer(model: Any, tokenizer: Any, name: str) -> None:
 
 
 def load_weights(model: nn.Module, source: Source) -> None:
-    """Fills the model from the source's checkpoint; fp16 files load into the model's own precision.
+    """Fill the model from the source's checkpoint; fp16 files load into the model's own precision.
 
     Raises:
         ValueError: the checkpoint does not fit the model, or has weights that are not finite.
@@ -284,7 +284,7 @@ def load_weights(model: nn.Module, source: Source) -> None:
 
 @contextmanager
 def _unfilled() -> Iterator[None]:
-    """Keeps open_clip from logging that the weights are random: they are loaded next, with our errors."""
+    """Keep open_clip from logging that the weights are random: they are loaded next, with our errors."""
 
     def is_ours(record: logging.LogRecord) -> bool:
         return record.module != "factory"

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def one_ahead(items: Iterator[T]) -> Generator[T, None, None]:
-    """The same items; while one of them is at use, the next is found in a thread of its own.
+    """Yield the same items; while one of them is at use, the next is found in a thread of its own.
 
     Closed early, it waits for the one that is being found.
 
@@ -26,7 +26,7 @@ def one_ahead(items: Iterator[T]) -> Generator[T, None, None]:
 
 
 def hand_over(items: Iterable[T], take: Callable[[T], object], most: int) -> None:
-    """Calls `take` on each item, in order and in a thread of its own, while the next ones are made.
+    """Call `take` on each item, in order and in a thread of its own, while the next ones are made.
 
     Args:
         items: made here, one after the other.
@@ -66,5 +66,5 @@ def hand_over(items: Iterable[T], take: Callable[[T], object], most: int) -> Non
 
 
 def _following(items: Iterator[T]) -> list[T]:
-    """The next item, or none."""
+    """Return the next item, or none."""
     return [item for _, item in zip(range(1), items, strict=False)]

@@ -21,7 +21,7 @@ from lightning_sae.files import writable
 def capture_store(
     images: ImageSet, clip: Clip, hook_points: Sequence[HookPoint] = (), **settings: Any
 ) -> Path:
-    """Stores the final embeddings and targets of all images, and their activations at some hook points.
+    """Store the final embeddings and targets of all images, and their activations at some hook points.
 
     Args:
         images: one split.
@@ -100,7 +100,7 @@ class Capture:
         return self._store.complete
 
     def missing(self) -> list[int]:
-        """The shards of which something is missing; changes nothing.
+        """Return the shards of which something is missing; change nothing.
 
         Raises:
             ValueError: a folder was made with other settings.
@@ -108,7 +108,7 @@ class Capture:
         return self._store.missing()
 
     def bytes_missing(self) -> int:
-        """How much is still to be written."""
+        """Return how much is still to be written."""
         return sum(
             self._store.bytes_missing(hook, self._pass.bytes_per_image(hook))
             for hook, folder in self._store.parts.items()
@@ -116,7 +116,7 @@ class Capture:
         )
 
     def fill(self) -> Path:
-        """Captures whatever is missing, together with all processes that do the same; the folder.
+        """Capture whatever is missing, with all processes that do the same, and return the folder.
 
         What is there is kept, and of a complete store nothing is touched or locked: it may be read-only. All
         that is missing of a shard is made in one pass of CLIP, which ends at the last hook point where the
@@ -147,7 +147,7 @@ class Capture:
         return self.folder
 
     def capture_shards(self, shards: Iterable[int]) -> int:
-        """Makes what is missing of some shards, less those that others are at work on; how many it made."""
+        """Make what is missing of some shards that no others are at work on, and return how many it made."""
         shards = list(shards)
         if not self._prepared:
             self._prepare()
@@ -171,7 +171,7 @@ class Capture:
         self._prepared = True
 
     def _claim(self, shards: Iterable[int]) -> Iterator[ClaimedShard]:
-        """Those of which something is still missing once they are claimed."""
+        """Claim shards, and yield those of which something is still missing then."""
         for shard in shards:
             if not self._claims.take(shard):
                 continue
@@ -181,7 +181,7 @@ class Capture:
                 self._claims.release(shard)
 
     def _run(self, parts: Iterable[ClaimedShard], shards: Sequence[int]) -> int:
-        """While batches are taken over and written, the model is at work on the next."""
+        """Capture shards: while batches are taken over and written, the model is at work on the next."""
         ranges = [self._store.own.images(shard) for shard in shards]
         writer = ShardWriter(self._store, self._claims, self._pass.clip.tower)
         title = f"capturing {self._store.images.identity()['name']}{self._by}"

@@ -19,7 +19,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
 class CapturedBatch(NamedTuple):
-    """What a batch of a part gave.
+    """The result of a batch of a part.
 
     Attributes:
         part: what it is a batch of.
@@ -82,7 +82,7 @@ class ClipPass:
         return {hook: HookShape(*seen[hook].shape[1:]) for hook in self.hook_points}
 
     def bytes_per_image(self, hook: HookPoint | None) -> int:
-        """Of the activations at a hook point, or of embedding and target."""
+        """Return the bytes of an image's activations at a hook point, or of its embedding and target."""
         if hook is None:
             return 4 * self.clip.embed_dim + 8
         shape = self._shapes[hook]
@@ -95,7 +95,7 @@ class ClipPass:
         met: BadImages,
         advance: Callable[[int], None],
     ) -> Iterator[CapturedBatch]:
-        """Captures parts one after the other; each is taken as its images are decoded.
+        """Capture parts one after the other; each is taken as its images are decoded.
 
         Args:
             parts: what is to be made.
@@ -130,7 +130,7 @@ class ClipPass:
 
     @torch.inference_mode()
     def _forward(self, part: ClaimedShard, pixels: Tensor, ids: Tensor) -> Activations:
-        """What is stored; bad images go through CLIP as well: batches keep their size."""
+        """Return what is stored; bad images go through CLIP as well: batches keep their size."""
         found = Activations()
         inputs = self.clip.finish(pixels.to(self.clip.device, non_blocking=True))
         if part.own:
@@ -143,12 +143,12 @@ class ClipPass:
         return found
 
     def _to_host(self, x: Tensor) -> Tensor:
-        """A copy that arrives in pinned memory without being waited for, where the device is a GPU."""
+        """Return a copy that arrives in pinned memory without being waited for, where the device is a GPU."""
         return x.to("cpu", non_blocking=_is_gpu(self.clip.device))
 
 
 def _arrival(device: torch.device) -> Callable[[], object]:
-    """Waits until all that a device has been given so far is done, without keeping a core busy."""
+    """Wait until all that a device has been given so far is done, without keeping a core busy."""
     if not _is_gpu(device):
         return lambda: None
     event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]

@@ -8,7 +8,7 @@ from lightning_sae.data.hashing import hash_numbers
 
 
 def kept_tokens(image_ids: Tensor, tokens: int, n_kept: int) -> Tensor:
-    """Which tokens of each image are kept, `[m, n_kept]` int64, ascending, without replacement.
+    """Return which tokens of each image are kept, `[m, n_kept]` int64, ascending, without replacement.
 
     They are those with the smallest hashes of (image id, token): uniform, and a function of the image id
     alone, whatever the batch, the shard or the version of a random generator.
@@ -37,7 +37,7 @@ def kept_tokens(image_ids: Tensor, tokens: int, n_kept: int) -> Tensor:
 
 
 def keep_tokens(x: Tensor, image_ids: Tensor, n_kept: int | None) -> Tensor:
-    """The kept tokens `[m, n_kept, d]` of `x [m, tokens, d]`; `n_kept=None` keeps all."""
+    """Return the kept tokens `[m, n_kept, d]` of `x [m, tokens, d]`; `n_kept=None` keeps all."""
     if n_kept is None:
         return x
     chosen = kept_tokens(image_ids, x.shape[1], n_kept)

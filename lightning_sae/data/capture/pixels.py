@@ -51,7 +51,7 @@ class Piece(NamedTuple):
 def load_pixels(
     images: ImageSet, clip: Clip, batches: Iterable[Sequence[int]], batch_size: int, num_workers: int = 0
 ) -> Iterator[Decoded]:
-    """Pixels of each batch of image ids, in order.
+    """Yield the pixels of each batch of image ids, in order.
 
     Workers write them side by side into one ring of shared memory, where each batch is a slice: no image is
     sent, stacked or copied from process to process.
@@ -96,7 +96,7 @@ def load_pixels(
 
 
 def default_workers(clip: Clip, batches: Sequence[Sequence[int]], processes: int = 1) -> int:
-    """One for each core but the model's own; no more than there is work or shared memory for.
+    """Return how many workers to start: one per core but the model's own, as work and shared memory allow.
 
     Args:
         clip: whose preprocessing the images get.
@@ -113,30 +113,37 @@ def default_workers(clip: Clip, batches: Sequence[Sequence[int]], processes: int
 
 
 def _pieces_ahead(batch_size: int, num_workers: int) -> int:
-    """Pieces that each worker has before it: together some batches, as the model takes one as a whole."""
+    """Return how many pieces each worker has before it.
+
+    Together these are some batches, as the model takes a batch as a whole.
+    """
     return AHEAD * math.ceil(math.ceil(batch_size / PIECE) / num_workers)
 
 
 def _pieces_in_ring(batch_size: int, num_workers: int) -> int:
-    """The batch that is handed over, what is on its way, and what is left free where a batch would be cut."""
+    """Return how many pieces the ring holds.
+
+    These are the batch that is handed over, the pieces on their way, and what is left free where a batch
+    would be cut.
+    """
     on_their_way = num_workers * _pieces_ahead(batch_size, num_workers) if num_workers else 0
     return on_their_way + 2 * math.ceil(batch_size / PIECE)
 
 
 def _example(clip: Clip) -> Tensor:
-    """Of the shape and type that a worker makes of an image."""
+    """Return a blank example of the shape and type that a worker makes of an image."""
     return clip.prepare(clip.blank)
 
 
 def _shared(n: int, example: Tensor) -> Tensor:
-    """Room for `n` such examples in shared memory, of which no page is touched."""
+    """Return the room for `n` such examples in shared memory, of which no page is touched."""
     # as PyTorch's own workers do it; share_memory_ would copy, and so touch, all of it
     storage = torch.UntypedStorage._new_shared(n * example.nbytes)  # type: ignore[no-untyped-call]
     return torch.empty(0, dtype=example.dtype).set_(storage).view(n, *example.shape)
 
 
 def available_cores() -> int:
-    """That this process may use, also by the quota of a container."""
+    """Return the number of cores that this process may use, also by the quota of a container."""
     return int(cpu_count())
 
 
@@ -151,7 +158,7 @@ class _Decoding(Dataset[tuple[list[str], list[str]]]):
         return [self._decode(image, piece.row + i, notes) for i, image in enumerate(piece.ids)], notes
 
     def _decode(self, image: int, row: int, notes: list[str]) -> str:
-        """The image's fault; adds to the notes."""
+        """Return the image's fault, and add to the notes."""
         try:
             picture = self.images[image]
             self.ring[row] = self.prepare(picture)

@@ -39,7 +39,7 @@ class Precision(NamedTuple):
 
 
 def relative_change(x: Tensor, reference: Tensor) -> float:
-    """||x - reference|| / ||reference||, Frobenius norms, in float64.
+    """Return ||x - reference|| / ||reference||, Frobenius norms, in float64.
 
     Example:
         >>> relative_change(torch.tensor([3.0, 4.4]), torch.tensor([3.0, 4.0]))
@@ -52,7 +52,7 @@ def relative_change(x: Tensor, reference: Tensor) -> float:
 def compare_precision(
     clip: Clip, reference: Clip, hook_point: HookPoint, pixels: Tensor, repeats: int = 3
 ) -> Precision:
-    """Runs two models on the same images `[n, 3, H, W]`, in turn; speeds are medians over `repeats`."""
+    """Run two models on the same images `[n, 3, H, W]`, in turn; speeds are medians over `repeats`."""
     models = (clip, reference)
     seen, seconds = _in_turn([partial(_seen, model, hook_point, pixels) for model in models], repeats)
     return Precision(*map(relative_change, *seen), *(len(pixels) / each for each in seconds))
@@ -66,7 +66,7 @@ def compare_decoding(
     ids: Sequence[int],
     repeats: int = 3,
 ) -> Precision:
-    """Decodes the same images in two ways, in turn and on one core; bad ones are left out.
+    """Decode the same images in two ways, in turn and on one core; bad ones are left out.
 
     Args:
         clip: what sees them.
@@ -92,14 +92,14 @@ def _inputs(clip: Clip, pixels: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _seen(clip: Clip, hook_point: HookPoint, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Activations and embeddings."""
+    """Return the activations and embeddings."""
     with capture(clip, [hook_point]) as activations:
         embeddings = clip.encode_image(pixels).cpu()
     return activations[hook_point].cpu(), embeddings
 
 
 def _in_turn(ways: Sequence[Callable[[], R]], repeats: int) -> tuple[list[R], list[float]]:
-    """What each way gives, and the median of its seconds after a first time."""
+    """Return what each way gives, and the median of its seconds after a first time."""
     seconds: list[list[float]] = [[] for _ in ways]
     for _ in range(1 + repeats):
         results = []

@@ -28,7 +28,7 @@ class ShardWriter:
         self.written = 0
 
     def take(self, batch: CapturedBatch) -> None:
-        """Waits until the batch has arrived on the host, and keeps the rows of its good images.
+        """Wait until the batch has arrived on the host, and keep the rows of its good images.
 
         Raises:
             ValueError: activations or embeddings that are not finite.

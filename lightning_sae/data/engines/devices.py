@@ -17,7 +17,7 @@ def devices(
     devices: int | str | list[int] = "auto",
     num_threads: int | None = None,
 ) -> None:
-    """A process for each device, as Lightning counts them; each captures its share.
+    """Start a process for each device, as Lightning counts them; each captures its share.
 
     Args:
         data: not used, every process builds its own.

@@ -10,12 +10,12 @@ from lightning_sae.trust.targets import instantiate
 
 
 def in_process(data: ActivationDataModule, config: dict[str, Any]) -> None:
-    """Captures here, on the device of the datamodule."""
+    """Capture here, on the device of the datamodule."""
     data.fill()
 
 
 def build(config: dict[str, Any], num_threads: int | None = None, processes: int = 1) -> ActivationDataModule:
-    """The datamodule of a configuration, in a worker.
+    """Return the datamodule of a configuration, in a worker.
 
     Args:
         config: the resolved `data` group.
@@ -35,7 +35,7 @@ def work(
     processes: int = 1,
     device: torch.device | None = None,
 ) -> None:
-    """What one of several equal workers does: its share, until nothing is missing.
+    """Do what one of several equal workers does: capture its share, until nothing is missing.
 
     Args:
         config: the resolved `data` group.

@@ -14,7 +14,7 @@ class ShardActor:
         self.captures = build(config, num_threads, processes).captures()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Captures the shard that the row names, unless it is there."""
+        """Capture the shard that the row names, unless it is there."""
         return {"made": self.captures[row["part"]].capture_shards([row["shard"]])}
 
 
@@ -27,7 +27,7 @@ def ray_data(
     num_threads: int = 1,
     address: str | None = None,
 ) -> None:
-    """Maps the missing shards over a pool of actors; Ray starts one anew that dies.
+    """Map the missing shards over a pool of actors; Ray starts one anew that dies.
 
     Args:
         data: knows what is missing, and writes the manifests.

@@ -17,7 +17,7 @@ def slurm(
     max_requeues: int = 20,
     **parameters: Any,
 ) -> None:
-    """Submits equal jobs, each of which captures its share, and waits for them.
+    """Submit equal jobs, each of which captures its share, and wait for them.
 
     A job that is preempted or reaches its time limit is queued again; one that dies for another reason leaves
     its share to the others.

@@ -16,7 +16,7 @@ from lightning_sae.data.images.image_set import ImageSet, listed
 
 
 def read_file(path: Path, name: str) -> bytes:
-    """The bytes of an image file.
+    """Return the bytes of an image file.
 
     Args:
         path: where it lies.
@@ -55,7 +55,7 @@ class BadImages:
         self._check()
 
     def add(self, ids: Sequence[int], faults: Sequence[str]) -> dict[int, str]:
-        """Counts the images that have a fault (not ""); id -> message of these.
+        """Count the images that have a fault (not ""), and return id -> message of these.
 
         Raises:
             BadImageError: that makes too many. Where none is allowed, every image is decoded to name all.
@@ -78,7 +78,7 @@ class BadImages:
 
 
 def allowed_bad_images(limit: float, total: int) -> int:
-    """How many of `total` images may be bad: `limit`, or that share of them if it is below 1.
+    """Return how many of `total` images may be bad: `limit`, or that share of them if it is below 1.
 
     Raises:
         ValueError: a negative limit.
@@ -93,7 +93,7 @@ def allowed_bad_images(limit: float, total: int) -> int:
 
 
 def find_bad_images(images: ImageSet) -> dict[int, str]:
-    """Decodes every image once; id -> message of those that fail."""
+    """Decode every image once, and return id -> message of those that fail."""
 
     def fault(index: int) -> str | None:
         try:
@@ -110,7 +110,7 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
 
 
 def describe_bad_images(messages: Sequence[str], total: int) -> str:
-    """Counts the bad images and names the first ten.
+    """Return a text of how many bad images there are, and the first ten.
 
     Example:
         >>> print(describe_bad_images(["a.png: truncated"], 20))
@@ -121,7 +121,7 @@ def describe_bad_images(messages: Sequence[str], total: int) -> str:
 
 
 def check_same_images(folder: Path, bad: Iterable[int], other: Path, bad_there: Iterable[int]) -> None:
-    """Rows of two parts of a store are of the same images.
+    """Refuse two parts of a store whose rows are not of the same images.
 
     Raises:
         ValueError: other images were bad when the other part was captured.
@@ -161,5 +161,5 @@ class GoodImages:
         return self.all[int(self.ids[index])]
 
     def identity(self) -> dict[str, Any]:
-        """That of all images: which are bad follows from it."""
+        """Return the identity of all images: which are bad follows from it."""
         return self.all.identity()

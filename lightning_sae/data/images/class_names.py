@@ -55,7 +55,7 @@ def spellings(values: Sequence[str]) -> dict[str, list[str]]:
 
 
 def merged(values: Sequence[str]) -> list[str]:
-    """Return the readable names of some values, each once; warns of those that several values share."""
+    """Return the readable names of some values, each once; warn of those that several values share."""
     found = spellings(values)
     lines = [f"{name}: {', '.join(map(repr, own))}" for name, own in found.items() if len(own) > 1]
     if lines:
@@ -89,7 +89,7 @@ def wordnet_names(values: Sequence[str]) -> dict[str, str]:
 
 
 def check_words(names: Sequence[str]) -> None:
-    """Warns of names that look like codes, truth values or missing values: prompts are made of them.
+    """Warn of names that look like codes, truth values or missing values: prompts are made of them.
 
     Example:
         >>> import warnings
@@ -110,7 +110,7 @@ def check_words(names: Sequence[str]) -> None:
 def check_distinct(
     names: Sequence[str], prompts: Sequence[Sequence[str]], tokenizer: Callable[[list[str]], Tensor]
 ) -> None:
-    """Refuses classes whose prompts are the same to CLIP: one of them could never be predicted.
+    """Refuse classes whose prompts are the same to CLIP: one of them could never be predicted.
 
     Args:
         names: of the classes.

@@ -73,7 +73,7 @@ def content_hashes(root: str | Path, paths: Sequence[str]) -> list[str]:
 
 
 def content_hash(file: str | Path) -> str:
-    """Return that of one file, read anew; what is no regular file, such as a pipe, is known by its kind."""
+    """Return the hash of one file, read anew; what is no regular file, as a pipe, is known by its kind."""
     status = os.stat(file)
     if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
         return hashlib.sha256(f"kind {stat.S_IFMT(status.st_mode)}".encode()).hexdigest()
@@ -85,7 +85,7 @@ def content_hash(file: str | Path) -> str:
 
 
 def _blocks(size: int) -> list[tuple[int, int]]:
-    """Start and length of what is read of a file.
+    """Return the start and length of each block that is read of a file.
 
     Example:
         >>> _blocks(100)
@@ -100,7 +100,7 @@ def _blocks(size: int) -> list[tuple[int, int]]:
 
 
 def _look_up(files: Sequence[str], known: Known) -> Known:
-    """Inode, size, times and, where it is known, the hash of each file."""
+    """Return the inode, size, times and, where it is known, the hash of each file."""
     found = np.zeros(len(files), KNOWN)
     found[KEY] = [status for part in _in_threads(files, _status) for status in part]
     if len(known):
@@ -117,7 +117,7 @@ def _status(file: str) -> tuple[int, int, int, int]:
 
 
 def _fill(files: Sequence[str], found: Known) -> None:
-    """Reads the files whose hash is missing."""
+    """Read the files whose hash is missing."""
     missing = np.flatnonzero(found["content"] == b"")
     parts = _in_threads([files[i] for i in missing.tolist()], content_hash)
     chunks = -(-len(missing) // CHUNK)
@@ -127,7 +127,7 @@ def _fill(files: Sequence[str], found: Known) -> None:
 
 
 def _in_threads(files: Sequence[str], look: Callable[[str], T]) -> Iterator[list[T]]:
-    """Looks at each file; a list for each `CHUNK` of them, in order."""
+    """Look at each file; a list for each `CHUNK` of them, in order."""
     chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
     with ThreadPoolExecutor() as pool:
         yield from pool.map(lambda chunk: [look(file) for file in chunk], chunks)

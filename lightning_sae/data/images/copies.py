@@ -20,11 +20,11 @@ class KnownImages(ImageSet, Protocol):
     """An `ImageSet` whose images are files that can be told apart without being decoded."""
 
     def encoded(self, index: int) -> tuple[bytes | None, str]:
-        """The file of an image, and what it is called in messages."""
+        """Return the file of an image, and what it is called in messages."""
         ...
 
     def contents(self) -> Sequence[str] | None:
-        """A hash of each image's file, the same for copies; "" for none, `None` where it is not known.
+        """Return a hash of each image's file, the same for copies; "" for none, `None` where it is not known.
 
         It need not see all of a file: different images may share it.
         """
@@ -32,7 +32,7 @@ class KnownImages(ImageSet, Protocol):
 
 
 def keep_copies_together(parts: Mapping[Split, Rows], images: KnownImages) -> dict[Split, Rows]:
-    """Moves images that are dealt to other splits than their first copy into its split.
+    """Move images that are dealt to other splits than their first copy into its split.
 
     Only files whose hashes are in several splits are read.
 
@@ -58,7 +58,7 @@ def keep_copies_together(parts: Mapping[Split, Rows], images: KnownImages) -> di
 
 
 def check_leaks(splits: Mapping[Split, ImageSet], limit: float) -> None:
-    """Counts images of a split whose file another split has as well; warns of some, refuses more.
+    """Count images of a split whose file another split has as well; warn of some, refuse more.
 
     Args:
         splits: in the order train, val, test; images that are no files are not looked at.
@@ -97,7 +97,7 @@ def _leaks(images: KnownImages, others: KnownImages) -> list[str]:
 
 
 def _whole_files(images: KnownImages, rows: Iterable[int]) -> Iterator[tuple[int, bytes]]:
-    """Give each of some images that can be read, and a hash of all of its file."""
+    """Yield each of some images that can be read, and a hash of all of its file."""
     for row in rows:
         try:
             content = images.encoded(row)[0]

@@ -16,7 +16,7 @@ class EncodedImages(ImageSet, Protocol):
     """An `ImageSet` whose images are files."""
 
     def encoded(self, index: int) -> tuple[bytes | None, str]:
-        """The file of an image, `None` where there is none, and what it is called in messages."""
+        """Return the file of an image, `None` where there is none, and what it is called in messages."""
         ...
 
 

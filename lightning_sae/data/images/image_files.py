@@ -46,7 +46,7 @@ class ImageFiles(LabelledImages):
         self.root, self.files, self.name = root, files, name
 
     def __getitem__(self, index: int) -> Image.Image:
-        """The image in RGB.
+        """Return the image in RGB.
 
         Raises:
             BadImageError: it cannot be decoded; names the file.
@@ -55,7 +55,7 @@ class ImageFiles(LabelledImages):
         return decode(*self.encoded(index))
 
     def encoded(self, index: int) -> tuple[bytes, str]:
-        """The file of an image, and its path from the root.
+        """Return the file of an image, and its path from the root.
 
         Raises:
             BadImageError: it is no regular file.
@@ -65,7 +65,10 @@ class ImageFiles(LabelledImages):
         return read_file(self.root / path, path), path
 
     def identity(self) -> dict[str, Any]:
-        """Names, contents (`content_hashes`) and classes of the files, but not where the folder lies."""
+        """Return the names, contents and classes of the files, but not where the folder lies.
+
+        The contents are given by `content_hashes`.
+        """
         return {
             "name": self.name,
             "classes": digest(self.class_names),
@@ -75,7 +78,7 @@ class ImageFiles(LabelledImages):
         }
 
     def contents(self) -> list[str]:
-        """The hash of each file."""
+        """Return the hash of each file."""
         return content_hashes(self.root, [file.path for file in self.files])
 
     @cached_property

@@ -45,11 +45,14 @@ class ImageSet(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Image.Image:
-        """The image in RGB; `BadImageError` where it cannot be decoded."""
+        """Return the image in RGB; `BadImageError` where it cannot be decoded."""
         ...
 
     def identity(self) -> dict[str, Any]:
-        """What makes them these images, as JSON for the store's fingerprint; `name` names its folder."""
+        """Return what makes these images what they are, as JSON for the store's fingerprint.
+
+        The entry `name` names the store's folder.
+        """
         ...
 
 
@@ -57,7 +60,7 @@ class ImageSource(Protocol):
     """A data set with its three splits."""
 
     def split(self, name: Split) -> ImageSet:
-        """The images of one split."""
+        """Return the images of one split."""
         ...
 
 
@@ -101,7 +104,7 @@ def known_factors(images: ImageSet) -> dict[str, tuple[list[str], Tensor]]:
 
 
 def listed(lines: Sequence[str]) -> str:
-    """The first ten, a line each, and how many more there are; control characters are written out.
+    """Return the first ten lines, and how many more there are; control characters are written out.
 
     Example:
         >>> print("lost:" + listed(["a.png", "b.png"]))
@@ -114,7 +117,7 @@ def listed(lines: Sequence[str]) -> str:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of a JSON value, independent of the order of keys.
+    """Return SHA-256 of a JSON value, independent of the order of keys.
 
     Example:
         >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})

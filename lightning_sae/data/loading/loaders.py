@@ -64,11 +64,14 @@ class TrainLoader:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """The position in the stream, in batches of all processes together, and what gives it its meaning."""
+        """Return the position in the stream, and what gives the position its meaning.
+
+        The position counts batches of all processes together.
+        """
         return {**self._meaning(), "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on where `state` was taken.
+        """Go on where `state` was taken.
 
         Raises:
             ValueError: with another seed, store or number of rows per step there is no such place.

@@ -45,7 +45,7 @@ class Shuffle:
         return np.cumsum([0, *np.add.reduceat(sizes, np.arange(0, len(sizes), POOL_BLOCKS))])
 
     def find(self, start: int, stop: int) -> list[tuple[int, slice]]:
-        """Places `start..stop-1` of the pass: in which pools, and where there."""
+        """Return the places `start..stop-1` of the pass: in which pools, and where there."""
         first = int(np.searchsorted(self.starts, start, "right")) - 1
         last = int(np.searchsorted(self.starts, stop, "left"))
         offsets = [int(offset) for offset in self.starts[first:last]]
@@ -54,19 +54,22 @@ class Shuffle:
         ]
 
     def blocks(self, pool: int) -> list[range]:
-        """The rows of the blocks of a pool, ascending."""
+        """Return the rows of the blocks of a pool, ascending."""
         starts = (BLOCK * self._blocks(pool)).tolist()
         return [range(start, min(start + BLOCK, self.n_rows)) for start in starts]
 
     def order(self, pool: int) -> tuple[Tensor, Tensor]:
-        """A pool in the order of the pass, `[m]` int64: places in its blocks, and rows of the store."""
+        """Return a pool in the order of the pass, as places in its blocks and as rows of the store.
+
+        Both are `[m]` int64.
+        """
         size = int(self.starts[pool + 1] - self.starts[pool])
         order = np.random.default_rng([self.seed, self.epoch, pool]).permutation(size)
         rows = BLOCK * self._blocks(pool)[order // BLOCK] + order % BLOCK  # only the last block may be short
         return torch.from_numpy(order), torch.from_numpy(rows)
 
     def following(self, pool: int) -> StreamPlace:
-        """The next pool of the endless stream of passes."""
+        """Return the next pool of the endless stream of passes."""
         return (
             StreamPlace(self.epoch, pool + 1)
             if pool + 2 < len(self.starts)
@@ -119,7 +122,11 @@ class PoolReader:
         self._ahead: tuple[StreamPlace, Future[Pool]] | None = None
 
     def take(self, epoch: int, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Places `start..stop-1` of a pass: `[m, d_in]` in the stored type, and `[m]` rows of the store."""
+        """Return what lies at the places `start..stop-1` of a pass.
+
+        These are activations, `[m, d_in]` in the stored type, and the rows of the store that hold them,
+        `[m]`.
+        """
         pieces = []
         for index, places in self._shuffle(epoch).find(start, stop):
             pool = self._pool(StreamPlace(epoch, index))
@@ -163,7 +170,7 @@ class PoolReader:
         return x[:m]
 
     def _moved(self, tensor: Tensor) -> Tensor:
-        """On the device; for a GPU beside the work of the training, and done on return."""
+        """Return a copy on the device; to a GPU it is made beside the training, and done on return."""
         if self._stream is None:
             return tensor.to(self.device)
         with torch.cuda.stream(self._stream):

@@ -26,7 +26,7 @@ _WHOLE = re.compile(r"[+-]?\d+\.0+")
 
 
 class Names(NamedTuple):
-    """Which columns of a data set say what.
+    """The columns of a data set, by what they say.
 
     Attributes:
         image: the picture, or its path.
@@ -60,7 +60,7 @@ class Column(NamedTuple):
 
     @classmethod
     def of(cls, content: Any, where: str = "a column", first_row: int = 1) -> "Column":
-        """From an array; nulls, NaN and empty texts are none, bytes are UTF-8.
+        """Return the column of an array; nulls, NaN and empty texts are none, bytes are UTF-8.
 
         Args:
             content: its values.
@@ -88,13 +88,13 @@ class Column(NamedTuple):
         return cls(texts, codes.astype(np.int64))._called(texts)
 
     def take(self, rows: NDArray[np.int64]) -> "Column":
-        """The same of some rows; only the values that these have."""
+        """Return the same of some rows; only the values that these have."""
         used, codes = np.unique(self.codes[rows], return_inverse=True)
         known = used[used >= 0]
         return Column([self.values[i] for i in known], codes.astype(np.int64) - (len(used) - len(known)))
 
     def as_labels(self, where: str, given: Classes = None) -> "Column":
-        """The same as classes of images: whole numbers without decimals; blanks and -1 are none.
+        """Return the same as classes of images: whole numbers without decimals; blanks and -1 are none.
 
         Args:
             where: for messages.
@@ -119,16 +119,16 @@ class Column(NamedTuple):
         return self._called([*texts.values()])
 
     def _called(self, texts: Sequence[str]) -> "Column":
-        """The same with other texts for its values, each of them once; "" is none."""
+        """Return the same with other texts for its values, each of them once; "" is none."""
         places, values = pd.factorize(np.array([text or None for text in texts], dtype=object))
         return Column([*values], np.append(places, -1)[self.codes].astype(np.int64))
 
     def count(self, value: str) -> int:
-        """How many rows have it."""
+        """Return how many rows have a value."""
         return int((self.codes == self.values.index(value)).sum())
 
     def factor(self) -> tuple[list[str], Tensor]:
-        """As known truth: the sorted values, and the index of each row's, `[n]` int64, -1 for none.
+        """Return known truth: the sorted values, and the index of each row's, `[n]` int64, -1 for none.
 
         Example:
             >>> Column.of(["water", None, "land"]).factor()
@@ -139,11 +139,11 @@ class Column(NamedTuple):
         return [self.values[i] for i in order], torch.from_numpy(places[self.codes].astype(np.int64))
 
     def classes(self) -> list[str]:
-        """The sorted values, as they stand in a prompt; warns of those that several share."""
+        """Return the sorted values, as they stand in a prompt; warn of those that several share."""
         return merged(sorted(self.values, key=_natural))
 
     def indices(self, names: Sequence[str], given: Classes, where: str) -> NDArray[np.int64]:
-        """The class of each row, `[n]`, -1 for none.
+        """Return the class of each row, `[n]`, -1 for none.
 
         Args:
             names: of the classes.
@@ -189,7 +189,7 @@ def _text(value: Any) -> str:
 
 
 def _as_class(value: str) -> str:
-    """A label as a class: as a whole number if it is one, "" if it is -1 or blank."""
+    """Return a label as a class: as a whole number if it is one, "" if it is -1 or blank."""
     text = value.partition(".")[0] if _WHOLE.fullmatch(value) else value
     return "" if text == "-1" or not readable(text) else text
 
@@ -223,7 +223,7 @@ def _is_number(name: str) -> bool:
 
 
 def class_names(train: Column | None, given: Classes) -> list[str]:
-    """The names that are given, else those of the train images.
+    """Return the names that are given, else those of the train images.
 
     Raises:
         ValueError: neither, a given name that is no text, or one that is given twice.
@@ -249,7 +249,7 @@ def class_names(train: Column | None, given: Classes) -> list[str]:
 
 
 def check_columns(wanted: Iterable[str], present: Sequence[str], where: str) -> None:
-    """Refuses columns that are not there.
+    """Refuse columns that are not there.
 
     Raises:
         ValueError: names each, and what it is close to.
@@ -264,7 +264,7 @@ def check_columns(wanted: Iterable[str], present: Sequence[str], where: str) -> 
 
 
 def close_to(name: str, names: Iterable[str]) -> str:
-    """A question for what was meant, or nothing.
+    """Return a question for what was meant, or nothing.
 
     Example:
         >>> close_to("lable", ["image", "label"])
@@ -279,7 +279,7 @@ def _natural(value: str) -> tuple[bool, int, str]:
 
 
 def split_names(given: Mapping[str, Any] | None, present: Sequence[str], where: str) -> dict[Split, str]:
-    """What the splits are called, of those that are there.
+    """Return, by split, what those splits are called that are there.
 
     Args:
         given: split -> name; `None` knows the usual ones (`ALIASES`), in any case.

@@ -64,7 +64,7 @@ class FashionMNIST:
                 self._find(f"{part}-{kind}-ubyte")
 
     def split(self, name: Split) -> ArrayImages:
-        """The images of one split."""
+        """Return the images of one split."""
         label = f"fashion-mnist-{name}"
         if name == "test":
             return ArrayImages(*self._read("t10k"), label)
@@ -98,7 +98,7 @@ class FashionMNIST:
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Reads an idx file of unsigned bytes, gzipped if its name ends in `.gz`.
+    """Read an idx file of unsigned bytes, gzipped if its name ends in `.gz`.
 
     Raises:
         ValueError: not such a file, or truncated.
@@ -120,5 +120,5 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 def fashion_mnist(
     root: str, n_val: int = 5000, split_seed: int = 0, **activations: Any
 ) -> ActivationDataModule:
-    """The datamodule of `FashionMNIST`; `activations` are the arguments of `ActivationDataModule`."""
+    """Return the datamodule of `FashionMNIST`; `activations` are the arguments of `ActivationDataModule`."""
     return ActivationDataModule(FashionMNIST(root, n_val, split_seed), **activations)

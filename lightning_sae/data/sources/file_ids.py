@@ -7,7 +7,7 @@ from lightning_sae.data.images.image_set import listed
 
 
 def locate(root: Path, pattern: str, ids: Sequence[str]) -> list[str]:
-    """The file of each id, relative to `root`; for an id without a file what was looked for.
+    """Return the file of each id, relative to `root`; for an id without a file what was looked for.
 
     Args:
         root: where the pattern starts.

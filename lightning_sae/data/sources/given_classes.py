@@ -55,7 +55,7 @@ def _checked(classes: Any, where: str) -> Classes:
 
 
 def check_given(classes: Sequence[Any] | Mapping[Any, Any], where: str) -> None:
-    """Refuses blanks, names that are no texts, and codes that are neither texts nor whole numbers.
+    """Refuse blanks, names that are no texts, and codes that are neither texts nor whole numbers.
 
     Raises:
         ValueError: names the first.

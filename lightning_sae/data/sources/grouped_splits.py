@@ -26,7 +26,7 @@ class Units(NamedTuple):
 
 
 def units_of(column: Column, paths: Sequence[str]) -> Units:
-    """A unit for each value of a column; a row without one is a unit by itself, known by its path.
+    """Return a unit for each value of a column; a row without one is a unit by itself, known by its path.
 
     Example:
         >>> units_of(Column.of(["anna", "", "anna"]), ["1.png", "2.png", "3.png"])
@@ -41,7 +41,7 @@ def units_of(column: Column, paths: Sequence[str]) -> Units:
 def split_together(
     units: Units, labels: Rows, rows: Rows, fractions: Mapping[Split, float], seed: int
 ) -> dict[Split, Rows]:
-    """`stratified_split` of whole units, each of the class that most of its rows have.
+    """Return `stratified_split` of whole units, each of the class that most of its rows have.
 
     Args:
         units: of all rows.
@@ -68,7 +68,7 @@ def split_together(
 
 
 def check_together(units: Units, rows: Mapping[Split, Rows], where: str) -> None:
-    """Refuses splits that part a unit.
+    """Refuse splits that part a unit.
 
     Raises:
         ValueError: names each, and its splits.

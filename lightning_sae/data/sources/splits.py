@@ -34,7 +34,7 @@ def split_of(name: str) -> Split | None:
 
 
 def check_fractions(val_fraction: float, test_fraction: float) -> dict[Split, float]:
-    """The shares by split.
+    """Return the shares by split.
 
     Raises:
         ValueError: out of range.
@@ -53,7 +53,7 @@ def stratified_split(
     fractions: Mapping[Split, float],
     seed: int,
 ) -> dict[Split, NDArray[np.int64]]:
-    """Deals the images of each class, ordered by a hash of seed and key, to `fractions`, the rest to `train`.
+    """Deal the images of each class, ordered by a hash of seed and key, to `fractions`, the rest to `train`.
 
     A class of three or more images gives at least one to every split of positive share. Images without a
     class (-1) count as one more class.

@@ -93,7 +93,7 @@ class ImageTable:
             self._keep_copies_together(train, [*missing])
 
     def split(self, name: Split) -> ImageFiles:
-        """The images of one split."""
+        """Return the images of one split."""
         rows = self._rows[name]
         if not len(rows):
             raise ValueError(
@@ -118,14 +118,14 @@ class ImageTable:
         return labels
 
     def _keep_copies_together(self, train: Rows, dealt: Sequence[Split]) -> None:
-        """One file under several names, and copies of it, go where the first of them does."""
+        """Put one file under several names, and copies of it, where the first of them goes."""
         files = [self._files[row] for row in train.tolist()]
         parts = {split: np.searchsorted(train, self._rows[split]) for split in ("train", *dealt)}
         kept = keep_copies_together(parts, ImageFiles(self.root, files, self.class_names, "train"))
         self._rows |= {split: train[part] for split, part in kept.items()}
 
     def _find(self, paths: Sequence[str], labels: Rows) -> dict[int, ImageFile]:
-        """The file of every row that is used."""
+        """Return the file of every row that is used."""
         used = np.concatenate([*self._rows.values()]).tolist()
         with ThreadPoolExecutor() as pool:
             sizes = list(pool.map(lambda row: _size(self.root / paths[row]), used, chunksize=1024))
@@ -160,7 +160,7 @@ def _paths(column: Column, where: Path) -> list[str]:
 
 
 def _rows(n: int, column: Column | None, names: Mapping[str, Any] | None, where: Path) -> dict[Split, Rows]:
-    """The rows of each split that the table has; all are `train` without a column."""
+    """Return the rows of each split that the table has; all are `train` without a column."""
     if column is None:
         return {"train": np.arange(n)}
     found = split_names(names, column.values, str(where))
@@ -192,7 +192,7 @@ def table(
     together: str | None = None,
     **activations: Any,
 ) -> ActivationDataModule:
-    """The datamodule of `ImageTable`; `activations` are the arguments of `ActivationDataModule`."""
+    """Return the datamodule of `ImageTable`; `activations` are the arguments of `ActivationDataModule`."""
     names = Names(image, label, groups, given_classes(classes))
     held_out = (val_fraction, test_fraction, split_seed)
     images = ImageTable(path, root, names, split, split_names, *held_out, files, together)

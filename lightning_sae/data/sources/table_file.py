@@ -66,7 +66,7 @@ def _read_text(path: Path, content: bytes, separator: str) -> pd.DataFrame:
 
 
 def _not_utf8(frame: pd.DataFrame) -> list[str]:
-    """Row and column of each cell of a table, read as Latin-1, whose bytes are not UTF-8."""
+    """Return the row and column of each cell of a table, read as Latin-1, whose bytes are not UTF-8."""
 
     def is_utf8(cell: str) -> bool:
         try:

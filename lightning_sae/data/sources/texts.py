@@ -14,12 +14,12 @@ from lightning_sae.trust.documents import read_text
 
 
 class Prompted(Protocol):
-    """What is needed of a vocabulary: labels and the templates that make prompts of them."""
+    """The part of a vocabulary that is needed: labels and the templates that make prompts of them."""
 
     templates: list[str]
 
     def choose(self, default_labels: Sequence[str]) -> list[str]:
-        """The labels, or the default ones."""
+        """Return the labels, or the default ones."""
         ...
 
 
@@ -58,7 +58,7 @@ class Texts:
         return len(self.texts)
 
     def __getitem__(self, index: int) -> Any:
-        """A text; what an `ImageSet` has here is an image."""
+        """Return a text; what an `ImageSet` has here is an image."""
         return self.texts[index]
 
     def identity(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class SplitTexts:
         }
 
     def split(self, name: Split) -> Texts:
-        """The texts of one split."""
+        """Return the texts of one split."""
         texts = self._splits[name]
         if not texts:
             raise ValueError(f"the {name} split of {self.name} is empty: raise {name}_fraction or add texts")
@@ -113,7 +113,7 @@ class SplitTexts:
 
 
 def read_texts(path: str | Path) -> list[str]:
-    """The lines of a UTF-8 file; space around a text is dropped, blank lines are skipped.
+    """Return the lines of a UTF-8 file; space around a text is dropped, blank lines are skipped.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -127,7 +127,7 @@ def read_texts(path: str | Path) -> list[str]:
 
 
 def vocabulary_prompts(vocabulary: Prompted, default_labels: Sequence[str]) -> list[str]:
-    """Every label of a vocabulary in every template.
+    """Return every label of a vocabulary in every template.
 
     Example:
         >>> from lightning_sae.concepts.vocabulary import Vocabulary
@@ -139,7 +139,7 @@ def vocabulary_prompts(vocabulary: Prompted, default_labels: Sequence[str]) -> l
 
 
 def mentioned(texts: Sequence[str], phrases: Sequence[str]) -> Tensor:
-    """The one phrase that each text contains as whole words.
+    """Return the one phrase that each text contains as whole words.
 
     Returns:
         `[n]` int64 index into the phrases, -1 where there is none or more than one.
@@ -165,7 +165,7 @@ def text_file(
     split_seed: int = 0,
     **activations: Any,
 ) -> TextDataModule:
-    """The lines of a file, scored against some images."""
+    """Return the lines of a file, scored against some images."""
     names = images.split("val").class_names
     held_out = (val_fraction, test_fraction, split_seed)
     return TextDataModule(SplitTexts("text-file", read_texts(path), names, *held_out), images, **activations)
@@ -179,7 +179,7 @@ def vocabulary(
     split_seed: int = 0,
     **activations: Any,
 ) -> TextDataModule:
-    """The labels of a vocabulary in all its templates, scored against some images."""
+    """Return the labels of a vocabulary in all its templates, scored against some images."""
     val = images.split("val")
     prompts = vocabulary_prompts(vocabulary, val.vocabulary)
     texts = SplitTexts("vocabulary", prompts, val.class_names, val_fraction, test_fraction, split_seed)

@@ -47,7 +47,7 @@ class WorldSplit:
         return self.world.image(index)
 
     def identity(self) -> dict[str, Any]:
-        """What the pictures are a function of."""
+        """Return what the pictures are a function of."""
         world = self.world
         return {"name": f"world-{world.edition}-{world.split}", **world.identity()}
 
@@ -79,7 +79,7 @@ class WorldImages(WorldSource):
     """The embedded world: pictures drawn on demand, with known factors; `WorldSource` has the arguments."""
 
     def split(self, name: Split) -> WorldSplit:
-        """The pictures of one split."""
+        """Return the pictures of one split."""
         return WorldSplit(self.worlds[name])
 
 
@@ -91,7 +91,7 @@ class WorldTexts(WorldSource):
     """
 
     def split(self, name: Split) -> Texts:
-        """The captions of one split."""
+        """Return the captions of one split."""
         world = self.worlds[name]
         captions = [world.caption(i) for i in range(len(world))]
         factors = said(captions)
@@ -106,7 +106,7 @@ class WorldTexts(WorldSource):
 
 
 def said(captions: Sequence[str]) -> dict[str, tuple[list[str], Tensor]]:
-    """What captions of the world name: factor -> (its values, `[n]` int64, -1 for none or several).
+    """Return what captions of the world name: factor -> (its values, `[n]` int64, -1 for none or several).
 
     Example:
         >>> values, index = said(["a star on a brown background", "the word flag"])["background"]
@@ -138,7 +138,7 @@ def world(
     split_seed: int = 0,
     **activations: Any,
 ) -> ActivationDataModule:
-    """The datamodule of `WorldImages`; `activations` are the arguments of `ActivationDataModule`."""
+    """Return the datamodule of `WorldImages`; `activations` are the arguments of `ActivationDataModule`."""
     return ActivationDataModule(WorldImages(edition, n_train, n_val, n_test, split_seed), **activations)
 
 
@@ -150,7 +150,7 @@ def world_captions(
     split_seed: int = 0,
     **activations: Any,
 ) -> TextDataModule:
-    """Captions of the embedded world, scored against its pictures."""
+    """Return the captions of the embedded world, scored against its pictures."""
     sizes = (n_train, n_val, n_test, split_seed)
     return TextDataModule(WorldTexts(edition, *sizes), WorldImages(edition, *sizes), **activations)
 
@@ -165,7 +165,7 @@ def world_joint(
     tokens: Tokens = "pooled",
     **activations: Any,
 ) -> JointDataModule:
-    """Pictures of the embedded world and their captions, at the final embedding of both.
+    """Return the pictures of the embedded world and their captions, at the final embedding of both.
 
     Raises:
         ValueError: another hook point: the towers share no other space.

@@ -75,7 +75,7 @@ class ActivationStore:
             self._shards = list(zip(firsts, shards, strict=True))
 
     def hold(self, device: torch.device | str) -> None:
-        """Copies all rows into the memory of a device, the bytes checked: this process alone has them."""
+        """Copy all rows into the memory of a device, the bytes checked: this process alone has them."""
         self.x = read_tensor(self.folder, "x").flatten(0, 1).to(device)
 
     def __len__(self) -> int:
@@ -92,7 +92,10 @@ class ActivationStore:
         return (self._shards[0][1] if self.x is None else self.x).dtype
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """Rows `start..stop-1`, `[stop - start, d_in]` in the stored type; a view within one shard."""
+        """Return the rows `start..stop-1`, `[stop - start, d_in]` in the stored type.
+
+        Within one shard the result is a view.
+        """
         if self.x is not None:
             return self.x[start:stop]
         first_shard = bisect_right(self._shards, start, key=itemgetter(0)) - 1
@@ -101,29 +104,32 @@ class ActivationStore:
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
     def batches(self, size: int) -> Iterator[Tensor]:
-        """One pass over all rows in order, `[at most size, d_in]` float32."""
+        """Yield one pass over all rows in order, `[at most size, d_in]` float32."""
         for start in range(0, len(self), size):
             yield self.rows(start, min(start + size, len(self))).float()
 
     def sample(self, n: int, seed: int) -> Tensor:
-        """`[min(n, rows), d_in]` float32, random rows; the same for the same seed."""
+        """Return `[min(n, rows), d_in]` float32, random rows; the same for the same seed."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         return torch.cat([self.rows(i, i + 1) for i in order[:n].tolist()]).float()
 
     def owners(self, rows: Tensor) -> Tensor:
-        """The image that each row is a token of, `[m]` int64."""
+        """Return the image that each row is a token of, `[m]` int64."""
         return rows // self.layout.tokens
 
     def first_row(self, example: int) -> int:
-        """The row of an image's first token; that of the image behind the last is the number of rows."""
+        """Return the row of an image's first token.
+
+        For the image behind the last one this is the number of rows.
+        """
         return example * self.layout.tokens
 
     def images(self, ids: Tensor) -> Tensor:
-        """The tokens of some images, `[len(ids), tokens, d_in]` float32."""
+        """Return the tokens of some images, `[len(ids), tokens, d_in]` float32."""
         t = self.layout.tokens
         return torch.stack([self.rows(i * t, (i + 1) * t) for i in ids.tolist()]).float()
 
 
 def _has_room(device: torch.device, size: int) -> bool:
-    """Whether a device with a memory of its own has room for so many bytes."""
+    """Return whether a device with a memory of its own has room for so many bytes."""
     return device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] // 2

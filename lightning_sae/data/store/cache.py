@@ -15,7 +15,7 @@ from lightning_sae.files import remove_temporaries, writable, write_atomic
 
 
 def cached_tensor(folder: Path, name: str, key: dict[str, Any], compute: Callable[[], Tensor]) -> Tensor:
-    """Reads a tensor that is kept in a folder of a store, or computes and keeps it (`cached_tensors`).
+    """Read a tensor that is kept in a folder of a store, or compute and keep it (`cached_tensors`).
 
     Args:
         folder: where it is kept, one per what it depends on beside the key, such as `judge_folder`.
@@ -42,7 +42,7 @@ def cached_tensor(folder: Path, name: str, key: dict[str, Any], compute: Callabl
 
 
 def cached_tensors(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Reads a file of a store's sub-folder, or makes it; one process computes, the others wait.
+    """Read a file of a store's sub-folder, or make it; one process computes, the others wait.
 
     What a store that cannot be written lacks is kept in the user's cache folder, under the same names.
     """

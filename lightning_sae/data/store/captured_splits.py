@@ -41,24 +41,24 @@ class CapturedSplits:
         self._whole, self._good = dict[Split, ImageSet](), dict[Split, ImageSet]()
 
     def whole(self, split: Split) -> ImageSet:
-        """All images, also those that cannot be decoded."""
+        """Return all images, also those that cannot be decoded."""
         if split not in self._whole:
             self._whole[split] = self._source.split(split)
         return self._whole[split]
 
     def decoded(self, split: Split, clip: Clip) -> ImageSet:
-        """All images, as they are decoded for a CLIP."""
+        """Return all images, as they are decoded for a CLIP."""
         whole = self.whole(split)
         if self._decode == "exact" and self.background == WHITE:
             return whole
         return DecodedImages(whole, clip.image_size if self._decode == "fast" else None, self.background)
 
     def folder(self, split: Split, clip: Clip) -> Path:
-        """Where a CLIP's view of a split lies."""
+        """Return where a CLIP's view of a split lies."""
         return store_folder(self._store_dir, clip, self.decoded(split, clip))
 
     def good(self, split: Split, clip: Clip) -> ImageSet:
-        """The images that have rows in the store; all of them before it is filled."""
+        """Return the images that have rows in the store; all of them before it is filled."""
         if split not in self._good:
             folder, images = self.folder(split, clip) / "images", self.decoded(split, clip)
             if not (folder / MANIFEST).exists():
@@ -68,7 +68,7 @@ class CapturedSplits:
         return self._good[split]
 
     def check_same(self, split: Split, clip: Clip, other: Clip) -> None:
-        """Rows of two CLIPs' views are of the same images.
+        """Refuse two CLIPs' views of a split whose rows are not of the same images.
 
         Raises:
             ValueError: other images were bad when the other view was captured.

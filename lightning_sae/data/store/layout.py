@@ -14,7 +14,7 @@ from lightning_sae.mappings import differences, flatten
 
 
 def store_folder(store_dir: str | Path | None, clip: Clip, images: ImageSet) -> Path:
-    """Folder of one CLIP on one split: readable names and a hash of both identities.
+    """Return the folder of one CLIP on one split: readable names and a hash of both identities.
 
     `store_dir=None` is the user's cache folder.
     """
@@ -26,13 +26,13 @@ def store_folder(store_dir: str | Path | None, clip: Clip, images: ImageSet) -> 
 
 
 def hook_folder(folder: Path, hook_point: HookPoint, tokens_per_image: int | None = None) -> Path:
-    """Where the activations of a hook point lie inside a `store_folder`."""
+    """Return where the activations of a hook point lie inside a `store_folder`."""
     name = f"{hook_point.module}-{hook_point.tokens}"
     return folder / (name if tokens_per_image is None else f"{name}-{tokens_per_image}")
 
 
 def clip_identity(clip: Clip) -> dict[str, Any]:
-    """What of a CLIP its activations are a function of."""
+    """Return what of a CLIP its activations are a function of."""
     # not "pretrained": the weights' hash says what they are, wherever they were loaded from
     return {key: value for key, value in clip.identity().items() if key in ("model", "weights", "preprocess")}
 
@@ -42,7 +42,7 @@ DECISIVE = ("clip.weights", "clip.preprocess", "hook_point", "tokens")
 
 
 def provenance(clip: Clip, hook_point: HookPoint) -> dict[str, Any]:
-    """What a saved autoencoder is valid for."""
+    """Return what a saved autoencoder is valid for."""
     return {
         "clip": clip.identity(),
         "hook_point": hook_point.module,
@@ -52,7 +52,7 @@ def provenance(clip: Clip, hook_point: HookPoint) -> dict[str, Any]:
 
 
 def check_provenance(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuses to go on with other activations.
+    """Refuse to go on with other activations.
 
     Args:
         then: of a checkpoint.

@@ -62,7 +62,7 @@ class _Manifest(BaseModel):
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a whole shard folder.
+    """Return the manifest of a whole shard folder.
 
     Raises:
         FileNotFoundError: the folder is not there or not whole.
@@ -100,19 +100,19 @@ def _check(path: Path, form: Any, content: Any) -> None:
 
 
 def faults(error: ValidationError) -> str:
-    """The first five fields that are wrong, each with what it holds."""
+    """Return the first five fields that are wrong, each with what it holds."""
     return "; ".join(
         f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r:.100}" for e in error.errors()[:5]
     )
 
 
 def bad_images_of(manifest: Mapping[str, Any]) -> dict[int, str]:
-    """Images that the store has no rows of, id -> message, ascending."""
+    """Return the images that the store has no rows of, id -> message, ascending."""
     return {int(image): message for image, message in manifest.get("bad_images", {}).items()}
 
 
 def shard_rows(manifest: Mapping[str, Any]) -> list[range]:
-    """Rows of each shard, one per image that is not bad, counted through the whole store.
+    """Return the rows of each shard, one per image that is not bad, counted through the whole store.
 
     Example:
         >>> shard_rows({"bad_images": {"0": "", "1": ""}, "shards": [{"images": [0, 4]}, {"images": [4, 8]}]})
@@ -124,19 +124,19 @@ def shard_rows(manifest: Mapping[str, Any]) -> list[range]:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def lost_shards(folder: Path, entries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Files of a manifest that are gone or have another size."""
+    """Return the files of a manifest that are gone or have another size."""
     paths = ((folder / entry["file"], entry["bytes"]) for entry in entries)
     return [path.name for path, size in paths if not path.exists() or path.stat().st_size != size]
 
 
 def raise_if_lost(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Raises `ValueError` naming the files of a manifest that are gone or have another size."""
+    """Raise `ValueError` naming the files of a manifest that are gone or have another size."""
     if names := lost_shards(folder, manifest["shards"]):
         raise ValueError(
             f"{len(names)} shards of {folder} are gone or have another size: {', '.join(names[:10])}; "
@@ -145,7 +145,7 @@ def raise_if_lost(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def fingerprint_differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """A line for each key whose values differ.
+    """Return a line for each key whose values differ.
 
     Example:
         >>> fingerprint_differences({"dtype": "float32", "seed": 0}, {"dtype": "float16", "seed": 0})

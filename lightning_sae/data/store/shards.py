@@ -36,7 +36,7 @@ NUMPY_DTYPES = {"F16": np.float16, "F32": np.float32}
 
 
 class Header(NamedTuple):
-    """What the head of a shard says: metadata, tensors, where their bytes start, where the file ends."""
+    """The head of a shard: metadata, tensors, where their bytes start, where the file ends."""
 
     metadata: dict[str, Any]
     tensors: dict[str, dict[str, Any]]
@@ -61,7 +61,7 @@ class ShardFolder:
     shard_images: int
 
     def missing(self) -> list[int]:
-        """The shards still to be written; changes nothing.
+        """Return the shards still to be written; change nothing.
 
         Raises:
             ValueError: the folder was made from something else; names the keys that differ.
@@ -74,7 +74,7 @@ class ShardFolder:
         return [shard for shard in range(self.n_shards) if not self.present(shard)]
 
     def withdraw(self) -> None:
-        """Takes back a manifest whose shards are not all there, and keeps what it says of the others."""
+        """Take back a manifest whose shards are not all there, and keep what it says of the others."""
         entries = read_manifest(self.folder)["shards"] if self.complete else read_withdrawn(self.folder)
         kept = [entry for entry in entries if self.present(int(Path(entry["file"]).stem))]
         if len(kept) < len(entries):
@@ -92,11 +92,11 @@ class ShardFolder:
         return math.ceil(self.n_images / self.shard_images)
 
     def images(self, shard: int) -> range:
-        """Ids of the images in a shard."""
+        """Return the ids of the images in a shard."""
         return range(shard * self.shard_images, min((shard + 1) * self.shard_images, self.n_images))
 
     def path(self, shard: int) -> Path:
-        """File of a shard."""
+        """Return the file of a shard."""
         return self.folder / f"{shard:06d}.safetensors"
 
     def write(
@@ -106,7 +106,7 @@ class ShardFolder:
         bad: Mapping[int, str] | None = None,
         notes: Mapping[str, int] | None = None,
     ) -> None:
-        """Writes one shard whole or not at all; what a killed writer left of it goes.
+        """Write one shard whole or not at all; what a killed writer left of it goes.
 
         Args:
             shard: its number.
@@ -123,7 +123,7 @@ class ShardFolder:
         write_atomic(self.path(shard), save(dict(tensors), metadata), IN_A_STORE)
 
     def finish(self, statistics: ActivationStatistics | None = None) -> None:
-        """Writes the manifest: from now on the folder counts as whole."""
+        """Write the manifest: from now on the folder counts as whole."""
         entries = self._entries()
         manifest = {
             "fingerprint": dict(self.fingerprint),
@@ -142,7 +142,7 @@ class ShardFolder:
         write_atomic(self.folder / MANIFEST, json.dumps(manifest, indent=1).encode(), IN_A_STORE)
 
     def bad_images(self) -> dict[int, str]:
-        """Images without rows in the shards that are there, id -> message."""
+        """Return the images without rows in the shards that are there, id -> message."""
         if self.complete:
             return bad_images_of(read_manifest(self.folder))
         found: dict[int, str] = {}
@@ -162,7 +162,7 @@ class ShardFolder:
             yield json.loads(read_header(self.path(shard)).metadata["shard"])
 
     def _tidy(self, files: set[str]) -> None:
-        """Leaves the shards alone: no rest of a killed writer, no damaged shard, none of another size."""
+        """Leave the shards alone: no rest of a killed writer, no damaged shard, none of another size."""
         for name in ("[0-9]*", MANIFEST, WITHDRAWN):
             remove_temporaries(self.folder, name)
         (self.folder / WITHDRAWN).unlink(missing_ok=True)
@@ -171,7 +171,7 @@ class ShardFolder:
                 path.unlink()
 
     def moments(self) -> Moments:
-        """Moments of all rows, merged from those in the shards (`mean`, `spread` beside `x`)."""
+        """Return the moments of all rows, merged from those in the shards (`mean`, `spread` beside `x`)."""
         return Moments.union(_shard_moments(self.path(shard)) for shard in range(self.n_shards))
 
     def _label(self, shard: int) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class ShardFolder:
         return {"fingerprint": dict(self.fingerprint), "images": [images.start, images.stop]}
 
     def _entries(self) -> list[dict[str, Any]]:
-        """What the manifest says of each shard; of one that was not made anew, what it said before."""
+        """Return what the manifest says of each shard; of one that was not made anew, what it said before."""
         kept = {(entry["file"], *entry["images"]): entry for entry in read_withdrawn(self.folder)}
         entries = []
         for shard in range(self.n_shards):
@@ -198,7 +198,7 @@ class ShardFolder:
         }
 
     def present(self, shard: int) -> bool:
-        """Whether a shard is there, as far as its head and size tell; `verify` reads all of it.
+        """Return whether a shard is there, as far as its head and size tell; `verify` reads all of it.
 
         Raises:
             ValueError: it was made from something else; names the keys that differ.
@@ -226,7 +226,7 @@ class ShardFolder:
 
 
 def read_header(path: Path) -> Header:
-    """Reads the head of a safetensors file.
+    """Read the head of a safetensors file.
 
     Raises:
         ValueError: it is not one.
@@ -243,7 +243,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_tensor(folder: Path, name: str) -> Tensor:
-    """One tensor of all shards `[n_rows, ...]`, in memory, its bytes checked against the manifest.
+    """Return one tensor of all shards `[n_rows, ...]`, in memory, its bytes checked against the manifest.
 
     Raises:
         ValueError: a shard's bytes are not those that were written; names the file.
@@ -266,7 +266,7 @@ def read_tensor(folder: Path, name: str) -> Tensor:
 
 
 def check_bytes(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Reads every shard once.
+    """Read every shard once.
 
     Raises:
         ValueError: a shard's bytes are not those that were written; names the file.
@@ -279,7 +279,7 @@ def check_bytes(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def map_tensor(folder: Path, name: str) -> list[Tensor]:
-    """One tensor of every shard, memory-mapped: read from the disk where it is touched."""
+    """Return one tensor of every shard, memory-mapped: read from the disk where it is touched."""
     manifest = read_manifest(folder)
     raise_if_lost(folder, manifest)
     return [_map(folder / entry["file"], name) for entry in manifest["shards"]]

@@ -25,12 +25,12 @@ class Needs(Protocol):
         ...
 
     def bytes_missing(self) -> int:
-        """How much."""
+        """Return how many bytes are still to be written."""
         ...
 
 
 def check_space(wanted: Iterable[Needs], dtype: str) -> None:
-    """Compares what is still to be written with the free space, before hours of capture.
+    """Compare what is still to be written with the free space, before hours of capture.
 
     Args:
         wanted: all that goes to one disk.

@@ -103,7 +103,7 @@ class SplitStore:
         return not self.missing() and all(folder.complete for folder in self.parts.values())
 
     def missing(self) -> list[int]:
-        """The shards of which something is missing; changes nothing.
+        """Return the shards of which something is missing; change nothing.
 
         Raises:
             ValueError: a folder was made with other settings.
@@ -111,12 +111,12 @@ class SplitStore:
         return sorted({shard for folder in self.parts.values() for shard in folder.missing()})
 
     def bytes_missing(self, hook: HookPoint | None, per_image: int) -> int:
-        """How much of one folder is still to be written."""
+        """Return how much of one folder is still to be written."""
         folder = self.parts[hook]
         return sum(len(folder.images(shard)) * per_image + SHARD_HEAD for shard in folder.missing())
 
     def lacks(self, shard: int) -> ClaimedShard | None:
-        """What is missing of a shard, if anything."""
+        """Return what is missing of a shard, if anything."""
         lacking = [
             hook for hook, folder in self.parts.items() if not folder.complete and not folder.present(shard)
         ]
@@ -124,13 +124,13 @@ class SplitStore:
         return ClaimedShard(shard, self.own.images(shard), None in lacking, hook_points) if lacking else None
 
     def withdraw(self) -> None:
-        """Takes back the manifests of folders that are not whole."""
+        """Take back the manifests of folders that are not whole."""
         for folder in self.parts.values():
             if folder.missing():
                 folder.withdraw()
 
     def write(self, captured: Captured) -> None:
-        """Writes what was missing of a shard."""
+        """Write what was missing of a shard."""
         part, batches, bad, notes = captured
         if part.own:
             ids = [image for image in part.ids if image not in bad]
@@ -144,11 +144,11 @@ class SplitStore:
             self.hooked[hook].write(part.shard, {"x": x, "mean": moments.mean, "spread": spread}, bad)
 
     def bad_images(self) -> BadImages:
-        """Those that are known so far."""
+        """Return the bad images that are known so far."""
         return BadImages(self.images, self.max_bad_images, self.own.bad_images())
 
     def check_bad_images(self) -> None:
-        """Refuses too many; warns of the others; all folders must lack the same."""
+        """Refuse too many bad images, or others in each folder, and warn of the rest."""
         found = self.bad_images().found
         for folder in self.hooked.values():
             check_same_images(self.own.folder, found, folder.folder, folder.bad_images())
@@ -157,12 +157,12 @@ class SplitStore:
             warnings.warn(f"left out: {text}", stacklevel=3)
 
     def report_decoding(self) -> None:
-        """Warns of images that are not plain RGB of eight bits, by how many were decoded how."""
+        """Warn of images that are not plain RGB of eight bits, by how many were decoded how."""
         if notes := self.own.notes():
             warnings.warn(describe_notes(notes, len(self.images)), stacklevel=3)
 
     def finish(self) -> None:
-        """Writes the manifests that are missing."""
+        """Write the manifests that are missing."""
         if not self.own.complete:
             self.own.finish()
         for hook, folder in self.hooked.items():

@@ -12,10 +12,10 @@ CHUNK = 16384  # rows copied at a time
 
 
 def real_tokens(clip: Clip, ids: Tensor, n_tokens: int) -> Tensor:
-    """The tokens of texts up to the one that the tower pools; what is behind it has no say in the embedding.
+    """Return the tokens of texts up to the one that the tower pools.
 
-    Where the pooled token is the last of all (SigLIP, CoCa), padding before it is left out only where the
-    tower masks it, as CoCa does.
+    What stands behind the pooled token has no say in the embedding. Where the pooled token is the last of all
+    (SigLIP, CoCa), padding before it is left out only where the tower masks it, as CoCa does.
 
     Args:
         clip: the model, with a text tower of open_clip's own.
@@ -55,15 +55,15 @@ class RealTokenStore(ActivationStore):
         return len(self._owners)
 
     def owners(self, rows: Tensor) -> Tensor:
-        """The text that each row is a token of."""
+        """Return the text that each row is a token of."""
         return self._owners[rows.to(self._owners.device)].to(rows.device)
 
     def first_row(self, example: int) -> int:
-        """Where a text starts."""
+        """Return where a text starts."""
         return int(self._firsts[example])
 
 
 def _kept(whole: ActivationStore, rows: Tensor) -> Tensor:
-    """Some rows, ascending; of a memory-mapped store a piece at a time."""
+    """Return some rows, ascending; of a memory-mapped store a piece at a time."""
     pieces = torch.split(rows, CHUNK)
     return torch.cat([whole.rows(int(p[0]), int(p[-1]) + 1)[(p - p[0]).to(whole.device)] for p in pieces])

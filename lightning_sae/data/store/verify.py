@@ -19,7 +19,7 @@ class Fault(NamedTuple):
 
 
 def verify_store(folder: str | Path) -> list[Fault]:
-    """Reads every shard below a folder and compares it with the manifest beside it.
+    """Read every shard below a folder and compare it with the manifest beside it.
 
     A damaged shard is set aside: renamed to `NAME.damaged`, where the folder can be written. The next capture
     makes it anew, and no other, and deletes what was set aside.

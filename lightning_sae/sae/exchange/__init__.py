@@ -19,7 +19,7 @@ __all__ = ["FOREIGN", "OURS", "convert", "export_sae", "import_sae"]
 
 
 def import_sae(path: str | Path, source: str | None = None, k: int | None = None) -> SparseAutoencoder:
-    """Reads an autoencoder of this or another library, in evaluation mode on raw activations.
+    """Read an autoencoder of this or another library, in evaluation mode on raw activations.
 
     Args:
         path: folder, or checkpoint of the paper's code.
@@ -47,7 +47,7 @@ def import_sae(path: str | Path, source: str | None = None, k: int | None = None
 
 
 def export_sae(sae: SparseAutoencoder, folder: str | Path, to: str) -> None:
-    """Writes an autoencoder for another library; the folder appears whole or not at all.
+    """Write an autoencoder for another library; the folder appears whole or not at all.
 
     Args:
         sae: any variant.
@@ -74,7 +74,7 @@ def export_sae(sae: SparseAutoencoder, folder: str | Path, to: str) -> None:
 def convert(
     src: str | Path, dst: str | Path, to: str, source: str | None = None, k: int | None = None
 ) -> str:
-    """Reads one format and writes another; what was converted, in a sentence.
+    """Read one format and write another; return in a sentence what was converted.
 
     Args:
         src: what `import_sae` reads.

@@ -15,12 +15,12 @@ NEEDED = (LAST, "encoder.0.weight_v", "encoder.0.bias", "decoder.weight_g", "dec
 
 
 def recognises(path: Path) -> bool:
-    """Whether the path is a Lightning checkpoint."""
+    """Return whether the path is a Lightning checkpoint."""
     return path.suffix == ".ckpt"
 
 
 def read(path: Path, k: int | None = None) -> SparseAutoencoder:
-    """Reads its TopK autoencoder, two layers with weight norm, `weight = g v / ||v||` for each output.
+    """Read its TopK autoencoder, two layers with weight norm, `weight = g v / ||v||` for each output.
 
     Its top `k` are taken without a ReLU. Ours has one: where fewer than `k` pre-activations are positive, its
     negative latents are missing here. Its decoder rows are not of unit norm and stay as they are.

@@ -24,7 +24,7 @@ def build(
     tensors: Mapping[str, Tensor],
     subtracts_bias: bool = True,
 ) -> SparseAutoencoder:
-    """An autoencoder on raw activations with these parameters, in evaluation mode.
+    """Return an autoencoder on raw activations with these parameters, in evaluation mode.
 
     Decoder rows of other lengths become of unit norm, and the latents longer by as much, where each latent
     is selected by itself. Where latents compete (`TopK`, `BatchTopK`) that would change the selection: there
@@ -62,5 +62,5 @@ def build(
 
 
 def log_threshold(threshold: Tensor) -> Tensor:
-    """What `JumpReLU` keeps of thresholds; one that is not positive lets through what is."""
+    """Return what `JumpReLU` keeps of thresholds; one that is not positive lets through what is."""
     return threshold.clamp_min(TINY).log()

@@ -31,12 +31,12 @@ NAMES: dict[str, dict[str, str]] = {
 
 
 def recognises(folder: Path) -> bool:
-    """Whether the folder is one of dictionary_learning."""
+    """Return whether the folder is one of dictionary_learning."""
     return (folder / WEIGHTS).is_file()
 
 
 def read(folder: Path) -> SparseAutoencoder:
-    """Reads a dictionary of one of its classes.
+    """Read a dictionary of one of its classes.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -60,7 +60,7 @@ def read(folder: Path) -> SparseAutoencoder:
 
 
 def _variant(kind: str, state: dict[str, Tensor]) -> tuple[type[SparseAutoencoder], dict[str, Any]]:
-    """The class of ours and its own arguments; takes what is no parameter of it out of the state."""
+    """Return the class of ours and its own arguments; takes what is no parameter of it out of the state."""
     if kind == "AutoEncoder":
         return ReLU, {"l1_weight": 0.0}
     if kind == "GatedAutoEncoder":

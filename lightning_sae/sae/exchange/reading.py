@@ -14,7 +14,7 @@ from lightning_sae.trust.documents import read_json
 
 
 def read_settings(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
-    """The JSON object that says what the weights beside it are.
+    """Return the JSON object that says what the weights beside it are.
 
     Args:
         path: the file.
@@ -32,7 +32,7 @@ def read_settings(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, in float32.
+    """Return the tensors of a file, in float32.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -47,7 +47,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_pickled(path: Path) -> dict[str, Any]:
-    """A mapping that `torch.save` wrote. Tensors and plain values are read, code is not run.
+    """Return a mapping that `torch.save` wrote. Tensors and plain values are read, code is not run.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -69,14 +69,14 @@ def read_pickled(path: Path) -> dict[str, Any]:
 
 
 def only_tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors among the values, in float32."""
+    """Return the tensors among the values, in float32."""
     return _as_float32({name: value for name, value in content.items() if isinstance(value, Tensor)})
 
 
 def check_keys(
     where: Path, tensors: Mapping[str, Tensor], needed: Iterable[str], ignored: Iterable[str] = ()
 ) -> None:
-    """Refuses tensors of other names than the format has.
+    """Refuse tensors of other names than the format has.
 
     Raises:
         ValueError: names what is missing and what is unexpected.
@@ -90,7 +90,7 @@ def check_keys(
 
 
 def require(where: Path, config: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Refuses settings that cannot be expressed here.
+    """Refuse settings that cannot be expressed here.
 
     Args:
         where: file of the configuration.

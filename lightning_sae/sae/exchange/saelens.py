@@ -24,12 +24,12 @@ BIASES["gated"] = ["b_gate", "b_mag", "r_mag"]
 
 
 def recognises(folder: Path) -> bool:
-    """Whether the folder is one of SAELens."""
+    """Return whether the folder is one of SAELens."""
     return (folder / WEIGHTS).is_file()
 
 
 def write(sae: SparseAutoencoder, folder: Path) -> None:
-    """Writes what `sae_lens.SAE.load_from_disk` reads.
+    """Write what `sae_lens.SAE.load_from_disk` reads.
 
     A `BatchTopK` or Matryoshka autoencoder becomes a `jumprelu` with one threshold, as SAELens itself saves
     them. After a layer norm its latents are those of ours divided by the spread of the token. The provenance
@@ -69,7 +69,7 @@ def write(sae: SparseAutoencoder, folder: Path) -> None:
 
 
 def read(folder: Path) -> SparseAutoencoder:
-    """Reads a folder of SAELens: `standard`, `topk`, `jumprelu` or `gated`.
+    """Read a folder of SAELens: `standard`, `topk`, `jumprelu` or `gated`.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -103,7 +103,7 @@ def read(folder: Path) -> SparseAutoencoder:
 
 
 def _theirs(sae: SparseAutoencoder) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-    """Architecture, its own settings and tensors."""
+    """Return the architecture, its own settings and tensors."""
     if isinstance(sae, Gated):
         return "gated", {}, {"b_gate": sae.b_enc, "b_mag": sae.b_mag, "r_mag": sae.r_mag}
     if isinstance(sae, TopK):
@@ -122,7 +122,7 @@ def _theirs(sae: SparseAutoencoder) -> tuple[str, dict[str, Any], dict[str, Tens
 def _ours(
     architecture: str, config: dict[str, Any], tensors: dict[str, Tensor]
 ) -> tuple[type[SparseAutoencoder], dict[str, Any], dict[str, Tensor]]:
-    """Variant, its own arguments and tensors."""
+    """Return the variant, its own arguments and tensors."""
     if architecture == "gated":
         state = {"b_enc": tensors["b_gate"], "b_mag": tensors["b_mag"], "r_mag": tensors["r_mag"]}
         return Gated, {"l1_weight": 0.0}, state

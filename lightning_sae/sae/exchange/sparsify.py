@@ -11,13 +11,16 @@ WEIGHTS, CONFIG = "sae.safetensors", "cfg.json"
 
 
 def recognises(folder: Path) -> bool:
-    """Whether the folder is one of sparsify; ours has files of the same names, and says its variant."""
+    """Return whether the folder is one of sparsify.
+
+    A folder of this package has files of the same names as sparsify's, but its settings name the variant.
+    """
     path = folder / CONFIG
     return (folder / WEIGHTS).is_file() and path.is_file() and "num_latents" in read_settings(path)
 
 
 def read(folder: Path) -> SparseAutoencoder:
-    """Reads a `SparseCoder` that reconstructs its input.
+    """Read a `SparseCoder` that reconstructs its input.
 
     Raises:
         FileNotFoundError: a file is missing.

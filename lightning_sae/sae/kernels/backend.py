@@ -17,7 +17,7 @@ _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def check_kernels(kernels: str) -> None:
-    """Refuses a choice that there is not.
+    """Refuse a choice that there is not.
 
     Raises:
         ValueError: another name than `auto`, `torch` and `triton`.
@@ -58,7 +58,7 @@ def uses_triton(tensor: Tensor, kernels: Kernels = "auto") -> bool:
 
 @cache
 def _compiles(index: int) -> bool:
-    """Whether Triton compiles a program for this GPU and it computes what it should; warns if not."""
+    """Return whether Triton compiles a program for this GPU that computes what it should; warn if not."""
     try:
         if torch.cuda.get_device_capability(index) < OLDEST:
             raise RuntimeError(f"the GPU is older than compute capability {OLDEST[0]}.{OLDEST[1]}")

@@ -12,17 +12,17 @@ CHUNK = 1024  # tokens whose dense latents exist at one time
 
 
 def is_dense(pattern: Pattern) -> bool:
-    """Whether so many latents are active that the dense products are faster."""
+    """Return whether so many latents are active that the dense products are faster."""
     return len(pattern.indices) > DENSE * (len(pattern.offsets) - 1) * pattern.d_sae > 0
 
 
 def dense_decode(values: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
-    """`latents @ rows`, `[n, d]`."""
+    """Return `latents @ rows`, `[n, d]`."""
     return torch.cat([_product(latents, rows) for _, latents in _dense_chunks(values, pattern)])
 
 
 def dense_dot(x: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
-    """The entries of `x @ rows.T` that the pattern names, `[nnz]`."""
+    """Return the entries of `x @ rows.T` that the pattern names, `[nnz]`."""
     places, d_sae = pattern.rows * len(rows) + pattern.indices, len(rows)
     found = [
         _product(x[first : first + CHUNK], rows.T).view(-1)[places[here] - first * d_sae]
@@ -32,7 +32,7 @@ def dense_dot(x: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
 
 
 def dense_row_gradient(values: Tensor, x: Tensor, pattern: Pattern, out: Tensor) -> Tensor:
-    """`latents.T @ x`, `[d_sae, d]`, in the given memory."""
+    """Return `latents.T @ x`, `[d_sae, d]`, in the given memory."""
     out.zero_()
     for tokens, latents in _dense_chunks(values, pattern):
         out += _product(latents.T, x[tokens])
@@ -45,7 +45,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _chunks(pattern: Pattern) -> Iterator[tuple[int, slice]]:
-    """The first token of each chunk, and its entries."""
+    """Yield the first token of each chunk, and its entries."""
     n = len(pattern.offsets) - 1
     if n <= CHUNK:  # a GPU need not be asked where it ends
         yield 0, slice(None)
@@ -56,7 +56,7 @@ def _chunks(pattern: Pattern) -> Iterator[tuple[int, slice]]:
 
 
 def _dense_chunks(values: Tensor, pattern: Pattern) -> Iterator[tuple[slice, Tensor]]:
-    """Dense latents of some tokens after the other."""
+    """Yield the dense latents of some tokens after the other."""
     n = len(pattern.offsets) - 1
     for first, here in _chunks(pattern):
         tokens = slice(first, min(first + CHUNK, n))

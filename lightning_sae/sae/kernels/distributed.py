@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def world_size() -> int:
-    """Number of processes that train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def mean(value: Tensor) -> Tensor:
-    """Mean of the ranks' values, each with its rank's part of the gradient.
+    """Return the mean of the ranks' values, each with its rank's part of the gradient.
 
     The gradient is that of the rank's own value: DDP's mean over gradients makes it that of the mean, also
     behind a function that is not linear, such as a penalty on the L0 of the whole batch.
@@ -33,7 +33,7 @@ def mean(value: Tensor) -> Tensor:
 
 
 def minimum(value: Tensor) -> Tensor:
-    """Smallest of the ranks' values, entry by entry, without a gradient."""
+    """Return the smallest of the ranks' values, entry by entry, without a gradient."""
     if world_size() == 1:
         return value
     value = value.detach().clone()
@@ -43,7 +43,7 @@ def minimum(value: Tensor) -> Tensor:
 
 @torch.no_grad()
 def largest(values: Tensor, count: int) -> Tensor:
-    """Which of this rank's values are among the `count` largest of all ranks.
+    """Return which of this rank's values are among the `count` largest of all ranks.
 
     Of equal values the first ones are, rank by rank and in their order. The bits of the smallest of them are
     found eight at a time, by counting how many values have larger ones.
@@ -73,7 +73,10 @@ def largest(values: Tensor, count: int) -> Tensor:
 
 
 def _ascending_bits(values: Tensor) -> tuple[Tensor, int]:
-    """Bits of floating-point numbers, which read as natural numbers ascend with them, and how many."""
+    """Return the bits of floating-point numbers in an ascending form, and how many bits each has.
+
+    The bits, read as natural numbers, ascend with the floating-point numbers.
+    """
     values = (values if values.dtype == torch.float64 else values.float()) + 0.0  # no -0.0
     kind = torch.int64 if values.dtype == torch.float64 else torch.int32
     bits = values.view(kind)
@@ -82,7 +85,7 @@ def _ascending_bits(values: Tensor) -> tuple[Tensor, int]:
 
 
 def _on_lower_ranks(n: Tensor) -> int:
-    """Sum of a count over the ranks before this one."""
+    """Return the sum of a count over the ranks before this one."""
     if world_size() == 1:
         return 0
     counts = n.new_zeros(world_size())
@@ -91,7 +94,7 @@ def _on_lower_ranks(n: Tensor) -> int:
 
 
 def _total(value: Tensor) -> Tensor:
-    """Sum of the ranks' values."""
+    """Return the sum of the ranks' values."""
     if world_size() > 1:
         value = value.clone()
         dist.all_reduce(value)

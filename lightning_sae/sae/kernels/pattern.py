@@ -47,25 +47,25 @@ class Pattern:
 
     @classmethod
     def from_topk(cls, indices: Tensor, d_sae: int, kernels: Kernels = "auto") -> "Pattern":
-        """The pattern of a selection `[n, k]`."""
+        """Return the pattern of a selection `[n, k]`."""
         n, k = indices.shape
         offsets = torch.arange(n + 1, device=indices.device) * k
         return cls(indices.reshape(-1), offsets, d_sae, kernels, k)
 
     @classmethod
     def of(cls, latents: SparseLatents, kernels: Kernels = "auto") -> "Pattern":
-        """The pattern of some latents."""
+        """Return the pattern of some latents."""
         return cls(latents.indices, latents.offsets, latents.d_sae, kernels)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def latents(self, values: Tensor) -> SparseLatents:
-        """Latents with these entries, `[nnz]`."""
+        """Return the latents with these entries, `[nnz]`."""
         return SparseLatents(values, self.indices, self.offsets, self.d_sae)
 
     def followed_by(self, other: "Pattern") -> "Pattern":
-        """The rows of both, one after the other."""
+        """Return the rows of both, one after the other."""
         indices = torch.cat([self.indices, other.indices])
         offsets = torch.cat([self.offsets, other.offsets[1:] + len(self.indices)])
         return Pattern(indices, offsets, self.d_sae, self.kernels)
@@ -118,6 +118,6 @@ class Joint:
         return self.main.rows if self.spare is None else torch.cat([self.main.rows, self.spare.rows])
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Entries of both -> the main ones and the spare ones."""
+        """Return the entries of both -> the main ones and the spare ones."""
         n = len(self.main.indices)
         return values[:n], values[n:]

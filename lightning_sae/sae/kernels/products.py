@@ -22,7 +22,7 @@ warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta 
 
 
 def bag(values: Tensor, rows: Tensor, pattern: Pattern, workspace: Workspace | None = None) -> Tensor:
-    """Sums `values * rows[latent]` over the entries of each token: `latents @ rows`.
+    """Return the sums `values * rows[latent]` over the entries of each token: `latents @ rows`.
 
     Args:
         values: `[nnz]`.
@@ -43,7 +43,7 @@ def bag(values: Tensor, rows: Tensor, pattern: Pattern, workspace: Workspace | N
 
 
 def dot(x: Tensor, rows: Tensor, pattern: Pattern, workspace: Workspace | None = None) -> Tensor:
-    """The entries of `x @ rows.T` that the pattern names.
+    """Return the entries of `x @ rows.T` that the pattern names.
 
     Args:
         x: `[n, d]`.
@@ -72,7 +72,7 @@ def pre_activations(
     joint: Joint,
     workspace: Workspace | None = None,
 ) -> Tensor:
-    """Gives their gradients to the entries of `centred @ rows.T + bias`, `centred = x - shift`, of a pattern.
+    """Give their gradients to the entries of `centred @ rows.T + bias`, `centred = x - shift`, of a pattern.
 
     A selection has made them on its way; nothing is computed again.
 
@@ -104,7 +104,7 @@ def pre_activations(
 
 
 def decode(values: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
-    """`latents @ rows`, `[n, d]`, without a gradient."""
+    """Return `latents @ rows`, `[n, d]`, without a gradient."""
     if is_dense(pattern):
         return dense_decode(values, rows, pattern)
     return _sum_rows(values, rows, pattern.indices, pattern.offsets, pattern)
@@ -121,7 +121,7 @@ def _sum_rows(values: Tensor, rows: Tensor, indices: Tensor, offsets: Tensor, pa
 
 
 def products(x: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
-    """The entries of `x @ rows.T` that the pattern names, `[nnz]`, without a gradient."""
+    """Return the entries of `x @ rows.T` that the pattern names, `[nnz]`, without a gradient."""
     if is_dense(pattern):
         return dense_dot(x, rows, pattern)
     if uses_triton(rows, pattern.kernels):
@@ -147,7 +147,7 @@ def row_gradient(
     unit_rows: Tensor | None = None,
     others: Tensor | None = None,
 ) -> Tensor:
-    """`latents.T @ x`, `[d_sae, d]`: a bag over the tokens of each latent.
+    """Return `latents.T @ x`, `[d_sae, d]`: a bag over the tokens of each latent.
 
     Args:
         weights: `[nnz]`, of the main entries, then of the spare ones.
@@ -199,7 +199,10 @@ def _sparse_row_gradient(
 
 
 def _products_by_latent(x: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
-    """The same as `products`, reading each of the many rows once and the few of `x` again and again."""
+    """Return what `products` returns, but compute it latent by latent.
+
+    Each of the many rows is read once, and the few rows of `x` are read again and again.
+    """
     by_latent = pattern.transposed
     product, zeros = x.new_empty(len(pattern.indices)), x.new_zeros(len(pattern.indices))
     sparse = _sparse(zeros, pattern.rows[by_latent.order], by_latent.offsets, len(x))
@@ -209,14 +212,14 @@ def _products_by_latent(x: Tensor, rows: Tensor, pattern: Pattern) -> Tensor:
 
 
 def _sparse(values: Tensor, tokens: Tensor, offsets: Tensor, n: int) -> Tensor:
-    """`latents.T [d_sae, n]` of sorted values."""
+    """Return `latents.T [d_sae, n]` of sorted values."""
     shape = len(offsets) - 1, n
     tokens = tokens.to(offsets.dtype)
     return torch.sparse_csr_tensor(offsets, tokens, values, shape, check_invariants=False)
 
 
 def _has_sparse_product(x: Tensor, pattern: Pattern) -> bool:
-    """Whether a library multiplies sparse matrices fast, and into given memory."""
+    """Return whether a library multiplies sparse matrices fast, and into given memory."""
     return (
         x.device.type == "cpu"
         and not uses_triton(x, pattern.kernels)
@@ -226,7 +229,7 @@ def _has_sparse_product(x: Tensor, pattern: Pattern) -> bool:
 
 
 def _latent_sums(values: Tensor, joint: Joint) -> tuple[Tensor, Tensor]:
-    """Sums of the main and of the spare entries of each latent, `[d_sae]` both."""
+    """Return the sums of the main and of the spare entries of each latent, `[d_sae]` both."""
     if uses_triton(values, joint.main.kernels):
         from lightning_sae.sae.kernels import triton_products
 

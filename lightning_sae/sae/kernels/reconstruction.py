@@ -17,7 +17,7 @@ from lightning_sae.types import SparseLatents
 
 
 class SpareTask(NamedTuple):
-    """What the spare latents of AuxK learn, see `lightning_sae.sae.auxk`.
+    """The task that the spare latents of AuxK learn, see `lightning_sae.sae.auxk`.
 
     Attributes:
         values: `[n * k]`, of the spare entries.
@@ -56,7 +56,7 @@ def squared_errors(
     ends: tuple[int, ...] = (),
     workspace: Workspace | None = None,
 ) -> Errors:
-    """Sums the squared errors of the reconstructions of `centred = x - shift` by sparse latents.
+    """Sum the squared errors of the reconstructions of `centred = x - shift` by sparse latents.
 
     `main = sum_m ||centred - latents[:m] @ rows[:m]||^2` over the prefixes `m`, and for a task
     `spare = ||target - spare latents @ rows||^2` with `target` the residual of the whole and the smallest
@@ -89,7 +89,9 @@ def squared_errors(
 
 @torch.no_grad()
 def smallest_active(latents: SparseLatents, each: int | None = None) -> tuple[Tensor, Tensor]:
-    """The smallest active latent of each token: values `[n]`, 0 where none is active, and indices `[n]`.
+    """Return the smallest active latent of each token, as values `[n]` and indices `[n]`.
+
+    Where no latent is active the value is 0.
 
     Args:
         latents: of `n` tokens.
@@ -146,7 +148,7 @@ class _Batch:
         return Pattern(main.indices, torch.searchsorted(row, rows), main.d_sae, main.kernels)
 
     def rows_left(self) -> Tensor:
-        """The row of what is left, `[n * prefixes + n, d]`, that belongs to each entry."""
+        """Return the row of what is left, `[n * prefixes + n, d]`, that belongs to each entry."""
         joint, n_prefixes, n = self.joint, len(self.ends), len(self.centred)
         if n_prefixes == 1:
             return joint.both.rows

@@ -57,10 +57,10 @@ class Finder(Protocol):
     """Looks at the pre-activations of a batch chunk by chunk, and chooses."""
 
     def look(self, pre_acts: Tensor) -> None:
-        """Takes what it needs of the next chunk."""
+        """Take what it needs of the next chunk."""
 
     def chosen(self, x: Tensor, rows: Tensor, bias: Tensor) -> Chosen:
-        """The selection, once it has seen all."""
+        """Return the selection, once it has seen all."""
 
 
 @torch.no_grad()
@@ -73,7 +73,7 @@ def select(
     workspace: Workspace | None = None,
     kernels: Kernels = "auto",
 ) -> Chosen:
-    """Indices and values of the `k` largest pre-activations `x @ rows.T + bias` of each token.
+    """Return the indices and values of the `k` largest pre-activations `x @ rows.T + bias` of each token.
 
     A screening makes the dense product in bf16 and takes candidates from it, `1.5 k` or with Triton `1.25 k`
     and what groups bring besides, which are ranked again by sums in float32: rounded pre-activations alone
@@ -114,7 +114,7 @@ def select_with_spare(
     workspace: Workspace | None = None,
     kernels: Kernels = "auto",
 ) -> tuple[Chosen, Chosen | None]:
-    """The same as `select`, and a second selection among some latents, from the same dense product."""
+    """Return the same as `select`, and a second selection among some latents, from the same dense product."""
     how = resolve(selection, x)
     wanted = [(k, None)] if spare is None else [(k, None), (spare.k, spare)]
     with full_precision_of(x) as mixed:
@@ -128,21 +128,21 @@ def select_with_spare(
 
 
 def resolve(selection: Selection, x: Tensor) -> Selection:
-    """What `auto` stands for with these activations."""
+    """Return what `auto` stands for with these activations."""
     if selection != "auto":
         return selection
     return "screened" if _bf16_is_fast(x.device.type) else "exact"
 
 
 def in_precision(how: Selection, x: Tensor, rows: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What the dense product is made of: all as they are, or in bf16 to screen them."""
+    """Return what the dense product is made of: all as they are, or in bf16 to screen them."""
     return (x, rows, bias) if how == "exact" else (x.bfloat16(), rows.bfloat16(), bias.bfloat16())
 
 
 def make_finder(
     x: Tensor, how: Selection, k: int, among: Spare | None, kernels: Kernels, mixed: bool
 ) -> Finder:
-    """The way to select that a device has.
+    """Return the way to select that a device has.
 
     Args:
         x: activations.
@@ -227,7 +227,7 @@ class _TritonFinder:
 
 
 def largest_of(pre_acts: Tensor, k: int, kept: Tensor | None) -> Chosen:
-    """The `k` largest entries of each row, of some columns or all.
+    """Return the `k` largest entries of each row, of some columns or all.
 
     A CPU takes these columns out, and gives fewer than `k` if they are; elsewhere their number is not asked
     for, and entries of other columns come as -inf.
@@ -248,7 +248,7 @@ def largest_of(pre_acts: Tensor, k: int, kept: Tensor | None) -> Chosen:
 def proven(
     chosen: Chosen, cut: Tensor, x: Tensor, rows: Tensor, bias: Tensor, kept: Tensor | None = None
 ) -> Chosen:
-    """A screened selection, made anew by an exact one where the bound on the rounding leaves a doubt.
+    """Return a screened selection, made anew by an exact one where the bound on the rounding leaves a doubt.
 
     Args:
         chosen: by screening.
@@ -269,7 +269,7 @@ def proven(
 def chunks_of_pre_activations(
     x: Tensor, rows: Tensor, bias: Tensor, workspace: Workspace
 ) -> Iterator[Tensor]:
-    """The dense product `x @ rows.T + bias` of some tokens after the other, in the same memory."""
+    """Yield the dense product `x @ rows.T + bias` of some tokens after the other, in the same memory."""
     size = max(1, GPU_BYTES // (len(rows) * x.itemsize)) if x.is_cuda else CHUNK
     pre_acts = workspace.take([min(size, len(x)), len(rows)], x.dtype, x.device)
     for chunk in torch.split(x, size):
@@ -279,7 +279,7 @@ def chunks_of_pre_activations(
 
 @contextmanager
 def full_precision_of(x: Tensor) -> Iterator[bool]:
-    """Products in the precision of their factors, whatever autocast or TF32 allow; whether it was on."""
+    """Have products in their factors' precision, whatever autocast or TF32 allow; give if autocast was on."""
     matmul = torch.backends.cuda.matmul
     mixed = torch.is_autocast_enabled(x.device.type)
     before, matmul.allow_tf32 = matmul.allow_tf32, False
@@ -291,7 +291,7 @@ def full_precision_of(x: Tensor) -> Iterator[bool]:
 
 
 def _highest_outside(x: Tensor, rows: Tensor, bias: Tensor, cut: Tensor) -> Tensor:
-    """`[n]`, what no latent that is not a candidate can exceed.
+    """Return `[n]`, what no latent that is not a candidate can exceed.
 
     Rounding `x` and `rows` moves a product by at most `2^-8 ||x|| ||row||`, the bias and the result by `2^-9`
     of themselves; what is doubled or a little more here covers the products of these errors and the sums.
@@ -302,14 +302,14 @@ def _highest_outside(x: Tensor, rows: Tensor, bias: Tensor, cut: Tensor) -> Tens
 
 
 def rounding(x: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
-    """`[n]`, by what a pre-activation that is made in bf16 can be off, but for its own rounding."""
+    """Return `[n]`, by what a pre-activation that is made in bf16 can be off, but for its own rounding."""
     product = x.norm(dim=1) * rows.norm(dim=1).max()
     bound: Tensor = ROUNDING * (1.05 * product + bias.abs().max())
     return bound
 
 
 def top_k(pre_acts: Tensor, k: int, groups: int = 16) -> Tensor:
-    """Indices of the `k` largest entries of each row, exact, in two stages.
+    """Return the indices of the `k` largest entries of each row, exact, in two stages.
 
     The `k` strided groups with the largest maxima contain a top-k set, so the second, small selection looks
     at them only. The order within a row is unspecified, and so is the choice between equal entries.
@@ -338,14 +338,14 @@ def top_k(pre_acts: Tensor, k: int, groups: int = 16) -> Tensor:
 
 
 def _partition(values: Tensor, k: int) -> Tensor:
-    """Indices of the `k` largest of each row; NumPy's way is the faster one on a CPU."""
+    """Return the indices of the `k` largest of each row; NumPy's way is the faster one on a CPU."""
     if values.device.type != "cpu":
         return values.topk(k, sorted=False).indices
     return torch.from_numpy(np.argpartition(values.float().numpy(), -k, axis=1)[:, -k:])
 
 
 def _bf16_is_fast(device: str) -> bool:
-    """Whether mixed precision is asked for, or there are units that multiply bf16 matrices."""
+    """Return whether mixed precision is asked for, or there are units that multiply bf16 matrices."""
     if torch.is_autocast_enabled(device):
         return True
     if device == "cuda":

@@ -28,7 +28,9 @@ class Residuals(NamedTuple):
 
 
 def bag(values: Tensor, rows: Tensor, indices: Tensor, offsets: Tensor) -> Tensor:
-    """Sums `values * rows[index]` over each bag: bag `i` has the entries `offsets[i]:offsets[i + 1]`.
+    """Return the sums of `values * rows[index]` over each bag.
+
+    Bag `i` has the entries `offsets[i]:offsets[i + 1]`.
 
     Args:
         values: `[nnz]`.
@@ -48,7 +50,7 @@ def bag(values: Tensor, rows: Tensor, indices: Tensor, offsets: Tensor) -> Tenso
 
 
 def dot(x: Tensor, rows: Tensor, tokens: Tensor, indices: Tensor) -> Tensor:
-    """The entries `(token, index)` of `x @ rows.T`.
+    """Return the entries `(token, index)` of `x @ rows.T`.
 
     Args:
         x: `[n, d]`.
@@ -78,9 +80,10 @@ def residuals(
     each: int | None,
     n_kept: Tensor | None = None,
 ) -> Residuals:
-    """What prefixes of the latents leave of each token, with the gradients that this has, from one gather.
+    """Return what prefixes of the latents leave of each token, and the gradients of this rest.
 
-    `r_m = target - sum over the latents below ends[m] of value * row`, `R_p = sum of r_m over m >= p`.
+    Both come from one gather. `r_m = target - sum over the latents below ends[m] of value * row`, `R_p = sum
+    of r_m over m >= p`.
 
     Args:
         target: `[n, d]`.
@@ -115,7 +118,7 @@ def residuals(
 
 
 def add_row(x: Tensor, values: Tensor, rows: Tensor, indices: Tensor, n_kept: Tensor, out: Tensor) -> None:
-    """`out = x + values[:, None] * rows[indices]`, one entry a token, only where `n_kept` is not 0."""
+    """Set `out = x + values[:, None] * rows[indices]`, one entry a token, only if `n_kept` is not 0."""
     n, width = x.shape
     columns = min(1024, next_power_of_2(width))
     inputs = (tensor.contiguous() for tensor in (x, values, indices, rows, n_kept))
@@ -132,7 +135,7 @@ def sum_by_latent(
     unit_rows: Tensor | None = None,
     others: Tensor | None = None,
 ) -> Tensor:
-    """Sums `weight * left[token]` over the entries of each latent: the gradient of the rows.
+    """Return the sums `weight * left[token]` over the entries of each latent: the gradient of the rows.
 
     Args:
         weights: `[nnz]`; where it is 0 the row of `left` is not read.
@@ -165,7 +168,7 @@ def sum_by_latent(
 
 
 def sum_values(values: Tensor, tokens: Tensor, order: Tensor, offsets: Tensor, n_first: int) -> Tensor:
-    """Sums the entries of each latent, `[2, d_sae]` float32: of the first `n_first` tokens, of the others."""
+    """Sum the entries of each latent, `[2, d_sae]` float32: of the first `n_first` tokens, of the others."""
     sums = torch.empty(2, len(offsets) - 1, device=values.device)
     inputs = values.float().contiguous(), order, offsets, tokens, sums, n_first, len(offsets) - 1
     launch(programs.sum_values, (len(offsets) - 1, 1), *inputs, MANY=128, num_warps=1)
@@ -173,13 +176,13 @@ def sum_values(values: Tensor, tokens: Tensor, order: Tensor, offsets: Tensor, n
 
 
 def unit_rows(rows: Tensor) -> None:
-    """Gives the rows `[m, d]`, contiguous, unit norm in place; a row of zeros stays."""
+    """Give the rows `[m, d]`, contiguous, unit norm in place; a row of zeros stays."""
     width, tiny = rows.shape[1], torch.finfo(rows.dtype).tiny
     launch(programs.unit_rows, (len(rows),), rows, width, tiny, WIDTH=next_power_of_2(width))
 
 
 def launch(program: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
-    """Runs a program on the device of its first tensor, unless the grid is empty."""
+    """Run a program on the device of its first tensor, unless the grid is empty."""
     if 0 in grid:
         return
     with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]

@@ -32,7 +32,10 @@ class Candidates(NamedTuple):
 
 
 def capacity(wanted: int) -> int:
-    """Room for the candidates of a row: groups with two large entries bring a few more than wanted."""
+    """Return the room for the candidates of a row.
+
+    Groups with two large entries bring a few more candidates than wanted.
+    """
     return max(16, int(next_power_of_2(wanted + wanted // 4 + 4)))
 
 
@@ -73,7 +76,7 @@ def candidates(
 def group_maxima(
     x: Tensor, wanted: int, kept: Tensor | None = None, n_kept: Tensor | None = None
 ) -> tuple[Tensor, int]:
-    """The largest of each group of neighbouring entries, `[n, n_groups]`, and the size of a group.
+    """Return the largest of each group of neighbouring entries, `[n, n_groups]`, and the size of a group.
 
     There are at least four times as many groups as wanted, where the rows are long enough.
     """
@@ -92,7 +95,7 @@ def group_maxima(
 
 
 def rank_again(x: Tensor, rows: Tensor, found: Candidates, slices: int | None = None) -> Tensor:
-    """Products of each row of `x` with the rows of its candidates, summed in float32, in parts.
+    """Return the products of each row of `x` with the rows of its candidates, summed in float32, in parts.
 
     Args:
         x: `[n, d]`.
@@ -116,7 +119,10 @@ def rank_again(x: Tensor, rows: Tensor, found: Candidates, slices: int | None = 
 
 
 def choose(scores: Tensor, found: Candidates, bias: Tensor, k: int, n_columns: int) -> tuple[Tensor, Tensor]:
-    """The `k` best candidates of each row by score and bias: columns `[n, k]` int64 and values `[n, k]`."""
+    """Return the `k` best candidates of each row by score and bias.
+
+    They are given as columns `[n, k]` int64 and values `[n, k]`.
+    """
     n, cap = len(found.starts), len(found.found) // max(1, len(found.starts))
     indices = torch.empty(n, k, dtype=torch.int64, device=scores.device)
     values = torch.empty(n, k, device=scores.device)
@@ -126,7 +132,9 @@ def choose(scores: Tensor, found: Candidates, bias: Tensor, k: int, n_columns: i
 
 
 def kth_largest(x: Tensor, count: int, length: Tensor | None = None) -> Tensor:
-    """The `count`-th largest of the first `length` numbers of a tensor, found digit by digit by counting.
+    """Return the `count`-th largest of the first `length` numbers of a tensor.
+
+    It is found digit by digit, by counting.
 
     Args:
         x: contiguous, float32, bfloat16 or float16.
@@ -150,7 +158,10 @@ def kth_largest(x: Tensor, count: int, length: Tensor | None = None) -> Tensor:
 
 
 def count_above(x: Tensor, maxima: Tensor, group: int, threshold: Tensor) -> Tensor:
-    """How many entries of each row reach a threshold, `[n]` int64; arguments as in `candidates_above`."""
+    """Return how many entries of each row reach a threshold, `[n]` int64.
+
+    The arguments are those of `candidates_above`.
+    """
     n, n_columns = x.shape
     counts = torch.zeros(n, dtype=torch.int64, device=x.device)
     arguments = x, maxima, threshold, counts, counts, counts, 0, n_columns, maxima.shape[1]
@@ -161,7 +172,7 @@ def count_above(x: Tensor, maxima: Tensor, group: int, threshold: Tensor) -> Ten
 def candidates_above(
     x: Tensor, maxima: Tensor, group: int, threshold: Tensor, counts: Tensor, room: int
 ) -> Candidates:
-    """All entries of all rows that reach a threshold, row by row, the first `room` of them.
+    """Return all entries of all rows that reach a threshold, row by row, the first `room` of them.
 
     Args:
         x: `[n, n_columns]`, contiguous.

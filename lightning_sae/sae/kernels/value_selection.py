@@ -56,7 +56,7 @@ def select_above(
     kernels: Kernels = "auto",
     spare: Spare | None = None,
 ) -> Entries:
-    """The entries of `x @ rows.T + bias` that are above a floor, without a gradient.
+    """Return the entries of `x @ rows.T + bias` that are above a floor, without a gradient.
 
     Their number decides the shape of the result: a GPU is waited for in every chunk of tokens. Triton screens
     them by a product in bf16, less the bound on its rounding, so that none is missed; where many are above
@@ -106,7 +106,9 @@ def select_largest(
     kernels: Kernels = "auto",
     spare: Spare | None = None,
 ) -> Entries:
-    """The largest entries of `x @ rows.T + bias`, of all tokens of all ranks together, without a gradient.
+    """Return the largest entries of `x @ rows.T + bias`, without a gradient.
+
+    They are the largest of all tokens of all ranks together.
 
     Args:
         x: `[n, d_in]`.
@@ -158,7 +160,11 @@ def _triton_largest(
     kernels: Kernels,
     spare: Spare | None,
 ) -> Entries:
-    """A threshold from maxima of groups, candidates that reach it, a new ranking, and an exact threshold."""
+    """Return the largest entries of `x @ rows.T + bias`, found with Triton's kernels.
+
+    The steps are a threshold from the maxima of groups, the candidates that reach it, a new ranking, and an
+    exact threshold.
+    """
     from lightning_sae.sae.kernels import triton_selection as triton
 
     how, n, d_sae = resolve(selection, x), len(x), len(rows)
@@ -194,7 +200,7 @@ def _triton_above(
     kernels: Kernels,
     spare: Spare | None,
 ) -> Entries:
-    """Candidates that may be above their floors by a product in bf16, and which of them are."""
+    """Return the candidates that may be above their floors by a product in bf16, and which of them are."""
     from lightning_sae.sae.kernels import triton_selection as triton
 
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -236,7 +242,7 @@ def _product(how: Selection, x: Tensor, rows: Tensor, bias: Tensor) -> tuple[Ten
 
 
 def _tokens(starts: Tensor, counts: Tensor, n_places: int) -> Tensor:
-    """The token of each place of a list that has the entries of one token after the other."""
+    """Return the token of each place of a list that has the entries of one token after the other."""
     places = torch.arange(n_places, device=starts.device)
     return torch.searchsorted(starts + counts, places, right=True).clamp_max(len(starts) - 1)
 
@@ -244,7 +250,7 @@ def _tokens(starts: Tensor, counts: Tensor, n_places: int) -> Tensor:
 def _first_of_equals(
     scores: Tensor, found: Any, triton: Any, count: int, d_sae: int, kernels: Kernels
 ) -> tuple[Tensor, Pattern]:
-    """The `count` candidates with the largest scores, in their order; of equal ones the first."""
+    """Return the `count` candidates with the largest scores, in their order; of equal ones the first."""
     total = found.counts.sum()
     least = triton.kth_largest(scores, count, total)
     inside = torch.arange(len(scores), device=scores.device) < total
@@ -259,7 +265,7 @@ def _first_of_equals(
 
 
 def _largest(values: Tensor, count: int) -> Tensor:
-    """Places of the `count` largest values, ascending; of equal ones the first."""
+    """Return the places of the `count` largest values, ascending; of equal ones the first."""
     if not count:
         return values.new_zeros(0, dtype=torch.int64)
     lowest = values[top_k(values[None], count)[0]].amin()
@@ -273,7 +279,7 @@ def _largest(values: Tensor, count: int) -> Tensor:
 def _chunks(
     x: Tensor, rows: Tensor, bias: Tensor, workspace: Workspace | None
 ) -> Iterator[tuple[int, Tensor]]:
-    """Pre-activations of some tokens, and the place of their first one in the whole product."""
+    """Yield the pre-activations of some tokens, and the place of their first one in the whole product."""
     first = 0
     with full_precision_of(x):
         for pre_acts in chunks_of_pre_activations(x, rows, bias, workspace or Workspace()):
@@ -282,6 +288,6 @@ def _chunks(
 
 
 def _pattern(places: Tensor, n: int, d_sae: int, kernels: Kernels) -> Pattern:
-    """The pattern of ascending places in `[n, d_sae]`."""
+    """Return the pattern of ascending places in `[n, d_sae]`."""
     ends = torch.arange(n + 1, device=places.device) * d_sae
     return Pattern(places % d_sae, torch.searchsorted(places, ends), d_sae, kernels)

@@ -25,7 +25,7 @@ class Workspace:
         self._spare: list[Tensor] = []
 
     def take(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str) -> Tensor:
-        """A contiguous tensor with any content."""
+        """Return a contiguous tensor with any content."""
         wanted = tuple(shape), dtype, torch.device(device)
         for place, tensor in enumerate(self._spare):
             if (tuple(tensor.shape), tensor.dtype, tensor.device) == wanted:
@@ -34,7 +34,7 @@ class Workspace:
             return torch.empty(*shape, dtype=dtype, device=device)
 
     def give(self, tensor: Tensor) -> None:
-        """Keeps a tensor of a CPU for the next `take`; a GPU's own allocator does so."""
+        """Keep a tensor of a CPU for the next `take`; a GPU's own allocator does so."""
         if tensor.device.type == "cpu" and tensor.is_contiguous() and not tensor._is_view():
             self._spare.append(tensor)
 

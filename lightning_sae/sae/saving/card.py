@@ -13,7 +13,7 @@ autoencoders without one.
 
 
 def model_card(config: Mapping[str, Any]) -> str:
-    """The text of `README.md` in a saved autoencoder's folder.
+    """Return the text of `README.md` in a saved autoencoder's folder.
 
     Args:
         config: content of its `cfg.json`.
@@ -55,7 +55,7 @@ x_hat, latents = sae(x)  # x [n, {config["d_in"]}], activations
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested values as `a.b`."""
+    """Return the nested values as `a.b`."""
     pairs = []
     for name, value in values.items():
         inner = _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(prefix + name, value)]

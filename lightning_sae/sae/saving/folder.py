@@ -29,7 +29,7 @@ def save_sae(
     provenance: Mapping[str, Any],
     metrics: Mapping[str, float] | None = None,
 ) -> None:
-    """Writes the folded autoencoder: it takes raw activations and its decoder rows keep unit norm.
+    """Write the folded autoencoder: it takes raw activations and its decoder rows keep unit norm.
 
     `sae.safetensors` holds `W_enc [d_in, d_sae]`, `b_enc`, `W_dec [d_sae, d_in]`, `b_dec` and the buffers;
     `cfg.json` the variant with its arguments, the shapes, the provenance, the metrics and the version of this
@@ -55,7 +55,7 @@ def save_sae(
 def load_sae(
     folder: str | Path, clip: Mapping[str, str] | None = None, strict: bool = True
 ) -> SparseAutoencoder:
-    """Reads a saved autoencoder, in evaluation mode on the CPU.
+    """Read a saved autoencoder, in evaluation mode on the CPU.
 
     Args:
         folder: as `save_sae` wrote it.
@@ -94,7 +94,7 @@ def load_sae(
 def configuration(
     sae: SparseAutoencoder, provenance: Mapping[str, Any], metrics: Mapping[str, float]
 ) -> dict[str, Any]:
-    """What `cfg.json` says of an autoencoder.
+    """Return what `cfg.json` says of an autoencoder.
 
     Args:
         sae: any variant.
@@ -136,7 +136,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _check_widths(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Refuses widths that the tensors do not have, before anything is made of them."""
+    """Refuse widths that the tensors do not have, before anything is made of them."""
     said = [config["d_in"], config["d_sae"]]
     got = list(tensors["W_enc"].shape) if "W_enc" in tensors else None
     if got != said:
@@ -170,7 +170,7 @@ def _build(folder: Path, config: Mapping[str, Any]) -> SparseAutoencoder:
 
 
 def find_variant(name: str) -> type[SparseAutoencoder]:
-    """The imported variant of that class name.
+    """Return the imported variant of that class name.
 
     Args:
         name: such as `"TopK"`.

@@ -18,14 +18,14 @@ class HubMixin(ModelHubMixin):
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """An instance for which the Hub's mixin writes no configuration of its own."""
+        """Return an instance for which the Hub's mixin writes no configuration of its own."""
         instance = super().__new__(cls, *args, **kwargs)
         instance._hub_mixin_config = None
         return instance
 
     @classmethod
     def from_pretrained(cls: type[S], pretrained_model_name_or_path: str | Path, **options: Any) -> S:
-        """Reads an autoencoder from a local folder, offline, or from the Hub.
+        """Read an autoencoder from a local folder, offline, or from the Hub.
 
         Args:
             pretrained_model_name_or_path: folder, or `USER/NAME` on the Hub.
@@ -59,7 +59,7 @@ class HubMixin(ModelHubMixin):
         save_sae(self, save_directory, self.provenance, self.metrics)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """The card that lies in a saved folder."""
+        """Return the card that lies in a saved folder."""
         from lightning_sae.sae.base import SparseAutoencoder
         from lightning_sae.sae.saving.folder import configuration
 

@@ -52,7 +52,7 @@ class BatchTopK(SparseAutoencoder):
         self.register_buffer("threshold", torch.zeros(()))
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
-        """Latents of normalised activations `[n, d_in]`, above the threshold."""
+        """Return the latents of normalised activations `[n, d_in]`, above the threshold."""
         centred = x - self.b_dec.detach()
         if self.threshold > 0:
             pre_acts, _, joint = self.above(centred, self.threshold)
@@ -61,7 +61,7 @@ class BatchTopK(SparseAutoencoder):
         return joint.main.latents(pre_acts.relu())
 
     def encode_training(self, centred: Tensor, spare: Spare | None = None) -> Encoded:
-        """The largest of the batch, `k` per token on average; moves the threshold."""
+        """Return the largest of the batch, `k` per token on average; move the threshold."""
         count = self.k * len(centred)
         arguments = self.encoder, self.b_enc, count, self.selection, self.workspace, self.kernels, spare
         known, pattern, second = select_largest(centred, *arguments)
@@ -71,7 +71,7 @@ class BatchTopK(SparseAutoencoder):
         return Encoded(joint.main.latents(values), {}, others.relu(), joint)
 
     def rescale(self, factor: Tensor) -> None:
-        """Multiplies biases and threshold."""
+        """Multiply biases and threshold."""
         super().rescale(factor)
         self.threshold.mul_(factor.mean())
 

@@ -60,12 +60,12 @@ class Gated(SparseAutoencoder):
         self.b_mag = nn.Parameter(torch.zeros(d_sae))
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
-        """Latents of normalised activations `[n, d_in]`, >= 0 where the gate is open."""
+        """Return the latents of normalised activations `[n, d_in]`, >= 0 where the gate is open."""
         gate, _, joint = self.above(x - self.b_dec.detach(), 0.0)
         return self._magnitudes(gate, joint.main)
 
     def encode_training(self, centred: Tensor, spare: Spare | None = None) -> Encoded:
-        """The same, the penalty, and the error of the reconstruction by the gate."""
+        """Return the same, the penalty, and the error of the reconstruction by the gate."""
         gate, second, joint = self.above(centred, 0.0, spare)
         residual = centred - bag(gate, self.W_dec.detach(), joint.main)
         weight = self.l1_weight * self._warmed_up(self.l1_warmup_steps)
@@ -76,7 +76,7 @@ class Gated(SparseAutoencoder):
         return Encoded(self._magnitudes(gate, joint.main), penalties, second.relu(), joint)
 
     def rescale(self, factor: Tensor) -> None:
-        """Multiplies the biases of both paths."""
+        """Multiply the biases of both paths."""
         super().rescale(factor)
         self.b_mag.data.mul_(factor)
 

@@ -73,12 +73,12 @@ class JumpReLU(SparseAutoencoder):
         self.log_threshold = nn.Parameter(torch.full((d_sae,), math.log(threshold)))
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
-        """Latents of normalised activations `[n, d_in]`, above their thresholds."""
+        """Return the latents of normalised activations `[n, d_in]`, above their thresholds."""
         pre_acts, _, joint = self.above(x - self.b_dec.detach(), self.log_threshold.exp())
         return joint.main.latents(pre_acts)
 
     def encode_training(self, centred: Tensor, spare: Spare | None = None) -> Encoded:
-        """The same, with entries of 0 just below the thresholds, and the penalty."""
+        """Return the same, with entries of 0 just below the thresholds, and the penalty."""
         theta = self.log_threshold.exp()
         pre_acts, second, joint = self.above(centred, theta - self.bandwidth / 2, spare)
         values, active = _Jump.apply(pre_acts, theta[joint.main.indices], self.bandwidth)
@@ -88,7 +88,7 @@ class JumpReLU(SparseAutoencoder):
         return Encoded(joint.main.latents(values), {"l0_penalty": (weight, penalty)}, second.relu(), joint)
 
     def rescale(self, factor: Tensor) -> None:
-        """Multiplies biases and thresholds."""
+        """Multiply biases and thresholds."""
         super().rescale(factor)
         self.log_threshold.data.add_(factor.log())
 

@@ -49,12 +49,12 @@ class ReLU(SparseAutoencoder):
         self.l1_weight, self.l1_warmup_steps = l1_weight, l1_warmup_steps
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
-        """Latents of normalised activations `[n, d_in]`, > 0."""
+        """Return the latents of normalised activations `[n, d_in]`, > 0."""
         pre_acts, _, joint = self.above(x - self.b_dec.detach(), 0.0)
         return joint.main.latents(pre_acts)
 
     def encode_training(self, centred: Tensor, spare: Spare | None = None) -> Encoded:
-        """The same, and the penalty."""
+        """Return the same, and the penalty."""
         pre_acts, second, joint = self.above(centred, 0.0, spare)
         weight = self.l1_weight * self._warmed_up(self.l1_warmup_steps)
         penalty = pre_acts.sum() / max(1, len(centred))

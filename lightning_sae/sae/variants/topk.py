@@ -38,11 +38,11 @@ class TopK(SparseAutoencoder):
         self.k = k
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
-        """Latents of normalised activations `[n, d_in]`: `k` entries per token, >= 0."""
+        """Return the latents of normalised activations `[n, d_in]`: `k` entries per token, >= 0."""
         pre_acts, _, joint = self.largest(x - self.b_dec.detach(), self.k)
         return joint.main.latents(pre_acts.relu())
 
     def encode_training(self, centred: Tensor, spare: Spare | None = None) -> Encoded:
-        """The same, and the largest dead ones."""
+        """Return the same, and the largest dead ones."""
         pre_acts, second, joint = self.largest(centred, self.k, spare)
         return Encoded(joint.main.latents(pre_acts.relu()), {}, second.relu(), joint)

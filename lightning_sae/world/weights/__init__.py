@@ -13,12 +13,12 @@ _FOLDER = Path(__file__).parent
 
 
 def config_path() -> Path:
-    """The open_clip model config that both tiny CLIPs share."""
+    """Return the open_clip model config that both tiny CLIPs share."""
     return _FOLDER / "world.json"
 
 
 def weights_path(edition: Edition) -> Path:
-    """The weights of one edition's CLIP, float16 safetensors.
+    """Return the weights of one edition's CLIP, float16 safetensors.
 
     Raises:
         ValueError: an edition that does not exist.
@@ -29,12 +29,12 @@ def weights_path(edition: Edition) -> Path:
 
 
 def card_path() -> Path:
-    """The card: what was measured of the shipped weights."""
+    """Return the card: what was measured of the shipped weights."""
     return _FOLDER / "CARD.md"
 
 
 def save_weights(model: torch.nn.Module, path: Path) -> None:
-    """Writes a state dict as float16 safetensors, whole or not at all."""
+    """Write a state dict as float16 safetensors, whole or not at all."""
     state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
     temporary = path.with_suffix(".tmp")
     save_file(state, temporary)

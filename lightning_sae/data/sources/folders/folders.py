@@ -69,7 +69,7 @@ class ImageFolders:
         self._files = files | (self._dealt(files["train"], missing, seed) if missing else {})
 
     def split(self, name: Split) -> ImageFiles:
-        """The images of one split."""
+        """Return the images of one split."""
         if not self._files[name]:
             raise ValueError(
                 f"the {name} split of {self.root} is empty: raise data.{name}_fraction or add images"
@@ -89,7 +89,7 @@ class ImageFolders:
 
 
 def _check_classes(folders: Mapping[Split, Path], columns: Mapping[Split, Column]) -> None:
-    """Refuses classes that the train images lack.
+    """Refuse classes that the train images lack.
 
     Raises:
         ValueError: names them.
@@ -104,7 +104,7 @@ def _check_classes(folders: Mapping[Split, Path], columns: Mapping[Split, Column
 
 
 def _column(members: Sequence[Member], where: Path) -> Column:
-    """The folders of the classes, as a column; one whose name is blank is none."""
+    """Return the folders of the classes, as a column; one whose name is blank is none."""
     folders = sorted({member.folder for member in members})
     place = {folder: i for i, folder in enumerate(filter(readable, folders))}
     if blank := [repr(folder) for folder in folders if folder not in place]:
@@ -127,6 +127,6 @@ def image_folder(
     split_names: Mapping[str, Any] | None = None,
     **activations: Any,
 ) -> ActivationDataModule:
-    """The datamodule of `ImageFolders`; `activations` are the arguments of `ActivationDataModule`."""
+    """Return the datamodule of `ImageFolders`; `activations` are the arguments of `ActivationDataModule`."""
     images = ImageFolders(root, val_fraction, test_fraction, split_seed, classes, split_names)
     return ActivationDataModule(images, **activations)

@@ -27,7 +27,7 @@ class Member(NamedTuple):
 
 
 def read_members(folder: Path) -> list[Member]:
-    """Return the images of a split, by folder and path; warns of what is left out.
+    """Return the images of a split, by folder and path; warn of what is left out.
 
     Raises:
         FileNotFoundError: there are none.
@@ -52,7 +52,7 @@ def read_members(folder: Path) -> list[Member]:
 
 
 def each_once(root: Path, found: Mapping[Split, Sequence[Member]]) -> dict[Split, list[Member]]:
-    """Leaves out links to files that are met as themselves, and files that a class of a split has twice.
+    """Leave out links to files that are met as themselves, and files that a class of a split has twice.
 
     A file that is itself in several splits or classes, by hard links or links to one elsewhere, stays in
     each: `check_leaks` counts those.

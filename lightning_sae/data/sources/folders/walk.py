@@ -39,7 +39,7 @@ class Walk(NamedTuple):
 
 
 def walk_images(folder: Path, known: frozenset[Inode]) -> Walk:
-    """Walks through a folder and the links in it, but never through a folder twice.
+    """Walk through a folder and the links in it, but never through a folder twice.
 
     Args:
         folder: where it starts.

@@ -39,7 +39,7 @@ def open_data_set(
     revision: str | None = None,
     streaming: bool = False,
 ) -> Opened:
-    """Opens a data set.
+    """Open a data set.
 
     Args:
         path: a name on the Hub; a folder as `save_to_disk` leaves it, or of parquet, tar or image files; a
@@ -100,7 +100,7 @@ def _open(
 
 
 def import_datasets() -> Any:
-    """The package.
+    """Return the package.
 
     Raises:
         ModuleNotFoundError: it is not installed.
@@ -138,7 +138,7 @@ def _builder_of_files(datasets: Any, path: Mapping[str, Any]) -> Any:
 
 
 def _kind(builder: Any) -> str:
-    """The reader, such as `parquet`."""
+    """Return the reader, such as `parquet`."""
     return str(type(builder).__module__).rsplit(".", 1)[-1]
 
 
@@ -164,7 +164,7 @@ def _name(path: Any) -> str:
 
 
 def _from_disk(found: Any, folder: Path) -> Opened:
-    """What `save_to_disk` left: it is mapped into memory where it lies."""
+    """Return what `save_to_disk` left: it is mapped into memory where it lies."""
     splits = dict(found) if isinstance(found, dict) else {"train": found}
     folders = {split: folder / split if isinstance(found, dict) else folder for split in splits}
     files = {split: known_by(sorted(map(str, part.glob("*.arrow")))) for split, part in folders.items()}
@@ -172,7 +172,7 @@ def _from_disk(found: Any, folder: Path) -> Opened:
 
 
 def known_by(files: Sequence[str], origin: Sequence[Sequence[str]] = ()) -> list[Any]:
-    """What tells files from others, wherever they lie.
+    """Return what tells files from others, wherever they lie.
 
     Args:
         files: paths or addresses.

@@ -81,7 +81,7 @@ class HuggingFaceImages:
         self._parts: dict[str, HubSplit] = {}
 
     def split(self, name: Split) -> HuggingFaceSplit:
-        """The images of one split."""
+        """Return the images of one split."""
         part = self._part(self._own.get(name, self._own["train"]))
         whole = name in self._own and name != "train"
         rows = np.arange(len(part.labels)) if whole else self._dealt[name]
@@ -97,7 +97,7 @@ class HuggingFaceImages:
 
     @cached_property
     def _dealt(self) -> dict[Split, Rows]:
-        """The rows of `train`, and of the splits that are taken from it."""
+        """Return the rows of `train`, and of the splits that are taken from it."""
         missing = {split: share for split, share in self._fractions.items() if split not in self._own}
         part = self._part(self._own["train"])
         everything = np.arange(len(part.labels))
@@ -122,7 +122,7 @@ class HuggingFaceImages:
         return HubSplit(pictures, columns, labels, classes, known)
 
     def _open(self, own: str, data: Any, kept: Sequence[str], key: str) -> tuple[Any, Any]:
-        """The pictures by row, and a table of the kept columns."""
+        """Return the pictures by row, and a table of the kept columns."""
         if self._opened.narrow is None:
             table = data.select_columns(list(kept)).with_format("arrow")[:] if kept else {}
             return PictureColumn(data, self._names.image), table
@@ -135,7 +135,7 @@ class HuggingFaceImages:
     def _label(
         self, own: str, columns: Mapping[str, Column], features: Mapping[str, Any], n: int
     ) -> tuple[Rows, list[str]]:
-        """Class of each row, and the names of the classes."""
+        """Return the class of each row, and the names of the classes."""
         label, given, train = self._names.label, self._names.classes, self._own["train"]
         if label is None:
             return np.full(n, -1, dtype=np.int64), class_names(None, given)
@@ -173,7 +173,10 @@ def huggingface(
     store_dir: str | None = None,
     **activations: Any,
 ) -> ActivationDataModule:
-    """The datamodule of `HuggingFaceImages`; `activations` are the arguments of `ActivationDataModule`."""
+    """Return the datamodule of `HuggingFaceImages`.
+
+    `activations` are the arguments of `ActivationDataModule`.
+    """
     images = HuggingFaceImages(
         path,
         Names(image, label, groups, given_classes(classes)),

@@ -62,7 +62,7 @@ class HuggingFaceSplit(LabelledImages):
         self.part, self.rows, self.name = part, rows, name
 
     def __getitem__(self, index: int) -> Image.Image:
-        """The image in RGB.
+        """Return the image in RGB.
 
         Raises:
             BadImageError: it cannot be decoded; names the row.
@@ -71,18 +71,18 @@ class HuggingFaceSplit(LabelledImages):
         return decode(*self.encoded(index))
 
     def encoded(self, index: int) -> tuple[bytes | None, str]:
-        """The file of an image, if there is one, and what the row is called."""
+        """Return the file of an image, if there is one, and what the row is called."""
         row = int(self.rows[index])
         content, path = _content(self.part.pictures[row])
         return content, f"row {row}" + (f" ({Path(path).name})" if path else "")
 
     def contents(self) -> list[str] | None:
-        """A hash of each picture's file; `None` for a stream, which would have to be read for it."""
+        """Return a hash of each picture's file; `None` for a stream, which would have to be read for it."""
         known = self.part.pictures.contents
         return None if known is None else [known[row] for row in self.rows.tolist()]
 
     def identity(self) -> dict[str, Any]:
-        """Files, rows and classes, but not where they lie."""
+        """Return the files, rows and classes, but not where they lie."""
         own = {"classes": digest(self.class_names), "images": len(self), "rows": self._digest}
         return {"name": self.name, **self.part.known, **own, "pixels": PIXELS}
 
@@ -92,7 +92,7 @@ class HuggingFaceSplit(LabelledImages):
 
 
 def _content(picture: Any) -> tuple[bytes | None, str | None]:
-    """Bytes and path of what stands in an image column; a path without bytes is read."""
+    """Return the bytes and path of what stands in an image column; a path without bytes is read."""
     if not isinstance(picture, dict):
         return picture, None
     content, path = picture.get("bytes"), picture.get("path")
@@ -159,7 +159,7 @@ def _hash(picture: Any) -> str:
 
 
 def undecoded(data: Any, column: str, where: str) -> Any:
-    """The data with the bytes of the pictures instead of the pictures, which are decoded here."""
+    """Return the data with the bytes of the pictures instead of the pictures, which are decoded here."""
     datasets, feature = import_datasets(), data.features[column]
     if isinstance(feature, datasets.Image):
         return data.cast_column(column, datasets.Image(decode=False))
@@ -173,7 +173,7 @@ def undecoded(data: Any, column: str, where: str) -> Any:
 
 
 def column_of(content: Any, feature: Any, where: str) -> Column:
-    """A column of an Arrow table; a `ClassLabel` keeps the order of its names."""
+    """Return a column of an Arrow table; a `ClassLabel` keeps the order of its names."""
     if names := getattr(feature, "names", None):
         codes = content.to_pandas(types_mapper=pd.ArrowDtype).fillna(-1)
         return Column(list(names), codes.to_numpy(dtype=np.int64))

@@ -77,7 +77,9 @@ def rows_of_file(stream: Any, file: int) -> Iterator[dict[str, Any]]:
 
 
 def index_stream(folder: Path, stream: Callable[[], Any], columns: Sequence[str], title: str) -> Any:
-    """The small columns of a stream, a parquet file for each of its files: killed, it goes on where it was.
+    """Return the small columns of a stream, kept as a parquet file for each file of the stream.
+
+    A run that was killed goes on where it was.
 
     Args:
         folder: where the index is kept.
@@ -103,7 +105,7 @@ def index_stream(folder: Path, stream: Callable[[], Any], columns: Sequence[str]
 
 
 def _paths(folder: Path) -> list[Path]:
-    """The files of a whole index; none if it is not whole."""
+    """Return the files of a whole index; none if it is not whole."""
     done = folder / "files"
     return [folder / f"{file:06d}.parquet" for file in range(int(done.read_bytes()))] if done.exists() else []
 

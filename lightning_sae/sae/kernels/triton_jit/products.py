@@ -6,7 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def sum_rows(values, rows, indices, offsets, sums, width, COLUMNS: tl.constexpr, ENTRIES: tl.constexpr):
-    """`sums[i] = sum of values * rows[index]` over the entries of bag `i`.
+    """Return `sums[i] = sum of values * rows[index]` over the entries of bag `i`.
 
     Program `(i, slice)` sums a slice of the columns: what is read of `rows` for one slice fits into cache.
     """
@@ -27,7 +27,7 @@ def sum_rows(values, rows, indices, offsets, sums, width, COLUMNS: tl.constexpr,
 
 @triton.jit
 def dot_rows(x, rows, tokens, indices, parts, nnz, width, COLUMNS: tl.constexpr, ENTRIES: tl.constexpr):
-    """`parts[slice, entry] = <x[token], rows[index]>` over a slice of the columns."""
+    """Return `parts[slice, entry] = <x[token], rows[index]>` over a slice of the columns."""
     entry = tl.program_id(0).to(tl.int64) * ENTRIES + tl.arange(0, ENTRIES)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     token = tl.load(tokens + entry, mask=entry < nnz, other=0)
@@ -41,7 +41,10 @@ def dot_rows(x, rows, tokens, indices, parts, nnz, width, COLUMNS: tl.constexpr,
 
 @triton.jit
 def entries_of(values, indices, rows, first, stop, column, width, ENTRIES: tl.constexpr):
-    """Some entries of a token: places, latents, values, and a slice of their rows; 0 behind the last."""
+    """Return some entries of a token: places, latents, values, and a slice of the latents' rows.
+
+    Behind the last entry the values and the slice are 0.
+    """
     entry = first + tl.arange(0, ENTRIES)
     value = tl.load(values + entry, mask=entry < stop, other=0.0).to(tl.float32)
     index = tl.load(indices + entry, mask=entry < stop, other=0)
@@ -54,7 +57,7 @@ def entries_of(values, indices, rows, first, stop, column, width, ENTRIES: tl.co
 def below(
     values, indices, rows, start, stop, end, column, width, ENTRIES: tl.constexpr, COLUMNS: tl.constexpr
 ):
-    """What the latents below `end` of a token with many entries add up to, a slice of it."""
+    """Return what the latents below `end` of a token with many entries add up to, a slice of it."""
     total = tl.zeros([COLUMNS], tl.float32)
     for first in range(start, stop, ENTRIES):
         _, index, value, tile = entries_of(values, indices, rows, first, stop, column, width, ENTRIES)
@@ -82,14 +85,14 @@ def residuals(
     GUARDED: tl.constexpr,
     LONG: tl.constexpr,
 ):
-    """What prefixes of the latents leave of each token, and its products with the rows, from one gather.
+    """Write what prefixes of the latents leave of each token, and the products of the rest with the rows.
 
-    `r_m = target - sum over the latents below ends[m]`, `R_p = sum of r_m over m >= p`:
-    `out[token, p] = R_p`, `squares[slice, token] = sum of r_m^2`, and `products[slice, entry] = <R_p, row>`
-    with the first prefix `p` that has the entry's latent; over a slice of the columns. All are sums over
-    columns, so that a slice of the rows is read once and serves all; where a token has more than `ENTRIES`
-    entries, as some may if `LONG`, it is read again, from the cache. Guarded, nothing is done where `n_kept`
-    is 0.
+    Everything comes from one gather. `r_m = target - sum over the latents below ends[m]`, `R_p = sum of r_m
+    over m >= p`: `out[token, p] = R_p`, `squares[slice, token] = sum of r_m^2`, and `products[slice, entry] =
+    <R_p, row>` with the first prefix `p` that has the entry's latent; over a slice of the columns. All are
+    sums over columns, so that a slice of the rows is read once and serves all; where a token has more than
+    `ENTRIES` entries, as some may if `LONG`, it is read again, from the cache. Guarded, nothing is done where
+    `n_kept` is 0.
     """
     if GUARDED:
         if tl.load(n_kept) == 0:
@@ -142,7 +145,10 @@ def residuals(
 
 @triton.jit
 def add_row(x, values, indices, rows, n_kept, out, width, COLUMNS: tl.constexpr):
-    """`out[token] = x[token] + value * rows[index]` with one entry a token; nothing where `n_kept` is 0."""
+    """Write `out[token] = x[token] + value * rows[index]`, with one entry per token.
+
+    Nothing is written where `n_kept` is 0.
+    """
     if tl.load(n_kept) == 0:
         return
     token = tl.program_id(0).to(tl.int64)
@@ -156,7 +162,10 @@ def add_row(x, values, indices, rows, n_kept, out, width, COLUMNS: tl.constexpr)
 
 @triton.jit
 def weighted_rows(weights, order, tokens, left, first, stop, column, width, MANY: tl.constexpr):
-    """Some entries of a latent: places, weights, a slice of `weight * left[token]`; 0 where the weight is."""
+    """Return some entries of a latent: places, weights, and a slice of `weight * left[token]`.
+
+    The slice is 0 where the weight is 0.
+    """
     entry = first + tl.arange(0, MANY)
     place = tl.load(order + entry, mask=entry < stop, other=0)
     weight = tl.load(weights + place, mask=entry < stop, other=0.0)
@@ -180,9 +189,10 @@ def sum_pieces(
     MANY: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """`pieces[i] = sum of weight * left[token]` over entries `i * LENGTH ...`, if all are of one latent.
+    """Write `pieces[i]`, the sum of `weight * left[token]` over the `LENGTH` entries from `i * LENGTH` on.
 
-    So a latent that is active on many tokens is summed by many programs.
+    It is written only if all of these entries are of one latent. So a latent that is active on many tokens is
+    summed by many programs.
     """
     piece = tl.program_id(0).to(tl.int64)
     first = piece * LENGTH
@@ -214,7 +224,7 @@ def sum_by_latent(
     COLUMNS: tl.constexpr,
     PARALLEL: tl.constexpr,
 ):
-    """`out[j] = sum of weight * left[token]` over the entries of latent `j`, sorted by `order`.
+    """Return `out[j] = sum of weight * left[token]` over the entries of latent `j`, sorted by `order`.
 
     With `PARALLEL`, less what is parallel to `rows[j]` of unit norm: `sum of weight * other` over its
     entries, where `other` is the product of `left[token]` with the row.
@@ -248,7 +258,10 @@ def sum_by_latent(
 
 @triton.jit
 def sum_values(values, order, offsets, tokens, sums, n_first, d_sae, MANY: tl.constexpr):
-    """Sums of each latent's entries: `sums[0, j]` of the first `n_first` tokens, `sums[1, j]` of others."""
+    """Write the sums of each latent's entries over two groups of tokens.
+
+    `sums[0, j]` is over the first `n_first` tokens, `sums[1, j]` over all other tokens.
+    """
     latent = tl.program_id(0).to(tl.int64)
     start, stop = tl.load(offsets + latent), tl.load(offsets + latent + 1)
     mine, rest = tl.zeros([MANY], tl.float32), tl.zeros([MANY], tl.float32)
@@ -265,7 +278,7 @@ def sum_values(values, order, offsets, tokens, sums, n_first, d_sae, MANY: tl.co
 
 @triton.jit
 def unit_rows(rows, width, tiny, WIDTH: tl.constexpr):
-    """Divides each row by its norm, in one pass; a row of zeros stays."""
+    """Divide each row by its norm, in one pass; a row of zeros stays."""
     row, column = tl.program_id(0).to(tl.int64), tl.arange(0, WIDTH)
     values = tl.load(rows + row * width + column, mask=column < width, other=0.0)
     wide = values.to(tl.float32)

@@ -8,7 +8,7 @@ LOWEST = tl.constexpr(-0x80000000)  # below the image of every float
 
 @triton.jit
 def ordered(x):
-    """Integers in the order of the floats `x`, of as many bits; -0 is below 0."""
+    """Return the integers in the order of the floats `x`, of as many bits; -0 is below 0."""
     width: tl.constexpr = x.dtype.primitive_bitwidth
     integer: tl.constexpr = tl.int32 if width == 32 else tl.int16
     bits = x.to(integer, bitcast=True).to(tl.int32)
@@ -17,7 +17,7 @@ def ordered(x):
 
 @triton.jit
 def unordered(keys, KIND: tl.constexpr):
-    """The floats of type `KIND` of the keys that `ordered` makes of them, in float32."""
+    """Return the floats of type `KIND` of the keys that `ordered` makes of them, in float32."""
     width: tl.constexpr = KIND.primitive_bitwidth
     integer: tl.constexpr = tl.int32 if width == 32 else tl.int16
     bits = keys ^ ((keys >> 31) & ((1 << (width - 1)) - 1))
@@ -26,13 +26,13 @@ def unordered(keys, KIND: tl.constexpr):
 
 @triton.jit
 def halfway(low, high):
-    """The middle of two integers, whose sum may overflow."""
+    """Return the middle of two integers, whose sum may overflow."""
     return (low & high) + ((low ^ high) >> 1)
 
 
 @triton.jit
 def kth_largest(keys, k):
-    """The largest number that at least `k` of the keys reach; their least if there are fewer."""
+    """Return the largest number that at least `k` of the keys reach; their least if there are fewer."""
     low, high = tl.min(keys, axis=0), tl.max(keys, axis=0) + 1
     while low + 1 < high:
         middle = halfway(low, high)
@@ -53,9 +53,10 @@ def group_maxima(
     BLOCK: tl.constexpr,
     MASKED: tl.constexpr,
 ):
-    """`maxima[row, g]` is the largest of `GROUP` neighbouring entries of `x [n, n_columns]`, NaN left out.
+    """Write to `maxima[row, g]` the largest of `GROUP` neighbouring entries of `x [n, n_columns]`.
 
-    With `MASKED` it is that of the columns that `kept` names; nothing is done where there are none.
+    NaN is left out. With `MASKED` the maximum is over the columns that `kept` names; nothing is done where
+    `kept` names none.
     """
     row = tl.program_id(0).to(tl.int64)
     group = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -73,7 +74,10 @@ def group_maxima(
 def reaching(
     x, maxima, kept, row, column, least, n_columns, n_groups, GROUP: tl.constexpr, MASKED: tl.constexpr
 ):
-    """Keys of some entries of a row, `LOWEST` where they do not reach `least`; only their groups are read."""
+    """Return the keys of some entries of a row, `LOWEST` where they do not reach `least`.
+
+    Only entries of groups whose maximum reaches `least` are read.
+    """
     inside = column < n_columns
     largest = tl.load(maxima + row * n_groups + column // GROUP, mask=inside, other=-float("inf"))
     inside = inside & (ordered(largest) >= least)
@@ -96,7 +100,7 @@ def count_reaching(
     MASKED: tl.constexpr,
     LANES: tl.constexpr,
 ):
-    """How many entries of each lane of a row are above `least`, and how many equal it."""
+    """Return how many entries of each lane of a row are above `least`, and how many equal it."""
     lane = tl.arange(0, LANES)
     above, equal = tl.zeros([LANES], tl.int32), tl.zeros([LANES], tl.int32)
     for start in range(0, n_columns, LANES):
@@ -124,7 +128,7 @@ def collect(
     LANES: tl.constexpr,
     MASKED: tl.constexpr,
 ):
-    """Columns of at least `wanted <= CAP` largest entries of a row, `found[row, :counts[row]]`.
+    """Return the columns of at least `wanted <= CAP` largest entries of a row, `found[row, :counts[row]]`.
 
     What reaches the `wanted`-th largest maximum of the groups are at least `wanted` entries, and seldom many
     more. If they are more than `CAP` the threshold rises, and of those that equal it only some are taken.
@@ -181,7 +185,7 @@ def collect_above(
     LANES: tl.constexpr,
     WRITE: tl.constexpr,
 ):
-    """Counts the entries of a row that reach a threshold, or writes their columns from `starts[row]` on."""
+    """Count the entries of a row that reach a threshold, or write their columns from `starts[row]` on."""
     row = tl.program_id(0).to(tl.int64)
     least = ordered(tl.load(threshold))
     above, equal = count_reaching(x, maxima, maxima, row, least, n_columns, n_groups, GROUP, False, LANES)
@@ -212,7 +216,7 @@ def rank_again(
     COLUMNS: tl.constexpr,
     SLICE: tl.constexpr,
 ):
-    """`scores[slice, entry] = <x[token], rows[found[entry]]>` over a slice of the columns.
+    """Return `scores[slice, entry] = <x[token], rows[found[entry]]>` over a slice of the columns.
 
     Token `t` has the entries `starts[t] ... starts[t] + counts[t] - 1`. All tokens of a slice come before the
     next one, so that the slice of the rows stays in the cache.
@@ -249,7 +253,7 @@ def choose(
     SLICES: tl.constexpr,
     CAP: tl.constexpr,
 ):
-    """The `k` best candidates of a token, by their scores and the bias; of equal ones the first.
+    """Return the `k` best candidates of a token, by their scores and the bias; of equal ones the first.
 
     Where there are fewer, as among few dead latents, the others have the value -inf and any indices.
     """
@@ -277,7 +281,7 @@ def choose(
 
 @triton.jit
 def reached(counts, wanted, DIGITS: tl.constexpr):
-    """The digits found so far: of each, how many of its values the `wanted` largest numbers allow."""
+    """Return the digits found so far: of each, how many of its values the `wanted` largest numbers allow."""
     prefix = tl.full((), 0, tl.int64)
     for digit in tl.static_range(0, DIGITS):
         value = tl.arange(0, 16)
@@ -288,7 +292,10 @@ def reached(counts, wanted, DIGITS: tl.constexpr):
 
 @triton.jit
 def count_digit(x, length, counts, n, wanted, DIGIT: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
-    """`counts[DIGIT, v]`, how many of the first `length` floats reach the digits before and then `v`."""
+    """Count in `counts[DIGIT, v]` how many of the first `length` floats reach a prefix of digits.
+
+    The prefix has the digits that were found before, and then `v`.
+    """
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     real = (place < n) & (place < tl.load(length))
     one = tl.full((), 1, tl.int64)
