@@ -85,7 +85,7 @@ class Pass:
 
     @property
     def closed_form(self) -> bool:
-        """Whether the tail needs but the selected token, so that `add` gets all images, else the probe."""
+        """True if the tail needs but the selected token, so that `add` gets all images, else the probe."""
         return self.data.tail.needs == "nothing"
 
     def get(self, kind: type[T]) -> T | None:
@@ -195,7 +195,7 @@ class PassCallback(Callback):
 
     @property
     def name(self) -> str:
-        """How the configuration calls it."""
+        """The name that the configuration calls it by."""
         return type(self).__module__.removeprefix("callbacks.")
 
     def is_turn(self, pass_: Pass, every: int) -> bool:

@@ -41,6 +41,8 @@ def name(path: Path) -> str:
 
 
 FILES = {name(path): path for path in sorted((ROOT / "lightning_sae").rglob("*.py")) if name(path)}
+DOCUMENTED = (ast.FunctionDef, ast.ClassDef)
+GUESSING = {*"What Which Whether Of Those How Where By For As With From None Nothing".split()}
 CALLBACKS = sorted((ROOT / "callbacks").glob("*.py"))
 
 
@@ -140,3 +142,11 @@ def test_configurations_are_built_in_one_place():
     files = [*FILES.values(), *CALLBACKS]
     builders = {path.stem for path in files if any(text.startswith("hydra.utils") for text in imports(path))}
     assert builders == {"targets"}
+
+
+@pytest.mark.parametrize("path", [*FILES.values(), *CALLBACKS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_docstrings_begin_with_what_a_thing_does_or_is(path):
+    """Ruff holds that functions begin with an imperative; here are the openings that leave one guessing."""
+    nodes = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, DOCUMENTED)]
+    openings = {(ast.get_docstring(node) or "The").split()[0].strip(".,:") for node in nodes}
+    assert not openings & GUESSING

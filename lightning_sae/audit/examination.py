@@ -26,7 +26,7 @@ from lightning_sae.runs.folder import RunFolder
 
 @dataclass(frozen=True)
 class Options:
-    """How to audit.
+    """The settings of an audit.
 
     Attributes:
         output: the score: cosine, logit, margin or probability.
@@ -72,7 +72,7 @@ class Studied(NamedTuple):
 
 @dataclass(frozen=True)
 class Examined:
-    """What the audit found before it is put into words.
+    """The results of an audit before they are put into words.
 
     Attributes:
         seen: the validation images.

@@ -24,7 +24,7 @@ class HasInterval(Protocol):
 
     @property
     def value(self) -> float:
-        """As measured."""
+        """The value as it was measured."""
         ...
 
     @property
@@ -135,7 +135,7 @@ class Change(_Model):
 
 
 class Effect(_Model):
-    """What ablating all culprits of the finding at once does; `None` where no images are there for it.
+    """The effect of ablating all culprits of a finding at once; `None` where no images are there for it.
 
     Attributes:
         net: by how much the balanced error of the class falls, each time at its best threshold; above 0 they
@@ -223,7 +223,7 @@ class GroupGap(_Model):
 
 
 class ClassResult(_Model):
-    """What is known of a class.
+    """All that is known of a class.
 
     Attributes:
         name: of the class.
@@ -254,7 +254,7 @@ class ClassResult(_Model):
 
 
 class Subject(_Model):
-    """What was audited.
+    """The audited run: CLIP, images, hook point and classifier.
 
     Attributes:
         run: name of the run folder.

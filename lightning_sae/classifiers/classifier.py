@@ -13,7 +13,7 @@ from lightning_sae.classifiers.scores import ClassScores, Output
 
 
 class ClassifierSource(BaseModel):
-    """Where a saved classifier was read from.
+    """The place that a saved classifier was read from.
 
     Attributes:
         folder: of it, absolute; or relative to that of the audit.
@@ -65,7 +65,7 @@ class Classifier(LinearClassifier):
 
     @property
     def kind(self) -> Literal["prompts", "probe"]:
-        """Which of the two it is."""
+        """The kind of classifier: prompts or a probe."""
         return "prompts" if self.prompts else "probe"
 
     def scores(self, output: Output = "margin") -> ClassScores:

@@ -82,7 +82,7 @@ class ClassScores:
 
     @property
     def linear(self) -> bool:
-        """Whether a score is a linear function of the embedding."""
+        """True if a score is a linear function of the embedding."""
         return self._compare is None
 
     def __call__(self, embeddings: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class Clip(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     @property
@@ -81,7 +81,7 @@ class Clip(nn.Module):
 
     @property
     def text(self) -> Any:
-        """What holds the text tower: a module of its own, or the model itself for a plain `CLIP`."""
+        """The holder of the text tower: a module of its own, or the model itself for a plain `CLIP`."""
         return getattr(self.model, "text", self.model)
 
     @property

@@ -36,7 +36,7 @@ class HookPoint(NamedTuple):
 
     @property
     def is_text(self) -> bool:
-        """Whether it stands in the text tower."""
+        """True if it stands in the text tower."""
         return self.module.split(".")[0] != "visual"
 
 

@@ -79,7 +79,7 @@ class Tail(ABC):
 
     @property
     def linear(self) -> Linear | None:
-        """What the tail is before the unit length if that is a layer norm and a linear map, else `None`."""
+        """The layer norm and linear map before the unit length, `None` where the tail is something else."""
         return None
 
     @abstractmethod

@@ -54,7 +54,7 @@ class Run(RunFolder):
 
     @cached_property
     def missing(self) -> list[str]:
-        """What a finished run would have, or what cannot be read."""
+        """Files that a finished run would have, and those that cannot be read."""
         if not (self.folder / CONFIG).is_file():
             return [f"{CONFIG}: the job never started"]
         _ = self.recipe, self.overrides, self.metrics, [self.table(name) for name in TABLES], self.card
@@ -62,7 +62,7 @@ class Run(RunFolder):
 
     @property
     def finished(self) -> bool:
-        """Whether all is there."""
+        """True if all is there."""
         return not self.missing
 
     def _lacking(self) -> Iterator[str]:

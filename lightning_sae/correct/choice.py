@@ -13,7 +13,7 @@ SHIFTS = [step / 10 for step in range(-20, 21)]  # of the class's logit, in stan
 
 
 class Rule(NamedTuple):
-    """What a correction may cost on the validation images.
+    """The limits of what a correction may cost on the validation images.
 
     Attributes:
         max_loss: of the accuracy of all classes, in [0, 1].
@@ -31,7 +31,7 @@ class Rule(NamedTuple):
 
     @property
     def limits(self) -> dict[str, float]:
-        """What each of the costs may be at most, by the name of the limit."""
+        """The largest value that each of the costs may have, by the name of the limit."""
         return {name: value for name, value in self._asdict().items() if name != "min_group"}
 
     def check(self) -> None:

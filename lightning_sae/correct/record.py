@@ -80,7 +80,7 @@ class ClassAccuracy(_Model):
 
 
 class SplitMeasures(_Model):
-    """What the correction does on some images.
+    """The measured effect of a correction on some images.
 
     Attributes:
         split: of the data.
@@ -174,7 +174,7 @@ class Record(_Model):
 
     @property
     def holds_latents(self) -> bool:
-        """Whether the culprits are held while CLIP embeds."""
+        """True if the culprits are held while CLIP embeds."""
         return self.way in ("clamp", "ablate")
 
     @property

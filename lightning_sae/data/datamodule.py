@@ -185,7 +185,7 @@ class ActivationDataModule(LightningDataModule):
 
     @cached_property
     def judge_independent(self) -> bool:
-        """Whether labels come from other weights than the audited ones."""
+        """True if labels come from other weights than the audited ones."""
         return self.judge.identity()["weights"] != self.clip.identity()["weights"]
 
     @cached_property
@@ -214,7 +214,7 @@ class ActivationDataModule(LightningDataModule):
 
     @property
     def judge_folder(self) -> Path:
-        """Where the judge's view of `val` lies, and what is computed from it once and for all runs."""
+        """The folder of the judge's view of `val`, and of what is computed from it once and for all runs."""
         return self._splits.folder("val", self.judge)
 
     def prepare_data(self) -> None:

@@ -38,7 +38,7 @@ class JointExamples:
 
     @property
     def factors(self) -> Mapping[str, tuple[list[str], Tensor]]:
-        """Of the images and of what the texts say."""
+        """The factors of the images, and of what the texts say."""
         own, said = self.images.factors, self.texts.factors
         names = {name: values for name, (values, _) in [*said.items(), *own.items()]}
         return {

@@ -8,7 +8,7 @@ Settings = Mapping[str, str]
 
 
 class MemoryPlace(NamedTuple):
-    """Where memory can run short.
+    """A place where memory can run short.
 
     Attributes:
         doing: what goes on there.

@@ -98,7 +98,7 @@ def check_request(prompts: Sequence[str], top: int) -> None:
 
 
 class _Meaning:
-    """How the latents' top images agree with a prompt, by the judge and the run's own tests."""
+    """Agreement of the latents' top images with a prompt, by the judge and the run's own tests."""
 
     def __init__(self, run: RunFolder) -> None:
         self.run, self.embeddings = run, run.judge_embeddings()

@@ -27,7 +27,7 @@ class ShapedMetric(Metric):
 
 
 class _Box:
-    """What torchmetrics does not look into."""
+    """A box that torchmetrics does not look into."""
 
     def __init__(self, content: Any) -> None:
         self.content = content

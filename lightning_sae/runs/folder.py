@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class RunFolder:
-    """What a run left: each part is read when it is first asked for, and empty where its file is missing.
+    """The folder of a run: each part is read when it is first asked for, and empty where its file is missing.
 
     Args:
         folder: as `train.py` wrote it.
@@ -79,7 +79,7 @@ class RunFolder:
 
     @cached_property
     def overrides(self) -> list[str]:
-        """What its command line said."""
+        """The words of its command line."""
         words: list[Any] = self._read(str(CONFIG.with_name("overrides.yaml")), read_yaml_list, [])
         return [str(word) for word in words]
 

@@ -119,7 +119,7 @@ class Goal(NamedTuple):
 
     @property
     def ascending(self) -> bool:
-        """Whether the best comes first in ascending order."""
+        """True if the best comes first in ascending order."""
         return self.direction == "min"
 
 

@@ -30,7 +30,7 @@ from lightning_sae.world.world import World, distractors
 
 @dataclass(frozen=True)
 class PretrainRecipe:
-    """How a tiny CLIP is trained.
+    """The settings that a tiny CLIP is trained with.
 
     Attributes:
         steps: optimiser steps.

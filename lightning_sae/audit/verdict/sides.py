@@ -31,7 +31,7 @@ class Sides(NamedTuple):
 
     @property
     def known(self) -> bool:
-        """Whether the data say so, and not the latents alone."""
+        """True if the data say so, and not the latents alone."""
         return self.name != ""
 
 

@@ -114,7 +114,7 @@ class Tried(NamedTuple):
 
     @property
     def shown(self) -> bool:
-        """Whether the data show that the suspect leads the class astray, though removing it may not help.
+        """True if the data show that the suspect leads the class astray, though removing it may not help.
 
         The class is predicted on most images of the one other thing that the suspect stands for; or more
         often in a group that the data know, and less often there without the suspect. Where the same latents

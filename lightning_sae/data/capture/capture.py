@@ -96,7 +96,7 @@ class Capture:
 
     @property
     def complete(self) -> bool:
-        """Whether everything is there, as far as names and sizes tell; changes nothing."""
+        """True if everything is there, as far as names and sizes tell; changes nothing."""
         return self._store.complete
 
     def missing(self) -> list[int]:

@@ -39,7 +39,7 @@ class CapturedBatch(NamedTuple):
 
     @property
     def last(self) -> bool:
-        """Whether it completes its part."""
+        """True if it completes its part."""
         return self.ids.stop == self.part.ids.stop
 
 

@@ -83,7 +83,7 @@ class ActivationStore:
 
     @property
     def device(self) -> torch.device:
-        """Where `rows` come from."""
+        """The device that `rows` come from."""
         return torch.device("cpu") if self.x is None else self.x.device
 
     @property

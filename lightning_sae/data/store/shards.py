@@ -83,7 +83,7 @@ class ShardFolder:
 
     @property
     def complete(self) -> bool:
-        """Whether the manifest is written."""
+        """True if the manifest is written."""
         return (self.folder / MANIFEST).is_file()
 
     @property

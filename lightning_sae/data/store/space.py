@@ -21,7 +21,7 @@ class Needs(Protocol):
 
     @property
     def folder(self) -> Path:
-        """Where."""
+        """The folder that is written to."""
         ...
 
     def bytes_missing(self) -> int:

@@ -99,7 +99,7 @@ class SplitStore:
 
     @property
     def complete(self) -> bool:
-        """Whether everything is there, as far as names and sizes tell; changes nothing."""
+        """True if everything is there, as far as names and sizes tell; changes nothing."""
         return not self.missing() and all(folder.complete for folder in self.parts.values())
 
     def missing(self) -> list[int]:

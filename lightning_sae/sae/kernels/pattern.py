@@ -29,7 +29,7 @@ class Transposed(NamedTuple):
 
 @dataclass(frozen=True)
 class Pattern:
-    """Which latents may be active on which token.
+    """The latents that may be active, token by token.
 
     Attributes:
         indices: `[nnz]` int64, a latent of each entry.

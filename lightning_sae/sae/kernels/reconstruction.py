@@ -132,7 +132,7 @@ class _Batch:
 
     @cached_property
     def by_triton(self) -> bool:
-        """Whether Triton's kernels compute: for the whole only where dense products are not faster."""
+        """True if Triton's kernels compute: for the whole only where dense products are not faster."""
         main = self.joint.main
         return uses_triton(self.centred, main.kernels) and (len(self.ends) > 1 or not is_dense(main))
 
@@ -159,7 +159,7 @@ class _Batch:
 
 
 class _Left(NamedTuple):
-    """What is left of tokens, `rows [m, d]`, by prefix and then of the task; its `products [nnz]`."""
+    """The residuals of tokens, `rows [m, d]`, by prefix and then of the task; their `products [nnz]`."""
 
     rows: Tensor
     products: Tensor

@@ -49,7 +49,7 @@ class Spare(NamedTuple):
 
     @property
     def n_kept(self) -> Tensor:
-        """How many latents there are, a scalar on their device."""
+        """The number of latents that are kept, a scalar on their device."""
         return self.kept.sum()
 
 
@@ -158,7 +158,7 @@ def make_finder(
 
 
 class _Finder:
-    """By PyTorch."""
+    """A search by PyTorch."""
 
     def __init__(self, how: Selection, k: int, among: Spare | None, kernels: Kernels) -> None:
         self.how, self.k, self.kernels = how, k, kernels
@@ -188,7 +188,7 @@ class _Finder:
 
 
 class _TritonFinder:
-    """By the kernels in Triton."""
+    """A search by the kernels in Triton."""
 
     def __init__(self, how: Selection, k: int, among: Spare | None, mixed: bool, kernels: Kernels) -> None:
         from lightning_sae.sae.kernels import triton_selection

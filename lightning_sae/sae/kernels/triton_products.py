@@ -16,7 +16,7 @@ PIECE = 256  # entries of one latent that one program sums
 
 
 class Residuals(NamedTuple):
-    """What is left of each token, see `residuals`.
+    """The residuals of tokens, as `residuals` computes them.
 
     Attributes:
         squares: scalar, the sum of all `r_m^2`.
