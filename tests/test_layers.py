@@ -42,7 +42,24 @@ def name(path: Path) -> str:
 
 FILES = {name(path): path for path in sorted((ROOT / "lightning_sae").rglob("*.py")) if name(path)}
 DOCUMENTED = (ast.FunctionDef, ast.ClassDef)
-GUESSING = {*"What Which Whether Of Those How Where By For As With From None Nothing".split()}
+GUESSING = {
+    *[
+        "What",
+        "Which",
+        "Whether",
+        "Of",
+        "Those",
+        "How",
+        "Where",
+        "By",
+        "For",
+        "As",
+        "With",
+        "From",
+        "None",
+        "Nothing",
+    ]
+}
 CALLBACKS = sorted((ROOT / "callbacks").glob("*.py"))
 
 
