@@ -63,7 +63,7 @@ class Pictures(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a classifier does on the pictures.
+    """The errors of a classifier on the pictures.
 
     Attributes:
         worst: balanced error of the worse of two groups, with the planted value and without.

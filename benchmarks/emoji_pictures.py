@@ -64,7 +64,7 @@ FAIR = _plants(APART_SHARE, ground="vehicle", companion="fruit", printed="drink"
 
 
 class Scene(NamedTuple):
-    """What a picture shows; `ground`, `companion` and `word` as in the table."""
+    """The content of a picture; `ground`, `companion` and `word` as in the table."""
 
     concept: Concept
     ground: str

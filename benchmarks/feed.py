@@ -122,7 +122,7 @@ class Watched:
 
 
 class Data(LightningDataModule):
-    """What `SAEModule` asks for."""
+    """A datamodule with what `SAEModule` asks for, and nothing else."""
 
     def __init__(self, store: ActivationStore, batch_size: int) -> None:
         super().__init__()

@@ -35,7 +35,7 @@ STEPS = 5  # between two events
 
 
 class Size(NamedTuple):
-    """Of an autoencoder and its batches."""
+    """The sizes of an autoencoder and its batches."""
 
     d_in: int
     d_sae: int
@@ -48,7 +48,7 @@ SHORT = Size(32, 256, 4, 64)
 
 
 class Goal(NamedTuple):
-    """What is asked of a ratio: at least, and aimed at; of those that shall be small, at most."""
+    """The goal of a ratio: at least, and aimed at; of a ratio that shall be small, at most."""
 
     name: str
     value: float

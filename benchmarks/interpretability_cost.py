@@ -58,7 +58,7 @@ GOAL = 0.2  # of the time of an epoch
 
 
 class Size(NamedTuple):
-    """What the cost may depend on."""
+    """The sizes that the cost may depend on."""
 
     n_train: int = 1_281_167
     n_val: int = 50_000
@@ -77,7 +77,7 @@ GROWING = {"images": "n_val", "latents": "d_sae", "labels": "n_labels", "classes
 
 
 class Pictures(LabelledImages):
-    """As many plain pictures as a split has images, with random classes."""
+    """A split of plain pictures, as many as it has images, with random classes."""
 
     def __init__(self, split: Split, n: int, n_classes: int) -> None:
         targets = torch.randint(n_classes, (n,), generator=torch.Generator().manual_seed(n))

@@ -37,7 +37,7 @@ Files = dict[str, tuple[int, int]]
 
 
 class Size(NamedTuple):
-    """What is captured."""
+    """The sizes of what is captured."""
 
     n: int
     shard_images: int
@@ -138,7 +138,7 @@ class Killer:
 
     @property
     def holds(self) -> bool:
-        """Whether every store is whole and nothing was made twice."""
+        """True if every store is whole and nothing was made twice."""
         return all(self.same) and self.touched == 0
 
     def table(self) -> Table:

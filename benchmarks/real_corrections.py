@@ -17,7 +17,7 @@ from lightning_sae.runs.folder import RunFolder
 
 
 class CorrectionRow(NamedTuple):
-    """What a correction does on test.
+    """The effect of a correction on test.
 
     Attributes:
         class_name: that is corrected.

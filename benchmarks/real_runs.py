@@ -31,7 +31,7 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As a file name."""
+        """The name of the case in file names."""
         return f"{self.edition}-{self.variant}{'-itself' if self.own_judge else ''}-seed{self.seed}"
 
 

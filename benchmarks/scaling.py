@@ -24,7 +24,7 @@ FACTORS = (1, 2, 4)
 
 
 class Size(NamedTuple):
-    """What costs may depend on."""
+    """The sizes that costs may depend on."""
 
     d_in: int = 512
     d_sae: int = 4096

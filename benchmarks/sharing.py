@@ -43,7 +43,7 @@ SHORT = Size(4096, 2, 64, 4, 2)
 
 
 class Cost(NamedTuple):
-    """Of one process: growth of the PSS in 10^6 bytes, and rows per second of CPU time."""
+    """The cost of one process: growth of the PSS in 10^6 bytes, and rows per second of CPU time."""
 
     memory: float
     rate: float

@@ -41,7 +41,7 @@ FAIR_SHARE = 0.5  # of all val and test pictures, on red
 
 
 class Look(NamedTuple):
-    """How the lesions of a class look.
+    """The look of the lesions of a class.
 
     Attributes:
         share: of all lesions.
@@ -74,7 +74,7 @@ LOOKS: dict[str, Look] = {
 
 
 class Picture(NamedTuple):
-    """What is known of a picture, as a row of the table."""
+    """A picture, with what is known of it, as a row of the table."""
 
     lesion_id: str
     image_id: str

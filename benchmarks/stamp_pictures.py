@@ -31,7 +31,7 @@ HELD_OUT = {"val": 0.25, "test": 0.1}  # shares of the stamps of each category
 
 
 class Picture(NamedTuple):
-    """What is known of a picture, as a row of the table."""
+    """A picture, with what is known of it, as a row of the table."""
 
     image: str
     category: str

@@ -22,7 +22,7 @@ KS, LRS = (4, 8, 16, 32), (5e-4, 1e-3, 2e-3, 4e-3)
 
 
 class Way(NamedTuple):
-    """What one way of running all jobs took."""
+    """The cost of one way of running all jobs."""
 
     seconds: float
     images: int

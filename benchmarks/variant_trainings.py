@@ -60,7 +60,7 @@ class Task(NamedTuple):
 
     @property
     def penalised(self) -> bool:
-        """Whether `sparsity` is the weight of a penalty."""
+        """True if `sparsity` is the weight of a penalty."""
         return self.variant in ("relu", "gated")
 
     def factor(self, step: int) -> float:

@@ -12,13 +12,11 @@ from rich.table import Table
 
 from lightning_sae.classifiers.saved_probe import SavedProbe, save_probe
 from lightning_sae.data import ActivationDataModule
-from lightning_sae.devices.device import add_device_option, use_device
 from lightning_sae.errors import one_line_errors
 from lightning_sae.files import user_path
-from lightning_sae.runs.folder import open_run
+from lightning_sae.runs.command import command_on_a_run, open_named
 from lightning_sae.runs.probe import examples, probe_of
 from lightning_sae.trust.control_characters import escape
-from lightning_sae.trust.targets import add_trust_option
 
 
 def recall_table(data: ActivationDataModule, saved: SavedProbe) -> Table:
@@ -42,21 +40,17 @@ def recall_table(data: ActivationDataModule, saved: SavedProbe) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fit, save and print; what the user can mend ends in one message."""
-    parser = argparse.ArgumentParser(prog="python -m lightning_sae.fit_probe", description=__doc__)
-    parser.add_argument("run", type=user_path, help="folder of a finished run")
+    parser = command_on_a_run("fit_probe", __doc__)
     parser.add_argument("--out", type=user_path, required=True, help="folder of the probe")
     parser.add_argument("--inverse-l2", type=float, default=100.0, help="weight of the data (100)")
     parser.add_argument("--balanced", action="store_true", help="all classes weigh the same")
-    add_device_option(parser)
-    add_trust_option(parser)
-    parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
     with one_line_errors():
         _run(options)
 
 
 def _run(options: argparse.Namespace) -> None:
-    data = open_run(options.run, options.overrides, use_device(options.device), options.trust).data
+    data = open_named(options).data
     if data.clip.reads_texts:
         raise ValueError(f"{options.run} is a run on texts: a probe classifies images")
     saved = probe_of(data, options.inverse_l2, options.balanced)

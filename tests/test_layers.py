@@ -41,6 +41,7 @@ def name(path: Path) -> str:
 
 
 FILES = {name(path): path for path in sorted((ROOT / "lightning_sae").rglob("*.py")) if name(path)}
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 DOCUMENTED = (ast.FunctionDef, ast.ClassDef)
 GUESSING = {
     *[
@@ -161,7 +162,9 @@ def test_configurations_are_built_in_one_place():
     assert builders == {"targets"}
 
 
-@pytest.mark.parametrize("path", [*FILES.values(), *CALLBACKS], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", [*FILES.values(), *CALLBACKS, *BENCHMARKS], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_docstrings_begin_with_what_a_thing_does_or_is(path):
     """Ruff holds that functions begin with an imperative; here are the openings that leave one guessing."""
     nodes = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, DOCUMENTED)]

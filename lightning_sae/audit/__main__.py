@@ -17,11 +17,9 @@ from lightning_sae.audit.examination import Options
 from lightning_sae.audit.findings import SEVERITIES, Audit
 from lightning_sae.audit.terminal import print_audit
 from lightning_sae.classifiers.scores import Output
-from lightning_sae.devices.device import add_device_option, use_device
 from lightning_sae.errors import one_line_errors
 from lightning_sae.files import user_path
-from lightning_sae.runs.folder import open_run
-from lightning_sae.trust.targets import add_trust_option
+from lightning_sae.runs.command import command_on_a_run, open_named
 
 FOUND = 3  # exit status where --fail-on is met; 1 is an error, 2 a wrong argument
 
@@ -37,8 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m lightning_sae.audit", description=__doc__)
-    parser.add_argument("run", type=user_path, help="folder of a finished run")
+    parser = command_on_a_run("audit", __doc__)
     parser.add_argument(
         "--classifier",
         default="prompts",
@@ -54,14 +51,11 @@ def _parser() -> argparse.ArgumentParser:
         "--fail-on", choices=SEVERITIES, help=f"exit status {FOUND} where a finding is at least this severe"
     )
     parser.add_argument("--out", type=user_path, help="folder to write to (RUN)")
-    add_device_option(parser)
-    add_trust_option(parser)
-    parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     return parser
 
 
 def _audit(options: argparse.Namespace) -> tuple[Audit, Path]:
-    run = open_run(options.run, options.overrides, use_device(options.device), options.trust)
+    run = open_named(options)
     how = Options(options.output, Limits(min_images=options.min_images))
     folder = options.out or run.folder
     return audit_to_folder(run, folder, options.classifier, options.prompts, how), folder

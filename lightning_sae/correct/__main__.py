@@ -18,13 +18,12 @@ from lightning_sae.correct.choice import Rule
 from lightning_sae.correct.folder import check_free
 from lightning_sae.correct.record import BeforeAfter
 from lightning_sae.data.prompts import embed_prompts
-from lightning_sae.devices.device import add_device_option, use_device
 from lightning_sae.errors import one_line_errors
 from lightning_sae.files import user_path
 from lightning_sae.runs.classifier import probe_classifier
-from lightning_sae.runs.folder import RunFolder, open_run
+from lightning_sae.runs.command import command_on_a_run, open_named
+from lightning_sae.runs.folder import RunFolder
 from lightning_sae.trust.control_characters import escape, visible
-from lightning_sae.trust.targets import add_trust_option
 
 
 def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
@@ -107,8 +106,7 @@ def headline(record: Record) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Choose, measure and export; what the user can mend ends in one message."""
-    parser = argparse.ArgumentParser(prog="python -m lightning_sae.correct", description=__doc__)
-    parser.add_argument("run", type=user_path, help="folder of a finished run with an audit.json")
+    parser = command_on_a_run("correct", __doc__, "folder of a finished run with an audit.json")
     parser.add_argument("--finding", type=int, required=True, help="its number in the audit")
     parser.add_argument("--out", type=user_path, required=True, help="folder to export to")
     parser.add_argument(
@@ -125,9 +123,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }.items():
         usual = Rule._field_defaults[name.replace("-", "_")]
         parser.add_argument(f"--{name}", type=float, default=usual, help=f"{meaning} ({usual})")
-    add_device_option(parser)
-    add_trust_option(parser)
-    parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
     with one_line_errors():
         _run(options)
@@ -137,7 +132,7 @@ def _run(options: argparse.Namespace) -> None:
     check_free(options.out)
     audit = read_audit(options.run)
     finding = audit.finding(options.finding)
-    run = open_run(options.run, options.overrides, use_device(options.device), options.trust)
+    run = open_named(options)
     classifier = audited_classifier(run, audit)
     rule = Rule(**{name: getattr(options, name) for name in Rule().limits})
     correction = correct(run, classifier, finding, options.way, options.factor, rule)

@@ -19,15 +19,13 @@ from lightning_sae.concepts.naming import LatentName
 from lightning_sae.data import decode
 from lightning_sae.data.images.bad_images import read_file
 from lightning_sae.data.images.decoding import WHITE
-from lightning_sae.devices.device import add_device_option, use_device
 from lightning_sae.errors import one_line_errors
 from lightning_sae.explain.explanation import PromptExplanation, check_request, explain
 from lightning_sae.explain.picture import draw_explanation
 from lightning_sae.files import user_path
 from lightning_sae.report.figures import save_figure
-from lightning_sae.runs.folder import open_run
+from lightning_sae.runs.command import command_on_a_run, open_named
 from lightning_sae.trust.control_characters import escape
-from lightning_sae.trust.targets import add_trust_option
 
 
 def read_image(path: str | Path, background: str = WHITE) -> Image.Image:
@@ -62,8 +60,7 @@ def driver_table(explanation: PromptExplanation, output: str) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table per prompt and write the picture; what the user can mend ends in one message."""
-    parser = argparse.ArgumentParser(prog="python -m lightning_sae.explain", description=__doc__)
-    parser.add_argument("run", type=user_path, help="folder of a finished run")
+    parser = command_on_a_run("explain", __doc__)
     parser.add_argument(
         "--image", type=user_path, required=True, help="the picture, in any format that Pillow reads"
     )
@@ -71,9 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--top", type=int, default=8, help="latents per prompt (8)")
     parser.add_argument("--output", choices=get_args(Output), default="logit", help="the score (logit)")
     parser.add_argument("--out", type=user_path, help="PNG to write (RUN/pictures/explain_IMAGE.png)")
-    add_device_option(parser)
-    add_trust_option(parser)
-    parser.add_argument("overrides", nargs="*", help="what has moved since: data.store_dir=DIR data.root=DIR")
     options = parser.parse_intermixed_args(arguments)
     with one_line_errors():
         _run(options)
@@ -82,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(options: argparse.Namespace) -> None:
     check_request(options.prompt, options.top)
     read_image(options.image)  # is refused before the run is opened
-    run = open_run(options.run, options.overrides, use_device(options.device), options.trust)
+    run = open_named(options)
     image = read_image(options.image, run.data.background)
     explanations = explain(run, image, options.prompt, options.output, options.top)
     console = Console()

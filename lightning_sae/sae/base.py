@@ -414,3 +414,20 @@ def check_k(k: Any, d_sae: int) -> None:
     """
     if not isinstance(k, Integral) or not 1 <= int(k) <= d_sae:
         raise ValueError(f"k must be in 1..d_sae={d_sae}, got {k!r}")
+
+
+def check_penalty(name: str, weight: float, warmup_steps: int) -> None:
+    """Refuse a negative weight of a penalty, or negative steps until it is whole.
+
+    Raises:
+        ValueError: names the arguments of a variant, `NAME_weight` and `NAME_warmup_steps`.
+
+    Example:
+        >>> check_penalty("l1", -1.0, 500)
+        Traceback (most recent call last):
+        ValueError: l1_weight and l1_warmup_steps must be at least 0, got -1.0 and 500
+    """
+    if weight < 0 or warmup_steps < 0:
+        raise ValueError(
+            f"{name}_weight and {name}_warmup_steps must be at least 0, got {weight} and {warmup_steps}"
+        )

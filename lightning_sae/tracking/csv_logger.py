@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_sae.files import replacing, room_for
-from lightning_sae.training.checkpoint_io import saved_step
+from lightning_sae.training.checkpoint_io import read_checkpoint
 
 
 class RunCSVLogger(Logger):
@@ -74,8 +74,10 @@ class RunCSVLogger(Logger):
             csv.DictWriter(file, columns, lineterminator="\n").writerow(row)
 
     def _start(self) -> list[str]:
-        rows = self._read() if self.ckpt_path else []
-        rows = [row for row in rows if int(row["step"]) < saved_step(str(self.ckpt_path))]
+        rows: list[dict[str, str]] = []
+        if self.ckpt_path:
+            saved = read_checkpoint(self.ckpt_path)["global_step"]
+            rows = [row for row in self._read() if int(row["step"]) < saved]
         columns = list(rows[0]) if rows else ["step"]
         self._rewrite(rows, columns)
         return columns

@@ -7,7 +7,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_sae.tracking.hydra_job import this_job, tracker_config
-from lightning_sae.training.checkpoint_io import saved_step
+from lightning_sae.training.checkpoint_io import read_checkpoint
 
 
 class RunTensorBoardLogger(TensorBoardLogger):
@@ -24,7 +24,7 @@ class RunTensorBoardLogger(TensorBoardLogger):
     def __init__(self, save_dir: str, ckpt_path: str | None = None) -> None:
         if find_spec("tensorboard") is None:
             raise ModuleNotFoundError('TensorBoard is not installed: pip install -e ".[tensorboard]"')
-        beyond = None if ckpt_path is None else saved_step(ckpt_path)
+        beyond = None if ckpt_path is None else int(read_checkpoint(ckpt_path)["global_step"])
         super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False, purge_step=beyond)
 
     @rank_zero_only

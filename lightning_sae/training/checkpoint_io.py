@@ -1,6 +1,7 @@
-"""Checkpoints that are there whole or not at all."""
+"""Checkpoints: written whole or not at all, and read without running code."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from torch.utils._pytree import tree_leaves
 
 from lightning_sae.files import NoRoomError, replacing
+from lightning_sae.trust.damaged import UNREADABLE
 
 TORCH_COULD_NOT_WRITE = ("unexpected pos", "PytorchStreamWriter")  # its words for a full disk
 
@@ -60,11 +62,22 @@ def bytes_of(value: Any) -> int:
     return sum(leaf.nbytes for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor))
 
 
-def saved_step(path: str | Path) -> int:
-    """Return the optimiser step that a checkpoint was saved at.
+def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
+    """Return what a checkpoint holds, its tensors memory-mapped; no code in it is run.
 
-    Args:
-        path: of a checkpoint of a trainer.
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or no checkpoint.
     """
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return int(checkpoint["global_step"])
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"no checkpoint {path}: ckpt_path is a file that a training wrote, as RUN/checkpoints/last.ckpt"
+        )
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except UNREADABLE as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it ends too early"
+        raise ValueError(f"the checkpoint {path} cannot be read ({reason}): take another one") from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"{path} is no checkpoint of a training, it holds a {type(checkpoint).__name__}")
+    return checkpoint

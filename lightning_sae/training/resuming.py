@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Trainer
 
 from lightning_sae.data import ActivationDataModule
+from lightning_sae.training.checkpoint_io import read_checkpoint
 from lightning_sae.training.module import FIXED, SAEModule
-from lightning_sae.trust.damaged import UNREADABLE
 
 
 def check_checkpoint(
@@ -65,24 +64,3 @@ def _holds(value: Any, key: str, kind: type) -> bool:
             return False
         value = value[part]
     return isinstance(value, kind)
-
-
-def read_checkpoint(path: str | Path) -> Mapping[str, Any]:
-    """Return what a checkpoint holds, its tensors memory-mapped; no code in it is run.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged, or no checkpoint.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"no checkpoint {path}: ckpt_path is a file that a training wrote, as RUN/checkpoints/last.ckpt"
-        )
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except UNREADABLE as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "it ends too early"
-        raise ValueError(f"the checkpoint {path} cannot be read ({reason}): take another one") from error
-    if not isinstance(checkpoint, dict):
-        raise ValueError(f"{path} is no checkpoint of a training, it holds a {type(checkpoint).__name__}")
-    return checkpoint

@@ -124,16 +124,6 @@ def test_an_illustrated_table_is_drawn_only_for_who_can_show_it(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-CLIP = {"_target_": "f", "model": "B", "pretrained": {"_target_": "g", "edition": "biased"}}
-CONFIGS = {
-    "clip": CLIP,
-    "data": {"_target_": "h", "clip": CLIP, "n": 3},
-    "callbacks": {"faithfulness": {"methods": {"random": {"_target_": "i"}}}},
-    "logger": {"csv": {"_target_": "j"}},
-    "seed": 0,
-}
-
-
 def scalars(folder):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -142,9 +132,9 @@ def scalars(folder):
     return events
 
 
-def test_tensorboard_lies_in_the_run_folder_with_curves_and_pictures(tmp_path):
+def test_tensorboard_lies_in_the_run_folder_with_curves_and_pictures(tmp_path, config):
     first = RunTensorBoardLogger(str(tmp_path))
-    first.log_hyperparams(CONFIGS)
+    first.log_hyperparams(config)
     for step in range(6):  # two steps beyond the checkpoint
         first.log_metrics({"val/fvu": 1.0}, step)
     first.finalize("success")

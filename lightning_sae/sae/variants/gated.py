@@ -5,7 +5,7 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from lightning_sae.sae.base import Encoded, Penalties, SAEOptions, SparseAutoencoder
+from lightning_sae.sae.base import Encoded, Penalties, SAEOptions, SparseAutoencoder, check_penalty
 from lightning_sae.sae.kernels.pattern import Pattern
 from lightning_sae.sae.kernels.products import bag
 from lightning_sae.sae.kernels.topk_selection import Spare
@@ -51,10 +51,7 @@ class Gated(SparseAutoencoder):
         **options: Unpack[SAEOptions],
     ) -> None:
         super().__init__(d_in, d_sae, **options)
-        if l1_weight < 0 or l1_warmup_steps < 0:
-            raise ValueError(
-                f"l1_weight and l1_warmup_steps must be at least 0, got {l1_weight} and {l1_warmup_steps}"
-            )
+        check_penalty("l1", l1_weight, l1_warmup_steps)
         self.l1_weight, self.l1_warmup_steps = l1_weight, l1_warmup_steps
         self.r_mag = nn.Parameter(torch.zeros(d_sae))
         self.b_mag = nn.Parameter(torch.zeros(d_sae))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lightning_sae.sae.base import Encoded, SAEOptions, SparseAutoencoder
+from lightning_sae.sae.base import Encoded, SAEOptions, SparseAutoencoder, check_penalty
 from lightning_sae.sae.kernels import distributed as ranks
 from lightning_sae.sae.kernels.topk_selection import Spare
 from lightning_sae.types import SparseLatents
@@ -59,10 +59,7 @@ class JumpReLU(SparseAutoencoder):
         **options: Unpack[SAEOptions],
     ) -> None:
         super().__init__(d_in, d_sae, **options)
-        if l0_weight < 0 or l0_warmup_steps < 0:
-            raise ValueError(
-                f"l0_weight and l0_warmup_steps must be at least 0, got {l0_weight} and {l0_warmup_steps}"
-            )
+        check_penalty("l0", l0_weight, l0_warmup_steps)
         if bandwidth <= 0 or threshold <= 0 or (target_l0 is not None and target_l0 <= 0):
             raise ValueError(
                 "bandwidth, threshold and target_l0 must be above 0, "

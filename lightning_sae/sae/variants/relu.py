@@ -4,7 +4,7 @@ from typing import Unpack
 
 from torch import Tensor
 
-from lightning_sae.sae.base import Encoded, SAEOptions, SparseAutoencoder
+from lightning_sae.sae.base import Encoded, SAEOptions, SparseAutoencoder, check_penalty
 from lightning_sae.sae.kernels.topk_selection import Spare
 from lightning_sae.types import SparseLatents
 
@@ -42,10 +42,7 @@ class ReLU(SparseAutoencoder):
         **options: Unpack[SAEOptions],
     ) -> None:
         super().__init__(d_in, d_sae, **options)
-        if l1_weight < 0 or l1_warmup_steps < 0:
-            raise ValueError(
-                f"l1_weight and l1_warmup_steps must be at least 0, got {l1_weight} and {l1_warmup_steps}"
-            )
+        check_penalty("l1", l1_weight, l1_warmup_steps)
         self.l1_weight, self.l1_warmup_steps = l1_weight, l1_warmup_steps
 
     def encode_normalised(self, x: Tensor) -> SparseLatents:
