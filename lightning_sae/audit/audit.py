@@ -148,7 +148,8 @@ def _findings(
     drafts = [draft for studied in found.studied for draft in _drafts(studied, options.limits.culprits)]
     scores = classifier.scores(options.output)
     culprits = [draft.culprit for draft in drafts]
-    measured = measure(run, scores, found.seen, found.subjects, culprits, options.min_group)
+    factors = dict(run.data.images("val").factors)
+    measured = measure(scores, found.seen, found.subjects, factors, culprits, options.min_group)
     made = [
         (draft.studied.c, _finding(classifier, found, draft, one))
         for draft, one in zip(drafts, measured, strict=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_sae.audit.evidence.cues import Cues, Group, Limits, find_cues
 from lightning_sae.audit.evidence.evidence_pass import SplitView, view_split
-from lightning_sae.audit.evidence.gaps import Gap, find_gaps, raises
+from lightning_sae.audit.evidence.gaps import Factors, Gap, find_gaps, raises
 from lightning_sae.audit.evidence.judgement import JudgeView, judge_run
 from lightning_sae.audit.evidence.phrases import class_phrases
 from lightning_sae.audit.evidence.ranking import SHARED, Ranking, attribution_on_things, rank
@@ -118,12 +118,14 @@ def examine(run: RunFolder, classifier: Classifier, options: Options) -> Examine
     judged = judge_run(
         run, seen.latents, classifier.class_names, subjects.shown, subjects.of_classes(detects).T
     )
-    view = _View(run, classifier, options, scores, seen, subjects, judged, detects)
+    factors = dict(run.data.images("val").factors)
+    view = _View(run, classifier, options, scores, seen, subjects, judged, detects, factors)
     studied = _study(view)
     suspects = _suspects(view, studied)
     names = [*classifier.class_names, *subjects.names]
     of_things = [judged.labelled(names, one.latents) for one in suspects]
-    for one in each_once(try_suspects(run, scores, seen, subjects, suspects, of_things, options.min_group)):
+    tried = try_suspects(scores, seen, subjects, factors, suspects, of_things, options.min_group)
+    for one in each_once(tried):
         studied[one.suspect.cue.c].tried.append(one)
     return Examined(seen, subjects, judged, studied)
 
@@ -139,22 +141,22 @@ class _View(NamedTuple):
     subjects: Subjects
     judged: JudgeView
     detects: Tensor
+    factors: Factors
 
 
 def _study(view: _View) -> list[Studied]:
     """Return the classes with their cues, ranked, before any suspect."""
     seen, subjects, limits = view.seen, view.subjects, view.options.limits
     names = view.classifier.class_names
-    factors = dict(view.run.data.images("val").factors)
     predicted, targets = seen.predicted.cpu(), subjects.targets.cpu()
-    gaps = find_gaps(predicted, targets, len(names), factors, view.options.min_group)
+    gaps = find_gaps(predicted, targets, len(names), view.factors, view.options.min_group)
     cues = [[find_cues(seen, c, subjects, view.detects, limits)] for c in range(len(names))]
     logits = view.scores.logits(seen.embeddings).cpu()
     for gap in gaps:
-        group = Group(gap.name, factors[gap.factor][1] == gap.value)
+        group = Group(gap.name, view.factors[gap.factor][1] == gap.value)
         if gap.measure == "false_positives" and raises(group.images, gap.c, logits, targets):
             cues[gap.c].append(find_cues(seen, gap.c, subjects, view.detects, limits, group))
-    on_things = attribution_on_things(view.run, view.scores, subjects, [own[0] for own in cues])
+    on_things = attribution_on_things(seen, view.scores, subjects, [own[0] for own in cues])
     foreign = view.judged.meaning.foreign
     rankings = [
         [

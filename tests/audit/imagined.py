@@ -1,7 +1,5 @@
 """Images that nobody drew: what a classifier and an autoencoder would make of them, by hand."""
 
-from types import SimpleNamespace
-
 import torch
 
 from lightning_sae.attribution.explained import Explained
@@ -13,7 +11,6 @@ from lightning_sae.audit.evidence.ranking import rank
 from lightning_sae.audit.evidence.reading import Reading
 from lightning_sae.audit.evidence.removal import BootstrapEstimate
 from lightning_sae.audit.evidence.subjects import Subjects
-from lightning_sae.audit.verdict import margins
 from lightning_sae.audit.verdict.cases import Suspect, leads, look_at, make_case
 from lightning_sae.audit.verdict.kinds import Case, Decided, Looks
 from lightning_sae.classifiers.linear import LinearClassifier
@@ -26,7 +23,7 @@ LIMITS = Limits(min_images=4, min_errors=3)
 NAN = float("nan")
 
 
-def seen(predicted, latents, attributions=None, attributed=None):
+def seen(predicted, latents, attributions=None, attributed=None, explained=()):
     """Of dense `[n, d_sae]` rows; attributions default to the activations."""
     latents = torch.as_tensor(latents, dtype=torch.float32)
     attributed = torch.arange(len(latents)) if attributed is None else torch.tensor(attributed)
@@ -36,6 +33,7 @@ def seen(predicted, latents, attributions=None, attributed=None):
         torch.as_tensor(predicted),
         torch.zeros(len(latents), 2),
         attributed,
+        explained,
         SparseLatents.from_dense(drive),
         0.0,
     )
@@ -158,8 +156,8 @@ def suspect(cue, latents, kind="spurious"):
     return Suspect(cue, tuple(latents), (1.0,) * len(latents), Decided(kind, 1.0, ()))
 
 
-def linear_world(monkeypatch, a, weight, bias=None, W_dec=None, rest=0.0, factors=None, ids=None):
-    """A run and the scores of a probe on `x = a W_dec + rest` itself; the tail does nothing.
+def linear_world(a, weight, bias=None, W_dec=None, rest=0.0, ids=None):
+    """Images in two parts, and the scores of a probe on `x = a W_dec + rest` itself; the tail does nothing.
 
     `ids`: of the images that `a` are; all, unless it is said otherwise.
     """
@@ -170,8 +168,5 @@ def linear_world(monkeypatch, a, weight, bias=None, W_dec=None, rest=0.0, factor
     latents = SparseLatents.from_dense(a)
     explained = Explained(lambda x, context: x[:, 0], W_dec, x, x, latents, None, ids)
     halves = [explained.images(0, len(a) // 2), explained.images(len(a) // 2, len(a))]
-    monkeypatch.setattr(margins, "explained_images", lambda run: halves)
-    images = SimpleNamespace(factors=factors or {})
-    run = SimpleNamespace(data=SimpleNamespace(images=lambda split: images))
     bias = torch.zeros(len(weight)) if bias is None else torch.as_tensor(bias)
-    return run, ClassScores(LinearClassifier(weight, bias), "logit")
+    return halves, ClassScores(LinearClassifier(weight, bias), "logit")

@@ -12,7 +12,7 @@ from lightning_sae.audit import read_audit
 from lightning_sae.audit.__main__ import FOUND, main
 from lightning_sae.audit.audit import audit_run
 from lightning_sae.audit.evidence.cues import Limits
-from lightning_sae.audit.evidence.evidence_pass import check_images, explained_images, ready, view_split
+from lightning_sae.audit.evidence.evidence_pass import check_images, ready, view_split
 from lightning_sae.audit.examination import Options
 from lightning_sae.audit.findings import severity_of
 from lightning_sae.classifiers.classifier import Classifier
@@ -69,7 +69,7 @@ def test_behind_a_block_in_the_middle_the_probe_images_are_attributed(opened_pat
     found = view_split(opened_patches, classifier, classifier.scores("margin"))
     assert torch.equal(found.attributed, data.probe.image_ids)
     assert (len(found.predicted), len(found.latents), len(found.attributions)) == (96, 96, 8)
-    (explained,) = explained_images(opened_patches)
+    (explained,) = found.explained
     assert torch.equal(explained.image_ids, found.attributed)
     of_probe = explained.latents.to_dense().view(8, explained.x.shape[1], -1).amax(1)
     torch.testing.assert_close(found.latents.to_dense()[found.attributed], of_probe, rtol=1e-4, atol=1e-4)
@@ -78,9 +78,12 @@ def test_behind_a_block_in_the_middle_the_probe_images_are_attributed(opened_pat
 
 
 @pytest.mark.parametrize("name", ["opened_learned", "opened_patches"])
-def test_an_audit_that_finds_much_is_whole(name, request, tmp_path):
-    run = request.getfixturevalue(name)
+def test_an_audit_that_finds_much_is_whole_after_one_pass(name, request, monkeypatch):
+    run, passes = request.getfixturevalue(name), []
+    load = run.data.val_dataloader
+    monkeypatch.setattr(run.data, "val_dataloader", lambda: passes.append(1) or load())
     audit = audit_run(run, options=LOOSE)
+    assert passes == [1]
     assert [f.number for f in audit.findings] == list(range(1, len(audit.findings) + 1))
     if name == "opened_learned":
         (star,) = [f for f in audit.findings if f.class_name == "star"]

@@ -15,18 +15,18 @@ from .imagined import linear_world, look, seen, subjects, suspect
 
 
 @pytest.fixture
-def measured(monkeypatch):
+def measured():
     """Six images, latent 1 being the cue of class a; classes a and b, and a thing that is none."""
     x = torch.tensor([[1.0, 3, 0], [4, 0, 0], [0, 3, 2], [0, 3, 2], [0, 0, 3], [0, 1, 3]])
     weight = torch.tensor([[1.0, 1, 0], [0, 0, 1]])
     grounds = (["red", "blue"], torch.tensor([0, 1, 0, 1, 1, 1]))
-    run, scores = linear_world(monkeypatch, x, weight, factors={"background": grounds})
+    parts, scores = linear_world(x, weight)
     shown = subjects(["a", "b", "other"], [0, 0, 1, 2, 1, 1], of_class=[0, 1])
-    images = seen((x @ weight.T).argmax(1), x)
+    images = seen((x @ weight.T).argmax(1), x, explained=parts)
     cue, _ = look(images, 0, shown)
 
     def measured(latents, min_group=1):
-        (only,) = measure(run, scores, images, shown, [suspect(cue, latents)], min_group)
+        (only,) = measure(scores, images, shown, {"background": grounds}, [suspect(cue, latents)], min_group)
         return only
 
     return measured
@@ -65,9 +65,9 @@ def test_what_ablation_costs_the_class_is_no_harm(measured):
     assert harm.share.value == harm.share.low == harm.share.high == 0.0
 
 
-def test_nothing_to_remove(monkeypatch):
-    run, scores = linear_world(monkeypatch, [[1.0]], [[1.0]])
-    assert measure(run, scores, seen([0], [[1.0]]), subjects(["a"], [0]), []) == []
+def test_nothing_to_remove():
+    _, scores = linear_world([[1.0]], [[1.0]])
+    assert measure(scores, seen([0], [[1.0]]), subjects(["a"], [0]), {}, []) == []
 
 
 def sample(own, cue, name="mark=yes"):

@@ -42,11 +42,11 @@ def by_hand(world, c, latents):
 @pytest.mark.parametrize("at_once", [64, 2])
 def test_removal_is_an_edit_of_the_image(monkeypatch, world, at_once):
     a, W_dec, rest, weight, bias = world
-    run, scores = linear_world(monkeypatch, a, weight, bias, W_dec, rest)
+    images, scores = linear_world(a, weight, bias, W_dec, rest)
     monkeypatch.setattr(margins, "AT_ONCE", at_once)
     removals = [Removal(0, (1,)), Removal(2, (1, 4)), Removal(1, ()), Removal(1, tuple(range(D_SAE)))]
     removals.append(Removal(0, (1,)))
-    found = margins_without(run, scores, removals)
+    found = margins_without(images, scores, removals)
     assert len(found) == 5
     for one, (c, latents) in zip(found, removals, strict=True):
         torch.testing.assert_close(one.before, by_hand(world, c, ()))
@@ -55,17 +55,17 @@ def test_removal_is_an_edit_of_the_image(monkeypatch, world, at_once):
     assert torch.equal(found[3].after[:1], found[3].before[:1])
 
 
-def test_of_two_classes_the_margin_is_the_difference(monkeypatch, world):
+def test_of_two_classes_the_margin_is_the_difference(world):
     a, W_dec, rest, weight, bias = world
-    run, scores = linear_world(monkeypatch, a, weight[:2], bias[:2], W_dec, rest)
-    first, second = margins_without(run, scores, [Removal(0, (1,)), Removal(1, (1,))])
+    images, scores = linear_world(a, weight[:2], bias[:2], W_dec, rest)
+    first, second = margins_without(images, scores, [Removal(0, (1,)), Removal(1, (1,))])
     torch.testing.assert_close(first.before, -second.before)
     torch.testing.assert_close(first.after, -second.after)
 
 
-def test_nothing_to_remove(monkeypatch, world):
-    run, scores = linear_world(monkeypatch, world[0], numbers(3, D_SAE))
-    assert margins_without(run, scores, []) == []
+def test_nothing_to_remove(world):
+    images, scores = linear_world(world[0], numbers(3, D_SAE))
+    assert margins_without(images, scores, []) == []
 
 
 def test_a_margin_above_zero_is_a_prediction():

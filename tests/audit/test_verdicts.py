@@ -33,13 +33,14 @@ def activity(marked_others=40, marked_own=20):
 class World:
     """All that trying needs, with the cues of class a."""
 
-    def __init__(self, monkeypatch, a, bias=(0.0, 0.0), factors=None, subject=None, attributed=None):
+    def __init__(self, a, bias=(0.0, 0.0), factors=None, subject=None, attributed=None):
         self.shown = subject or subjects(["a", "b"], [0] * OWN + [1] * OTHERS)
         ids = torch.arange(len(a)) if attributed is None else torch.tensor(attributed)
         weight = WEIGHT[:, : a.shape[1]]
-        self.run, self.scores = linear_world(monkeypatch, a[ids], weight, bias, factors=factors, ids=ids)
+        parts, self.scores = linear_world(a[ids], weight, bias, ids=ids)
+        self.factors = factors or {}
         self.logits = a @ weight.T + torch.tensor(bias)
-        self.seen = seen(self.logits.argmax(1), a, attributed=attributed)
+        self.seen = seen(self.logits.argmax(1), a, attributed=attributed, explained=parts)
         self.cue = self.cue_of()
 
     def cue_of(self, group=None):
@@ -47,12 +48,12 @@ class World:
 
     def try_(self, *suspects, of_things=()):
         called = [frozenset(of_things)] * len(suspects)
-        return try_suspects(self.run, self.scores, self.seen, self.shown, suspects, called)
+        return try_suspects(self.scores, self.seen, self.shown, self.factors, suspects, called)
 
 
 @pytest.fixture
-def world(monkeypatch):
-    return World(monkeypatch, activity())
+def world():
+    return World(activity())
 
 
 def mark(a):
@@ -70,20 +71,18 @@ def test_the_mark_is_a_culprit(world):
     assert found.net.low > 0
 
 
-def test_a_latent_with_the_name_of_the_class_is_no_culprit_where_the_data_do_not_know_the_cue(
-    monkeypatch, world
-):
+def test_a_latent_with_the_name_of_the_class_is_no_culprit_where_the_data_do_not_know_the_cue(world):
     (found,) = world.try_(suspect(world.cue, [1]), of_things=[1])
     assert found.sure
     assert found.verdict == "cannot be told"
     a = activity()
-    (known,) = World(monkeypatch, a, factors=mark(a)).try_(suspect(world.cue, [1]), of_things=[1])
+    (known,) = World(a, factors=mark(a)).try_(suspect(world.cue, [1]), of_things=[1])
     assert known.verdict == "culprit"
     (other,) = world.try_(suspect(world.cue, [1]), of_things=[0, 2, 3])
     assert other.verdict == "culprit"
 
 
-def test_the_detector_of_the_class_is_a_part_of_it(monkeypatch, world):
+def test_the_detector_of_the_class_is_a_part_of_it(world):
     """It never fires elsewhere: whether it is the class or a cue on all its images cannot be told."""
     (found,) = world.try_(suspect(world.cue, [0]))
     assert found.each[0].high < 0
@@ -91,7 +90,7 @@ def test_the_detector_of_the_class_is_a_part_of_it(monkeypatch, world):
     assert found.verdict == "cannot be told"
     a = activity()
     a[-40:, 0] = 2.0  # a third of the others look a little like the class
-    other = World(monkeypatch, a)
+    other = World(a)
     (found,) = other.try_(suspect(other.cue, [0]))
     assert (found.verdict, found.apart) == ("part of the class", True)
 
@@ -104,8 +103,8 @@ def test_what_the_latents_together_do_leaves_parts_of_the_class_out(world):
     assert found.culprits.latents == (1,)
 
 
-def test_where_cue_and_class_never_come_apart_nothing_can_be_told(monkeypatch):
-    world = World(monkeypatch, activity(marked_others=0))
+def test_where_cue_and_class_never_come_apart_nothing_can_be_told():
+    world = World(activity(marked_others=0))
     (found,) = world.try_(suspect(world.cue, [1]))
     assert found.sample.others_with_cue() == 0
     assert not found.apart
@@ -119,9 +118,9 @@ def test_what_changes_nothing_cannot_be_told(world):
     assert (found.verdict, found.apart, found.sure) == ("cannot be told", True, False)
 
 
-def test_the_sides_are_those_of_the_data_where_they_know_them(monkeypatch):
+def test_the_sides_are_those_of_the_data_where_they_know_them():
     a = activity()
-    world = World(monkeypatch, a, factors=mark(a))
+    world = World(a, factors=mark(a))
     (found,) = world.try_(suspect(world.cue, [1]))
     assert found.sample.sides.name == "mark=yes"
     cells = found.sample.cells(10)
@@ -138,12 +137,12 @@ def one_latent(on_others):
     return a
 
 
-def test_a_group_is_shown_though_removal_does_not_help(monkeypatch):
+def test_a_group_is_shown_though_removal_does_not_help():
     """One latent is both the class and the mark: without it the errors are gone, and the class as well."""
     a = one_latent(2.5)
     marked = (a[:, 0] > 0) & ((torch.arange(len(a)) >= OWN) | (torch.arange(len(a)) < 10))
     factors = {"mark": (["no", "yes"], marked.long())}
-    world = World(monkeypatch, a, bias=(0.0, 1.5), factors=factors)
+    world = World(a, bias=(0.0, 1.5), factors=factors)
     gaps = find_gaps(world.seen.predicted, world.shown.targets, 2, factors)
     (gap,) = [one for one in gaps if one.measure == "false_positives"]
     assert (gap.c, gap.name, gap.share, gap.elsewhere) == (0, "mark=yes", 1.0, 0.0)
@@ -158,9 +157,9 @@ def test_a_group_is_shown_though_removal_does_not_help(monkeypatch):
 
 
 @pytest.mark.parametrize(("marks", "culprits"), [(0.89, (1,)), (0.9, (0, 1))])
-def test_a_detector_of_a_known_group_is_a_culprit_though_the_class_needs_it(monkeypatch, marks, culprits):
+def test_a_detector_of_a_known_group_is_a_culprit_though_the_class_needs_it(marks, culprits):
     a = activity()
-    world = World(monkeypatch, a, factors=mark(a))
+    world = World(a, factors=mark(a))
     cue = world.cue_of(Group("mark=yes", a[:, 1] > 0))
     (found,) = world.try_(suspect(cue._replace(marks=torch.tensor([marks, 1.0, 0.0, 0.0])), [0, 1]))
     assert found.each[0].high < 0 < found.each[1].low
@@ -170,9 +169,9 @@ def test_a_detector_of_a_known_group_is_a_culprit_though_the_class_needs_it(monk
     assert plain.culprits.latents == (1,)
 
 
-def test_of_equals_the_one_whose_group_is_known_comes_first(monkeypatch):
+def test_of_equals_the_one_whose_group_is_known_comes_first():
     a = activity()
-    world = World(monkeypatch, a, factors=mark(a))
+    world = World(a, factors=mark(a))
     of_group = world.cue_of(Group("mark=yes", a[:, 1] > 0))
     plain, grouped = world.try_(suspect(world.cue, [1]), suspect(of_group, [1]))
     assert plain.taken.value == grouped.taken.value == 1.0
@@ -180,11 +179,11 @@ def test_of_equals_the_one_whose_group_is_known_comes_first(monkeypatch):
 
 
 @pytest.mark.parametrize(("taken", "verdict"), [(1.0, "culprit"), (0.25, "part of the class")])
-def test_one_other_thing_is_shown_where_most_of_its_images_are_taken(monkeypatch, taken, verdict):
+def test_one_other_thing_is_shown_where_most_of_its_images_are_taken(taken, verdict):
     """One latent is both class a and the thing c, of which `taken` of 40 images are predicted as a."""
     a = one_latent(torch.where(torch.arange(40) < 40 * taken, 4.0, 1.0))
     subject = subjects(["a", "b", "c"], [0] * OWN + [2] * 40 + [1] * 80, of_class=[0, 1])
-    world = World(monkeypatch, a, bias=(0.0, 1.5), subject=subject)
+    world = World(a, bias=(0.0, 1.5), subject=subject)
     assert (world.cue.thing, world.cue.thing_taken) == (2, pytest.approx(taken))
     (found,) = world.try_(suspect(world.cue, [0], "polysemous"))
     assert found.suspect.thing == 2
@@ -194,11 +193,11 @@ def test_one_other_thing_is_shown_where_most_of_its_images_are_taken(monkeypatch
     assert found.culprits.latents == (0,)
 
 
-def test_only_some_images_are_attributed(monkeypatch):
+def test_only_some_images_are_attributed():
     """Every second image: activity, classes and cues are those of these images."""
     a = activity()
     attributed = list(range(0, len(a), 2))
-    world = World(monkeypatch, a, factors=mark(a), attributed=attributed)
+    world = World(a, factors=mark(a), attributed=attributed)
     (found,) = world.try_(suspect(world.cue, [1]))
     assert len(found.sample.own) == 90
     assert torch.equal(found.sample.own, torch.tensor(attributed) < OWN)
@@ -206,10 +205,10 @@ def test_only_some_images_are_attributed(monkeypatch):
     assert found.verdict == "culprit"
 
 
-def test_images_without_a_known_class_are_others_of_which_accuracy_says_nothing(monkeypatch):
+def test_images_without_a_known_class_are_others_of_which_accuracy_says_nothing():
     known = torch.arange(OWN + OTHERS) % 2 == 0
     shown = subjects(["a", "b"], [0] * OWN + [1] * OTHERS)._replace(known=known)
-    world = World(monkeypatch, activity(), subject=shown)
+    world = World(activity(), subject=shown)
     sample = sample_of(world.seen, shown, {}, suspect(world.cue, [1]), 10)
     assert torch.equal(sample.known, known)
     assert int(sample.own.sum()) == OWN

@@ -1,12 +1,12 @@
 """What the audit looks at: the validation images, their latents, and how these drive the predicted class."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lightning_sae.attribution.explained import Explained, explain_probe
+from lightning_sae.attribution.explained import CHUNK, Explained, explain_probe
 from lightning_sae.attribution.methods import attribute_own
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.scores import ClassScores
@@ -14,8 +14,6 @@ from lightning_sae.data import ActivationDataModule, JointDataModule
 from lightning_sae.metrics import FVU, ImageLatents
 from lightning_sae.runs.folder import RunFolder
 from lightning_sae.types import SparseLatents
-
-CHUNK = 64  # probe images at a time
 
 
 class SplitView(NamedTuple):
@@ -27,6 +25,7 @@ class SplitView(NamedTuple):
         embeddings: `[n, d_embed]` unit.
         attributed: `[m]` int64, ascending, the images whose score was attributed: all, or the probe images
             where the tail is no closed form.
+        explained: the attributed images in that order, in parts.
         attributions: `R_j` of those `m`, summed over tokens, to the score of the predicted class.
         fvu: of the reconstruction.
     """
@@ -35,6 +34,7 @@ class SplitView(NamedTuple):
     predicted: Tensor
     embeddings: Tensor
     attributed: Tensor
+    explained: Sequence[Explained]
     attributions: SparseLatents
     fvu: float
 
@@ -71,38 +71,32 @@ def view_split(run: RunFolder, classifier: Classifier, scores: ClassScores) -> S
         classifier: under audit.
         scores: of its classes.
     """
-    device = run.data.clip.device
-    images, fvu = ImageLatents(run.sae.d_sae).to(device), FVU(run.sae.d_in).to(device)
-    embeddings = []
-    for batch in run.data.val_dataloader():
-        x_hat, latents = run.sae(batch.x)
-        images.update(latents, batch.image_ids)
-        fvu.update(batch.x, x_hat)
+    data, sae = run.data, run.sae
+    images, fvu = ImageLatents(sae.d_sae).to(data.clip.device), FVU(sae.d_in).to(data.clip.device)
+    explained, embeddings = [], []
+    for batch in data.val_dataloader():
+        tokens = Explained.of(data.tail, sae, batch.x[:, None], image_ids=batch.image_ids)
+        images.update(tokens.latents, batch.image_ids)
+        fvu.update(batch.x, tokens.x_hat[:, 0])
         assert batch.embeddings is not None
         keep = torch.cat([batch.image_ids.new_tensor([True], dtype=torch.bool), batch.image_ids.diff() > 0])
         embeddings.append(batch.embeddings[keep])
+        if data.tail.needs == "nothing":  # then an image is one token
+            explained.append(tokens)
+    if data.tail.needs != "nothing":
+        rows = torch.split(torch.arange(len(data.probe.x)), CHUNK)
+        explained = [explain_probe(data, sae, some) for some in rows]
     latents, _ = images.latents()
     embedded = torch.cat(embeddings)
     predicted = classifier.predict(embedded)
-    attributed, attributions = [], []
-    for explained in explained_images(run):
-        assert explained.image_ids is not None
-        attributed.append(explained.image_ids)
-        attributions.append(attribute_own(explained, scores, predicted[explained.image_ids]))
-    own = SparseLatents.stack(attributions)
-    return SplitView(latents, predicted, embedded, torch.cat(attributed), own, float(fvu.compute()))
-
-
-@torch.no_grad()
-def explained_images(run: RunFolder) -> Iterator[Explained]:
-    """Yield the explanations of the images that the tail is run on.
-
-    All validation images are taken where the tail is a closed form, else the probe images.
-    """
-    data = run.data
-    if data.tail.needs == "nothing":
-        for batch in data.val_dataloader():
-            yield Explained.of(data.tail, run.sae, batch.x[:, None], image_ids=batch.image_ids)
-        return
-    for rows in torch.split(torch.arange(len(data.probe.x)), CHUNK):
-        yield explain_probe(data, run.sae, rows)
+    attributed = torch.cat([one.image_ids for one in explained if one.image_ids is not None])
+    own = [attribute_own(one, scores, predicted[one.image_ids]) for one in explained]
+    return SplitView(
+        latents,
+        predicted,
+        embedded,
+        attributed,
+        explained,
+        SparseLatents.stack(own),
+        float(fvu.compute()),
+    )

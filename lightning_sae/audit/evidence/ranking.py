@@ -8,10 +8,9 @@ from torch import Tensor
 
 from lightning_sae.attribution.methods import attribute_own
 from lightning_sae.audit.evidence.cues import Cues, Limits, positive_shares, ramp
-from lightning_sae.audit.evidence.evidence_pass import explained_images
+from lightning_sae.audit.evidence.evidence_pass import SplitView
 from lightning_sae.audit.evidence.subjects import Subjects
 from lightning_sae.classifiers.scores import ClassScores
-from lightning_sae.runs.folder import RunFolder
 
 SHARED = 0.1  # what is left of the score of a latent that is as active on images of the class itself
 CHANCE, DETECTS = 0.5, 0.9  # AUROC, from which a latent counts a little, and in full
@@ -62,25 +61,25 @@ def rank(cue: Cues, detects: Tensor, on_thing: Tensor | None, unexpected: Tensor
 
 @torch.no_grad()
 def attribution_on_things(
-    run: RunFolder, scores: ClassScores, subjects: Subjects, cues: Sequence[Cues]
+    seen: SplitView, scores: ClassScores, subjects: Subjects, cues: Sequence[Cues]
 ) -> dict[int, Tensor]:
     """Return the mean attribution to a class over all images of its thing.
 
     Images of the thing that are predicted otherwise count as well.
 
     Args:
-        run: with its data set up.
+        seen: the images.
         scores: of the classes.
-        subjects: what the images show.
+        subjects: what they show.
         cues: of the classes; one without a thing is left out.
 
     Returns:
         Class -> `[d_sae]`; NaN where no image of the thing can be attributed.
     """
     wanted = [cue for cue in cues if cue.thing >= 0]
-    sums = {cue.c: torch.zeros(run.sae.d_sae, dtype=torch.float64) for cue in wanted}
+    sums = {cue.c: torch.zeros(seen.latents.d_sae, dtype=torch.float64) for cue in wanted}
     counts = dict.fromkeys(sums, 0)
-    for explained in explained_images(run) if wanted else ():
+    for explained in seen.explained if wanted else ():
         assert explained.image_ids is not None
         subject = subjects.subject.to(explained.image_ids.device)[explained.image_ids]
         for cue in wanted:

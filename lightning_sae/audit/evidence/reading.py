@@ -10,9 +10,8 @@ from scipy.stats import binom
 from scipy.stats import t as student_t
 from torch import Tensor
 
-from lightning_sae.attribution.explained import Explained
+from lightning_sae.attribution.explained import CHUNK, Explained
 from lightning_sae.attribution.methods import attribute_own
-from lightning_sae.audit.evidence.evidence_pass import CHUNK
 from lightning_sae.audit.evidence.printing import STYLES, Style, check_letters, meaningless_words, put_label
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.clip import capture_context

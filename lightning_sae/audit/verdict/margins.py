@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from lightning_sae.attribution.ablation import Removal, ablate
-from lightning_sae.audit.evidence.evidence_pass import explained_images
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.classifiers.scores import ClassScores
-from lightning_sae.runs.folder import RunFolder
 
 AT_ONCE = 64  # removals in one pass over the images; memory grows with it times the images
 
@@ -27,26 +26,28 @@ class Margins(NamedTuple):
 
 
 @torch.no_grad()
-def margins_without(run: RunFolder, scores: ClassScores, removals: Sequence[Removal]) -> list[Margins]:
-    """Remove each set of latents from all attributed images, on its own.
+def margins_without(
+    images: Sequence[Explained], scores: ClassScores, removals: Sequence[Removal]
+) -> list[Margins]:
+    """Remove each set of latents from all images, on its own.
 
     Args:
-        run: `ready`.
+        images: in parts.
         scores: of the classes.
         removals: classes and latents.
 
     Returns:
-        For each removal, on the CPU, in the order of `Seen.attributed`.
+        For each removal, on the CPU, in the order of the images.
     """
     found: list[Margins] = []
     for start in range(0, len(removals), AT_ONCE):
-        found += _one_pass(run, scores, removals[start : start + AT_ONCE])
+        found += _one_pass(images, scores, removals[start : start + AT_ONCE])
     return found
 
 
-def _one_pass(run: RunFolder, scores: ClassScores, removals: Sequence[Removal]) -> list[Margins]:
+def _one_pass(images: Sequence[Explained], scores: ClassScores, removals: Sequence[Removal]) -> list[Margins]:
     parts = []
-    for explained in explained_images(run):
+    for explained in images:
         target = torch.tensor([removal.target for removal in removals], device=explained.x.device)
         logits = scores.logits(explained.tail(explained.x, explained.context))
         before = torch.stack([margin_of(logits, c) for c in target.tolist()])

@@ -17,7 +17,6 @@ from lightning_sae.audit.verdict.cases import Suspect
 from lightning_sae.audit.verdict.margins import Margins, margins_without
 from lightning_sae.audit.verdict.verdicts import Sample, net_of, sample_of
 from lightning_sae.classifiers.scores import ClassScores
-from lightning_sae.runs.folder import RunFolder
 
 ACTIVE = "the culprits as active as on its errors"  # as on three of four of them
 
@@ -47,27 +46,26 @@ class RemovalEffect(NamedTuple):
 
 
 def measure(
-    run: RunFolder,
     scores: ClassScores,
     seen: SplitView,
     subjects: Subjects,
+    factors: Factors,
     culprits: Sequence[Suspect],
     min_group: int = 10,
 ) -> list[RemovalEffect]:
     """Remove each set of culprits from all images that the tail can be run on.
 
     Args:
-        run: with its data set up.
         scores: of the classes.
         seen: the images.
         subjects: what they show.
+        factors: of all images, as for `sample_of`.
         culprits: of each finding, with their class, and the group or other thing that is their cue.
         min_group: images; smaller groups cannot be the worst.
     """
-    factors = dict(run.data.images("val").factors)
     found = []
     removals = [Removal(some.cue.c, some.latents) for some in culprits]
-    for some, margins in zip(culprits, margins_without(run, scores, removals), strict=True):
+    for some, margins in zip(culprits, margins_without(seen.explained, scores, removals), strict=True):
         sample = sample_of(seen, subjects, factors, some, min_group)
         here = {name: (values, truth[seen.attributed.cpu()]) for name, (values, truth) in factors.items()}
         found.append(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_sae.attribution.ablation import Removal
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.audit.evidence.cues import HALF
 from lightning_sae.audit.evidence.evidence_pass import SplitView
 from lightning_sae.audit.evidence.gaps import Factors
@@ -18,7 +19,6 @@ from lightning_sae.audit.verdict.margins import Margins, margins_without
 from lightning_sae.audit.verdict.sides import TELLS, Sides, find_sides
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.concepts.significance import significant
-from lightning_sae.runs.folder import RunFolder
 
 FDR = 0.05  # of the culprits among all suspects of an audit
 
@@ -190,10 +190,10 @@ def sample_of(
 
 
 def try_suspects(
-    run: RunFolder,
     scores: ClassScores,
     seen: SplitView,
     subjects: Subjects,
+    factors: Factors,
     suspects: Sequence[Suspect],
     of_things: Sequence[frozenset[int]],
     min_group: int = 10,
@@ -201,27 +201,27 @@ def try_suspects(
     """Remove each latent of the suspects alone, and then together those that are no part of the class.
 
     Args:
-        run: `ready`.
         scores: of the classes.
         seen: the images.
         subjects: what they show.
+        factors: of all images, as for `sample_of`.
         suspects: of any classes.
         of_things: of each suspect, the latents that are labelled as a class or another subject.
         min_group: images that a side must have.
     """
-    factors = dict(run.data.images("val").factors)
     samples = [sample_of(seen, subjects, factors, one, min_group) for one in suspects]
-    each = _alone(run, scores, suspects, samples, min_group)
+    each = _alone(seen.explained, scores, suspects, samples, min_group)
     helpful = [
         suspect.only([i for i, net in enumerate(nets) if not net.high < 0])
         for suspect, nets in zip(suspects, each, strict=True)
     ]
-    taken = [taken_of(*both) for both in zip(_together(run, scores, suspects), samples, strict=True)]
+    without = _together(seen.explained, scores, suspects)
+    taken = [taken_of(*both) for both in zip(without, samples, strict=True)]
     samples = [
         sample_of(seen, subjects, factors, some, min_group) if some.latents else sample
         for some, sample in zip(helpful, samples, strict=True)
     ]
-    without = _together(run, scores, helpful)
+    without = _together(seen.explained, scores, helpful)
     by_helpful = [taken_of(*both) for both in zip(without, samples, strict=True)]
     nets = [
         net_of(margins, sample, min_group) if some.latents else UNKNOWN
@@ -239,7 +239,7 @@ def try_suspects(
 
 
 def _alone(
-    run: RunFolder,
+    images: Sequence[Explained],
     scores: ClassScores,
     suspects: Sequence[Suspect],
     samples: Sequence[Sample],
@@ -247,16 +247,16 @@ def _alone(
 ) -> list[tuple[BootstrapEstimate, ...]]:
     """Return the net effect of each latent of each suspect."""
     removals = [Removal(suspect.cue.c, (j,)) for suspect in suspects for j in suspect.latents]
-    margins = iter(margins_without(run, scores, removals))
+    margins = iter(margins_without(images, scores, removals))
     return [
         tuple(net_of(next(margins), sample, min_group) for _ in suspect.latents)
         for suspect, sample in zip(suspects, samples, strict=True)
     ]
 
 
-def _together(run: RunFolder, scores: ClassScores, suspects: Sequence[Suspect]) -> list[Margins]:
+def _together(images: Sequence[Explained], scores: ClassScores, suspects: Sequence[Suspect]) -> list[Margins]:
     """Return the margins without all latents of each suspect; it may have none."""
-    return margins_without(run, scores, [Removal(suspect.cue.c, suspect.latents) for suspect in suspects])
+    return margins_without(images, scores, [Removal(suspect.cue.c, suspect.latents) for suspect in suspects])
 
 
 def taken_of(margins: Margins, sample: Sample) -> BootstrapEstimate:
