@@ -27,12 +27,12 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from lightning_sae.audit.audited import audited_classifier
 from lightning_sae.audit.findings import FILE, Culprit, Effect, Estimate, Finding, read_audit
 from lightning_sae.classifiers.biased_sets import biased_sample, biased_shares, occurring
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.linear import fit_probe
 from lightning_sae.correct import WAYS, CorrectedClassifier, Record, Rule, Way, correct
-from lightning_sae.correct.__main__ import audited_classifier
 from lightning_sae.correct.embeddings import renumbered
 from lightning_sae.data.prompts import embed_prompts
 from lightning_sae.data.store.shards import read_tensor

@@ -10,52 +10,17 @@ from rich import box, markup
 from rich.console import Console
 from rich.table import Table
 
-from lightning_sae.audit.findings import Audit, read_audit
-from lightning_sae.classifiers.classifier import Classifier
+from lightning_sae.audit.audited import audited_classifier
+from lightning_sae.audit.findings import read_audit
 from lightning_sae.correct import WAYS, Record, correct, save_classifier
 from lightning_sae.correct.card import change, percent, price
 from lightning_sae.correct.choice import Rule
 from lightning_sae.correct.folder import check_free
 from lightning_sae.correct.record import BeforeAfter
-from lightning_sae.data.prompts import embed_prompts
 from lightning_sae.errors import one_line_errors
 from lightning_sae.files import user_path
-from lightning_sae.runs.classifier import probe_classifier
 from lightning_sae.runs.command import command_on_a_run, open_named
-from lightning_sae.runs.folder import RunFolder
 from lightning_sae.trust.control_characters import escape, visible
-
-
-def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
-    """Return the classifier that was audited: its prompts, or the probe that the audit names.
-
-    Of an audit that was made without a folder, and names none, the probe is fitted to the run again.
-
-    Args:
-        run: an opened run.
-        audit: of it.
-
-    Raises:
-        FileNotFoundError: the probe lies there no more.
-        ValueError: another probe lies there now.
-    """
-    data, names = run.data, [c.name for c in audit.classes]
-    if audit.subject.classifier == "prompts":
-        prompts = [list(c.prompts) for c in audit.classes]
-        texts = embed_prompts(data.clip, prompts).cpu()
-        return Classifier.of_prompts(names, prompts, texts, data.clip.logit_scale)
-    source = audit.subject.classifier_source
-    if source is None:
-        return probe_classifier(run)
-    folder = run.folder / source.folder
-    classifier = probe_classifier(run, str(folder))
-    same = classifier.source is not None and classifier.source.sha256 == source.sha256
-    if not same or list(classifier.class_names) != names:
-        raise ValueError(
-            f"the probe in {folder} is not the one that was audited, its weights or class names have "
-            "changed: audit the run again, or bring that probe back"
-        )
-    return classifier
 
 
 def group_table(record: Record) -> Table:

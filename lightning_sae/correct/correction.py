@@ -8,6 +8,7 @@ import torch
 
 from lightning_sae import __version__
 from lightning_sae.audit.evidence.phrases import class_phrases
+from lightning_sae.audit.evidence.printing import Label
 from lightning_sae.audit.findings import Finding
 from lightning_sae.audit.verdict.sides import told_value
 from lightning_sae.classifiers.classifier import Classifier
@@ -19,7 +20,7 @@ from lightning_sae.correct.embeddings import CulpritView, view_culprits
 from lightning_sae.correct.images import CULPRITS, PRINTED, CorrectionSet, groups_of, with_groups, with_word
 from lightning_sae.correct.judged import JUDGE, find_look, with_look
 from lightning_sae.correct.measures import Predictions, all_images, class_rows, group_rows, measured
-from lightning_sae.correct.printed import Label, strongest_style
+from lightning_sae.correct.printed import strongest_style
 from lightning_sae.correct.record import Printed, Record
 from lightning_sae.correct.refusal import refusal
 from lightning_sae.correct.strategies import Corrected, WayOut, candidates, shifted, way_out, ways_open

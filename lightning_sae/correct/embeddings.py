@@ -1,11 +1,12 @@
 """The images of a split as a correction sees them: embeddings, culprits, classes, groups."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from lightning_sae.audit.evidence.printing import Label, put_label
 from lightning_sae.clip import make_tail
 from lightning_sae.correct.clamp import Clamp, clamped, clamping
 from lightning_sae.data import ActivationStore, hook_folder
@@ -13,6 +14,7 @@ from lightning_sae.data.images.image_set import Split
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.metrics.group_errors import OUTSIDE, UNKNOWN
 from lightning_sae.runs.folder import RunFolder
+from lightning_sae.sae import SparseAutoencoder
 
 
 class CulpritView(NamedTuple):
@@ -50,12 +52,23 @@ def view_culprits(
     step = max(1, data.eval_batch_size // t) * t
     for start in range(0, len(store), step):
         x = store.rows(start, min(start + step, len(store))).float().to(data.clip.device)
-        active = sae.encode(x).columns(torch.tensor(latents)).to_dense()
-        parts.append(active.view(-1, t, len(latents)).amax(1).float().cpu())
+        parts.append(culprit_activations(sae, x.view(-1, t, sae.d_in), latents))
     images = data.images(split)
     embeddings = read_tensor(folder / "images", "embeddings").float()
     targets = renumbered(images.targets, images.class_names, class_names)
     return CulpritView(embeddings, torch.cat(parts), targets, dict(images.factors))
+
+
+def culprit_activations(sae: SparseAutoencoder, x: Tensor, latents: Sequence[int]) -> Tensor:
+    """Return the largest activation of latents over the tokens of each image, `[n, m]` on the CPU.
+
+    Args:
+        sae: whose latents they are.
+        x: `[n, t, d_in]`, raw.
+        latents: `m` of them.
+    """
+    active = sae.encode(x.flatten(0, 1)).columns(torch.tensor(latents)).to_dense()
+    return active.view(*x.shape[:2], len(latents)).amax(1).float().cpu()
 
 
 def renumbered(targets: Tensor, data_names: Sequence[str], class_names: Sequence[str]) -> Tensor:
@@ -70,23 +83,45 @@ def renumbered(targets: Tensor, data_names: Sequence[str], class_names: Sequence
 
 
 @torch.no_grad()
-def embed_clamped(run: RunFolder, split: Split, clamp: Clamp) -> Tensor:
-    """Return the embeddings of a split's images with latents held at values, `[n, d_embed]` unit on the CPU.
+def embed_split(
+    run: RunFolder, split: Split, clamp: Clamp, ids: Tensor | None = None, label: Label | None = None
+) -> Tensor:
+    """Return the embeddings of images with latents held at values, `[n, d_embed]` unit on the CPU.
 
-    From the store where the tail is a closed form, else by a pass of the whole CLIP over the images.
+    They come from the store for a whole split as it is where the tail is a closed form, else from a pass of
+    the whole CLIP over the images.
+
+    Args:
+        run: an opened run on images.
+        split: of its data.
+        clamp: the latents and their values.
+        ids: `[n]` of the images; `None`: all of the split.
+        label: printed on each of them.
     """
     data, sae = run.data, run.sae.to(run.data.clip.device)
     tail = make_tail(data.clip, data.hook)
-    parts = []
-    if tail.needs == "nothing":
+    if tail.needs == "nothing" and ids is None and label is None:
         store = ActivationStore(hook_folder(data.capture(split), data.hook), device=data.clip.device)
+        parts = []
         for start in range(0, len(store), data.eval_batch_size):
             x = store.rows(start, min(start + data.eval_batch_size, len(store))).float()
             parts.append(tail(clamped(sae, x.to(data.clip.device), clamp)[:, None]).cpu())
         return torch.cat(parts)
-    images = data.images(split)
     with clamping(data.clip, data.hook, sae, clamp):
-        for ids in torch.split(torch.arange(len(images)), data.capture_batch_size):
-            pixels = torch.stack([data.clip.preprocess(images[i]) for i in ids.tolist()])
-            parts.append(data.clip.encode_image(pixels).cpu())
-    return torch.cat(parts)
+        batches = pixels(run, split, ids, label)
+        return torch.cat([data.clip.encode_image(batch).float().cpu() for batch in batches])
+
+
+def pixels(run: RunFolder, split: Split, ids: Tensor | None, label: Label | None = None) -> Iterator[Tensor]:
+    """Yield images of a split as the CLIP takes them, `[b, 3, h, w]`, with a label on each of them if given.
+
+    Args:
+        run: an opened run on images.
+        split: of its data.
+        ids: `[n]` of the images; `None`: all of the split.
+        label: to print.
+    """
+    images, clip = run.data.images(split), run.data.clip
+    for part in torch.split(torch.arange(len(images)) if ids is None else ids, run.data.capture_batch_size):
+        some = (images[i] for i in part.tolist())
+        yield torch.stack([clip.preprocess(put_label(one, *label) if label else one) for one in some])

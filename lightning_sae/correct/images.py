@@ -5,9 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_sae.audit.evidence.printing import Label
 from lightning_sae.correct.clamp import Clamp
-from lightning_sae.correct.embeddings import CulpritView, embed_clamped
-from lightning_sae.correct.printed import Label, embed_printed, printed_on, view_printed
+from lightning_sae.correct.embeddings import CulpritView, embed_split
+from lightning_sae.correct.printed import printed_on, view_printed
 from lightning_sae.data.images.image_set import Split
 from lightning_sae.metrics.group_errors import Groups, culprit_groups, factor_groups, one_against_rest
 from lightning_sae.runs.folder import RunFolder
@@ -39,10 +40,10 @@ class CorrectionSet(NamedTuple):
         """Return the embeddings of the images with latents held at values, `[n, d_embed]` unit on the CPU."""
         if clamp is None:
             return self.seen.embeddings
-        plain = embed_clamped(run, self.split, clamp)
+        plain = embed_split(run, self.split, clamp)
         if self.label is None:
             return plain
-        return torch.cat([plain, embed_printed(run, self.split, self.label, self.ids, clamp)])
+        return torch.cat([plain, embed_split(run, self.split, clamp, self.ids, self.label)])
 
 
 def with_groups(split: Split, seen: CulpritView, factor: str) -> CorrectionSet:

@@ -1,16 +1,12 @@
 """The word of a class printed on images of the data, which then differ in nothing else."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.evidence.printing import STYLES, Style, put_label
+from lightning_sae.audit.evidence.printing import STYLES, Label, Style
 from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.clip import capture
-from lightning_sae.correct.clamp import Clamp, clamping
-from lightning_sae.correct.embeddings import CulpritView
+from lightning_sae.correct.embeddings import CulpritView, culprit_activations, pixels
 from lightning_sae.data.images.image_set import Split
 from lightning_sae.metrics.group_errors import others_than
 from lightning_sae.runs.folder import RunFolder
@@ -18,18 +14,6 @@ from lightning_sae.runs.folder import RunFolder
 AT_AN_EDGE = tuple(style for style in STYLES if style.place in (0.0, 1.0))  # where a label hides least
 TRIED = 20  # images on which a style is tried
 OWN, OTHERS = 200, 400  # images at most that are printed on: of the class, of other classes
-
-
-class Label(NamedTuple):
-    """A text to print, and how it is printed.
-
-    Attributes:
-        word: on the label.
-        style: font, size and place.
-    """
-
-    word: str
-    style: Style
 
 
 def printed_on(targets: Tensor, target: int, own: int = OWN, others: int = OTHERS) -> Tensor:
@@ -67,8 +51,8 @@ def strongest_style(
     ids = printed_on(targets, target, 0, TRIED)
 
     def drives(style: Style) -> tuple[float, float]:
-        batches = _pixels(run, split, Label(word, style), ids)
-        embeddings = torch.cat([run.data.clip.encode_image(pixels).float().cpu() for pixels in batches])
+        batches = pixels(run, split, ids, Label(word, style))
+        embeddings = torch.cat([run.data.clip.encode_image(batch).float().cpu() for batch in batches])
         logits = classes.logits(embeddings)
         return float((logits.argmax(1) == target).double().mean()), float(logits[:, target].mean())
 
@@ -92,24 +76,7 @@ def view_printed(
     data, sae = run.data, run.sae.to(run.data.clip.device)
     embeddings, activations = [], []
     with capture(data.clip, [data.hook]) as at:
-        for pixels in _pixels(run, split, label, ids):
-            embeddings.append(data.clip.encode_image(pixels).float().cpu())
-            x = at[data.hook]
-            active = sae.encode(x.flatten(0, 1)).columns(torch.tensor(latents)).to_dense()
-            activations.append(active.view(*x.shape[:2], len(latents)).amax(1).float().cpu())
+        for batch in pixels(run, split, ids, label):
+            embeddings.append(data.clip.encode_image(batch).float().cpu())
+            activations.append(culprit_activations(sae, at[data.hook], latents))
     return CulpritView(torch.cat(embeddings), torch.cat(activations), seen.targets[ids], {})
-
-
-@torch.no_grad()
-def embed_printed(run: RunFolder, split: Split, label: Label, ids: Tensor, clamp: Clamp) -> Tensor:
-    """Return the embeddings of printed images with latents held, `[m, d_embed]` unit on the CPU."""
-    data = run.data
-    with clamping(data.clip, data.hook, run.sae.to(data.clip.device), clamp):
-        batches = _pixels(run, split, label, ids)
-        return torch.cat([data.clip.encode_image(pixels).float().cpu() for pixels in batches])
-
-
-def _pixels(run: RunFolder, split: Split, label: Label, ids: Tensor) -> Iterator[Tensor]:
-    images, clip = run.data.images(split), run.data.clip
-    for part in torch.split(ids, run.data.capture_batch_size):
-        yield torch.stack([clip.preprocess(put_label(images[i], *label)) for i in part.tolist()])

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_sae.audit.evidence.printing import Style, put_label
+from lightning_sae.audit.audited import audited_classifier
+from lightning_sae.audit.evidence.printing import Label, Style, put_label
 from lightning_sae.audit.findings import (
     Audit,
     ClassResult,
@@ -24,10 +25,10 @@ from lightning_sae.classifiers.linear import fit_probe
 from lightning_sae.classifiers.saved_probe import save_probe
 from lightning_sae.clip import load_clip
 from lightning_sae.correct import WAYS, Rule, correct, load_classifier, read_record, save_classifier
-from lightning_sae.correct.__main__ import audited_classifier, headline, main
+from lightning_sae.correct.__main__ import headline, main
 from lightning_sae.correct.clamp import clamped
-from lightning_sae.correct.embeddings import embed_clamped, view_culprits
-from lightning_sae.correct.printed import AT_AN_EDGE, Label, printed_on, view_printed
+from lightning_sae.correct.embeddings import embed_split, view_culprits
+from lightning_sae.correct.printed import AT_AN_EDGE, printed_on, view_printed
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.metrics import auroc
 from lightning_sae.runs.classifier import kept_probe, probe_classifier
@@ -390,7 +391,7 @@ def test_a_middle_layer_goes_through_the_whole_clip(tmp_path_factory, plain, tmp
     save_classifier(correction, tmp_path / "out")
     clip, images, _, _ = plain
     loaded = load_classifier(tmp_path / "out")
-    embeddings = embed_clamped(run, "test", correction.classifier.held.clamp)
+    embeddings = embed_split(run, "test", correction.classifier.held.clamp)
     torch.testing.assert_close(
         loaded.classify(clip, images[:60]), loaded.logits(embeddings), rtol=1e-4, atol=1e-3
     )

@@ -9,13 +9,13 @@ import torch
 from pretend import DEVICE, pretend
 
 from lightning_sae.audit.audit import audit_to_folder
+from lightning_sae.audit.audited import audited_classifier
 from lightning_sae.audit.evidence import reading as words
 from lightning_sae.audit.evidence.cues import Limits
 from lightning_sae.audit.examination import Options
 from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.classifiers.saved_probe import load_probe, save_probe
 from lightning_sae.correct import Rule, correct, load_classifier, save_classifier
-from lightning_sae.correct.__main__ import audited_classifier
 from lightning_sae.explain.explanation import explain
 from lightning_sae.fit_probe import recall_table
 from lightning_sae.runs.folder import RunFolder, open_run

@@ -36,6 +36,18 @@ class Style(NamedTuple):
     place: float
 
 
+class Label(NamedTuple):
+    """A text to print, and how it is printed.
+
+    Attributes:
+        word: on the label.
+        style: font, size and place.
+    """
+
+    word: str
+    style: Style
+
+
 STYLES = tuple(Style(*parts) for parts in product(FONTS, HEIGHTS, PLACES))
 
 
