@@ -15,7 +15,7 @@ ORDER = (
     *("data.claims", "data.hashing", "data.progress", "data.images", "data.store", "data.capture"),
     *("data.loading", "data", "data.engines", "data.sources", "data:front"),
     *("concepts", "classifiers", "attribution", "training", "tracking", "runs"),
-    *("report.faithfulness_picture", "report.gallery_picture"),
+    *("report.latent_name", "report.faithfulness_picture", "report.gallery_picture"),
     *("explain", "compare", "fit_probe"),
     *(
         "audit.findings",

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from lightning_sae.compare.table import RunTable, shown_value
 from lightning_sae.compare.variants import Variant
+from lightning_sae.report.palette import GREY, INK, LIGHT
 from lightning_sae.tracking.values import Goal, column_title
 
-INK, GREY, LIGHT, ACCENT = "#1f2328", "#6e7781", "#d0d7de", "#0969da"
+ACCENT = "#0969da"
 MAX_AXES = 10  # of parallel coordinates; more cannot be read
 _RESULTS = ("val/fvu", "val/l0", "alignment/named", "zero_shot/spliced", "attribution/unexpected_share")
 

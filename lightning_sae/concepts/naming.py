@@ -1,17 +1,13 @@
 """What a latent is called: by its label where that is to be relied on, else "?" and the label as a guess."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import pandas as pd
 
 from lightning_sae.trust.control_characters import escape
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 UNKNOWN = "?"
-GREY = "#6e7781"  # of a guess in a picture
 
 
 class LatentName(NamedTuple):
@@ -86,24 +82,6 @@ class LatentName(NamedTuple):
             '? [dim]ferret[/dim]'
         """
         return f"{escape(self.shown)} [dim]{escape(self.guess)}[/dim]" if self.guess else escape(self.shown)
-
-    def draw(self, axes: "Axes", x: float, y: float, colour: str, after: str = "") -> None:
-        """Write the name, the guess in grey, and what comes after them on one line of a picture.
-
-        Args:
-            axes: to write on.
-            x: where the line begins, in the units of the axes.
-            y: its base line.
-            colour: of all but the guess.
-            after: such as the class that the latent drives.
-        """
-        words = ((self.shown, colour, "bold"), (self.guess, GREY, "normal"), (after, colour, "bold"))
-        place: dict[str, Any] = {"xy": (x, y), "xytext": (0, 0), "va": "baseline"}
-        for text, ink, weight in words:
-            if text:
-                form: dict[str, Any] = {"fontsize": 11, "color": ink, "weight": weight, "parse_math": False}
-                written = axes.annotate(text, textcoords="offset points", **place, **form)
-                place = {"xy": (1, 0), "xycoords": written, "xytext": (6, 0), "va": "bottom"}
 
 
 def names_of(table: pd.DataFrame) -> list[LatentName]:

@@ -13,6 +13,8 @@ from torch import Tensor
 from lightning_sae.clip import Clip
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.explain.explanation import PromptExplanation
+from lightning_sae.report.latent_name import write_name
+from lightning_sae.report.palette import GREY, INK, RED
 from lightning_sae.runs.folder import RunFolder
 
 CELL, GAP, BIG = 64, 6, 200  # pixels: a thumbnail, the space between two, the image itself
@@ -23,7 +25,6 @@ LEGEND = (
     "orange raises the score, purple lowers it; without: change of the score when the latent is removed; "
     "red: raises it, and means the prompt no better than random images"
 )
-INK, GREY, RED = "#1f2328", "#6e7781", "#c0392b"
 RAISES, LOWERS, SIGNS = "#d9822b", "#6a51a3", "PuOr_r"  # orange and purple: red is for what is unexpected
 
 
@@ -111,7 +112,7 @@ def _draw_latent(axes: Axes, x: float, y: float, row: Mapping[Hashable, Any], lo
         f"latent {row['latent']}  ·  alignment {row['alignment']:.2f}, "
         f"with the prompt {row['prompt_alignment']:.2f}"
     )
-    LatentName.of(row).draw(axes, x, y + 24, RED if row["unexpected"] else INK)
+    write_name(axes, LatentName.of(row), x, y + 24, RED if row["unexpected"] else INK)
     axes.text(x, y + 44, details, fontsize=8, color=GREY)
     middle, length = x + TEXT + BAR / 2 - GAP, (BAR / 2 - 2 * GAP) * row["attribution"] / longest
     axes.barh(y + 24, length, height=12, left=middle, color=RAISES if length > 0 else LOWERS)

@@ -7,10 +7,7 @@ from torch import Tensor
 
 from lightning_sae.attribution.faithfulness import Evidence
 from lightning_sae.metrics import Interval, interval
-
-INK, GREY, LIGHT = "#1f2328", "#6e7781", "#d8dee4"
-# Okabe and Ito's colours, which the colour-blind can tell apart
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#6a3d9a")
+from lightning_sae.report.palette import GREY, INK, LIGHT, SERIES
 
 
 def draw_curves(evidence: Evidence, table: pd.DataFrame, confidence: float = 0.95) -> Figure:
@@ -38,7 +35,7 @@ def _draw_panel(
 ) -> None:
     order = table[kind].sort_values(ascending=not best_first).index
     for k in order:
-        row, colour = table.loc[k], COLOURS[k % len(COLOURS)]
+        row, colour = table.loc[k], SERIES[k % len(SERIES)]
         low, high = row[f"{kind}_low"], row[f"{kind}_high"]
         label = f"{row['method'].replace('_', ' ')}  {row[kind]:.2f}  [{low:.2f}, {high:.2f}]"
         axes.plot(fractions, bands.mean[k], color=colour, linewidth=1.8, label=label)

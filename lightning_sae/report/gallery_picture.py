@@ -9,12 +9,13 @@ from torch import Tensor
 
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.data import ImageSet
+from lightning_sae.report.latent_name import write_name
+from lightning_sae.report.palette import GREY, INK, RED
 from lightning_sae.report.thumbnails import thumbnail
 
 CELL = 64  # pixels of a thumbnail
 GAP = 6
 TEXT_WIDTH = 330
-INK, GREY, RED = "#1f2328", "#6e7781", "#c0392b"
 
 
 def draw_gallery(panels: dict[str, pd.DataFrame], image_ids: Tensor, images: ImageSet) -> Figure:
@@ -45,7 +46,7 @@ def draw_gallery(panels: dict[str, pd.DataFrame], image_ids: Tensor, images: Ima
 def _draw_row(axes: Axes, top: float, row: pd.Series, ids: Sequence[int], images: ImageSet) -> None:
     unexpected = row.get("unexpected", 0) > 0 and row["unexpected_class"] == row["drives"]
     drives = f"→  {row['drives']}" if row.get("drives") else ""
-    LatentName.of(row).draw(axes, 12, top + 26, RED if unexpected else INK, after=drives)
+    write_name(axes, LatentName.of(row), 12, top + 26, RED if unexpected else INK, after=drives)
     axes.text(12, top + 47, _details(row), fontsize=8, color=GREY)
     for i, image_id in enumerate(ids):
         if image_id >= 0:

@@ -4,8 +4,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, GREY, LIGHT = "#1f2328", "#6e7781", "#d8dee4"
-PROBE, PROMPT = "#0072b2", "#d55e00"  # two of Okabe and Ito's colours
+from lightning_sae.report.palette import GREY, INK, LIGHT, SERIES
+
+PROBE, PROMPT = SERIES[:2]
 PANELS = {
     "accuracy": ("Accuracy", "higher is better"),
     "worst_group": ("Accuracy of the worst group", "higher is better"),

@@ -4,8 +4,9 @@ import textwrap
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from lightning_sae.report.palette import INK, PAPER
+
 LETTER = 9  # pixels, the height of the letters of a text
-INK, PAPER = "#1f2328", "#f6f8fa"
 
 
 def thumbnail(example: Image.Image | str, side: int) -> Image.Image:

@@ -13,8 +13,10 @@ from PIL import Image
 from rich.console import Console
 
 from callbacks.summary import culprit_table
-from lightning_sae.concepts.naming import GREY, LatentName, name_columns, names_of
+from lightning_sae.concepts.naming import LatentName, name_columns, names_of
 from lightning_sae.report.gallery_picture import draw_gallery
+from lightning_sae.report.latent_name import write_name
+from lightning_sae.report.palette import GREY
 
 NAMED, GUESS, NOTHING = LatentName("star", True), LatentName("ferret", False), LatentName("", False)
 
@@ -67,7 +69,7 @@ def test_a_picture_shows_a_guess_in_grey_on_one_line():
     figure = Figure(figsize=(4, 1))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, 400), ylim=(100, 0))
-    GUESS.draw(axes, 10, 40, "#ff0000", after="→  star")
+    write_name(axes, GUESS, 10, 40, "#ff0000", after="→  star")
     assert texts(axes) == {
         "?": ("#ff0000", "bold"),
         "ferret": (GREY, "normal"),
