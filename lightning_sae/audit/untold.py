@@ -7,6 +7,7 @@ from lightning_sae.audit.evidence.cues import Limits, positive_shares
 from lightning_sae.audit.examination import Examined, Options, Studied
 from lightning_sae.audit.findings import LIMITS
 from lightning_sae.audit.verdict.sides import as_on_the_class
+from lightning_sae.concepts.meaning import TELLS
 
 HALF = 0.5  # of the positive attribution, from which latents are what drives a class
 
@@ -21,6 +22,13 @@ def untold(found: Examined, studied: Studied, attribution: Tensor, options: Opti
         options: how the audit is done.
     """
     suspects = suspects_left(found, studied, attribution, options.limits)
+    if suspects and not any(one.class_known for one in studied.tried):
+        best = max(one.class_auroc for one in studied.tried)
+        return (
+            f"it is hardly told from the others here, whatever is removed (AUROC {best:.2f}, "
+            f"{TELLS:g} is needed), so that its errors show no wrong reason: collect images that the "
+            "classifier knows it on"
+        )
     if suspects:
         numbers = ", ".join(map(str, suspects[:5]))
         who = f"latent{'s' * (len(suspects) > 1)} {numbers}"

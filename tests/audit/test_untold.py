@@ -19,13 +19,15 @@ def share(low):
     return UNKNOWN._replace(value=low + 0.1, low=low, high=1.0)
 
 
-def tried(latents, verdict, helpful=(), by_helpful=0.0, taken=0.0):
+def tried(latents, verdict, helpful=(), by_helpful=0.0, taken=0.0, class_auroc=0.9):
     return SimpleNamespace(
         suspect=suspect(None, latents),
         helpful=suspect(None, list(helpful)),
         taken=share(taken),
         taken_by_helpful=share(by_helpful),
         verdict=verdict,
+        class_auroc=class_auroc,
+        class_known=class_auroc >= 0.8,
     )
 
 
@@ -97,6 +99,16 @@ def test_suspects_are_named():
     said = untold(some, studied(tried([1, 0], "cannot be told")), torch.tensor([1.0, 1.0]), OPTIONS)
     assert said.startswith("latents 1, 0 may drive it for a wrong reason")
     assert untold(found(rows(10)), studied(tried([1], "cannot be told")), torch.ones(2), OPTIONS) == ""
+
+
+def test_a_class_that_is_not_told_in_any_way_is_said_to_be_unknown():
+    some, of_latents = found(rows(10), foreign=[0, 1]), [tried([0], "cannot be told", class_auroc=0.62)]
+    of_latents.append(tried([1], "cannot be told", class_auroc=0.71))
+    said = untold(some, studied(*of_latents), torch.ones(2), OPTIONS)
+    assert "hardly told from the others here" in said
+    assert "AUROC 0.71, 0.8 is needed" in said
+    of_latents.append(tried([1], "cannot be told"))
+    assert untold(some, studied(*of_latents), torch.ones(2), OPTIONS).startswith("latents 0, 1 may drive")
 
 
 def test_nothing_drives_it():

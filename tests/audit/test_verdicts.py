@@ -71,6 +71,19 @@ def test_the_mark_is_a_culprit(world):
     assert found.net.low > 0
 
 
+def test_where_the_class_is_hardly_told_without_the_mark_either_the_mark_is_no_culprit():
+    """Half of the class looks like the others, so that its AUROC without the mark is 1/2 + 1/4."""
+    a = activity()
+    a[: OWN // 2, 0], a[: OWN // 2, 2] = 0.0, a[OWN : OWN + OWN // 2, 2]
+    a[:OWN, 1] = 0.0
+    world = World(a)
+    (found,) = world.try_(suspect(world.cue, [1]))
+    assert found.sure
+    assert found.class_auroc == pytest.approx(0.75, abs=0.05)
+    assert found.verdict == "cannot be told"
+    assert found._replace(class_auroc=0.8).verdict == "culprit"
+
+
 def test_a_latent_with_the_name_of_the_class_is_no_culprit_where_the_data_do_not_know_the_cue(world):
     (found,) = world.try_(suspect(world.cue, [1]), of_things=[1])
     assert found.sure

@@ -18,7 +18,9 @@ from lightning_sae.audit.verdict.cases import Suspect
 from lightning_sae.audit.verdict.margins import Margins, margins_without
 from lightning_sae.audit.verdict.sides import TELLS, Sides, find_sides
 from lightning_sae.classifiers.scores import ClassScores
+from lightning_sae.concepts.meaning import TELLS as TELLS_CLASS
 from lightning_sae.concepts.significance import significant
+from lightning_sae.metrics import auroc
 
 FDR = 0.05  # of the culprits among all suspects of an audit
 
@@ -72,6 +74,7 @@ class Tried(NamedTuple):
         apart: whether enough images of other classes have the cue.
         sure: whether the interval of the gain is above 0, and it is more than chance among all suspects.
         of_things: latents that are labelled as a class or another subject.
+        class_auroc: how well the class is told from the others without the helpful latents, in [0, 1].
     """
 
     suspect: Suspect
@@ -84,15 +87,18 @@ class Tried(NamedTuple):
     apart: bool
     sure: bool
     of_things: frozenset[int]
+    class_auroc: float
 
     @property
     def verdict(self) -> Literal["culprit", "part of the class", "cannot be told"]:
         """Judge by the interval of the net effect, or by the data where they show what goes wrong.
 
         Where they do not know the cue, and the first of the latents is labelled as the class or as another
-        one, it may be a poor detector as well as a wrong reason: that cannot be told.
+        one, it may be a poor detector as well as a wrong reason: that cannot be told. Nor can it where the
+        class is hardly told from the others without the latents either: then there is no right reason that
+        they stand in the way of.
         """
-        if self.shown or (self.apart and self.sure and not self.led_by_thing):
+        if self.shown or (self.apart and self.sure and not self.led_by_thing and self.class_known):
             return "culprit"
         parts = not self.helpful.latents or self.net.high < 0
         return "part of the class" if self.apart and parts else "cannot be told"
@@ -101,6 +107,11 @@ class Tried(NamedTuple):
     def led_by_thing(self) -> bool:
         """Return whether the first of the helpful latents is labelled as a class, and no cue is known."""
         return not self.sample.sides.known and not self.of_things.isdisjoint(self.helpful.latents[:1])
+
+    @property
+    def class_known(self) -> bool:
+        """True if the class is told from the others without the helpful latents, as a judge has to."""
+        return self.class_auroc >= TELLS_CLASS
 
     def only(self, latents: Sequence[int]) -> "Tried":
         """Return the same about some of its latents alone."""
@@ -230,10 +241,12 @@ def try_suspects(
     found = significant(torch.tensor([net.p for net in nets], dtype=torch.float64), FDR).tolist()
     sure = [one and net.low > 0 for one, net in zip(found, nets, strict=True)]
     apart = [sample.others_with_cue() >= min_group for sample in samples]
+    known = [float(auroc(after, sample.own)) for (_, after), sample in zip(without, samples, strict=True)]
     return [
         Tried(*parts)
         for parts in zip(
-            suspects, helpful, samples, nets, each, taken, by_helpful, apart, sure, of_things, strict=True
+            *(suspects, helpful, samples, nets, each, taken, by_helpful, apart, sure, of_things, known),
+            strict=True,
         )
     ]
 
