@@ -9,6 +9,7 @@ from lightning_sae.trust.control_characters import visible
 HOW = {
     "shift": "the threshold of the class and nothing else",
     "edit": "the culprits' direction was taken out of the vector of the class, with strength {amount:g}",
+    "erase": "what tells the groups was taken out of the vector of the class, with strength {amount:g}",
     "clamp": "the culprits are held at {amount:g} times their mean over the class's own images",
     "ablate": "the culprits are ablated",
 }

@@ -15,7 +15,7 @@ from lightning_sae.correct.clamp import Clamp, clamping
 from lightning_sae.mappings import check_clip
 from lightning_sae.sae import SparseAutoencoder
 
-Way = Literal["shift", "edit", "clamp", "ablate"]
+Way = Literal["shift", "edit", "erase", "clamp", "ablate"]
 WAYS: tuple[Way, ...] = get_args(Way)  # the simplest first
 
 

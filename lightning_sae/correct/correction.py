@@ -23,7 +23,15 @@ from lightning_sae.correct.measures import Predictions, all_images, class_rows, 
 from lightning_sae.correct.printed import strongest_style
 from lightning_sae.correct.record import Printed, Record
 from lightning_sae.correct.refusal import refusal
-from lightning_sae.correct.strategies import Corrected, WayOut, candidates, shifted, way_out, ways_open
+from lightning_sae.correct.strategies import (
+    VECTOR_WAYS,
+    Corrected,
+    WayOut,
+    candidates,
+    shifted,
+    way_out,
+    ways_open,
+)
 from lightning_sae.data.images.image_set import Split
 from lightning_sae.metrics.group_errors import others_than
 from lightning_sae.runs.folder import RunFolder
@@ -115,7 +123,7 @@ def correct(
         return with_word(run, split, images, latents, label, target)
 
     val = grouped("val", seen)
-    chosen = _choose(task, val, ways_open(val.seen, target) if way is None else (way,), names)
+    chosen = _choose(task, val, ways_open(val.seen, target, val.groups) if way is None else (way,), names)
     test = grouped("test", with_look(run, "test", view_culprits(run, "test", latents, names), look))
     corrected = CorrectedClassifier(
         names,
@@ -189,12 +197,12 @@ def _attempts(task: _Task, val: CorrectionSet, way: Way) -> Iterator[_Attempt]:
     spared: tuple[int, ...] = ()
     as_it_is = task.classes.logits(val.seen.embeddings)
     while True:
-        out = way_out(way, task.classes, task.target, val.seen, task.latents, spared)
+        out = way_out(way, task.classes, task.target, val.seen, task.latents, val.groups, spared)
         tried = candidates(out, val.seen, partial(val.embed, task.run))
         found = choose(tried, as_it_is, val.seen.targets, task.target, val.groups, task.rule)
         yield _Attempt(way, spared, out, found)
         dear = found.refused.get(("max_class_loss",))
-        if way != "edit" or dear is None or dear.costs.loser in (task.target, *spared):
+        if way not in VECTOR_WAYS or dear is None or dear.costs.loser in (task.target, *spared):
             return
         spared = (*spared, dear.costs.loser)
 

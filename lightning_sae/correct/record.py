@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from lightning_sae.correct.corrected_classifier import Way
+
 FORMAT = 1  # as in Record
 
 
@@ -114,7 +116,7 @@ class Record(_Model):
         finding_kind: of reliance.
         summary: of the finding.
         target: the class that is corrected.
-        way: `shift` of the threshold, `edit`, `clamp` or `ablate`.
+        way: `shift` of the threshold, `edit`, `erase`, `clamp` or `ablate`.
         spared: classes of which an edit keeps the mean score, beside the corrected one.
         latents: the culprits.
         labels: of the culprits.
@@ -151,7 +153,7 @@ class Record(_Model):
     finding_kind: str
     summary: str
     target: str
-    way: Literal["shift", "edit", "clamp", "ablate"]
+    way: Way
     spared: tuple[str, ...]
     latents: tuple[int, ...]
     labels: tuple[str, ...]

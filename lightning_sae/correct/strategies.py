@@ -1,19 +1,24 @@
-"""The ways to correct a class: shift its threshold, edit its vector, clamp the culprits, ablate them."""
+"""The ways to correct a class: shift its threshold, edit its vector, clamp the culprits, ablate them.
+
+An edit of the vector takes the culprits' direction out of it, or erases that of the groups.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.correct.choice import Candidate
 from lightning_sae.correct.clamp import Clamp
 from lightning_sae.correct.corrected_classifier import WAYS, Way
 from lightning_sae.correct.embeddings import CulpritView
-from lightning_sae.metrics.group_errors import others_than
+from lightning_sae.metrics.group_errors import Groups, others_than
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)  # of an edit; 1 ends the covariance
+VECTOR_WAYS: tuple[Way, ...] = ("edit", "erase")  # that change the vector of the class
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)  # of the culprits' mean over the class's own images
 
 
@@ -45,16 +50,20 @@ class WayOut(NamedTuple):
     make: Make
 
 
-def ways_open(seen: CulpritView, target: int) -> tuple[Way, ...]:
-    """Return the ways that can be tried: no edit, where no culprit is active on images of other classes.
+def ways_open(seen: CulpritView, target: int, groups: Groups) -> tuple[Way, ...]:
+    """Return the ways that can be tried.
+
+    There is no edit where no culprit is active on images of other classes, and nothing to erase where these
+    are all of one group.
 
     Args:
         seen: validation images.
         target: the class that is led astray.
+        groups: of these images.
     """
-    if erasable(seen.activations[others_than(seen.targets, target)]):
-        return WAYS
-    return tuple(way for way in WAYS if way != "edit")
+    others = others_than(seen.targets, target)
+    closed = {way for way in VECTOR_WAYS if not erasable(_followed(way, seen, groups)[others])}
+    return tuple(way for way in WAYS if way not in closed)
 
 
 def way_out(
@@ -63,6 +72,7 @@ def way_out(
     target: int,
     seen: CulpritView,
     latents: tuple[int, ...],
+    groups: Groups,
     spared: Sequence[int] = (),
 ) -> WayOut:
     """Return how a way corrects a class.
@@ -73,26 +83,34 @@ def way_out(
         target: the class that is led astray.
         seen: validation images.
         latents: the culprits.
+        groups: of the images.
         spared: classes of which the images keep their mean score in an edit, beside the class itself.
 
     Raises:
-        ValueError: an edit, and the culprits are not active on images of other classes.
+        ValueError: an edit, and the culprits are not active on images of other classes; or nothing to erase,
+            as these are all of one group.
     """
     if way == "shift":
         return WayOut((0.0,), lambda _: Corrected(classes, None))
-    if way == "edit":
-        return WayOut(STRENGTHS, _edit(classes, target, seen, spared))
+    if way in VECTOR_WAYS:
+        return WayOut(STRENGTHS, _edit(classes, target, seen, _followed(way, seen, groups), spared))
     own = seen.activations[seen.targets == target].double().mean(0)
     if way == "clamp":
         return WayOut(FRACTIONS, lambda part: Corrected(classes, Clamp(latents, (part * own).tolist())))
     return WayOut((1.0,), lambda _: Corrected(classes, Clamp(latents, [0.0] * len(latents))))
 
 
-def _edit(classes: LinearClassifier, target: int, seen: CulpritView, spared: Sequence[int]) -> Make:
+def _followed(way: Way, seen: CulpritView, groups: Groups) -> Tensor:
+    """Return what the score of a class shall follow no more: the culprits, or the groups, `[n, m]`."""
+    return seen.activations if way == "edit" else one_hot(groups.of, len(groups.values)).float()
+
+
+def _edit(
+    classes: LinearClassifier, target: int, seen: CulpritView, followed: Tensor, spared: Sequence[int]
+) -> Make:
     others = others_than(seen.targets, target)
     own, *kept = (seen.embeddings[seen.targets == c] for c in (target, *spared))
-    embeddings, activations = seen.embeddings[others], seen.activations[others]
-    found = erasure(embeddings, activations, own, classes.weight[target], spared=kept)
+    found = erasure(seen.embeddings[others], followed[others], own, classes.weight[target], spared=kept)
 
     def make(strength: float) -> Corrected:
         weight, bias = classes.weight.clone(), classes.bias.clone()
@@ -164,7 +182,8 @@ def erasure(
 
     Args:
         embeddings: `[n, d_embed]` unit, images of other classes.
-        activations: `[n, m]` of the culprits on them, the largest over an image's tokens.
+        activations: `[n, m]` of the culprits on them, the largest over an image's tokens; or, for groups,
+            1 for the images of each and 0 for others.
         own: `[k, d_embed]` unit, images of the class; with none there is nothing to spare.
         weight: `[d_embed]`, of the class: its logit is the product with an embedding, plus a bias.
         ridge: >= 0.
@@ -186,8 +205,8 @@ def erasure(
     S = (e - mean).T @ (a - a.mean(0)) / max(len(e), 1)
     if not erasable(a):
         raise ValueError(
-            "the culprits are never active, or always alike, on images of other classes: there is no "
-            "direction to take out. Take --way ablate, or another finding"
+            "the culprits, or the groups, are alike on all images of other classes: there is no direction to "
+            "take out. Take --way ablate, or another finding"
         )
     kept = [images.double().mean(0) - mean for images in (own, *spared) if len(images)]
     M, taken = torch.column_stack([S, *kept]), torch.cat([S.T @ w, w.new_zeros(len(kept))])
@@ -198,17 +217,19 @@ def erasure(
     return Erasure(direction.to(weight), float(mean @ direction))
 
 
-def erasable(activations: Tensor) -> bool:
-    """Return whether any culprit is more active on some images than on others, so that a score can follow it.
+def erasable(followed: Tensor) -> bool:
+    """Return whether anything differs between images, such as the activity of a culprit or the group.
+
+    Only then can a score follow it.
 
     Args:
-        activations: `[n, m]` of the culprits.
+        followed: `[n, m]`, activations of culprits, or membership in groups.
 
     Example:
         >>> erasable(torch.tensor([[0.0], [2.0]])), erasable(torch.tensor([[2.0], [2.0]]))
         (True, False)
     """
-    return bool((activations != activations[:1]).any())
+    return bool((followed != followed[:1]).any())
 
 
 def _within(others: Tensor, own: Tensor, ridge: float) -> Tensor:

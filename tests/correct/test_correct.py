@@ -137,7 +137,7 @@ def plain():
     return clip, images, world, embeddings
 
 
-@pytest.fixture(scope="module", params=["shift", "edit", "clamp", "ablate"])
+@pytest.fixture(scope="module", params=["shift", "edit", "erase", "clamp", "ablate"])
 def exported(request, folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / request.param
     main([str(folder), "--finding", "1", "--out", str(out), "--way", request.param, *LOOSE])
@@ -181,8 +181,8 @@ def test_only_the_class_that_was_led_astray_changes(exported, plain, run):
     torch.testing.assert_close(classifier.classes.weight[others], texts[others], rtol=1e-4, atol=1e-4)
     assert not classifier.classes.bias[others].any()
     edited = not torch.allclose(classifier.classes.weight[star], texts[star], atol=1e-3)
-    assert edited == (exported.name == "edit")
-    assert (classifier.held is None) == (exported.name in ("shift", "edit"))
+    assert edited == (exported.name in ("edit", "erase"))
+    assert (classifier.held is None) == (exported.name in ("shift", "edit", "erase"))
 
 
 def test_an_edit_uncorrelates_score_and_culprits(folder, run):

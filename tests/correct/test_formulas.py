@@ -101,8 +101,9 @@ def test_spared_classes_keep_their_mean_score_too(planted):
     assert float(torch.cov(score)[0, 1]) == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.parametrize("way", ["edit", "erase"])
 @pytest.mark.parametrize("strength", [0.5, 1.0])
-def test_an_edit_keeps_the_mean_scores_by_its_bias(planted, strength):
+def test_an_edit_keeps_the_mean_scores_by_its_bias(planted, strength, way):
     e, activations, weight = planted
     own = e[:50] + torch.tensor([1.0, 3.0, 0.5, 0.0, 0.0, 0.0])
     images = CulpritView(
@@ -111,10 +112,17 @@ def test_an_edit_keeps_the_mean_scores_by_its_bias(planted, strength):
         torch.tensor([0] * 50 + [1] * 400),
         {},
     )
+    groups = Groups("cue", ["no", "yes"], (images.activations[:, 0] > 0.5).long())
     classes = LinearClassifier(torch.stack([weight, torch.ones(6)]), torch.tensor([0.25, -1.0]))
-    edited = way_out("edit", classes, 0, images, (0,)).make(strength).classes
+    edited = way_out(way, classes, 0, images, (0,), groups).make(strength).classes
     change = images.embeddings @ (edited.weight - classes.weight).T + edited.bias - classes.bias
     assert float(change[:, 0].std()) > 0.1  # it is an edit
+    followed = images.activations[:, 0] if way == "edit" else groups.of.float()
+    before, after = (
+        float(torch.cov(torch.stack([(images.embeddings @ w)[50:], followed[50:]]))[0, 1])
+        for w in (classes.weight[0], edited.weight[0])
+    )
+    assert after == pytest.approx((1 - strength) * before, abs=1e-3 * abs(before))
     for target in (0, 1):
         assert float(change[images.targets == target, 0].mean()) == pytest.approx(0, abs=1e-4)
     assert not change[:, 1].any()
@@ -133,11 +141,14 @@ def test_culprits_that_say_nothing(activations):
         erasure(torch.randn(len(activations), 3), activations, torch.randn(4, 3), torch.ones(3))
 
 
-@pytest.mark.parametrize(("on_others", "ways"), [(1.0, WAYS), (0.0, ("shift", "clamp", "ablate"))])
-def test_there_is_no_edit_by_culprits_that_are_silent_on_other_classes(on_others, ways):
+@pytest.mark.parametrize("on_others", [0.0, 1.0])
+@pytest.mark.parametrize("group", [0, 1])
+def test_what_is_alike_on_all_other_classes_cannot_be_taken_out(on_others, group):
+    closed = {way for way, alike in {"edit": on_others == 0, "erase": group == 0}.items() if alike}
     activations = torch.tensor([[2.0], [1.0], [on_others], [0.0]])
     images = CulpritView(torch.randn(4, 3), activations, torch.tensor([0, 0, 1, 2]), {})
-    assert ways_open(images, 0) == ways
+    groups = Groups("cue", ["no", "yes"], torch.tensor([0, 1, group, 0]))
+    assert ways_open(images, 0, groups) == tuple(way for way in WAYS if way not in closed)
 
 
 @pytest.fixture
