@@ -204,7 +204,7 @@ class ProbeVsPrompt(PassCallback):
         texts = ClassScores(data.class_embeddings, output, data.clip.logit_scale)
         found = [contender("prompt", None, 0, texts)]
         for share, (probe, images) in self._probes.items():
-            scores = ClassScores(probe.to(data.class_embeddings), "logit" if output == "cosine" else output)
+            scores = ClassScores(probe.to(data.class_embeddings), output.for_probe())
             found.append(contender(f"probe_{100 * share:g}", share, images, scores))
         return found
 

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from lightning_sae.audit import read_audit
 from lightning_sae.clip import TokenRule
 from lightning_sae.sae import SparseAutoencoder
 
@@ -65,6 +66,15 @@ METHOD = """
 def largest(explained, score):
     return explained.latents.values
 """
+OUTPUT = """
+from lightning_sae.classifiers.outputs import Output
+
+class Lead(Output):
+    name = "lead"
+
+    def scores(self, logits):
+        return logits - logits.logsumexp(-1, keepdim=True) / 2
+"""
 LABELS = """
 from lightning_sae.concepts.vocabulary import Vocabulary
 
@@ -79,6 +89,8 @@ YAML = {
     "experiment/first_patch": "# @package _global_\ntokens: {_target_: mine_rule.FirstPatch}\n",
     "callbacks/method": "faithfulness: {methods: {mine: "
     "{_target_: hydra.utils.get_method, path: mine_method.largest}}}\n",
+    "callbacks/lead": "attribution: {output: {_target_: mine_output.Lead}, over: all}\n"
+    "audit: {output: {_target_: mine_output.Lead}}\n",
     "labels/seas": "_target_: mine_labels.seas\n",
 }
 PYTHON = {
@@ -87,11 +99,12 @@ PYTHON = {
     "source": SOURCE,
     "rule": RULE,
     "method": METHOD,
+    "output": OUTPUT,
     "labels": LABELS,
 }
 SETTINGS = [
     *("sae=half", "data=reds", "labels=seas", "experiment=first_patch", "logger=csv"),
-    "callbacks=[progress,alignment,attribution,faithfulness,method,latent_table,save_sae,firing]",
+    "callbacks=[progress,alignment,attribution,faithfulness,method,latent_table,save_sae,firing,audit,lead]",
     *("hook_point=visual.transformer.resblocks.1", "data.n_probe=8", "data.batch_size=32"),
     *("callbacks.alignment.draws=20", "callbacks.progress.refresh_rate=0", "module.decay_fraction=0"),
     *("trainer.max_steps=4", "trainer.val_check_interval=4", "trainer.num_sanity_val_steps=0"),
@@ -126,6 +139,7 @@ def test_a_run_of_ones_own(train_py, mine):
     metrics = pd.read_csv(mine / "run" / "metrics.csv")
     assert metrics["mine/active"].dropna().iloc[-1] == 4  # of the one token of an image
     assert metrics["faithfulness/mine_deletion"].dropna().iloc[-1] >= 0
+    assert read_audit(mine / "run").subject.output == "lead"
 
 
 def test_a_rule_needs_a_name_of_its_own():
