@@ -1,12 +1,14 @@
 """Whatever can be added takes one file of Python and one of YAML, outside of the repository."""
 
 import json
+import sys
 
 import pandas as pd
 import pytest
 
 from lightning_sae.audit import read_audit
 from lightning_sae.clip import TokenRule
+from lightning_sae.runs.folder import open_run
 from lightning_sae.sae import SparseAutoencoder
 
 VARIANT = """
@@ -128,7 +130,7 @@ def mine(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_run_of_ones_own(train_py, mine):
+def test_a_run_of_ones_own(train_py, mine, monkeypatch):
     folders = [f"hydra.run.dir={mine / 'run'}", f"data.store_dir={mine / 'store'}"]
     assert train_py("--config-dir", str(mine / "conf"), *SETTINGS, *folders) == 0
     saved = json.loads((mine / "run" / "sae" / "cfg.json").read_text())
@@ -140,6 +142,12 @@ def test_a_run_of_ones_own(train_py, mine):
     assert metrics["mine/active"].dropna().iloc[-1] == 4  # of the one token of an image
     assert metrics["faithfulness/mine_deletion"].dropna().iloc[-1] >= 0
     assert read_audit(mine / "run").subject.output == "lead"
+    SparseAutoencoder.variants.pop("Half")
+    monkeypatch.delitem(sys.modules, "mine_variant")  # as in a command later on
+    trusted = ["mine_source", "mine_rule"]
+    with pytest.raises(ValueError, match=r"unknown SAE variant 'Half'.*--trust"):
+        open_run(mine / "run", trusted=trusted)
+    assert open_run(mine / "run", trusted=[*trusted, "mine_variant"]).sae.k == 4
 
 
 def test_a_rule_needs_a_name_of_its_own():
