@@ -79,6 +79,10 @@ class Attribution(PassCallback):
     """
 
     gives = ClassAttribution
+    logs = (
+        *("attribution/positive_mass", "attribution/negative_mass", "attribution/bias", "attribution/error"),
+        *("attribution/bias_share", "attribution/error_share", "attribution/probe_agreement"),
+    )
 
     def __init__(
         self,

@@ -34,6 +34,8 @@ class Audit(Callback):
         FileNotFoundError: no prompts, or no probe, lie there.
     """
 
+    logs = ()
+
     def __init__(
         self,
         classifier: str = "prompts",

@@ -48,6 +48,7 @@ class Faithfulness(PassCallback):
     """
 
     uses = (ClassAttribution,)
+    logs = ("faithfulness/*_deletion", "faithfulness/*_insertion", "faithfulness/*_rank_correlation")
 
     def __init__(
         self,

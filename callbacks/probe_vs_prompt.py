@@ -98,6 +98,7 @@ class ProbeVsPrompt(PassCallback):
 
     needs = (ClassAttribution, ClassReliance)
     gives = ProbeComparison
+    logs = tuple(f"probe_vs_prompt/*_{measure}" for measure in MEASURES)
     needs_latents = True
 
     def __init__(
