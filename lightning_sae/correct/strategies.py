@@ -54,7 +54,8 @@ def ways_open(seen: CulpritView, target: int, groups: Groups) -> tuple[Way, ...]
     """Return the ways that can be tried.
 
     There is no edit where no culprit is active on images of other classes, and nothing to erase where these
-    are all of one group.
+    are all of one group. Groups that are made, by printing a word, differ in the look of the label as much as
+    in the word: to erase them is left to who asks for it.
 
     Args:
         seen: validation images.
@@ -63,6 +64,8 @@ def ways_open(seen: CulpritView, target: int, groups: Groups) -> tuple[Way, ...]
     """
     others = others_than(seen.targets, target)
     closed = {way for way in VECTOR_WAYS if not erasable(_followed(way, seen, groups)[others])}
+    if groups.added:
+        closed.add("erase")
     return tuple(way for way in WAYS if way not in closed)
 
 

@@ -149,6 +149,7 @@ def test_what_is_alike_on_all_other_classes_cannot_be_taken_out(on_others, group
     images = CulpritView(torch.randn(4, 3), activations, torch.tensor([0, 0, 1, 2]), {})
     groups = Groups("cue", ["no", "yes"], torch.tensor([0, 1, group, 0]))
     assert ways_open(images, 0, groups) == tuple(way for way in WAYS if way not in closed)
+    assert "erase" not in ways_open(images, 0, groups._replace(added=1))
 
 
 @pytest.fixture
