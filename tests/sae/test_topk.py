@@ -59,6 +59,14 @@ def test_more_dead_latents_wanted_than_there_are(sae: TopK, x: Tensor) -> None:
     assert gradients(sae, sae.training_loss(x).loss)["encoder"].isfinite().all()
 
 
+@pytest.mark.parametrize(("k_aux", "aux_weight"), [(0, 0.25), (3, 0.0)])
+def test_dead_latents_are_not_looked_for_without_auxk(sae: TopK, k_aux: int, aux_weight: float) -> None:
+    sae.tokens_since_fired[:] = 11
+    assert sae._spare() is not None
+    sae.k_aux, sae.aux_weight = k_aux, aux_weight
+    assert sae._spare() is None
+
+
 def test_encode_gives_raw_units(sae: TopK, x: Tensor) -> None:
     x_hat, latents = sae(x)
     normalised = (x - sae.mean) * sae.scale
