@@ -60,7 +60,10 @@ def test_more_dead_latents_wanted_than_there_are(sae: TopK, x: Tensor) -> None:
 
 
 @pytest.mark.parametrize(("k_aux", "aux_weight"), [(0, 0.25), (3, 0.0)])
-def test_dead_latents_are_not_looked_for_without_auxk(sae: TopK, k_aux: int, aux_weight: float) -> None:
+def test_spare_latents_are_only_looked_for_where_some_are_dead_and_auxk_is_on(
+    sae: TopK, k_aux: int, aux_weight: float
+) -> None:
+    assert sae._spare() is None
     sae.tokens_since_fired[:] = 11
     assert sae._spare() is not None
     sae.k_aux, sae.aux_weight = k_aux, aux_weight
