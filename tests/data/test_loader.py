@@ -134,6 +134,14 @@ def test_few_rows_below_the_limit_are_held_and_others_mapped(tmp_path, monkeypat
     assert (store.x is not None) == held
 
 
+def test_rows_of_one_mapped_shard_are_a_view(tmp_path):
+    store, shard = ActivationStore(write_store(tmp_path / "store"), memory_limit_gb=0.0), 7 * TOKENS
+    for start in range(ROWS):
+        stop = min(start + 2, ROWS)
+        one, other = store.rows(start, stop), store.rows(start, stop)
+        assert (one.data_ptr() == other.data_ptr()) == (start // shard == (stop - 1) // shard)
+
+
 @pytest.mark.parametrize("batch_size", [1, 10, 50])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_the_order_is_the_same_wherever_the_store_is_held(tmp_path, batch_size, dtype):
