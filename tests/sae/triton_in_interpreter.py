@@ -19,6 +19,8 @@ LENGTHS = [3, 0, 40, 1, 0]  # entries of each token: none, more than a tile
 D_SAE = 37
 SHAPES = [(1, 1), (7, 1), (7, 7), (100, 33), (600, 150), (4097, 5)]
 
+pytestmark = pytest.mark.filterwarnings("error:divide by zero")  # of NumPy, which computes for the kernels
+
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
