@@ -1,22 +1,27 @@
 """Trains a sparse autoencoder on a CLIP layer. `python train.py --help` tells what can be set."""
 
+import os
 import shlex
 import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from lightning.pytorch import LightningModule, Trainer, seed_everything
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:  # else `--help` would wait for torch
+    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch.loggers import Logger
 
 
 def run(cfg: DictConfig) -> Any:
     """Build what the config names, and fits or validates; returns what `optimized_metric` names."""
+    from lightning.pytorch import seed_everything
+
     seed_everything(cfg.seed, workers=True, verbose=False)
     record = instantiate(cfg.record)
     cfg.ckpt_path = record.begin(OmegaConf.to_container(cfg))
@@ -52,11 +57,12 @@ def _how_to_resume(folder: Path) -> str:
         return "\nStopped before the first checkpoint: run the same command again; what is captured stays."
     given = HydraConfig.get().overrides.task
     kept = [word for word in given if not word.startswith(("ckpt_path=", "resume="))]
-    words = ["python", sys.argv[0], *kept, f"hydra.run.dir={folder}"]
-    return f"\nStopped. To go on from the last checkpoint:\n  {shlex.join(words)}"
+    started_by = os.environ.get("LIGHTNING_SAE_STARTED_BY", f"python {shlex.quote(sys.argv[0])}")
+    words = shlex.join([*kept, f"hydra.run.dir={folder}"])
+    return f"\nStopped. To go on from the last checkpoint:\n  {started_by} {words}"
 
 
-def _finish(loggers: Iterable[Logger]) -> None:
+def _finish(loggers: "Iterable[Logger]") -> None:
     """Close the runs that stay open in a tracker, so that the jobs of a multirun do not merge."""
     for logger in loggers:
         if finish := getattr(logger, "finish", None):

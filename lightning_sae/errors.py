@@ -13,18 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
-from hydra.types import RunMode
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-
-from lightning_sae.devices.gpu_memory import is_out_of_memory, too_small
 from lightning_sae.files import ADVICE, FULL, NoRoomError, gigabytes
 from lightning_sae.trust.control_characters import visible
 
-MENDABLE = (ValueError, OSError, InstantiationException, MisconfigurationException)
+INSTANTIATION = "hydra.errors.InstantiationException"
+MENDABLE = (INSTANTIATION, "lightning.fabric.utilities.exceptions.MisconfigurationException")
+"""Errors of libraries by name: a command that needs none of these libraries does not import them."""
+SIGTERM = "lightning.pytorch.utilities.exceptions.SIGTERMException"
 
 
 @contextmanager
@@ -61,24 +56,49 @@ def one_line_errors(*others: type[Exception], on_cpu: str = "--device cpu") -> I
             sys.exit(128 + number)
         raise
     except Exception as error:
-        cause = _named_if_full(_cause(error))
-        if is_out_of_memory(cause):
-            cause = torch.OutOfMemoryError(too_small(cause, on_cpu)).with_traceback(cause.__traceback__)
-        elif not isinstance(error, (*MENDABLE, *others)):
+        cause = _named_if_full(cause_of(error))
+        if small := _gpu_too_small(cause, on_cpu):
+            cause = small
+        elif not (isinstance(error, (ValueError, OSError, *others)) or _is_a(error, *MENDABLE)):
             raise
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        if (job := _job()) and job.mode.name == "MULTIRUN":
             raise cause from None
         said = visible(f"{type(cause).__name__}: {cause}", keep="\n")
         sys.exit(f"\n{said}\n(HYDRA_FULL_ERROR=1 shows where.)")
+
+
+def _is_a(error: BaseException, *kinds: str) -> bool:
+    """Return whether an error is of a class that is named; none is of a module that nothing has imported."""
+    parts = [kind.rpartition(".") for kind in kinds]
+    return any(isinstance(error, getattr(sys.modules.get(module), name, ())) for module, _, name in parts)
+
+
+def _job() -> Any:
+    """Return Hydra's settings of the running job, `None` outside of one."""
+    hydra = sys.modules.get("hydra.core.hydra_config")
+    return hydra.HydraConfig.get() if hydra and hydra.HydraConfig.initialized() else None
+
+
+def _gpu_too_small(error: BaseException, on_cpu: str) -> BaseException | None:
+    """Return the error of a GPU that has too little memory, in words of ours; `None` for another error."""
+    if "torch" not in sys.modules:
+        return None
+    import torch
+
+    from lightning_sae.devices.gpu_memory import is_out_of_memory, too_small
+
+    if not is_out_of_memory(error):
+        return None
+    return torch.OutOfMemoryError(too_small(error, on_cpu)).with_traceback(error.__traceback__)
 
 
 def _named_if_full(error: BaseException) -> BaseException:
     """Say what a disk has room for where what did not fit is not known."""
     if isinstance(error, NoRoomError) or not isinstance(error, OSError) or error.errno not in FULL:
         return error
-    folder = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else Path.cwd()
+    folder = job.runtime.output_dir if (job := _job()) else Path.cwd()
     places = {Path(error.filename).parent} if error.filename else {Path(folder), Path(tempfile.gettempdir())}
     free = ", ".join(f"{gigabytes(shutil.disk_usage(place).free)} in {place}" for place in sorted(places))
     return OSError(error.errno, f"a disk is full; free are {free}. {ADVICE}").with_traceback(
@@ -106,13 +126,13 @@ def _raise(number: int, frame: Any) -> NoReturn:
 
 def _signal_behind(stop: SystemExit) -> int:
     """Return the signal that Lightning made an exit of, 0 where it is another one."""
-    if isinstance(stop, SIGTERMException):
+    if _is_a(stop, SIGTERM):
         return signal.SIGTERM
     return signal.SIGINT if isinstance(stop.__context__, KeyboardInterrupt) else 0
 
 
-def _cause(error: BaseException) -> BaseException:
-    """Return what went wrong below the frames that `instantiate` wraps around it."""
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+def cause_of(error: BaseException) -> BaseException:
+    """Return what went wrong below the frames that Hydra's `instantiate` wraps around it."""
+    while _is_a(error, INSTANTIATION) and error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -9,14 +9,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = (
-    *("types", "mappings", "trust", "files", "devices", "errors", "report", "metrics"),
+    *("types", "mappings", "trust", "files", "home", "devices", "errors", "report", "metrics"),
     *("clip.loading", "clip", "world"),
     *("sae.kernels", "sae", "sae.variants", "sae.saving", "sae.exchange", "sae:front"),
     *("data.claims", "data.hashing", "data.progress", "data.images", "data.store", "data.capture"),
     *("data.loading", "data", "data.engines", "data.sources", "data:front"),
     *("concepts", "classifiers", "attribution", "training", "tracking", "runs"),
     *("report.latent_name", "report.faithfulness_picture", "report.gallery_picture"),
-    *("explain", "compare", "fit_probe"),
+    *("explain", "compare"),
     *(
         "audit.findings",
         "audit.evidence",
@@ -26,9 +26,9 @@ ORDER = (
         "audit.audit",
         "audit:front",
     ),
-    "correct",
+    *("correct", "program"),
 )
-"""Rooms, each of which may import what stands before it; a front is `__init__.py` or `__main__.py`."""
+"""Rooms, each of which may import what stands before it; a front is an `__init__.py`."""
 EXCEPTIONS = {
     ("sae.base", "sae.saving.hub"): "a model saves itself, as `save_pretrained` of huggingface_hub does"
 }
@@ -91,9 +91,10 @@ def known_file(text: str) -> str:
 
 def room(file: str) -> str:
     """The place of a file in the order: its own, or that of the innermost package that has one."""
-    front = file.removesuffix(".__main__")
-    if f"{front}:front" in ORDER:
-        return f"{front}:front"
+    if f"{file}:front" in ORDER:
+        return f"{file}:front"
+    if file.endswith("__main__") or file == "fit_probe":  # doors to the program
+        return "program"
     words = file.split(".")
     return next(r for i in range(len(words), 0, -1) if (r := ".".join(words[:i])) in ORDER)
 
@@ -124,7 +125,7 @@ def test_there_is_no_circle_of_files():
 def test_every_room_is_there():
     assert {room(file) for file in FILES} == {*ORDER}
     loose = {path.stem for path in (ROOT / "lightning_sae").glob("*.py")} - {"__init__"}
-    assert loose == {"types", "files", "errors", "mappings", "fit_probe"}
+    assert loose == {"types", "files", "errors", "home", "mappings", "fit_probe"}
 
 
 def test_a_class_name_means_one_thing():

@@ -1,22 +1,11 @@
 """The device that models run on: a user's choice of it, and what it is in words."""
 
-import argparse
 import os
 import re
 
 import torch
 
 AUTO = "auto"
-
-
-def add_device_option(parser: argparse.ArgumentParser) -> None:
-    """Give a command the option `--device`, for `use_device`."""
-    parser.add_argument(
-        "--device",
-        default=AUTO,
-        metavar="auto|cpu|cuda:N",
-        help="where models run: auto (default) is the GPU where there is one, else the CPU",
-    )
 
 
 def use_device(choice: str = AUTO) -> torch.device:

@@ -14,6 +14,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from lightning_sae.home import started_by
 from lightning_sae.training.settings import CONFIG, save_settings
 from lightning_sae.trust.control_characters import visible
 from lightning_sae.trust.documents import read_yaml_list
@@ -89,13 +90,13 @@ def _print_failed(sweep_dir: Path) -> int:
     failed = sorted(sweep_dir.glob(f"*/{ERROR}"))
     for path in failed:
         overrides = [str(word) for word in read_yaml_list(path.parent / ".hydra" / "overrides.yaml")]
-        command = shlex.join(["python", sys.argv[0], *overrides, f"hydra.run.dir={path.parent}"])
+        command = f"{started_by()} {shlex.join([*overrides, f'hydra.run.dir={path.parent}'])}"
         error = path.read_text(encoding="utf-8").strip().splitlines()[-1]
         said = (f"Failed: {path.parent}", f"  {error}", f"  {command}")
         print("", *map(visible, said), sep="\n", file=sys.stderr)
     if failed:
-        given = [word for word in sys.argv if not word.startswith("hydra.sweep.dir=")]
-        again = shlex.join(["python", *given, f"hydra.sweep.dir={sweep_dir}"])
+        given = [word for word in sys.argv[1:] if not word.startswith("hydra.sweep.dir=")]
+        again = f"{started_by()} {shlex.join([*given, f'hydra.sweep.dir={sweep_dir}'])}"
         what = f"{len(failed)} failed. All of them again, without those that are done:"
         print(f"\n{what}\n  {again}", file=sys.stderr)
     return len(failed)

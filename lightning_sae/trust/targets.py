@@ -1,6 +1,5 @@
 """Building what a configuration names: anything for the user's own, a short list for one that came along."""
 
-import argparse
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -114,17 +113,6 @@ def import_trusted(config: DictConfig, key: str, trusted: Sequence[str] | None) 
         target = str(_resolved(found).get("_target_"))
         if any(_inside(target, package) for package in trusted):
             _check(target, trusted)
-
-
-def add_trust_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--trust`, with which a user allows targets of a run folder."""
-    parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="your own package, or PACKAGE.NAME, that the run's configuration may name; again for others",
-    )
 
 
 def _resolved(config: Any) -> Any:

@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim.lr_scheduler import OneCycleLR
 from torchvision.transforms.functional import pil_to_tensor
 
-from lightning_sae.devices.device import add_device_option, use_device
+from lightning_sae.devices.device import AUTO, use_device
 from lightning_sae.world.captions import Edition
 from lightning_sae.world.card import write_card
 from lightning_sae.world.weights import config_path, save_weights, weights_path
@@ -182,7 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--edition", choices=get_args(Edition), required=True)
     parser.add_argument("--out", type=Path, help="weights file; by default the one in the package")
-    add_device_option(parser)
+    parser.add_argument("--device", default=AUTO, help="auto, cpu or cuda:N")
     for field in fields(PretrainRecipe):
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",

@@ -9,7 +9,7 @@ import torch
 
 from callbacks.audit import Audit
 from lightning_sae.audit import read_audit
-from lightning_sae.audit.__main__ import FOUND, main
+from lightning_sae.audit.__main__ import main
 from lightning_sae.audit.audit import audit_run
 from lightning_sae.audit.evidence.cues import Limits
 from lightning_sae.audit.evidence.evidence_pass import check_images, ready, view_split
@@ -20,6 +20,7 @@ from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.classifiers.saved_probe import save_probe
 from lightning_sae.concepts.naming import names_of
 from lightning_sae.data import JointDataModule
+from lightning_sae.program.audit import FOUND
 from lightning_sae.runs.classifier import prompt_classifier
 from lightning_sae.runs.folder import open_run
 
@@ -200,7 +201,7 @@ def test_the_exit_status_is_asked_for(small_run, tmp_path, monkeypatch, level, s
 
     found = finding(1, "star", (culprit(3, "red"),), severity="medium")
     made = audit((result("star", (1,)),), (found,))
-    monkeypatch.setattr("lightning_sae.audit.__main__.audit_to_folder", lambda *given: made)
+    monkeypatch.setattr("lightning_sae.audit.audit.audit_to_folder", lambda *given: made)
     main([str(small_run)])
     if status is None:
         main([str(small_run), "--fail-on", level])

@@ -25,10 +25,11 @@ from lightning_sae.classifiers.linear import fit_probe
 from lightning_sae.classifiers.saved_probe import save_probe
 from lightning_sae.clip import load_clip
 from lightning_sae.correct import WAYS, Rule, correct, load_classifier, read_record, save_classifier
-from lightning_sae.correct.__main__ import headline, main
+from lightning_sae.correct.__main__ import main
 from lightning_sae.correct.clamp import clamped
 from lightning_sae.correct.embeddings import embed_split, view_culprits
 from lightning_sae.correct.printed import AT_AN_EDGE, printed_on, view_printed
+from lightning_sae.correct.terminal import headline
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.metrics import auroc
 from lightning_sae.runs.classifier import kept_probe, probe_classifier

@@ -18,7 +18,7 @@ from lightning_sae.data.images.decoding import (
     notes_on,
     scale_grey,
 )
-from lightning_sae.explain.__main__ import read_image
+from lightning_sae.explain.image_file import read_image
 
 STORED = {  # EXIF orientation -> what a camera does to the upright pixels
     1: lambda x: x,

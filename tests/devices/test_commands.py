@@ -17,9 +17,9 @@ from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.classifiers.saved_probe import load_probe, save_probe
 from lightning_sae.correct import Rule, correct, load_classifier, save_classifier
 from lightning_sae.explain.explanation import explain
-from lightning_sae.fit_probe import recall_table
 from lightning_sae.runs.folder import RunFolder, open_run
 from lightning_sae.runs.probe import probe_of
+from lightning_sae.runs.recall import recall_table
 from lightning_sae.world import World
 
 CPU = torch.device("cpu")

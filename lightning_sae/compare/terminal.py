@@ -1,0 +1,24 @@
+"""A comparison on the terminal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from lightning_sae.compare.comparison import Comparison
+from lightning_sae.compare.table import terminal
+from lightning_sae.trust.control_characters import escape
+
+
+def print_comparison(console: Console, found: Comparison, out: Path, files: Sequence[str]) -> None:
+    """Print the table, what is unfinished or cannot be compared, and where the files lie."""
+    console.print(terminal(found.table, found.goal, found.front))
+    console.print(f"* no run is better in both {escape(found.trade_off_words)}", style="dim")
+    for run in found.unfinished:
+        text = f"unfinished: {run.name}: missing {'; '.join(run.missing)}"
+        console.print(escape(text), style="yellow", soft_wrap=True)
+    for problem in found.concepts.problems if len(found.variants) > 1 else []:
+        console.print(escape(problem), style="yellow", soft_wrap=True)
+    done = len(found.runs) - len(found.unfinished)
+    counts = f"{done} of {len(found.runs)} runs finished, {len(found.variants)} variants"
+    console.print(f"{counts}; {', '.join(files)} lie in [bold]{escape(str(out))}[/bold]", soft_wrap=True)

@@ -1,0 +1,63 @@
+"""`lightning-sae audit`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lightning_sae.files import user_path
+from lightning_sae.program.arguments import Device, Moved, Output, Run, Trust
+from lightning_sae.program.opening import open_named
+
+FOUND = 3  # exit status where --fail-on is met; 1 is an error, 2 a wrong argument
+
+Severity = Literal["low", "medium", "high"]
+
+
+def audit(
+    run: Run,
+    moved: Moved = None,
+    classifier: Annotated[
+        str,
+        typer.Option(
+            metavar="prompts|probe|DIR",
+            help="under audit: zero-shot prompts, a linear probe fitted now, or a saved one",
+        ),
+    ] = "prompts",
+    prompts: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="JSON or YAML, {class: \\[prompt, ...]}, of any classes"),
+    ] = None,
+    output: Output = "margin",
+    min_images: Annotated[int, typer.Option(metavar="N", help="fewer are not enough evidence")] = 20,
+    fail_on: Annotated[
+        Severity | None,
+        typer.Option(
+            metavar="low|medium|high", help=f"exit status {FOUND} where a finding is at least this severe"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", parser=user_path, help="folder to write to (RUN)"),
+    ] = None,
+    device: Device = "auto",
+    trust: Trust = None,
+) -> None:
+    """Audit the classifier of a run: what does it rely on that nobody intended?
+
+    Writes `audit.json` and `audit.html`, and prints the findings.
+    """
+    from rich.console import Console
+
+    from lightning_sae.audit.audit import audit_to_folder
+    from lightning_sae.audit.evidence.cues import Limits
+    from lightning_sae.audit.examination import Options
+    from lightning_sae.audit.terminal import print_audit
+
+    opened = open_named(run, moved, device, trust)
+    folder = out or opened.folder
+    options = Options(output, Limits(min_images=min_images))
+    found = audit_to_folder(opened, folder, classifier, prompts, options)
+    print_audit(Console(), found, folder)
+    if fail_on and found.at_least(fail_on):
+        raise typer.Exit(FOUND)
