@@ -130,7 +130,7 @@ def main() -> None:
         texts = normalize(torch.randn(count, D_EMBED), dim=1)
         console.print(each_image(few, ClassScores(texts), repeats))
         for output in ("cosine", "margin"):
-            scores = ClassScores(texts, output, 100.0)  # type: ignore[arg-type]
+            scores = ClassScores(texts, output, 100.0)
             ways = {
                 "image by image": lambda s=scores: means_of_each(all_images, s),
                 "from sums": lambda s=scores: means_by_algebra(all_images, s),

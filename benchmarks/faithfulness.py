@@ -16,7 +16,7 @@ import sys
 import time
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, cast
 
 import hydra
 import pandas as pd
@@ -37,7 +37,8 @@ from lightning_sae.attribution.faithfulness import (
 from lightning_sae.attribution.gradient import attribute, gradient
 from lightning_sae.attribution.methods import Ablation, ActGrad, IntegratedGradients
 from lightning_sae.attribution.shapley import Shapley
-from lightning_sae.classifiers.scores import ImageScore, Output, make_score
+from lightning_sae.classifiers.outputs import OUTPUTS
+from lightning_sae.classifiers.scores import ImageScore, make_score
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.metrics import interval
 from lightning_sae.metrics.accuracy import predict
@@ -91,12 +92,12 @@ class Asked(NamedTuple):
 
 
 @torch.no_grad()
-def ask(run: Path, n_images: int, output: Output | None) -> Asked:
+def ask(run: Path, n_images: int, output: str | None) -> Asked:
     """Open a run."""
     cfg = cast(DictConfig, OmegaConf.load(run / ".hydra" / "config.yaml"))
     settings = cfg.callbacks.faithfulness
     data, explained = explain(cfg, run, n_images)
-    output = cast(Output, output or settings.output or cfg.callbacks.attribution.output)
+    output = cast(str, output or settings.output or cfg.callbacks.attribution.output)
     targets = predict(data.tail(explained.x, explained.context), data.class_embeddings)
     score = make_score(data.class_embeddings, output, targets, data.clip.logit_scale)
     where = f"{data.hook.module} {data.hook.tokens}, {output} of the predicted class, {len(targets)} images"
@@ -186,7 +187,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256, help="probe images")
     parser.add_argument("--orders", type=int, help="random orders for Shapley values; else there are none")
     parser.add_argument("--shapley-images", type=int, default=256, help="of the probe, for Shapley values")
-    parser.add_argument("--outputs", nargs="+", choices=get_args(Output), help="scores; else the runs' own")
+    parser.add_argument("--outputs", nargs="+", choices=OUTPUTS, help="scores; else the runs' own")
     parser.add_argument("--out", type=Path, default=ROOT / "outputs" / "faithfulness", help="for the runs")
     parser.add_argument("overrides", nargs="*", help="further arguments of train.py")
     options = parser.parse_args()

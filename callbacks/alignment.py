@@ -52,6 +52,11 @@ class Alignment(PassCallback):
     """
 
     gives = ConceptLabels
+    logs = (
+        *("alignment/mean", "alignment/p10", "alignment/p50", "alignment/p90", "alignment/margin"),
+        *("alignment/clarity", "alignment/significant_share", "alignment/named", "alignment/named_share"),
+        *("alignment/validity_p10", "alignment/validity_p50", "alignment/validity_p90"),
+    )
     needs_latents = True
 
     def __init__(

@@ -19,7 +19,8 @@ from lightning_sae.attribution.means import (
 )
 from lightning_sae.attribution.per_class import MeanOverImages, mean_over_images
 from lightning_sae.classifiers.linear import LinearClassifier, fit_probe
-from lightning_sae.classifiers.scores import ClassScores, Output
+from lightning_sae.classifiers.outputs import Output, as_output
+from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.concepts.concept_labels import ConceptLabels
 from lightning_sae.concepts.naming import LatentName, name_columns
 from lightning_sae.data import ActivationDataModule
@@ -68,7 +69,8 @@ class Attribution(PassCallback):
             process) of a hook point whose tail is no closed form.
 
     Args:
-        output: the score: cosine, logit, margin (log odds against the other classes) or probability.
+        output: the score: cosine, logit, margin (log odds against the other classes), probability, or one of
+            your own (`lightning_sae.classifiers.outputs.Output`).
         over: the images behind a class's mean: those predicted as it, truly of it, or all.
         prompts: texts, to whose cosine with every image the latents are attributed as well.
         probe: whether to fit a linear probe to the train embeddings, and attribute its score too (a cosine
@@ -77,22 +79,25 @@ class Attribution(PassCallback):
     """
 
     gives = ClassAttribution
+    logs = (
+        *("attribution/positive_mass", "attribution/negative_mass", "attribution/bias", "attribution/error"),
+        *("attribution/bias_share", "attribution/error_share", "attribution/probe_agreement"),
+    )
 
     def __init__(
         self,
-        output: Output = "margin",
+        output: Output | str = "margin",
         over: Over = "predicted",
         prompts: Sequence[str] = (),
         probe: bool = False,
         top: int = 10,
     ) -> None:
-        if output not in get_args(Output):
-            raise ValueError(f"output must be one of {', '.join(get_args(Output))}; got {output!r}")
         if over not in get_args(Over):
             raise ValueError(f"over must be one of {', '.join(get_args(Over))}; got {over!r}")
         if isinstance(prompts, str):
             raise ValueError(f"prompts must be a list of texts, got {prompts!r}: write [{prompts!r}]")
-        self.output, self.over, self.prompts, self.probe, self.top = output, over, list(prompts), probe, top
+        self.output = as_output(output)
+        self.over, self.prompts, self.probe, self.top = over, list(prompts), probe, top
         self.means: AttributionMeans | None = None
         self.probe_means: AttributionMeans | None = None
         self.prompt_means: Tensor | None = None
@@ -118,8 +123,7 @@ class Attribution(PassCallback):
         self._judged = [self._sums(pass_, texts)]
         if self.probe:
             self._fitted = self._fitted or _fit(data)
-            output: Output = "logit" if self.output == "cosine" else self.output
-            fitted = ClassScores(self._fitted.to(data.class_embeddings), output)
+            fitted = ClassScores(self._fitted.to(data.class_embeddings), self.output.for_probe())
             self._judged.append(self._sums(pass_, fitted))
         if self.prompts:
             cosines = ClassScores(data.clip.encode_text(self.prompts))

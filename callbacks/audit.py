@@ -9,7 +9,7 @@ from lightning_sae.audit.evidence.cues import Limits
 from lightning_sae.audit.evidence.evidence_pass import check_images
 from lightning_sae.audit.examination import Options
 from lightning_sae.audit.terminal import print_audit
-from lightning_sae.classifiers.scores import Output
+from lightning_sae.classifiers.outputs import Output
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.runs.classifier import check_choice
 from lightning_sae.runs.folder import open_run
@@ -26,7 +26,7 @@ class Audit(Callback):
         classifier: under audit: `prompts`, `probe` (fitted to the train embeddings), or the folder of a saved
             probe.
         prompts_file: JSON or YAML, `{class: [prompt, ...]}`; `None`: the prompts of the data.
-        output: the score: cosine, logit, margin or probability.
+        output: the score: cosine, logit, margin, probability, or one of your own.
         min_images: predicted as a class; fewer are not enough evidence.
 
     Raises:
@@ -34,11 +34,13 @@ class Audit(Callback):
         FileNotFoundError: no prompts, or no probe, lie there.
     """
 
+    logs = ()
+
     def __init__(
         self,
         classifier: str = "prompts",
         prompts_file: str | None = None,
-        output: Output = "margin",
+        output: Output | str = "margin",
         min_images: int = 20,
     ) -> None:
         check_choice(classifier, prompts_file)

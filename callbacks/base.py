@@ -163,6 +163,8 @@ class PassCallback(Callback):
         uses: types of results that `finish` takes if any callback gives them; it has to be listed before.
         gives: type of what `finish` returns.
         needs_latents: whether it asks for the latents of all images.
+        logs: patterns of the keys that it logs, not inherited. A class without its own may log any: then a
+            misspelt `monitor` is found at the first pass only.
         every: passes of a training from one turn to the next; 0: only its last. The last pass of a training,
             as far as is known, and one outside of any are always its turn.
         passes: of the training so far, kept in its checkpoints.
@@ -173,6 +175,7 @@ class PassCallback(Callback):
     uses: ClassVar[tuple[type, ...]] = ()
     gives: ClassVar[type | None] = None
     needs_latents: ClassVar[bool] = False
+    logs: ClassVar[Sequence[str]]
     every: int = 1
     passes: int = 0
     current: Pass | None = None

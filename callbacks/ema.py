@@ -22,6 +22,8 @@ class EMA(EMAWeightAveraging):
         options: further arguments of `lightning.pytorch.callbacks.EMAWeightAveraging`.
     """
 
+    logs = ()
+
     def __init__(self, decay: float = 0.99, **options: Any) -> None:
         if not 0 <= decay <= 1:
             raise ValueError(f"decay must be in 0..1, got {decay}")

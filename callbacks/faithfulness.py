@@ -1,7 +1,6 @@
 """Whether attribution tells what drives the score, measured on the probe during training."""
 
 from collections.abc import Mapping
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -10,7 +9,8 @@ from callbacks.base import Pass, PassCallback
 from lightning_sae.attribution.explained import explain_probe
 from lightning_sae.attribution.faithfulness import Evidence, Method, faithfulness_table, measure
 from lightning_sae.attribution.means import ClassAttribution
-from lightning_sae.classifiers.scores import Output, make_score
+from lightning_sae.classifiers.outputs import Output, as_output
+from lightning_sae.classifiers.scores import make_score
 from lightning_sae.data import choose_probe
 from lightning_sae.metrics import mean_in_units
 from lightning_sae.metrics.accuracy import predict
@@ -39,7 +39,8 @@ class Faithfulness(PassCallback):
         every: measure after every so many validation passes, and at the last step of a fit.
         n_images: probe images, class-balanced, fixed by the data's seed.
         steps: of a curve.
-        output: the score; `None`: that of the attribution callback, the margin if there is none.
+        output: the score, a name or one of your own; `None`: that of the attribution callback, the margin if
+            there is none.
         reference: name of the method that the others are compared with, image by image.
         truth: name of the method that the rank correlations are with.
         confidence: of the intervals.
@@ -47,6 +48,7 @@ class Faithfulness(PassCallback):
     """
 
     uses = (ClassAttribution,)
+    logs = ("faithfulness/*_deletion", "faithfulness/*_insertion", "faithfulness/*_rank_correlation")
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class Faithfulness(PassCallback):
         every: int = 4,
         n_images: int = 128,
         steps: int = 16,
-        output: Output | None = None,
+        output: Output | str | None = None,
         reference: str = "act_grad",
         truth: str = "ablation",
         confidence: float = 0.95,
@@ -65,13 +67,12 @@ class Faithfulness(PassCallback):
                 "every, n_images, steps and batch_size must be at least 1, got "
                 f"{every}, {n_images}, {steps}, {batch_size}"
             )
-        if output is not None and output not in get_args(Output):
-            raise ValueError(f"output must be one of {', '.join(get_args(Output))}; got {output!r}")
         for role, name in {"reference": reference, "truth": truth}.items():
             if name not in methods:
                 raise ValueError(f"{role} must be one of the methods {', '.join(methods)}; got {name!r}")
         self.methods = dict(methods)
-        self.every, self.n_images, self.steps, self.output = every, n_images, steps, output
+        self.every, self.n_images, self.steps = every, n_images, steps
+        self.output = None if output is None else as_output(output)
         self.reference, self.truth, self.confidence = reference, truth, confidence
         self.batch_size = batch_size
         self.evidence: Evidence | None = None

@@ -21,6 +21,8 @@ class Gallery(PassCallback):
         every: draw after every so many validation passes; the last pass of a fit is always drawn.
     """
 
+    logs = ()
+
     def __init__(self, rows: int = 12, images: int = 8, every: int = 2) -> None:
         if min(rows, images, every) < 1:
             raise ValueError(f"rows, images and every must be at least 1, got {rows}, {images}, {every}")

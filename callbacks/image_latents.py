@@ -16,6 +16,7 @@ class SaveImageLatents(PassCallback):
     """
 
     needs_latents = True
+    logs = ()
 
     def __init__(self, images: int = 10_000) -> None:
         if images < 1:

@@ -28,6 +28,8 @@ class LabelTable(PassCallback):
         every: show after every so many validation passes, and at the last step of a fit.
     """
 
+    logs = ()
+
     def __init__(self, rows: int = 50, images: int = 4, every: int = 4) -> None:
         if min(rows, images, every) < 1:
             raise ValueError(f"rows, images and every must be at least 1, got {rows}, {images}, {every}")

@@ -35,6 +35,8 @@ class LastCheckpoint(Checkpoint):
         ValueError: `minutes` is negative.
     """
 
+    logs = ()
+
     def __init__(self, dirpath: str, minutes: float | None = 10.0) -> None:
         if minutes is not None and minutes < 0:
             raise ValueError(f"minutes must be at least 0, or null for none in between, got {minutes}")

@@ -15,6 +15,8 @@ class LatentTable(PassCallback):
         sort_by: column that orders the rows, largest first; without that column, by density.
     """
 
+    logs = ()
+
     def __init__(self, sort_by: str = "attribution") -> None:
         self.sort_by = sort_by
 

@@ -28,6 +28,8 @@ class ModalityScore(PassCallback):
         ValueError: a margin out of range; on the first pass, data of one modality alone.
     """
 
+    logs = ("modality/images", "modality/texts", "modality/both", "modality/mean", "modality/energy_both")
+
     def __init__(self, margin: float = 0.1) -> None:
         if not 0 <= margin < 0.5:
             raise ValueError(f"margin must be in [0, 0.5), got {margin}")

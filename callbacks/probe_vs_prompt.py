@@ -98,6 +98,7 @@ class ProbeVsPrompt(PassCallback):
 
     needs = (ClassAttribution, ClassReliance)
     gives = ProbeComparison
+    logs = tuple(f"probe_vs_prompt/*_{measure}" for measure in MEASURES)
     needs_latents = True
 
     def __init__(
@@ -204,7 +205,7 @@ class ProbeVsPrompt(PassCallback):
         texts = ClassScores(data.class_embeddings, output, data.clip.logit_scale)
         found = [contender("prompt", None, 0, texts)]
         for share, (probe, images) in self._probes.items():
-            scores = ClassScores(probe.to(data.class_embeddings), "logit" if output == "cosine" else output)
+            scores = ClassScores(probe.to(data.class_embeddings), output.for_probe())
             found.append(contender(f"probe_{100 * share:g}", share, images, scores))
         return found
 

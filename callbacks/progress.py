@@ -14,6 +14,8 @@ class StepProgress(TQDMProgressBar):
         refresh_rate: steps between two updates; 0 for no bar.
     """
 
+    logs = ()
+
     def __init__(self, refresh_rate: int = 20) -> None:
         super().__init__(refresh_rate)
 

@@ -44,6 +44,11 @@ class Quality(PassCallback):
     """
 
     uses = (ConceptLabels,)
+    logs = (
+        *("alignment/polysemanticity", "alignment/polysemanticity_semantic_lens"),
+        *("alignment/monosemanticity", "alignment/redundancy", "alignment/redundancy_decoder"),
+        *("alignment/churn", "alignment/identity", "alignment/identity_images"),
+    )
 
     def __init__(self, semantic_lens: bool = False) -> None:
         self.semantic_lens = semantic_lens

@@ -68,6 +68,10 @@ class UnexpectedReliance(PassCallback):
 
     needs = (ConceptLabels, ClassAttribution)
     gives = ClassReliance
+    logs = (
+        *("attribution/unexpected_share", "reliance/score_effect", "reliance/accuracy_effect"),
+        *("reliance/worst_group_effect", "reliance/false_positives_effect"),
+    )
     needs_latents = True
 
     def __init__(

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from lightning_sae.data.claims import claimed
 from lightning_sae.data.store.layout import check_data
 from lightning_sae.files import user_path, write_atomic
 from lightning_sae.mappings import differences, flatten
+from lightning_sae.tracking.monitored import alike, check_monitored
 from lightning_sae.training.launch import refuse
 from lightning_sae.training.module import SAEModule
 from lightning_sae.training.preflight import check_settings
@@ -42,6 +42,8 @@ class RunRecord(Callback):
     Raises:
         ValueError: a metric that no validation pass logs.
     """
+
+    logs = ()
 
     def __init__(self, folder: str, optimized_metric: str | Sequence[str] | None = None) -> None:
         self.folder = Path(folder)
@@ -128,6 +130,7 @@ class RunRecord(Callback):
         with ExitStack() as claims:
             try:
                 check_settings(trainer, module, data, fits)
+                check_monitored(trainer, module, self._names(), fits)
                 if given := self._given:
                     check_checkpoint(given, trainer, module, data, fits)
                 if trainer.is_global_zero and fits:
@@ -162,8 +165,7 @@ class RunRecord(Callback):
     def _value(self, name: str) -> float:
         if name in self.metrics:
             return self.metrics[name]
-        close = get_close_matches(name, self.metrics, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(self.metrics)}"
+        hint = alike(name, self.metrics)
         raise ValueError(f"optimized_metric names {name!r}, which the validation pass did not log: {hint}")
 
     @property

@@ -14,6 +14,8 @@ class SaveSAE(PassCallback):
         every_validation: also after each validation pass, replacing the one before.
     """
 
+    logs = ()
+
     def __init__(self, every_validation: bool = False) -> None:
         self.every_validation = every_validation
 

@@ -27,6 +27,11 @@ class SplicedAccuracy(PassCallback):
         min_group: smaller groups are left out.
     """
 
+    logs = (
+        *("zero_shot/original", "zero_shot/original_worst", "zero_shot/original_*"),
+        *("zero_shot/spliced", "zero_shot/spliced_worst", "zero_shot/spliced_*"),
+    )
+
     def __init__(
         self, factor_templates: Mapping[str, Sequence[str]] | None = None, min_group: int = 10
     ) -> None:

@@ -23,6 +23,8 @@ class Summary(PassCallback):
         classes: how many classes with unexpected reliance are named.
     """
 
+    logs = ()
+
     def __init__(self, classes: int = 5) -> None:
         self.classes = classes
 

@@ -38,6 +38,7 @@ class Truth(PassCallback):
     """
 
     uses = (ConceptLabels,)
+    logs = ("truth/auroc_*", "truth/purity_*", "truth/detected_*", "truth/probe_*")
     needs_latents = True
 
     def __init__(

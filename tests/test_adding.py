@@ -1,11 +1,14 @@
 """Whatever can be added takes one file of Python and one of YAML, outside of the repository."""
 
 import json
+import sys
 
 import pandas as pd
 import pytest
 
+from lightning_sae.audit import read_audit
 from lightning_sae.clip import TokenRule
+from lightning_sae.runs.folder import open_run
 from lightning_sae.sae import SparseAutoencoder
 
 VARIANT = """
@@ -65,6 +68,15 @@ METHOD = """
 def largest(explained, score):
     return explained.latents.values
 """
+OUTPUT = """
+from lightning_sae.classifiers.outputs import Output
+
+class Lead(Output):
+    name = "lead"
+
+    def scores(self, logits):
+        return logits - logits.logsumexp(-1, keepdim=True) / 2
+"""
 LABELS = """
 from lightning_sae.concepts.vocabulary import Vocabulary
 
@@ -79,6 +91,8 @@ YAML = {
     "experiment/first_patch": "# @package _global_\ntokens: {_target_: mine_rule.FirstPatch}\n",
     "callbacks/method": "faithfulness: {methods: {mine: "
     "{_target_: hydra.utils.get_method, path: mine_method.largest}}}\n",
+    "callbacks/lead": "attribution: {output: {_target_: mine_output.Lead}, over: all}\n"
+    "audit: {output: {_target_: mine_output.Lead}}\n",
     "labels/seas": "_target_: mine_labels.seas\n",
 }
 PYTHON = {
@@ -87,11 +101,12 @@ PYTHON = {
     "source": SOURCE,
     "rule": RULE,
     "method": METHOD,
+    "output": OUTPUT,
     "labels": LABELS,
 }
 SETTINGS = [
     *("sae=half", "data=reds", "labels=seas", "experiment=first_patch", "logger=csv"),
-    "callbacks=[progress,alignment,attribution,faithfulness,method,latent_table,save_sae,firing]",
+    "callbacks=[progress,alignment,attribution,faithfulness,method,latent_table,save_sae,firing,audit,lead]",
     *("hook_point=visual.transformer.resblocks.1", "data.n_probe=8", "data.batch_size=32"),
     *("callbacks.alignment.draws=20", "callbacks.progress.refresh_rate=0", "module.decay_fraction=0"),
     *("trainer.max_steps=4", "trainer.val_check_interval=4", "trainer.num_sanity_val_steps=0"),
@@ -115,7 +130,7 @@ def mine(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_run_of_ones_own(train_py, mine):
+def test_a_run_of_ones_own(train_py, mine, monkeypatch):
     folders = [f"hydra.run.dir={mine / 'run'}", f"data.store_dir={mine / 'store'}"]
     assert train_py("--config-dir", str(mine / "conf"), *SETTINGS, *folders) == 0
     saved = json.loads((mine / "run" / "sae" / "cfg.json").read_text())
@@ -126,6 +141,13 @@ def test_a_run_of_ones_own(train_py, mine):
     metrics = pd.read_csv(mine / "run" / "metrics.csv")
     assert metrics["mine/active"].dropna().iloc[-1] == 4  # of the one token of an image
     assert metrics["faithfulness/mine_deletion"].dropna().iloc[-1] >= 0
+    assert read_audit(mine / "run").subject.output == "lead"
+    SparseAutoencoder.variants.pop("Half")
+    monkeypatch.delitem(sys.modules, "mine_variant")  # as in a command later on
+    trusted = ["mine_source", "mine_rule"]
+    with pytest.raises(ValueError, match=r"unknown SAE variant 'Half'.*--trust"):
+        open_run(mine / "run", trusted=trusted)
+    assert open_run(mine / "run", trusted=[*trusted, "mine_variant"]).sae.k == 4
 
 
 def test_a_rule_needs_a_name_of_its_own():

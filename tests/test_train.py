@@ -116,6 +116,8 @@ def test_last_ckpt_is_the_last_also_when_it_is_not_the_best(train, tmp_path):
         ("hook_point=visual.transformer.resblock.3", "has no module 'visual.transformer.resblock.3'"),
         ("ckpt_path=nowhere.ckpt", "nowhere.ckpt"),
         ("callbacks.attribution.output=logits", "output must be one of cosine, logit, margin"),
+        ("callbacks.best_checkpoint.monitor=val/fvv", "the monitor of ModelCheckpoint names 'val/fvv'"),
+        ("optimized_metric=attribution/unexpected", "did you mean attribution/unexpected_share"),
     ],
 )
 def test_a_bad_value_ends_in_one_message(train, tmp_path, override, message):
@@ -124,6 +126,7 @@ def test_a_bad_value_ends_in_one_message(train, tmp_path, override, message):
     assert message in str(stop.value.code)
     assert "HYDRA_FULL_ERROR" in str(stop.value.code)
     assert not (tmp_path / "metrics.csv").exists()
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_the_whole_traceback_is_there_for_who_asks(train, tmp_path, monkeypatch):

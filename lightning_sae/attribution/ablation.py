@@ -168,7 +168,7 @@ class AblationEffects(ShapedMetric):
         for removal, image, edited in ablate(explained, [r.latents for r in self.removals], self.batch_size):
             column, logits = target[removal], self.scores.logits(edited)
             self.held[removal, ids[image]] = (logits.argmax(1) == column).to(torch.uint8)
-            change = part[image, removal] * (self.scores.pick(logits, column) - before[image, removal])
+            change = part[image, removal] * (self.scores.output.pick(logits, column) - before[image, removal])
             self.changes.index_add_(0, removal, change.double())
 
     def compute(self) -> Effects:

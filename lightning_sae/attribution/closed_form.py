@@ -4,6 +4,7 @@ from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.func import jvp
 
 from lightning_sae.attribution.explained import Explained
 from lightning_sae.attribution.gradient import TailFunction
@@ -101,6 +102,10 @@ class LastLayer:
         values = v @ scores.weight.T
         if scores.linear:
             return values
+        if not scores.closed_form:
+            logits = scores.logits(pushed.e)[image]
+            pushed_scores: Tensor = jvp(scores.output.scores, (logits,), (values,))[1]
+            return pushed_scores
         slopes = scores.slopes(pushed.e)
         values = slopes.factor[image] * (values - (v * slopes.centre[image]).sum(1, keepdim=True))
         best = (v * slopes.best_slope[image]).sum(1, keepdim=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from lightning_sae.attribution.gradient import Remainder
-from lightning_sae.classifiers.scores import Output
+from lightning_sae.classifiers.outputs import Output
 from lightning_sae.metrics.shaped import ShapedMetric
 from lightning_sae.types import SparseLatents
 

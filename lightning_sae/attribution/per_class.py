@@ -177,7 +177,7 @@ def mean_over_images(tail: TailFunction, W_dec: Tensor, scores: ClassScores) -> 
         W_dec: `[d_sae, d_in]`, decoder in the units of the raw activations.
         scores: of the classes.
     """
-    if (last := LastLayer.of(tail, W_dec)) is not None:
+    if scores.closed_form and (last := LastLayer.of(tail, W_dec)) is not None:
         return _LastLayerMeans(scores, last)
     return MeanOverImages(scores, len(W_dec))
 

@@ -7,7 +7,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 from rich.console import Console
 
@@ -16,7 +15,7 @@ from lightning_sae.audit.evidence.cues import Limits
 from lightning_sae.audit.examination import Options
 from lightning_sae.audit.findings import SEVERITIES, Audit
 from lightning_sae.audit.terminal import print_audit
-from lightning_sae.classifiers.scores import Output
+from lightning_sae.classifiers.outputs import OUTPUTS
 from lightning_sae.errors import one_line_errors
 from lightning_sae.files import user_path
 from lightning_sae.runs.command import command_on_a_run, open_named
@@ -45,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--prompts", metavar="FILE", help="JSON or YAML, {class: [prompt, ...]}, of any classes"
     )
-    parser.add_argument("--output", choices=get_args(Output), default="margin", help="the score (margin)")
+    parser.add_argument("--output", choices=OUTPUTS, default="margin", help="the score (margin)")
     parser.add_argument("--min-images", type=int, default=20, help="fewer are not enough evidence (20)")
     parser.add_argument(
         "--fail-on", choices=SEVERITIES, help=f"exit status {FOUND} where a finding is at least this severe"

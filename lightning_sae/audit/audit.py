@@ -64,6 +64,7 @@ def audit_to_folder(
     Raises:
         ValueError: a run on texts, or what `chosen_classifier` refuses.
     """
+    options = options or Options()
     check_choice(classifier, prompts_file)
     ready(run)
     if classifier == "probe":
@@ -72,7 +73,7 @@ def audit_to_folder(
         chosen = chosen_classifier(run, classifier, prompts_file)
     audit = audit_run(run, chosen, options)
     folder.mkdir(parents=True, exist_ok=True)
-    write_report(audit, run, folder, chosen)
+    write_report(audit, run, folder, chosen, options.output)
     write_audit(audit, folder)
     return audit
 
@@ -285,7 +286,7 @@ def _subject(run: RunFolder, classifier: Classifier, options: Options, found: Ex
         tokens=data.hook.tokens,
         classifier=classifier.kind,
         classifier_source=classifier.source,
-        output=options.output,
+        output=str(options.output),
         judge=judge,
         judge_independent=data.judge_independent,
         data=_data_name(data.images("val").identity()),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ from lightning_sae.audit.findings import Kind
 from lightning_sae.audit.verdict.cases import Suspect, able, leads, look_at, make_case, suspects_of
 from lightning_sae.audit.verdict.verdicts import Tried, each_once, try_suspects
 from lightning_sae.classifiers.classifier import Classifier
-from lightning_sae.classifiers.scores import ClassScores, Output
+from lightning_sae.classifiers.outputs import Output, as_output
+from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.metrics import ActiveRanks
 from lightning_sae.runs.folder import RunFolder
 
@@ -29,7 +30,7 @@ class Options:
     """The settings of an audit.
 
     Attributes:
-        output: the score: cosine, logit, margin or probability.
+        output: the score: cosine, logit, margin, probability, or one of your own.
         limits: from which size on something counts.
         min_group: images; smaller groups cannot be the worst.
 
@@ -37,13 +38,12 @@ class Options:
         ValueError: there is no such score.
     """
 
-    output: Output = "margin"
+    output: Output | str = "margin"
     limits: Limits = field(default_factory=Limits)
     min_group: int = 10
 
     def __post_init__(self) -> None:
-        if self.output not in get_args(Output):
-            raise ValueError(f"output must be one of {', '.join(get_args(Output))}; got {self.output!r}")
+        as_output(self.output)
 
 
 class Studied(NamedTuple):

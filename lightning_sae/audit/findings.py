@@ -263,7 +263,7 @@ class Subject(_Model):
         tokens: token rule.
         classifier: `prompts` or `probe`.
         classifier_source: of a probe; `None` for prompts, and for a probe that was not kept.
-        output: the score: cosine, logit, margin or probability.
+        output: name of the score: cosine, logit, margin, probability, or one of the user's own.
         judge: of the CLIP that named the latents, the same.
         judge_independent: whether it has other weights than the audited one.
         data: what the images are.

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from lightning_sae.classifiers.linear import LinearClassifier
-from lightning_sae.classifiers.scores import ClassScores, Output
+from lightning_sae.classifiers.outputs import Output, as_output
+from lightning_sae.classifiers.scores import ClassScores
 
 
 class ClassifierSource(BaseModel):
@@ -68,8 +69,7 @@ class Classifier(LinearClassifier):
         """The kind of classifier: prompts or a probe."""
         return "prompts" if self.prompts else "probe"
 
-    def scores(self, output: Output = "margin") -> ClassScores:
+    def scores(self, output: Output | str = "margin") -> ClassScores:
         """Return its scores, for attribution and ablation; a probe has logits in place of cosines."""
-        if output == "cosine":
-            return ClassScores(normalize(self.weight)) if self.prompts else ClassScores(self, "logit")
-        return ClassScores(self, output)
+        output = as_output(output) if self.prompts else as_output(output).for_probe()
+        return ClassScores(normalize(self.weight) if self.prompts and output.of_cosines else self, output)

@@ -1,48 +1,23 @@
 """What is attributed: the score of an image, by a text prompt or by a linear probe on its embedding."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from lightning_sae.classifiers.linear import LinearClassifier
-
-Output = Literal["cosine", "logit", "margin", "probability"]
+from lightning_sae.classifiers.outputs import OddsOutput, Output, Slopes, as_output
 
 ImageScore = Callable[[Tensor, slice | Tensor], Tensor]
 """`(embeddings [b, d_embed], rows) -> [b]`; `rows` says which of the images the embeddings belong to: a slice
 or positions `[b]`, the same image as often as wanted."""
 
 
-class Slopes(NamedTuple):
-    """Gradients of all classes' scores to the embedding, `dy_c/de`, without a `[n, C, d_embed]` tensor.
-
-    `dy_c/de = factor_c (weight_c - centre)`, but `best_slope` for the likeliest class: there the difference
-    would cancel.
-
-    Attributes:
-        factor: `[n, C]`, 0 for the likeliest class.
-        centre: `[n, d_embed]`, `sum_c softmax(logits)_c weight_c`.
-        best: `[n]` int64, the likeliest class.
-        best_slope: `[n, d_embed]`.
-    """
-
-    factor: Tensor
-    centre: Tensor
-    best: Tensor
-    best_slope: Tensor
-
-
 class ClassScores:
     """Scores of every class: embeddings `[..., d_embed]` -> `[..., C]`, differentiable in both modes.
 
-    With `logit_c = logit_scale * cos_c` for texts, or the logit of a probe, the score of class `c` is
-
-    - `cosine`: `cos_c`;
-    - `logit`: `logit_c`;
-    - `margin`: `logit_c - logsumexp_{c' != c} logit_c'`, the log odds of class `c` against all others;
-    - `probability`: `softmax(logits)_c`.
+    They are made by an output (`lightning_sae.classifiers.outputs`), with `logit_c = logit_scale * cos_c` for
+    texts, or the logit of a probe.
 
     Attributes:
         output: which score.
@@ -51,7 +26,7 @@ class ClassScores:
 
     Args:
         classes: unit text embeddings `[C, d_embed]`, or a probe.
-        output: which score.
+        output: which score; a name, or one of your own.
         logit_scale: factor from cosine to logit, positive (not its logarithm); a probe has its own.
 
     Raises:
@@ -63,58 +38,45 @@ class ClassScores:
     """
 
     def __init__(
-        self, classes: Tensor | LinearClassifier, output: Output = "cosine", logit_scale: float = 1.0
+        self, classes: Tensor | LinearClassifier, output: Output | str = "cosine", logit_scale: float = 1.0
     ) -> None:
-        if output not in get_args(Output):
-            raise ValueError(f"output must be one of {', '.join(get_args(Output))}; got {output!r}")
-        if output == "cosine" and isinstance(classes, LinearClassifier):
+        self.output = as_output(output)
+        if self.output.of_cosines and isinstance(classes, LinearClassifier):
             raise ValueError("a probe has logits, not cosines: output must be logit, margin or probability")
-        self.output, self._compare = output, _COMPARE.get(output)
         # tensors made in inference mode cannot enter a graph; their clones made outside of it can
         with torch.inference_mode(False), torch.no_grad():
             if isinstance(classes, LinearClassifier):
                 self.weight, self.bias = classes.weight.clone(), classes.bias.clone()
             else:
-                self.weight = classes.clone() * (1.0 if output == "cosine" else logit_scale)
+                self.weight = classes.clone() * (1.0 if self.output.of_cosines else logit_scale)
                 self.bias = self.weight.new_zeros(len(classes))
         if not self.linear and len(self.weight) < 2:
-            raise ValueError(f"output {output!r} compares classes: name two or more, or take cosine or logit")
+            raise ValueError(
+                f"output {self.output.name!r} compares classes: name two or more, or take cosine or logit"
+            )
 
     @property
     def linear(self) -> bool:
         """True if a score is a linear function of the embedding."""
-        return self._compare is None
+        return self.output.linear
+
+    @property
+    def closed_form(self) -> bool:
+        """True if the gradients to the embedding have a closed form: the weights themselves, or `slopes`."""
+        return self.linear or isinstance(self.output, OddsOutput)
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         """Return `[..., d_embed]` -> `[..., C]`."""
-        logits = self.logits(embeddings)
-        return logits if self._compare is None else self._compare(logits)
+        return self.output.scores(self.logits(embeddings))
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """Return what is compared (the cosines, for that output): `[..., d_embed]` -> `[..., C]`."""
         return embeddings @ self.weight.T + self.bias
 
-    def pick(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the score of one class a row, `targets [n]` int64, from all `logits [n, C]`: `[n]`."""
-        column = targets[:, None]
-        if self.output == "probability":
-            return logits.softmax(1).gather(1, column).squeeze(1)
-        picked = logits.gather(1, column).squeeze(1)
-        return picked if self.linear else picked - logits.scatter(1, column, -torch.inf).logsumexp(1)
-
     def slopes(self, embeddings: Tensor) -> Slopes:
-        """Return the gradients of the scores that compare classes, at `embeddings [n, d_embed]`."""
-        logits = self.logits(embeddings)
-        best = logits.argmax(1, keepdim=True)
-        others = logits.scatter(1, best, -torch.inf)
-        odds = (logits.gather(1, best) - others.logsumexp(1, keepdim=True)).squeeze(1)  # log odds of the best
-        probabilities = logits.softmax(1)
-        factor = 1 / (1 - probabilities) if self.output == "margin" else probabilities
-        share = torch.ones_like(odds) if self.output == "margin" else odds.sigmoid() * (-odds).sigmoid()
-        contrast = self.weight[best[:, 0]] - others.softmax(1) @ self.weight
-        return Slopes(
-            factor.scatter(1, best, 0.0), probabilities @ self.weight, best[:, 0], share[:, None] * contrast
-        )
+        """Return the gradients at `embeddings [n, d_embed]`, of an `OddsOutput`."""
+        assert isinstance(self.output, OddsOutput)
+        return self.output.slopes(self.logits(embeddings), self.weight)
 
     def of(self, targets: Tensor) -> ImageScore:
         """Return the score of one class an image, `targets [n]` int64 in `0..C-1`."""
@@ -127,16 +89,16 @@ class ClassScores:
 
 def make_score(
     text: Tensor | LinearClassifier,
-    output: Output = "cosine",
+    output: Output | str = "cosine",
     targets: Tensor | None = None,
     logit_scale: float = 1.0,
 ) -> ImageScore:
-    """Return the score of each of `n` images; `ClassScores` says which there are.
+    """Return the score of each of `n` images.
 
     Args:
         text: without `targets` the unit embedding of the prompt, `[d_embed]`, or one an image,
             `[n, d_embed]`; with `targets` those of all classes, `[C, d_embed]`, or a probe.
-        output: which score.
+        output: which score; a name, or one of your own.
         targets: `[n]` int64 in `0..C-1`, the class `c` of each image's score.
         logit_scale: factor from cosine to logit, positive.
 
@@ -148,29 +110,14 @@ def make_score(
         >>> score(torch.tensor([[0.6, 0.8]]), slice(0, 1))
         tensor([8.])
     """
+    output = as_output(output)
     if targets is None:
-        if isinstance(text, LinearClassifier) or output in _COMPARE:
+        if isinstance(text, LinearClassifier) or not output.linear:
             raise ValueError(
-                f"output {output!r} compares classes: pass all of them (two or more) and targets"
+                f"output {output.name!r} compares classes: pass all of them (two or more) and targets"
             )
         if text.ndim == 1:
             only = ClassScores(text[None], output, logit_scale)
             return lambda embeddings, rows: only(embeddings).squeeze(-1)
         targets = torch.arange(len(text), device=text.device)
     return ClassScores(text, output, logit_scale).of(targets)
-
-
-def _margin(logits: Tensor) -> Tensor:
-    """Log odds of each class; that of the likeliest from the others alone, as `1 - p` would cancel."""
-    top = logits.argmax(-1, keepdim=True)
-    rest = logits.scatter(-1, top, -torch.inf).logsumexp(-1, keepdim=True)
-    probabilities = logits.softmax(-1).scatter(-1, top, 0.0)
-    others = logits.logsumexp(-1, keepdim=True) + torch.log1p(-probabilities)
-    return logits - others.scatter(-1, top, rest)
-
-
-def _probability(logits: Tensor) -> Tensor:
-    return logits.softmax(-1)
-
-
-_COMPARE: dict[str, Callable[[Tensor], Tensor]] = {"margin": _margin, "probability": _probability}

@@ -6,14 +6,13 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 from PIL import Image
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from lightning_sae.classifiers.scores import Output
+from lightning_sae.classifiers.outputs import OUTPUTS
 from lightning_sae.clip import clip_titles
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.data import decode
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--prompt", action="append", default=[], help="a text; again for further ones")
     parser.add_argument("--top", type=int, default=8, help="latents per prompt (8)")
-    parser.add_argument("--output", choices=get_args(Output), default="logit", help="the score (logit)")
+    parser.add_argument("--output", choices=OUTPUTS, default="logit", help="the score (logit)")
     parser.add_argument("--out", type=user_path, help="PNG to write (RUN/pictures/explain_IMAGE.png)")
     options = parser.parse_intermixed_args(arguments)
     with one_line_errors():

@@ -14,7 +14,8 @@ from lightning_sae.attribution.ablation import ablate
 from lightning_sae.attribution.explained import Explained
 from lightning_sae.attribution.gradient import token_sums
 from lightning_sae.attribution.methods import ActGrad
-from lightning_sae.classifiers.scores import ClassScores, Output
+from lightning_sae.classifiers.outputs import Output
+from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.clip import capture_context, make_tail
 from lightning_sae.concepts.meaning import class_meaning, meaning_tests
 from lightning_sae.concepts.naming import name_columns, names_of
@@ -47,7 +48,7 @@ class PromptExplanation(NamedTuple):
 
 
 def explain(
-    run: RunFolder, image: Image.Image, prompts: Sequence[str], output: Output = "logit", top: int = 8
+    run: RunFolder, image: Image.Image, prompts: Sequence[str], output: Output | str = "logit", top: int = 8
 ) -> list[PromptExplanation]:
     """Return the latents with the largest absolute attributions to each prompt's score.
 

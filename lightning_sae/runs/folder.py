@@ -22,7 +22,7 @@ from lightning_sae.sae.saving.folder import CONFIG as SAE_CONFIG
 from lightning_sae.training.settings import CONFIG
 from lightning_sae.trust.documents import NO_CONFIG, read_config, read_json, read_yaml_list
 from lightning_sae.trust.tables import read_table
-from lightning_sae.trust.targets import instantiate_as
+from lightning_sae.trust.targets import import_trusted, instantiate_as
 
 CHOICES = "hydra.runtime.choices."
 _TEXTS = ("label", "second_label", "class", "attribution_class", "unexpected_class", "value", "top_images")
@@ -116,6 +116,7 @@ class RunFolder:
     @cached_property
     def sae(self) -> SparseAutoencoder:
         """The saved autoencoder, checked against the CLIP, on the same device; in evaluation mode."""
+        import_trusted(self.config, "sae", self._trusted)  # a variant is known once it is imported
         return load_sae(self.folder / "sae", self.data.clip.identity()).to(self.data.clip.device)
 
     def vocabulary(self) -> Vocabulary:

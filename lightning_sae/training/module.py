@@ -97,6 +97,10 @@ class SAEModule(LightningModule):
         ValueError: a number out of its range, an endless training with decay, or a loss that is not finite.
     """
 
+    logs = (
+        *("train/*", "val/fvu", "val/fvu_layer_norm", "val/cosine", "val/l0", "val/dead_fraction"),
+        *(f"val/density_{name}" for name in QUANTILES),
+    )
     sae: SparseAutoencoder
     fvu: FVU
     cosine: Cosine

@@ -103,6 +103,19 @@ def instantiate_as(kind: type[T], config: DictConfig, key: str, trusted: Sequenc
     return built
 
 
+def import_trusted(config: DictConfig, key: str, trusted: Sequence[str] | None) -> None:
+    """Import what a configuration names under a key, if a user trusts it; else do nothing.
+
+    Raises:
+        ValueError: the target is not of the package that is trusted.
+    """
+    found = config.get(key)
+    if trusted and isinstance(found, DictConfig):
+        target = str(_resolved(found).get("_target_"))
+        if any(_inside(target, package) for package in trusted):
+            _check(target, trusted)
+
+
 def add_trust_option(parser: argparse.ArgumentParser) -> None:
     """Add `--trust`, with which a user allows targets of a run folder."""
     parser.add_argument(

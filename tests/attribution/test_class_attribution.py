@@ -5,14 +5,29 @@ from lightning_sae.attribution import per_class as class_attribution
 from lightning_sae.attribution.closed_form import LastLayer
 from lightning_sae.attribution.methods import ActGrad
 from lightning_sae.attribution.per_class import attribute_classes, mean_over_images
+from lightning_sae.classifiers.outputs import Output, as_output
 from lightning_sae.classifiers.scores import ClassScores
 
 SCALE = 8.0
 
 
-@pytest.fixture(params=["cosine", "logit", "margin", "probability", "probe", "probe margin"])
+class Own(Output):
+    """The scores of another output, without the closed forms that it may have."""
+
+    name = "own"
+
+    def __init__(self, of):
+        self.scores_of = as_output(of).scores
+
+    def scores(self, logits):
+        return self.scores_of(logits)
+
+
+@pytest.fixture(params=["cosine", "logit", "margin", "probability", "probe", "probe margin", "own margin"])
 def scores(request, texts, probe):
     output = request.param.removeprefix("probe").strip() or "logit"
+    if output.startswith("own"):
+        output = Own(output.removeprefix("own "))
     return ClassScores(probe if "probe" in request.param else texts, output, SCALE)
 
 
@@ -35,6 +50,22 @@ def test_both_modes_equal_a_gradient_per_class(explained, scores, mode):
 def test_the_closed_form_equals_a_gradient_per_class(explained, scores):
     closed = LastLayer.of(explained.tail, explained.W_dec)
     torch.testing.assert_close(closed.attribute(explained, scores), one_by_one(explained, scores))
+
+
+@pytest.mark.parametrize("output", ["logit", "margin", "probability"])
+@pytest.mark.parametrize("case", ["last", "final"], indirect=True)
+def test_an_output_without_a_closed_form_has_the_same_slopes(explained, texts, output):
+    found, closed = [], LastLayer.of(explained.tail, explained.W_dec)
+    for scores in (ClassScores(texts, Own(output), SCALE), ClassScores(texts, output, SCALE)):
+        means = mean_over_images(explained.tail, explained.W_dec, scores)
+        means.update(explained)
+        found.append((closed.attribute(explained, scores), means.compute()))
+    torch.testing.assert_close(*found)
+    values, entry, step = found[0][0], 4, 1e-6
+    latents, image = explained.latents, int(explained.image_rows()[entry])
+    shift = step * latents.values[entry] * explained.W_dec[latents.indices[entry]]
+    up, down = (scores(explained.tail(explained.x + s, None))[image] for s in (shift, -shift))
+    torch.testing.assert_close(values[entry], (up - down) / (2 * step), rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize("case", ["cls", "patch", "mlp"], indirect=True)

@@ -12,6 +12,7 @@ import torch
 from lightning_sae.audit.report import write_report
 from lightning_sae.audit.report.heatmaps import Heatmaps
 from lightning_sae.classifiers.classifier import Classifier
+from lightning_sae.classifiers.outputs import MarginOutput
 from lightning_sae.explain.explanation import explain
 from lightning_sae.runs.folder import open_run
 
@@ -72,10 +73,16 @@ def _middle(place, columns):
     return 16 * row + 8, 16 * column + 8
 
 
-def test_they_stand_below_the_examples_where_there_are_any(run, classifier, tmp_path):
+class Mine(MarginOutput):
+    name = "mine"
+
+
+@pytest.mark.parametrize(("name_of_output", "output"), [("margin", None), ("mine", Mine())])
+def test_they_stand_below_the_examples_where_there_are_any(run, classifier, tmp_path, name_of_output, output):
     latent = int(run.latents.index[0])
     name = run.data.class_names[0]
     found = finding(1, name, (culprit(latent, "brown", tuple(run.top_images(latent)[:2])),))
-    page = write_report(audit((result(name, (1,)),), (found,)), run, tmp_path, classifier).read_text()
+    whole = audit((result(name, (1,)),), (found,), output=name_of_output)
+    page = write_report(whole, run, tmp_path, classifier, output).read_text()
     assert page.count("where it drives the score there") == 2
     assert page.count(f"image on which latent {latent} fires") == 2

@@ -1,6 +1,7 @@
 """What the callbacks log and write, against plain formulas on the whole validation split."""
 
 import math
+from fnmatch import fnmatchcase
 
 import pandas as pd
 import pytest
@@ -193,3 +194,16 @@ def test_validate_gives_what_fit_gave(fit, callbacks, tmp_path):
 def test_attribution_refuses_what_it_does_not_know(arguments):
     with pytest.raises(ValueError, match="must be one of"):
         Attribution(**arguments)
+
+
+def test_what_is_logged_is_what_the_callbacks_say(run):
+    parts = [run.module, *run.trainer.callbacks]
+    patterns = [pattern for part in parts for pattern in vars(type(part)).get("logs", ())]
+    logged = {*run.trainer.callback_metrics}
+    assert {key for key in logged if not any(fnmatchcase(key, pattern) for pattern in patterns)} == set()
+    not_here = {
+        "val/fvu_layer_norm",
+        "attribution/probe_agreement",
+        "alignment/polysemanticity_semantic_lens",
+    }
+    assert {pattern for pattern in patterns if "*" not in pattern} - logged <= not_here

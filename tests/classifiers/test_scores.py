@@ -4,6 +4,8 @@ from torch.func import jacfwd, jacrev, vmap
 from torch.nn.functional import normalize
 
 from lightning_sae.classifiers.linear import LinearClassifier, fit_probe
+from lightning_sae.classifiers.outputs import OUTPUTS as KNOWN
+from lightning_sae.classifiers.outputs import CosineOutput, MarginOutput, Output, as_output
 from lightning_sae.classifiers.scores import ClassScores, make_score
 
 N, C, D = 7, 4, 6
@@ -59,6 +61,28 @@ def test_slopes_are_the_jacobian_in_both_modes(output, scale):
         torch.testing.assert_close(found, vmap(jacobian(scores))(EMBEDDINGS))
 
 
+class Own(Output):
+    """The scores of another output, and nothing that it does beside."""
+
+    def __init__(self, of, name="own"):
+        self.of, self.name = KNOWN[of], name
+
+    def scores(self, logits):
+        return self.of.scores(logits)
+
+
+@pytest.mark.parametrize("output", OUTPUTS[1:])
+@pytest.mark.parametrize("scale", [1.0, 40.0])
+def test_what_an_own_output_inherits_is_what_the_known_ones_do(output, scale):
+    scores, known = ClassScores(TEXTS, Own(output), scale), ClassScores(TEXTS, output, scale)
+    logits = scores.logits(EMBEDDINGS)
+    torch.testing.assert_close(scores.output.pick(logits, TARGETS), known.output.pick(logits, TARGETS))
+    z, direction, step = EMBEDDINGS.clone().requires_grad_(), random(N, D, seed=4), 1e-6
+    (gradient,) = torch.autograd.grad(scores.of(TARGETS)(z, slice(0, N)).sum(), z)
+    up, down = (known.of(TARGETS)(EMBEDDINGS + s * direction, slice(0, N)) for s in (step, -step))
+    torch.testing.assert_close((gradient * direction).sum(1), (up - down) / (2 * step), rtol=1e-6, atol=1e-8)
+
+
 def test_a_certain_class_keeps_its_margin_and_slope_in_single_precision():
     e = torch.tensor([[1.0, 0.0]])
     scores = ClassScores(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]), "margin", 100.0)
@@ -100,5 +124,20 @@ def test_what_cannot_be_scored():
         ClassScores(TEXTS[:1], "probability")
     with pytest.raises(ValueError, match="a probe has logits"):
         ClassScores(PROBE, "cosine")
+    with pytest.raises(ValueError, match="compares classes"):
+        make_score(TEXTS, Own("margin"))
+    for name in ("margin", ""):
+        with pytest.raises(ValueError, match=f"a name of its own, got {name!r}"):
+            as_output(Own("logit", name))
+    for thing in (MarginOutput, {"_target_": "mine.Own"}, None):
+        with pytest.raises(ValueError, match=r"one of cosine, .*One of your own"):
+            as_output(thing)
+
+
+def test_an_output_is_a_name_or_an_object():
+    own = Own("margin")
+    assert (as_output(own), as_output("margin")) == (own, KNOWN["margin"])
+    assert str(as_output(CosineOutput())) == "cosine"  # as a configuration may name it
+    assert [KNOWN[name].for_probe().name for name in OUTPUTS] == ["logit", *OUTPUTS[1:]]
     with pytest.raises(ValueError, match=r"classes \[1\] have none"):
         fit_probe(EMBEDDINGS[:2], torch.tensor([0, 2]), 3)

@@ -1,7 +1,7 @@
 """Where in an image a latent drives the score of a class, for hook points whose tokens are places."""
 
 from collections.abc import Sequence
-from typing import Self, cast
+from typing import Self
 
 import torch
 from PIL import Image
@@ -11,7 +11,7 @@ from lightning_sae.attribution.explained import Explained
 from lightning_sae.attribution.gradient import token_sums
 from lightning_sae.attribution.methods import ActGrad
 from lightning_sae.classifiers.classifier import Classifier
-from lightning_sae.classifiers.scores import Output
+from lightning_sae.classifiers.outputs import Output
 from lightning_sae.clip import capture_context, make_tail
 from lightning_sae.explain.picture import LOWERS, RAISES, as_clip_sees, token_grid
 from lightning_sae.runs.folder import RunFolder
@@ -27,18 +27,20 @@ class Heatmaps:
         grid: rows and columns of the tokens.
     """
 
-    def __init__(self, run: RunFolder, classifier: Classifier, output: Output, grid: tuple[int, int]) -> None:
+    def __init__(
+        self, run: RunFolder, classifier: Classifier, output: Output | str, grid: tuple[int, int]
+    ) -> None:
         self.run, self.names, self.grid = run, list(classifier.class_names), grid
         self.scores = classifier.scores(output)
         self.tail = make_tail(run.data.clip, run.data.hook)
 
     @classmethod
-    def of(cls, run: RunFolder, classifier: Classifier, output: str) -> Self | None:
+    def of(cls, run: RunFolder, classifier: Classifier, output: Output | str) -> Self | None:
         """Return the heatmaps of a run; `None` where its tokens are no places in an image."""
         if run.data.clip.reads_texts:
             return None
         grid = token_grid(run.data.clip, run.data.shape.tokens)
-        return None if grid is None else cls(run, classifier, cast(Output, output), grid)
+        return None if grid is None else cls(run, classifier, output, grid)
 
     def draw(self, ids: Sequence[int], latent: int, class_name: str, side: int) -> list[Image.Image]:
         """Return a square picture for each image.

@@ -17,6 +17,7 @@ from lightning_sae.audit.report.evidence import finding_views
 from lightning_sae.audit.report.heatmaps import Heatmaps
 from lightning_sae.audit.report.latents import latent_columns, packed
 from lightning_sae.classifiers.classifier import Classifier
+from lightning_sae.classifiers.outputs import Output
 from lightning_sae.files import write_atomic
 from lightning_sae.report import render
 from lightning_sae.runs.folder import RunFolder
@@ -26,7 +27,13 @@ SCRIPTS = ("data", "words", "table", "scatter", "card", "main")  # in this order
 OPEN_CLASSES = 60  # with more of a verdict than that, the classes without findings are folded
 
 
-def write_report(audit: Audit, run: RunFolder, folder: Path, classifier: Classifier | None = None) -> Path:
+def write_report(
+    audit: Audit,
+    run: RunFolder,
+    folder: Path,
+    classifier: Classifier | None = None,
+    output: Output | str | None = None,
+) -> Path:
     """Write `audit.html`, whole or not at all, and return its path.
 
     The file needs nothing beside it. Every text in it is escaped; its own policy allows its one script, and
@@ -37,16 +44,19 @@ def write_report(audit: Audit, run: RunFolder, folder: Path, classifier: Classif
         run: that was audited: images, latents, `metrics.csv` and `attribution.csv` are read.
         folder: where to.
         classifier: the one under audit; with it there are heatmaps where the tokens are places in the image.
+        output: the score, where it is one of your own, of which the audit has the name alone.
     """
     path = folder / FILE
-    write_atomic(path, render(__package__, _context(audit, run, classifier)).encode())
+    write_atomic(path, render(__package__, _context(audit, run, classifier, output)).encode())
     return path
 
 
-def _context(audit: Audit, run: RunFolder, classifier: Classifier | None) -> dict[str, Any]:
+def _context(
+    audit: Audit, run: RunFolder, classifier: Classifier | None, output: Output | str | None
+) -> dict[str, Any]:
     drivers, same = _drivers(audit, run)
     columns, sheets = latent_columns(run, audit, drivers)
-    heatmaps = None if classifier is None else Heatmaps.of(run, classifier, audit.subject.output)
+    heatmaps = None if classifier is None else Heatmaps.of(run, classifier, output or audit.subject.output)
     style, script = _style(), _script()
     return {
         "policy": policy(style, script),

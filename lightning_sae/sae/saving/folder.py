@@ -185,6 +185,7 @@ def find_variant(name: str) -> type[SparseAutoencoder]:
     if name not in SparseAutoencoder.variants:
         known = ", ".join(sorted(SparseAutoencoder.variants))
         raise ValueError(
-            f"unknown SAE variant {name!r}; known: {known} (import the module that defines another)"
+            f"unknown SAE variant {name!r}; known: {known} (import the module that defines another; commands "
+            "do with --trust MODULE)"
         )
     return SparseAutoencoder.variants[name]
