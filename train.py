@@ -3,7 +3,7 @@
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,17 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 
-def run(cfg: DictConfig) -> Any:
+def _how_to_resume(folder: Path) -> str:
+    """Return the command that goes on after an interrupt."""
+    if not (folder / "checkpoints" / "last.ckpt").exists():
+        return "\nStopped before the first checkpoint: run the same command again; what is captured stays."
+    given = HydraConfig.get().overrides.task
+    kept = [word for word in given if not word.startswith(("ckpt_path=", "resume="))]
+    words = ["python", sys.argv[0], *kept, f"hydra.run.dir={folder}"]
+    return f"\nStopped. To go on from the last checkpoint:\n  {shlex.join(words)}"
+
+
+def run(cfg: DictConfig, how_to_resume: Callable[[Path], str] = _how_to_resume) -> Any:
     """Build what the config names, and fits or validates; returns what `optimized_metric` names."""
     seed_everything(cfg.seed, workers=True, verbose=False)
     record = instantiate(cfg.record)
@@ -39,21 +49,11 @@ def run(cfg: DictConfig) -> Any:
             task(module, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C and SIGTERM
         if trainer.is_global_zero:
-            print(_how_to_resume(Path(cfg.run_dir)), file=sys.stderr)
+            print(how_to_resume(Path(cfg.run_dir)), file=sys.stderr)
         raise
     finally:
         _finish(loggers)
     return record.objective
-
-
-def _how_to_resume(folder: Path) -> str:
-    """Return the command that goes on after an interrupt."""
-    if not (folder / "checkpoints" / "last.ckpt").exists():
-        return "\nStopped before the first checkpoint: run the same command again; what is captured stays."
-    given = HydraConfig.get().overrides.task
-    kept = [word for word in given if not word.startswith(("ckpt_path=", "resume="))]
-    words = ["python", sys.argv[0], *kept, f"hydra.run.dir={folder}"]
-    return f"\nStopped. To go on from the last checkpoint:\n  {shlex.join(words)}"
 
 
 def _finish(loggers: Iterable[Logger]) -> None:

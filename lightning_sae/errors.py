@@ -61,7 +61,7 @@ def one_line_errors(*others: type[Exception], on_cpu: str = "--device cpu") -> I
             sys.exit(128 + number)
         raise
     except Exception as error:
-        cause = _named_if_full(_cause(error))
+        cause = _named_if_full(cause_of(error))
         if is_out_of_memory(cause):
             cause = torch.OutOfMemoryError(too_small(cause, on_cpu)).with_traceback(cause.__traceback__)
         elif not isinstance(error, (*MENDABLE, *others)):
@@ -111,8 +111,8 @@ def _signal_behind(stop: SystemExit) -> int:
     return signal.SIGINT if isinstance(stop.__context__, KeyboardInterrupt) else 0
 
 
-def _cause(error: BaseException) -> BaseException:
-    """Return what went wrong below the frames that `instantiate` wraps around it."""
+def cause_of(error: BaseException) -> BaseException:
+    """Return what went wrong below the frames that Hydra's `instantiate` wraps around it."""
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
         error = error.__cause__
     return error

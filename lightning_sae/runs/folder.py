@@ -149,6 +149,7 @@ def open_run(
     overrides: Sequence[str] = (),
     device: torch.device | None = None,
     trusted: Sequence[str] | None = (),
+    data: ActivationDataModule | None = None,
 ) -> RunFolder:
     """Read the folder of a finished run. Nothing is run that its configuration names and that is not ours.
 
@@ -158,6 +159,7 @@ def open_run(
         device: where CLIP, judge, autoencoder and all that is read by them lie; `None` is the GPU where there
             is one, else the CPU.
         trusted: packages that the configuration may name all the same; `None` for a run of this process.
+        data: images and CLIP of a run that was given them as an object; `None`: as the configuration says.
 
     Raises:
         FileNotFoundError: the folder is none of a run, or lacks the autoencoder or the table.
@@ -176,6 +178,8 @@ def open_run(
                 f"{folder} has no {name}: {writer} writes it; let the run come to its end"
             )
     run = RunFolder(folder, overrides, device, trusted)
+    if data is not None:
+        run.data = data.to(device or find_device())
     _ = run.sae, run.latents  # what does not fit is said here
     return run
 
