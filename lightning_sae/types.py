@@ -38,7 +38,7 @@ class SparseLatents:
 
     def __repr__(self) -> str:
         active = int((self.values > 0).sum()) / max(1, len(self))
-        largest = float(self.values.max()) if len(self.values) else 0.0
+        largest = float(self.values.detach().max()) if len(self.values) else 0.0
         known = f"{active:.1f} active per row, largest {largest:.3g}, {self.values.device}"
         return f"{type(self).__name__}({len(self)} rows, {self.d_sae} latents, {known})"
 

@@ -24,9 +24,11 @@ ORDER = (
         "audit",
         "audit.report",
         "audit.audit",
+        "audit.shown",
         "audit:front",
     ),
     "correct",
+    "composing",
 )
 """Rooms, each of which may import what stands before it; a front is `__init__.py` or `__main__.py`."""
 EXCEPTIONS = {

@@ -41,9 +41,9 @@ def given(key: str, kind: str) -> Any:
     """
     if key not in _HELD.get():
         raise ValueError(
-            f"{key} of this run was an object of Python, {kind}, which no configuration can build again: open "
-            "the run with it, open_run(folder, data=...), or name the function that makes it in a YAML of "
-            "your own (docs/extending.md)"
+            f"{key} of this run was an object of Python, {kind}, which no configuration can build again: "
+            "open the run with it, open_run(folder, data=...), or name the function that makes it in a YAML "
+            "of your own (docs/extending.md)"
         )
     return _HELD.get()[key]
 
@@ -58,10 +58,11 @@ def node(key: str, value: Any) -> dict[str, Any]:
         >>> node("sae", partial(Fraction, denominator=2))
         {'_target_': 'fractions.Fraction', '_partial_': True, 'denominator': 2}
     """
-    if isinstance(value, partial) and not value.args and _is_importable(value.func):
-        if all(is_plain(argument) for argument in value.keywords.values()):
-            return {"_target_": _path(value.func), "_partial_": True, **value.keywords}
-    kind = value.func if isinstance(value, partial) else value if isinstance(value, type) else type(value)
+    kind: Any = value if isinstance(value, type) else type(value)
+    if isinstance(value, partial):
+        kind, arguments = value.func, value.keywords
+        if _is_importable(kind) and not value.args and is_plain([*arguments.values()]):
+            return {"_target_": _path(kind), "_partial_": True, **arguments}
     return {"_target_": _path(given), "key": key, "kind": _path(kind)}
 
 

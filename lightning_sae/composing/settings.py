@@ -67,7 +67,7 @@ def _check_values(keys: Sequence[str], objects: Mapping[str, Any]) -> None:
         if "data" in objects and key in IN_DATA:
             owner = "data"
         if owner:
-            raise ValueError(f"{key} is a part of {owner}, which is an object here: set it where that is made")
+            raise ValueError(f"{key} is a part of {owner}, an object here: set it where that is made")
 
 
 def _word(key: str, value: Any) -> str:
@@ -75,11 +75,11 @@ def _word(key: str, value: Any) -> str:
 
 
 def literal(value: str | float | Path | Sequence[Any] | None) -> str:
-    """Write a value as Hydra reads it.
+    r"""Write a value as Hydra reads it.
 
     Example:
         >>> literal(["it's", True, None, 1e-05])
-        "['it\\\\'s',true,null,1e-05]"
+        "['it\\'s',true,null,1e-05]"
     """
     if value is None:
         return "null"

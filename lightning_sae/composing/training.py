@@ -88,7 +88,7 @@ def home() -> Path:
     for folder in (package.parent, package / "_shipped"):
         if (folder / "conf" / "train.yaml").is_file():
             return folder
-    raise FileNotFoundError(f"conf/train.yaml is neither beside {package} nor in it: install the package again")
+    raise FileNotFoundError(f"conf/train.yaml lies neither beside {package} nor in it: install it again")
 
 
 def _compose(

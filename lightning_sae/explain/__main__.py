@@ -5,9 +5,7 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from PIL import Image
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -15,29 +13,14 @@ from rich.table import Table
 from lightning_sae.classifiers.outputs import OUTPUTS
 from lightning_sae.clip import clip_titles
 from lightning_sae.concepts.naming import LatentName
-from lightning_sae.data import decode
-from lightning_sae.data.images.bad_images import read_file
-from lightning_sae.data.images.decoding import WHITE
 from lightning_sae.errors import one_line_errors
 from lightning_sae.explain.explanation import PromptExplanation, check_request, explain
+from lightning_sae.explain.image_file import read_image
 from lightning_sae.explain.picture import draw_explanation
 from lightning_sae.files import user_path
 from lightning_sae.report.figures import save_figure
 from lightning_sae.runs.command import command_on_a_run, open_named
 from lightning_sae.trust.control_characters import escape
-
-
-def read_image(path: str | Path, background: str = WHITE) -> Image.Image:
-    """Return an image file in RGB, decoded as the data of a run are (`decode`).
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        BadImageError: it is no image, damaged, too large to be meant, or no regular file.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"there is no image {path}")
-    return decode(read_file(path, str(path)), str(path), background=background)
 
 
 def driver_table(explanation: PromptExplanation, output: str) -> Table:

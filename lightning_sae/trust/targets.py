@@ -37,7 +37,10 @@ OURS = frozenset(
         "world.weights_path",
     )
 )
-"""Data sets, CLIPs and vocabularies, and what says that they were objects of Python. Other parts of this package write files, so they are not here."""
+"""Data sets, CLIPs and vocabularies, and what says that one was an object of Python.
+
+Other parts of this package write files, so they are not here.
+"""
 
 T = TypeVar("T")
 
