@@ -13,15 +13,16 @@
 # %% [markdown]
 # # Look into a CLIP
 #
-# Train a sparse autoencoder on the patch tokens of a CLIP layer, see what its latents mean, and ask which of them
-# drive the score of one image. All of it is embedded: a tiny CLIP, drawn pictures, no download; a minute on two cores.
+# Train a sparse autoencoder on the patch tokens of a CLIP layer, see what its latents mean, and ask
+# which of them drive the score of one image. All of it is embedded: a tiny CLIP, drawn pictures, no
+# download; a minute on two cores.
 
 # %%
 import lightning_sae as ls
 
 # %% [markdown]
-# `ls.train` is `python train.py`: the same defaults, and the same words for what differs. Called again it finds its run
-# finished, or goes on where it was stopped.
+# `ls.train` is `python train.py`: the same defaults, and the same words for what differs. Called
+# again it finds its run finished, or goes on where it was stopped.
 
 # %%
 run = ls.train(
@@ -46,16 +47,17 @@ run = ls.train(
 run
 
 # %% [markdown]
-# `ls.open_run("look_into_a_clip")` gives the same run later on, and `ls.load_sae("look_into_a_clip/sae")` its autoencoder
-# alone. The latents are a table; those that drive the classes most come first.
+# `ls.open_run("look_into_a_clip")` gives the same run later on, and
+# `ls.load_sae("look_into_a_clip/sae")` its autoencoder alone. The latents are a table; those that
+# drive the classes most come first.
 
 # %%
 strongest = run.latents.sort_values("attribution", ascending=False)
 strongest[["label", "named", "alignment", "density", "attribution", "attribution_class"]].head()
 
 # %% [markdown]
-# A latent shows itself with the images that activate it most. Where its label is not to be relied on it is called *?*,
-# with the guess in grey.
+# A latent shows itself with the images that activate it most. Where its label is not to be relied on
+# it is called *?*, with the guess in grey.
 
 # %%
 run.latent(strongest.index[0])

@@ -101,13 +101,12 @@ def _compose(
         if not own.is_dir():
             raise FileNotFoundError(f"config_dir must be a folder of YAML, got {own}")
         words.append(f"hydra.searchpath=[{literal(f'file://{own}')}]")
-    held = GlobalHydra.instance()
-    before, held.hydra = held.hydra, None
+    before, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with initialize_config_dir(str(home() / "conf"), version_base="1.3"):
             config = compose("train", words, return_hydra_config=True)
     finally:
-        held.hydra = before
+        GlobalHydra.instance().hydra = before  # Hydra puts a copy in its place
     OmegaConf.set_readonly(config.hydra, False)
     with open_dict(config):
         hydra = OmegaConf.create({"hydra": config.pop("hydra")})
@@ -153,11 +152,12 @@ def _quiet(hydra: DictConfig) -> Iterator[None]:
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
     """Have `callbacks` found where the package has brought it along."""
+    before = [*sys.path]
     sys.path.append(str(folder))
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        sys.path[:] = before
 
 
 def _program(path: Path) -> ModuleType:

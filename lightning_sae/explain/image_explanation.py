@@ -13,13 +13,15 @@ from lightning_sae.concepts.naming import LatentName
 from lightning_sae.data.images.decoding import upright_rgb
 from lightning_sae.explain.explanation import PromptExplanation, explain
 from lightning_sae.explain.image_file import read_image
-from lightning_sae.explain.picture import EXAMPLES, as_clip_sees, places, token_grid
+from lightning_sae.explain.picture import as_clip_sees, places, token_grid
 from lightning_sae.report import compact, render_cell, webp_uri
 from lightning_sae.report.overlay import colour_scale, overlay
 from lightning_sae.report.thumbnails import thumbnail
 from lightning_sae.runs.folder import RunFolder
 
 BIG, SMALL = 200, 56  # pixels: the image itself, a heatmap or an example beside a latent
+
+EXAMPLES = 4  # top images of a latent
 
 
 class ImageExplanation(Sequence[PromptExplanation]):
