@@ -31,11 +31,15 @@ OURS = frozenset(
         "concepts.vocabulary.english_vocabulary",
         "concepts.vocabulary.imagenet_vocabulary",
         "concepts.vocabulary.vocabulary_from_file",
+        "composing.given.given",
         "world.config_path",
         "world.weights_path",
     )
 )
-"""Data sets, CLIPs and vocabularies. Other parts of this package write files, so they are not here."""
+"""Data sets, CLIPs and vocabularies, and what says that one was an object of Python.
+
+Other parts of this package write files, so they are not here.
+"""
 
 T = TypeVar("T")
 
