@@ -1,5 +1,6 @@
 """Trains a sparse autoencoder on a CLIP layer. `python train.py --help` tells what can be set."""
 
+import os
 import shlex
 import sys
 import warnings
@@ -12,8 +13,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_sae.home import started_by
-
 if TYPE_CHECKING:  # else `--help` would wait for torch
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.loggers import Logger
@@ -25,8 +24,9 @@ def _how_to_resume(folder: Path) -> str:
         return "\nStopped before the first checkpoint: run the same command again; what is captured stays."
     given = HydraConfig.get().overrides.task
     kept = [word for word in given if not word.startswith(("ckpt_path=", "resume="))]
+    started_by = os.environ.get("LIGHTNING_SAE_STARTED_BY", f"python {shlex.quote(sys.argv[0])}")
     words = shlex.join([*kept, f"hydra.run.dir={folder}"])
-    return f"\nStopped. To go on from the last checkpoint:\n  {started_by()} {words}"
+    return f"\nStopped. To go on from the last checkpoint:\n  {started_by} {words}"
 
 
 def run(cfg: DictConfig, how_to_resume: Callable[[Path], str] = _how_to_resume) -> Any:
