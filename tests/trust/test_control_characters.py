@@ -14,8 +14,8 @@ from lightning_sae.data.images.class_names import readable
 from lightning_sae.data.images.image_set import listed
 from lightning_sae.data.progress import bar
 from lightning_sae.errors import one_line_errors
-from lightning_sae.explain.terminal import driver_table
 from lightning_sae.explain.explanation import PromptExplanation
+from lightning_sae.explain.terminal import driver_table
 from lightning_sae.tracking.values import goal
 from lightning_sae.trust.control_characters import escape, visible
 
