@@ -25,12 +25,13 @@ from activations import Activations, load
 from interleaved import machine
 from lightning.pytorch import seed_everything
 from matplotlib.ticker import LogLocator, NullFormatter
+from recovery import detection_f1, match, max_cosines
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from variant_trainings import OURS, PACKAGES, Rows, Task, Trained
 
-from lightning_sae.metrics import FVU, L0, detection_f1, match, max_cosines
+from lightning_sae.metrics import FVU, L0
 
 OUR_LR = 2e-3  # of conf/module/default.yaml
 TOLERANCE = 0.02  # of FVU, below our curve

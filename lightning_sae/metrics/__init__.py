@@ -1,6 +1,5 @@
 """Metrics: pure functions, and `torchmetrics.Metric`s that keep sums and call them."""
 
-from benchmarks.recovery import detection_f1, match, max_cosines
 from lightning_sae.metrics.auroc import ActiveRanks, auroc, sparse_auroc
 from lightning_sae.metrics.bootstrap import Interval, interval, mean_in_units
 from lightning_sae.metrics.density import L0, Density, density, density_quantiles, l0
@@ -25,13 +24,10 @@ __all__ = [
     "cosine",
     "density",
     "density_quantiles",
-    "detection_f1",
     "fires_on",
     "fvu",
     "interval",
     "l0",
-    "match",
-    "max_cosines",
     "max_over_tokens",
     "mean_in_units",
     "modality_score",

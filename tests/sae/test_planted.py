@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from lightning_sae.metrics import detection_f1, match, max_cosines
+from benchmarks.recovery import detection_f1, match, max_cosines
 from lightning_sae.sae import SparseAutoencoder
 from lightning_sae.training.clipping import clip_by_scale
 from lightning_sae.training.module import lr_factor
