@@ -23,8 +23,9 @@ def helps() -> Iterator[tuple[str, str]]:
 
 
 def _commands() -> Iterator[tuple[str, ...]]:
-    from lightning_sae.program import app
     from typer.main import get_command
+
+    from lightning_sae.program import app
 
     yield ()
     for name, command in get_command(app).commands.items():
