@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from lightning_sae.errors import one_line_errors
 from lightning_sae.sae.exchange import FOREIGN, OURS, convert
 from lightning_sae.trust.control_characters import visible
+from lightning_sae.trust.targets import import_parts
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -21,8 +22,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--from", dest="source", choices=[OURS, *FOREIGN], help="format of src, if its files do not tell"
     )
     command.add_argument("--k", type=int, help="active latents per token, if a checkpoint does not say it")
+    command.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="your own module, which defines the variant; again for others",
+    )
     options = parser.parse_args(arguments)
     with one_line_errors():
+        import_parts(options.trust)
         print(visible(convert(options.src, options.dst, options.to, options.source, options.k)))
 
 
