@@ -119,6 +119,24 @@ def import_trusted(config: DictConfig, key: str, trusted: Sequence[str] | None) 
             _check(target, trusted)
 
 
+def import_parts(names: Sequence[str]) -> None:
+    """Import modules, or single parts of them, that a user names: SAE variants are known once that is done.
+
+    Raises:
+        ValueError: there is none of that name.
+
+    Example:
+        >>> import_parts(["lightning_sae.nowhere"])
+        Traceback (most recent call last):
+        ValueError: cannot import lightning_sae.nowhere: ...
+    """
+    for name in names:
+        try:
+            hydra.utils.get_object(name)
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"cannot import {name}: {error}; is its folder on PYTHONPATH?") from error
+
+
 def _resolved(config: Any) -> Any:
     """Return the plain containers without interpolations: what is looked at is what is built."""
     try:

@@ -311,8 +311,11 @@ def test_a_cell_of_a_notebook_changes_nothing_around_it(browser, tmp_path):
     around = (
         "<p id=plain class='verdict name'>plain</p><table id=table class=lines><tr><td>1</td></tr></table>"
     )
-    style = "return ['plain', 'table'].map((i) => document.getElementById(i)).map((e) => JSON.stringify("
-    style += "[...getComputedStyle(e)].map((k) => getComputedStyle(e)[k])))"
+    around = f"<div style='width: 500px'>{around}</div>"
+    style = """return ['plain', 'table'].map((id) => {
+        const computed = getComputedStyle(document.getElementById(id));
+        return JSON.stringify([...computed].map((name) => name + computed[name]));
+    })"""
     seen = []
     for cells in ("", shown._repr_html_() + shown.finding(1)._repr_html_()):
         path = tmp_path / "notebook.html"
