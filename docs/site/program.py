@@ -4,19 +4,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 
 COLUMNS = "96"  # what a page holds without scrolling
-MODULES = ("explain", "audit", "correct", "compare", "fit_probe", "data", "sae")
 
 
 def helps() -> Iterator[tuple[str, str]]:
     """Yield how each command is called, and its help."""
-    if find_spec("lightning_sae.program") is None:  # before there is one program
-        yield "python train.py", _printed("train.py")
-        for module in MODULES:
-            yield f"python -m lightning_sae.{module}", _printed("-m", f"lightning_sae.{module}")
-        return
     for words in _commands():
         run = "import sys; from lightning_sae.program import main; main(sys.argv[1:])"
         yield " ".join(["lightning-sae", *words]), _printed("-c", run, *words)
