@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,18 @@ if TYPE_CHECKING or not {"--help", "-h"} & {*sys.argv}:  # the help needs no tor
     from lightning.pytorch.loggers import Logger
 
 
-def run(cfg: DictConfig) -> Any:
+def _how_to_resume(folder: Path) -> str:
+    """Return the command that goes on after an interrupt."""
+    if not (folder / "checkpoints" / "last.ckpt").exists():
+        return "\nStopped before the first checkpoint: run the same command again; what is captured stays."
+    given = HydraConfig.get().overrides.task
+    kept = [word for word in given if not word.startswith(("ckpt_path=", "resume="))]
+    started_by = os.environ.get("LIGHTNING_SAE_STARTED_BY", f"python {shlex.quote(sys.argv[0])}")
+    words = shlex.join([*kept, f"hydra.run.dir={folder}"])
+    return f"\nStopped. To go on from the last checkpoint:\n  {started_by} {words}"
+
+
+def run(cfg: DictConfig, how_to_resume: Callable[[Path], str] = _how_to_resume) -> Any:
     """Build what the config names, and fits or validates; returns what `optimized_metric` names."""
     seed_everything(cfg.seed, workers=True, verbose=False)
     record = instantiate(cfg.record)
@@ -42,22 +53,11 @@ def run(cfg: DictConfig) -> Any:
             task(module, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C and SIGTERM
         if trainer.is_global_zero:
-            print(_how_to_resume(Path(cfg.run_dir)), file=sys.stderr)
+            print(how_to_resume(Path(cfg.run_dir)), file=sys.stderr)
         raise
     finally:
         _finish(loggers)
     return record.objective
-
-
-def _how_to_resume(folder: Path) -> str:
-    """Return the command that goes on after an interrupt."""
-    if not (folder / "checkpoints" / "last.ckpt").exists():
-        return "\nStopped before the first checkpoint: run the same command again; what is captured stays."
-    given = HydraConfig.get().overrides.task
-    kept = [word for word in given if not word.startswith(("ckpt_path=", "resume="))]
-    started_by = os.environ.get("LIGHTNING_SAE_STARTED_BY", f"python {shlex.quote(sys.argv[0])}")
-    words = shlex.join([*kept, f"hydra.run.dir={folder}"])
-    return f"\nStopped. To go on from the last checkpoint:\n  {started_by} {words}"
 
 
 def _finish(loggers: "Iterable[Logger]") -> None:

@@ -1,3 +1,43 @@
-"""Sparse autoencoders on CLIP, with interpretability tracked during training like a loss."""
+"""Sparse autoencoders on CLIP, with interpretability tracked during training like a loss.
+
+In a notebook, `import lightning_sae as ls`; each name is imported when it is first asked for:
+
+- `ls.train` trains as `python train.py` does, and returns the run;
+- `ls.open_run` opens the folder of one, `ls.load_sae` and `ls.load_clip` a part of it;
+- `ls.explain_image` says which latents drive the score of an image and a text;
+- `ls.audit_classifier` says what a classifier relies on that nobody intended.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_sae.audit.shown import audit_classifier as audit_classifier
+    from lightning_sae.clip import load_clip as load_clip
+    from lightning_sae.composing.training import train as train
+    from lightning_sae.explain.image_explanation import explain_image as explain_image
+    from lightning_sae.runs.folder import open_run as open_run
+    from lightning_sae.sae import load_sae as load_sae
 
 __version__ = "0.1.0"
+__all__ = ["audit_classifier", "explain_image", "load_clip", "load_sae", "open_run", "train"]
+
+_HOMES = {
+    "audit_classifier": "audit.shown",
+    "explain_image": "explain.image_explanation",
+    "load_clip": "clip",
+    "load_sae": "sae",
+    "open_run": "runs.folder",
+    "train": "composing.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

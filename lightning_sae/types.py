@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SparseLatents:
     """The latents of `n` tokens in compressed rows; what is absent is zero.
 
@@ -27,12 +27,20 @@ class SparseLatents:
         ([1, 0, 2], [0, 1, 3])
         >>> z.to_dense()[1].tolist()
         [1.0, 0.0, 3.0]
+        >>> z
+        SparseLatents(2 rows, 3 latents, 1.5 active per row, largest 3, cpu)
     """
 
     values: Tensor
     indices: Tensor
     offsets: Tensor
     d_sae: int
+
+    def __repr__(self) -> str:
+        active = int((self.values > 0).sum()) / max(1, len(self))
+        largest = float(self.values.detach().max()) if len(self.values) else 0.0
+        known = f"{active:.1f} active per row, largest {largest:.3g}, {self.values.device}"
+        return f"{type(self).__name__}({len(self)} rows, {self.d_sae} latents, {known})"
 
     @classmethod
     def from_topk(cls, values: Tensor, indices: Tensor, d_sae: int) -> Self:

@@ -24,9 +24,10 @@ ORDER = (
         "audit",
         "audit.report",
         "audit.audit",
+        "audit.shown",
         "audit:front",
     ),
-    *("correct", "program"),
+    *("correct", "composing", "program"),
 )
 """Rooms, each of which may import what stands before it; a front is an `__init__.py`."""
 EXCEPTIONS = {

@@ -94,7 +94,7 @@ def terminal(table: RunTable, goal: Goal, starred: Sequence[str] = ()) -> Table:
     shown = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for place, word in enumerate(header):
         shown.add_column(
-            escape(word.replace(" ", "\n")),
+            escape(word).replace(" ", "\n"),
             justify="left" if place <= len(table.keys) else "right",
             overflow="fold",
         )

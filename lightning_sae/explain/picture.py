@@ -14,7 +14,7 @@ from lightning_sae.clip import Clip
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.explain.explanation import PromptExplanation
 from lightning_sae.report.latent_name import write_name
-from lightning_sae.report.palette import GREY, INK, RED
+from lightning_sae.report.palette import GREY, INK, LOWERS, RAISES, RED
 from lightning_sae.runs.folder import RunFolder
 
 CELL, GAP, BIG = 64, 6, 200  # pixels: a thumbnail, the space between two, the image itself
@@ -25,7 +25,7 @@ LEGEND = (
     "orange raises the score, purple lowers it; without: change of the score when the latent is removed; "
     "red: raises it, and means the prompt no better than random images"
 )
-RAISES, LOWERS, SIGNS = "#d9822b", "#6a51a3", "PuOr_r"  # orange and purple: red is for what is unexpected
+SIGNS = "PuOr_r"  # orange and purple
 
 
 def draw_explanation(
@@ -92,8 +92,8 @@ def _draw_block(
         axes.text(MARGIN, top + BIG + 18 + 18 * line, text, fontsize=9, color=GREY)
     _show(axes, picture, MARGIN, top, BIG)
     if shape is not None:
-        _show_places(axes, picture, MARGIN, top + BIG + BELOW, BIG, _places(explanation.tokens[:1], shape)[0])
-        maps = _places(explanation.tokens[1:], shape)
+        _show_places(axes, picture, MARGIN, top + BIG + BELOW, BIG, places(explanation.tokens[:1], shape)[0])
+        maps = places(explanation.tokens[1:], shape)
     longest = float(explanation.drivers["attribution"].abs().max()) or 1.0
     for place, row in enumerate(explanation.drivers.to_dict("records")):
         x, y = MARGIN + BIG + 2 * GAP, top + place * (CELL + GAP)
@@ -121,7 +121,7 @@ def _draw_latent(axes: Axes, x: float, y: float, row: Mapping[Hashable, Any], lo
     axes.text(middle, y + 46, numbers, fontsize=7, color=GREY, ha="center")
 
 
-def _places(tokens: Tensor, shape: tuple[int, int]) -> Tensor:
+def places(tokens: Tensor, shape: tuple[int, int]) -> Tensor:
     """Return the tokens `[m, t]` as maps `[m, rows, columns]`, all divided by the largest absolute value."""
     maps = tokens[:, -shape[0] * shape[1] :].reshape(-1, *shape)
     largest: Tensor = maps.abs().max()

@@ -1,7 +1,18 @@
-"""What the HTML pages have in common: one file each, nothing is fetched, every text is escaped."""
+"""What the HTML pages and cells of notebooks have in common: nothing is fetched, every text is escaped."""
 
+from lightning_sae.report.cell import render_cell
 from lightning_sae.report.page import render
 from lightning_sae.report.text import compact, percent, plain
-from lightning_sae.report.uris import data_uri, picture_uri, png_uri
+from lightning_sae.report.uris import data_uri, picture_uri, png_uri, webp_uri
 
-__all__ = ["compact", "data_uri", "percent", "picture_uri", "plain", "png_uri", "render"]
+__all__ = [
+    "compact",
+    "data_uri",
+    "percent",
+    "picture_uri",
+    "plain",
+    "png_uri",
+    "render",
+    "render_cell",
+    "webp_uri",
+]

@@ -7,12 +7,13 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from lightning_sae.report.text import plain
 
 
-def render(package: str, context: dict[str, Any]) -> str:
+def render(package: str, context: dict[str, Any], template: str = "page.html.jinja") -> str:
     """Return a page; every text of the context is escaped, and a name that is missing is an error.
 
     Args:
-        package: its folder `templates` holds `page.html.jinja`; `base.css` comes from here.
+        package: its folder `templates` holds the template; `base.css` comes from here.
         context: what the template names.
+        template: name of its file.
     """
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader("lightning_sae.report")]),
@@ -22,7 +23,7 @@ def render(package: str, context: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.jinja").render(context)
+    return environment.get_template(template).render(context)
 
 
 def _finalize(value: Any) -> Any:

@@ -33,6 +33,13 @@ def png_uri(content: bytes) -> str:
     return data_uri(content, "png")
 
 
+def webp_uri(picture: Image.Image) -> str:
+    """Return a picture as WebP, which every browser of the last years reads."""
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "WEBP", quality=60)
+    return data_uri(buffer.getvalue(), "webp")
+
+
 def picture_uri(path: Path) -> str:
     """Return a picture of a run folder, drawn anew as JPEG; "" where there is none that can be read."""
     if not path.is_file():

@@ -11,14 +11,18 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from lightning_sae.clip import HookPoint, identity_titles
 from lightning_sae.concepts.vocabulary import Vocabulary
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.devices.device import find_device
 from lightning_sae.files import user_path
 from lightning_sae.mappings import flatten
+from lightning_sae.report import render_cell
+from lightning_sae.runs.latent import Latent
 from lightning_sae.sae import SparseAutoencoder, load_sae
 from lightning_sae.sae.saving.folder import CONFIG as SAE_CONFIG
+from lightning_sae.tracking.values import VALUES
 from lightning_sae.training.settings import CONFIG
 from lightning_sae.trust.documents import NO_CONFIG, read_config, read_json, read_yaml_list
 from lightning_sae.trust.tables import read_table
@@ -28,6 +32,7 @@ CHOICES = "hydra.runtime.choices."
 _TEXTS = ("label", "second_label", "class", "attribution_class", "unexpected_class", "value", "top_images")
 """Columns of texts, in whatever table: a class may be called "7"."""
 
+SHOWN = 8  # examples of a latent
 T = TypeVar("T")
 
 
@@ -119,6 +124,25 @@ class RunFolder:
         import_trusted(self.config, "sae", self._trusted)  # a variant is known once it is imported
         return load_sae(self.folder / "sae", self.data.clip.identity()).to(self.data.clip.device)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        card, said = self.card, []
+        if card:
+            made = card["provenance"]
+            said = [
+                *identity_titles([made["clip"]]),
+                str(HookPoint(made["hook_point"], made["tokens"])),
+                f"{card['variant']} with {card['d_sae']} latents",
+            ]
+        known = {key: value for key, value in VALUES.items() if key in self.metrics and value.title}
+        values = [(value.title, format(self.metrics[key], value.form)) for key, value in known.items()]
+        tables = sorted(path.stem for path in self.folder.glob("*.csv"))
+        context = {"name": self.folder.name, "facts": said, "values": values, "tables": tables}
+        n_latents = len(self.table("latents"))
+        return render_cell(__package__, "run.html.jinja", {**context, "n_latents": n_latents})
+
     def vocabulary(self) -> Vocabulary:
         """Return the words that latents are labelled with."""
         return instantiate_as(Vocabulary, self.config, "labels", self._trusted)
@@ -128,6 +152,19 @@ class RunFolder:
         if latent not in self.latents.index:
             return []
         return [int(i) for i in str(self.latents.loc[latent, "top_images"]).split()]
+
+    def latent(self, number: int) -> Latent:
+        """Return a latent with its top validation examples.
+
+        Raises:
+            ValueError: the autoencoder has none of that number.
+        """
+        if not 0 <= number < self.sae.d_sae:
+            raise ValueError(f"a latent is one of 0..{self.sae.d_sae - 1}, got {number}")
+        known = number in self.latents.index
+        row = self.latents.loc[[number]].iloc[0] if known else pd.Series(name=number, dtype=object)
+        images = self.data.images("val")
+        return Latent(number, row, [images[i] for i in self.top_images(number)[:SHOWN]])
 
     def judge_embeddings(self) -> Tensor:
         """Return `[n_val_images, d_judge]` unit, from the store.
@@ -149,6 +186,7 @@ def open_run(
     overrides: Sequence[str] = (),
     device: torch.device | None = None,
     trusted: Sequence[str] | None = (),
+    data: ActivationDataModule | None = None,
 ) -> RunFolder:
     """Read the folder of a finished run. Nothing is run that its configuration names and that is not ours.
 
@@ -158,6 +196,7 @@ def open_run(
         device: where CLIP, judge, autoencoder and all that is read by them lie; `None` is the GPU where there
             is one, else the CPU.
         trusted: packages that the configuration may name all the same; `None` for a run of this process.
+        data: images and CLIP of a run that was given them as an object; `None`: as the configuration says.
 
     Raises:
         FileNotFoundError: the folder is none of a run, or lacks the autoencoder or the table.
@@ -176,6 +215,8 @@ def open_run(
                 f"{folder} has no {name}: {writer} writes it; let the run come to its end"
             )
     run = RunFolder(folder, overrides, device, trusted)
+    if data is not None:
+        run.data = data.to(device or find_device())
     _ = run.sae, run.latents  # what does not fit is said here
     return run
 

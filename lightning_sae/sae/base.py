@@ -188,6 +188,12 @@ class SparseAutoencoder(Normalised, HubMixin):
         """Return the constructor arguments that rebuild this autoencoder."""
         return {name: getattr(self, name) for name in self.parameter_names()}
 
+    def extra_repr(self) -> str:
+        """Return the constructor arguments for `repr`; what every variant has only where it is not usual."""
+        usual = {name: p.default for name, p in inspect.signature(SparseAutoencoder).parameters.items()}
+        config = self.config().items()
+        return ", ".join(f"{name}={value!r}" for name, value in config if usual.get(name) != value)
+
     def encode_normalised(self, x: Tensor) -> SparseLatents:
         """Return the latents of normalised activations, each token by itself, differentiable.
 

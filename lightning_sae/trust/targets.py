@@ -31,11 +31,15 @@ OURS = frozenset(
         "concepts.vocabulary.english_vocabulary",
         "concepts.vocabulary.imagenet_vocabulary",
         "concepts.vocabulary.vocabulary_from_file",
+        "composing.given.given",
         "world.config_path",
         "world.weights_path",
     )
 )
-"""Data sets, CLIPs and vocabularies. Other parts of this package write files, so they are not here."""
+"""Data sets, CLIPs and vocabularies, and what says that one was an object of Python.
+
+Other parts of this package write files, so they are not here.
+"""
 
 T = TypeVar("T")
 
@@ -113,6 +117,24 @@ def import_trusted(config: DictConfig, key: str, trusted: Sequence[str] | None) 
         target = str(_resolved(found).get("_target_"))
         if any(_inside(target, package) for package in trusted):
             _check(target, trusted)
+
+
+def import_parts(names: Sequence[str]) -> None:
+    """Import modules, or single parts of them, that a user names: SAE variants are known once that is done.
+
+    Raises:
+        ValueError: there is none of that name.
+
+    Example:
+        >>> import_parts(["lightning_sae.nowhere"])
+        Traceback (most recent call last):
+        ValueError: cannot import lightning_sae.nowhere: ...
+    """
+    for name in names:
+        try:
+            hydra.utils.get_object(name)
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"cannot import {name}: {error}; is its folder on PYTHONPATH?") from error
 
 
 def _resolved(config: Any) -> Any:

@@ -46,6 +46,24 @@ def test_both_modes_equal_a_gradient_per_class(explained, scores, mode):
     torch.testing.assert_close(found, one_by_one(explained, scores))
 
 
+@pytest.mark.parametrize(
+    ("mode", "n_classes", "expected"),
+    [
+        ("auto", 4, "_forward"),
+        ("auto", 3, "_reverse"),
+        ("forward", 1, "_forward"),
+        ("reverse", 4, "_reverse"),
+    ],
+)
+def test_auto_takes_the_mode_of_fewer_passes(last, texts, mode, n_classes, expected, monkeypatch):
+    """An image has three active latents at most."""
+    taken = []
+    for name in ("_forward", "_reverse"):
+        monkeypatch.setattr(class_attribution, name, lambda *_, name=name: taken.append(name))
+    attribute_classes(last, ClassScores(texts[:n_classes]), mode)
+    assert taken == [expected]
+
+
 @pytest.mark.parametrize("case", ["last", "final"], indirect=True)
 def test_the_closed_form_equals_a_gradient_per_class(explained, scores):
     closed = LastLayer.of(explained.tail, explained.W_dec)

@@ -15,6 +15,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from lightning_sae.audit.report import write_report
+from lightning_sae.audit.shown import ShownAudit
 from lightning_sae.report import plain
 
 from .fabricated import HOSTILE, audit, culprit, finding, latent_table, noise_images, result, run_folder
@@ -299,3 +300,30 @@ def test_thirty_thousand_latents_stay_quick(browser, tmp_path):
     best = table["alignment"].nlargest(25).tolist()
     alignments = [float(row.find_elements(By.CSS_SELECTOR, "td")[3].text) for row in rows_of(browser)]
     np.testing.assert_allclose(alignments, best, atol=0.0011)
+
+
+def test_a_cell_of_a_notebook_changes_nothing_around_it(browser, tmp_path):
+    table = latent_table(20, HOSTILE[:2], CLASSES, 40)
+    run = run_folder(tmp_path / "run", table, CLASSES, noise_images(40))
+    found = audit((result("star", (1,)),), (finding(1, "star", (culprit(7, HOSTILE[0]),)),))
+    shown = ShownAudit(found, run)
+    shown.heatmaps = None
+    around = (
+        "<p id=plain class='verdict name'>plain</p><table id=table class=lines><tr><td>1</td></tr></table>"
+    )
+    around = f"<div style='width: 500px'>{around}</div>"
+    style = """return ['plain', 'table'].map((id) => {
+        const computed = getComputedStyle(document.getElementById(id));
+        return JSON.stringify([...computed].map((name) => name + computed[name]));
+    })"""
+    seen = []
+    for cells in ("", shown._repr_html_() + shown.finding(1)._repr_html_()):
+        path = tmp_path / "notebook.html"
+        path.write_text(f"<!DOCTYPE html><meta charset=utf-8><body>{around}<div>{cells}</div>", "utf-8")
+        browser.get(path.as_uri())
+        seen.append(browser.execute_script(style))
+    assert seen[0] == seen[1]
+    assert browser.execute_script("return window.ran") is None
+    head = browser.find_element(By.CSS_SELECTOR, ".lightning-sae .head")
+    assert head.value_of_css_property("font-weight") == "600"
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")

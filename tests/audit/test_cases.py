@@ -173,6 +173,15 @@ def test_the_images_that_it_drives_most():
     assert driven_images(images, cue, 0, most=8) == [3, 4, 5, 2]
 
 
+@pytest.mark.parametrize(("c", "expected"), [(0, [1, 4, 3]), (2, [15, 12])])
+def test_without_enough_wrong_predictions_all_images_predicted_as_the_class_are_driven(c, expected):
+    drive = torch.zeros(22, 1)
+    drive[[1, 3, 4, 12, 15], 0] = torch.tensor([9.0, 2.0, 5.0, 6.0, 20.0])
+    images, shown = zoo(on(range(22)), drives=drive)
+    cue, _ = look(images, c, shown, limits=LIMITS._replace(min_errors=11))
+    assert driven_images(images, cue, 0, most=8) == expected
+
+
 def test_the_images_are_named_by_their_ids():
     """Where only some images are attributed, their places are not their ids."""
     rows = on(ERRORS)[:, None]

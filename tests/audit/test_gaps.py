@@ -99,6 +99,16 @@ def test_a_mark_speaks_for_the_class_that_it_raises_alone(n_classes):
     assert [raises(group, c, logits, targets) for c in range(n_classes)] == [c == 1 for c in range(n_classes)]
 
 
+@pytest.mark.parametrize(("by", "rise", "expected"), [(4, 2.2, 0), (4, 2.5, 1), (-4, 1.5, 0), (-4, 1.8, 1)])
+def test_a_class_is_raised_by_half_of_the_largest_shift_on(by, rise, expected):
+    """Of ten logits one rises or falls by 4; all are taken relative to their mean, a tenth of the sum."""
+    group, logits, targets = marked_logits(1, by=by, n_classes=10)
+    logits[group, 2] += rise
+    mean = (by + rise) / 10
+    assert (rise - mean >= abs(by - mean) / 2) == expected
+    assert raises(group, 2, logits, targets) == expected
+
+
 def test_where_there_is_no_mark_nothing_speaks_for_the_others():
     group, logits, targets = marked_logits(1)
     assert not any(raises(~group, c, logits, targets) for c in range(3))

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import ImageColor
 
 from lightning_sae.audit.report import write_report
 from lightning_sae.audit.report.heatmaps import Heatmaps
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.outputs import MarginOutput
 from lightning_sae.explain.explanation import explain
+from lightning_sae.explain.picture import LOWERS, RAISES
 from lightning_sae.runs.folder import open_run
 
 from .fabricated import audit, culprit, finding, result
@@ -60,6 +62,25 @@ def test_a_heatmap_is_the_attribution_of_each_place(run, classifier):
             (picture,) = heatmaps.draw([3], latent, run.data.class_names[2], side=16 * values.shape[1])
             red, _, blue = np.asarray(picture)[_middle(raised, values.shape[2])].tolist()
             assert red > blue  # orange
+
+
+def test_all_pictures_have_one_scale(run, classifier, monkeypatch):
+    """The mask of a colour grows with the root of the value."""
+    heatmaps = Heatmaps.of(run, classifier, "logit")
+    values = torch.zeros(3, *heatmaps.grid)
+    values[0].view(-1)[0] = -2.0
+    values[1].view(-1)[:2] = torch.tensor([-0.5, 0.5])
+    monkeypatch.setattr(heatmaps, "values", lambda images, latent, c: values)
+    side, columns = 16 * heatmaps.grid[0], heatmaps.grid[1]
+    pictures = heatmaps.draw([3, 4, 4], 0, run.data.class_names[2], side)
+    full, half, grey = (np.asarray(picture).astype(float) for picture in pictures)
+    colours = [ImageColor.getrgb(colour) for colour in (LOWERS, RAISES)]
+    assert full[_middle(0, columns)].tolist() == list(colours[0])
+    for place, colour in enumerate(colours):
+        middle = _middle(place, columns)
+        assert np.abs(half[middle] - (grey[middle] + colour) / 2).max() < 2
+    assert np.ptp(grey, axis=2).max() == 0
+    assert np.array_equal(half[_middle(2, columns)], grey[_middle(2, columns)])
 
 
 def test_a_single_token_has_no_place(run, classifier, monkeypatch):

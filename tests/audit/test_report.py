@@ -13,6 +13,7 @@ from PIL import Image
 
 from lightning_sae.audit.report import write_report
 from lightning_sae.audit.report.sheets import MOST, SIDE
+from lightning_sae.audit.report.view import WORST, summary
 from lightning_sae.report import plain
 
 from .fabricated import (
@@ -110,6 +111,14 @@ def test_the_page_says_what_the_audit_says(write):
     ids = [attributes.get("id") for _, attributes in page.tags]
     order = [ids.index(name) for name in ("summary", "classes", "findings", "finding-1", "latents", "curves")]
     assert order == sorted(order)
+
+
+@pytest.mark.parametrize(("n", "more"), [(1, 0), (WORST, 0), (WORST + 1, 1), (WORST + 3, 3)])
+def test_the_summary_names_the_worst_findings_and_counts_the_others(n, more):
+    found = tuple(finding(i, "star", (culprit(i, "brown"),)) for i in range(1, n + 1))
+    said = summary(audit((result("star", tuple(range(1, n + 1))),), found))
+    assert [one["number"] for one in said["worst"]] == [*range(1, min(n, WORST) + 1)]
+    assert said["more"] == more
 
 
 def test_nothing_found_is_said_as_it_is(write):

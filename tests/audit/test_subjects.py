@@ -33,6 +33,7 @@ def test_the_judge_decides_where_the_data_do_not():
     assert found.known.tolist() == [True, False, False, True]
     assert found.targets.tolist() == [2, -1, -1, 1]
     assert found.show(2).tolist() == [True, False, True, False]
+    assert found.shown.tolist() == [2, 1, 2, 1]
 
 
 def test_nothing_known_at_all():
@@ -46,6 +47,10 @@ def test_a_classifier_of_other_classes():
     assert list(found.of_class) == [-1, 1]
     assert found.show(0).tolist() == [False] * 4
     assert found.show(1).tolist() == [False, False, True, True]
+    assert found.shown.tolist() == [-1, -1, 1, 1]
+    values = torch.tensor([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]])  # of cat, dog and owl
+    assert found.of_classes(values)[0].isnan().all()
+    assert torch.equal(found.of_classes(values)[1], values[1])
     owl, cat = 2 + 2, 2 + 0  # what the classifier does not have
     assert found.targets.tolist() == [owl, cat, 1, 1]
 

@@ -56,6 +56,12 @@ def test_the_terminal_is_eighty_columns_wide(tmp_path):
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
+def test_the_words_of_a_heading_stand_below_each_other(tmp_path):
+    write_run(tmp_path / "0", {"zero_shot/original_worst": 0.25})
+    shown = terminal(run_table(read_runs([tmp_path]), FVU), FVU)
+    assert [str(column.header) for column in shown.columns] == ["run", "FVU", "L0", "worst\ngroup"]
+
+
 def test_a_name_cannot_break_out_of_markdown():
     text = markdown(["run"], [["a|b\n# c <script> [x](y) `z`"]])
     assert text.splitlines()[2] == r"| a\|b # c &lt;script> \[x](y) \`z\` |"

@@ -250,6 +250,8 @@ def test_the_command_says_what_was_found(folder, tmp_path, capsys):
     chosen = record.chosen.model_copy(update={"worst": better_shift})
     beaten = headline(record.model_copy(update={"chosen": chosen}))
     assert beaten.startswith("star: edit, though on val a plain shift of the threshold does as well; on test")
+    shift = headline(record.model_copy(update={"way": "shift", "chosen": chosen}))
+    assert shift.startswith("star: a plain shift of the threshold; on test")
     loses = record.classes[0]
     assert loses.accuracy.gain == min(row.accuracy.gain for row in record.classes)
     assert costs.startswith(f"costs: {loses.name} " if loses.accuracy.gain < 0 else "costs: no class loses")

@@ -13,17 +13,20 @@ from lightning_sae.metrics.group_errors import Groups
 
 
 @pytest.mark.parametrize("size", [(40, 40), (64, 30), (5, 4)])
-@pytest.mark.parametrize(("place", "edge"), [(0.0, 0), (1.0, -1)])
-def test_a_label_covers_its_part_of_a_picture_and_no_more(size, place, edge):
+@pytest.mark.parametrize("place", [0.0, 0.25, 0.5, 1.0])
+def test_a_label_covers_its_part_of_a_picture_and_no_more(size, place):
     noise = np.random.default_rng(0).integers(0, 200, (size[1], size[0], 3), dtype=np.uint8)
     picture = Image.fromarray(noise)
     labelled = np.asarray(put_label(picture, "plane", Style("DejaVuSans", 0.25, place)))
     changed = (labelled != noise).any(2)
     rows = max(1, round(0.25 * size[1]))
-    label = changed[:rows] if edge == 0 else changed[-rows:]
+    top = round(place * (size[1] - rows))
+    label = changed[top : top + rows]
     assert changed.sum() == label.sum() > 0
-    assert label.any(0).sum() <= round(0.95 * size[0])
-    assert labelled[edge].max() > 200  # the label is white
+    columns = label.any(0).nonzero()[0]
+    assert len(columns) <= round(0.95 * size[0])
+    assert abs(columns[0] - (size[0] - 1 - columns[-1])) <= 1  # in the middle
+    assert labelled[top].max() > 200  # the label is white
     assert np.array_equal(np.asarray(picture), noise)
 
 

@@ -90,6 +90,7 @@ def test_another_judge_recaptures_nothing_of_the_audited_clip(make, clip, judge,
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         make().prepare_data()
+    assert judge.embed_dim  # which it learns from an image
     seen, encode = [], judge.encode_image
     monkeypatch.setattr(clip, "encode_image", None)
     monkeypatch.setattr(judge, "encode_image", lambda pixels: seen.append(len(pixels)) or encode(pixels))

@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from lightning_sae.data import __main__ as command
+from lightning_sae.data.engines import slurm
 from lightning_sae.data.store.verify import verify_store
 
 WORLD = ["data.n_train=150", "data.n_val=50", "data.shard_images=32", "data.capture_batch_size=16"]
@@ -119,6 +122,62 @@ def test_what_an_engine_leaves_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("lightning_sae.data.engines.in_process", lambda data, config: None)
     with pytest.raises(SystemExit, match=r"RuntimeError: 5 shards of .* are missing"):
         capture(monkeypatch, tmp_path, "in_process")
+
+
+class Job:
+    def __init__(self, number, task, arguments):
+        self.job_id, self.paths, self.error = f"7_{number}", SimpleNamespace(stderr=f"{number}.err"), None
+        try:
+            task(*arguments)
+        except OSError as error:
+            self.error = error
+
+    def exception(self):
+        return self.error
+
+
+class Executor:
+    """What submitit has, but every job runs at once and here."""
+
+    def __init__(self, folder, cluster, slurm_max_num_timeout):
+        self.folder, self.given = folder, {"cluster": cluster, "requeues": slurm_max_num_timeout}
+
+    def update_parameters(self, **parameters):
+        self.given |= parameters
+        Executor.last = self
+
+    def map_array(self, task, *columns):
+        return [Job(number, task, arguments) for number, arguments in enumerate(zip(*columns, strict=True))]
+
+
+@pytest.fixture
+def worked(monkeypatch):
+    """Arguments of the work of each job; a third one fails."""
+    calls = []
+
+    def work(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise OSError("boom")
+
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(AutoExecutor=Executor))
+    monkeypatch.setitem(sys.modules, "submitit.helpers", SimpleNamespace(Checkpointable=object))
+    monkeypatch.setattr(import_module("lightning_sae.data.engines.slurm"), "work", work)
+    return calls
+
+
+@pytest.mark.parametrize(("cluster", "processes"), [("local", 2), ("slurm", 1)])
+def test_slurm_gets_equal_jobs_in_one_array(worked, capsys, cluster, processes):
+    options = {"cluster": cluster, "num_threads": 5, "max_requeues": 9, "timeout_min": 30, "mem_gb": None}
+    slurm(None, {"n": 1}, jobs=2, folder="logs", **options)
+    assert worked == [({"n": 1}, 5, processes)] * 2
+    assert Executor.last.given == {"cluster": cluster, "requeues": 9, "timeout_min": 30}
+    assert capsys.readouterr().out == "jobs 7_0, 7_1, logs in logs\n"
+
+
+def test_a_failed_job_of_slurm_is_named_with_its_log(worked):
+    with pytest.raises(RuntimeError, match=r"^1 of 4 jobs failed, the first with\nboom\nLogs: 2\.err\."):
+        slurm(None, {}, jobs=4)
 
 
 def test_an_unknown_engine_is_an_error(monkeypatch):

@@ -9,6 +9,7 @@ import torch
 
 from lightning_sae.data import ActivationStore, EvalLoader, Moments, TrainLoader
 from lightning_sae.data.loading import shuffle as pools
+from lightning_sae.data.store import activations
 from lightning_sae.data.store.shards import ShardFolder
 
 IMAGES, TOKENS, WIDTH = 40, 3, 2
@@ -119,6 +120,26 @@ def test_a_position_of_other_settings_is_refused(store):
 def test_batch_size_out_of_range(store, batch_size):
     with pytest.raises(ValueError, match=rf"must be in 1\.\.{ROWS}"):
         TrainLoader(store, TARGETS, batch_size, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("few_rows", "limit", "held"),
+    [(ROWS, 0, True), (ROWS + 1, 0, True), (ROWS - 1, 0, False), (ROWS, -1, False), (ROWS, 1, True)],
+)
+def test_few_rows_below_the_limit_are_held_and_others_mapped(tmp_path, monkeypatch, few_rows, limit, held):
+    """The limit is in bytes, from the size of the store on."""
+    monkeypatch.setattr(activations, "FEW_ROWS", few_rows)
+    folder, size = write_store(tmp_path / "store", torch.float16), ROWS * WIDTH * 2
+    store = ActivationStore(folder, memory_limit_gb=(size + limit + 0.5) / 1e9)
+    assert (store.x is not None) == held
+
+
+def test_rows_of_one_mapped_shard_are_a_view(tmp_path):
+    store, shard = ActivationStore(write_store(tmp_path / "store"), memory_limit_gb=0.0), 7 * TOKENS
+    for start in range(ROWS):
+        stop = min(start + 2, ROWS)
+        one, other = store.rows(start, stop), store.rows(start, stop)
+        assert (one.data_ptr() == other.data_ptr()) == (start // shard == (stop - 1) // shard)
 
 
 @pytest.mark.parametrize("batch_size", [1, 10, 50])

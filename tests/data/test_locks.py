@@ -80,6 +80,21 @@ def test_an_empty_lock_that_is_older_than_a_lease_is_taken_over_at_once(tmp_path
     lock.release()
 
 
+def test_a_name_that_its_owner_writes_meanwhile_stays(tmp_path, monkeypatch):
+    path, look = tmp_path / "a.lock", os.fstat
+    path.touch()
+    os.utime(path, (0, 0))
+
+    def late(file):
+        found = look(file)
+        path.write_text("owner\n")
+        return found
+
+    monkeypatch.setattr(os, "fstat", late)
+    lease(path).mark_unsigned()
+    assert path.read_text() == "owner\nunsigned"
+
+
 def test_a_claim_on_a_full_disk_is_named(tmp_path, monkeypatch):
     def acquire(lock, **how):
         raise OSError(28, "No space left on device")

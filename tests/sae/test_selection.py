@@ -115,6 +115,15 @@ def test_auto_is_exact_without_hardware_and_screened_under_autocast(monkeypatch:
     assert not torch.equal(select(x, rows, bias, 4, "auto")[0].sort().values, want)
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_gpu_screens_where_it_multiplies_bf16(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: not fast)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: fast)
+    assert selection._bf16_is_fast("cuda") is fast
+    assert selection._bf16_is_fast("cpu") is not fast
+    assert not selection._bf16_is_fast("mps")
+
+
 def test_unknown_selection() -> None:
     with pytest.raises(ValueError, match="selection must be one of auto, exact, screened, checked, got fast"):
         TopK(4, 8, 2, selection="fast")

@@ -10,7 +10,9 @@ from lightning_sae.sae import TopK
 from lightning_sae.sae.kernels import dense
 from lightning_sae.sae.kernels.pattern import Joint, Pattern
 from lightning_sae.sae.kernels.products import bag, dot, pre_activations
+from lightning_sae.sae.kernels.reconstruction import smallest_active
 from lightning_sae.sae.kernels.topk_selection import CHUNK, top_k
+from lightning_sae.types import SparseLatents
 
 D_IN, D_SAE, K = 12, 64, 4
 
@@ -55,6 +57,17 @@ def test_aux_of_a_constant_residual_is_zero_with_finite_gradients(sae: TopK, x: 
 def test_more_dead_latents_wanted_than_there_are(sae: TopK, x: Tensor) -> None:
     sae.tokens_since_fired[7] = 11
     assert gradients(sae, sae.training_loss(x).loss)["encoder"].isfinite().all()
+
+
+@pytest.mark.parametrize(("k_aux", "aux_weight"), [(0, 0.25), (3, 0.0)])
+def test_spare_latents_are_only_looked_for_where_some_are_dead_and_auxk_is_on(
+    sae: TopK, k_aux: int, aux_weight: float
+) -> None:
+    assert sae._spare() is None
+    sae.tokens_since_fired[:] = 11
+    assert sae._spare() is not None
+    sae.k_aux, sae.aux_weight = k_aux, aux_weight
+    assert sae._spare() is None
 
 
 def test_encode_gives_raw_units(sae: TopK, x: Tensor) -> None:
@@ -148,6 +161,19 @@ def test_pre_activations_have_the_gradients_of_their_formula() -> None:
     assert torch.equal(known, formula)
     for got, expected in zip(torch.autograd.grad(known @ weights, (x, shift, rows, bias)), want, strict=True):
         torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("each", [None, K])
+def test_the_smallest_active_latent_is_that_of_a_plain_loop(each: int | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand(9, K, generator=generator) * (torch.rand(9, K, generator=generator) < 0.6)
+    values[4] = 0
+    indices = torch.stack([torch.randperm(D_SAE, generator=generator)[:K] for _ in values])
+    smallest, latents = smallest_active(SparseLatents.from_topk(values, indices, D_SAE), each)
+    for i, row in enumerate(values.tolist()):
+        value, place = min(((v, p) for p, v in enumerate(row) if v > 0), default=(0, None))
+        assert smallest[i] == pytest.approx(value)
+        assert place is None or latents[i] == indices[i, place]
 
 
 def test_latents_are_differentiable_in_the_activations(sae: TopK, x: Tensor) -> None:

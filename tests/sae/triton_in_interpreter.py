@@ -19,6 +19,8 @@ LENGTHS = [3, 0, 40, 1, 0]  # entries of each token: none, more than a tile
 D_SAE = 37
 SHAPES = [(1, 1), (7, 1), (7, 7), (100, 33), (600, 150), (4097, 5)]
 
+pytestmark = pytest.mark.filterwarnings("error:divide by zero")  # of NumPy, which computes for the kernels
+
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
@@ -91,6 +93,20 @@ def test_candidates_among_some_columns() -> None:
     assert rows_of(triton_selection.candidates(x, 3, nothing, nothing.sum())) == [[], [], [], []]
 
 
+def test_no_candidate_is_written_behind_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, threshold, room = random(3, 100), torch.tensor(0.5), 40
+    memory = torch.full((400,), -1, dtype=torch.int32)
+    maxima, group = triton_selection.group_maxima(x, 1)
+    counts = triton_selection.count_above(x, maxima, group, threshold)
+    monkeypatch.setattr(torch, "zeros", lambda *size, **options: memory[:room])
+    found = triton_selection.candidates_above(x, maxima, group, threshold, counts, room)
+    above = [(row >= threshold).nonzero().squeeze(1) for row in x]
+    assert counts.tolist() == [len(columns) for columns in above]
+    assert torch.equal(memory[:room], torch.cat(above)[:room].int())
+    assert (memory[room:] == -1).all()
+    assert found.counts.sum() == room < counts.sum()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("count", [1, 50, 4999])
 def test_kth_largest_number(dtype: torch.dtype, count: int) -> None:
@@ -156,7 +172,10 @@ def test_entries_above_their_floors(dense: float, chunk: int, monkeypatch: pytes
     floors, kept = 3 + random(90, seed=3), torch.arange(90) % 4 == 0
     x[2] = 0.0
     bias[5] = floors[5] + 1e-6  # above its floor by less than what bf16 can tell
+    sparse, look = [], triton_selection.candidates_above
+    monkeypatch.setattr(triton_selection, "candidates_above", lambda *a: sparse.append(a) or look(*a))
     got = select_above(x, rows, bias, floors, "screened", kernels="triton", spare=Spare(kept, 2))
+    assert bool(sparse) == (dense > 0)
     pre_acts = x.double() @ rows.double().T + bias.double()
     tokens, latents = (pre_acts > floors).nonzero(as_tuple=True)
     places = (got.pattern.rows * 90 + got.pattern.indices).sort()

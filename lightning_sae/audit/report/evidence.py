@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 from lightning_sae.audit.findings import Audit, Change, Culprit, Effect, Estimate, EvidenceTest, Finding
 from lightning_sae.audit.report.heatmaps import Heatmaps
-from lightning_sae.audit.report.sheets import shortened, webp_uri
+from lightning_sae.audit.report.sheets import shortened
 from lightning_sae.concepts.naming import LatentName
-from lightning_sae.report import compact, percent
+from lightning_sae.report import compact, percent, webp_uri
 from lightning_sae.report.thumbnails import thumbnail
 
 SIDE = 128  # pixels of an example
@@ -43,11 +43,12 @@ def finding_views(audit: Audit, images: Any, heatmaps: Heatmaps | None) -> list[
     for finding in audit.findings:
         for culprit in finding.culprits[:CULPRITS]:
             examples += len(culprit.examples[:EXAMPLES]) + len(culprit.top_images[:TOP])
-        views.append(_finding(finding, images if examples <= PICTURED else None, heatmaps))
+        views.append(finding_view(finding, images if examples <= PICTURED else None, heatmaps))
     return views
 
 
-def _finding(finding: Finding, images: Any, heatmaps: Heatmaps | None) -> dict[str, Any]:
+def finding_view(finding: Finding, images: Any, heatmaps: Heatmaps | None) -> dict[str, Any]:
+    """Return a finding; without `images` it has no examples."""
     shown = finding.culprits[:CULPRITS]
     return {
         "number": finding.number,

@@ -13,7 +13,8 @@ from lightning_sae.attribution.methods import ActGrad
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.outputs import Output
 from lightning_sae.clip import capture_context, make_tail
-from lightning_sae.explain.picture import LOWERS, RAISES, as_clip_sees, token_grid
+from lightning_sae.explain.picture import as_clip_sees, token_grid
+from lightning_sae.report.overlay import overlay
 from lightning_sae.runs.folder import RunFolder
 
 
@@ -52,7 +53,7 @@ class Heatmaps:
         values = self.values(images, latent, self.names.index(class_name))
         values = values / values.abs().max().clamp_min(torch.finfo(values.dtype).tiny)
         seen = [as_clip_sees(self.run.data.clip, image) for image in images]
-        return [_overlay(picture, value, side) for picture, value in zip(seen, values, strict=True)]
+        return [overlay(picture, value, side) for picture, value in zip(seen, values, strict=True)]
 
     def values(self, images: Sequence[Image.Image], latent: int, c: int) -> Tensor:
         """Return `[n, rows, columns]` attribution of the latent at each place to the score of class `c`."""
@@ -64,17 +65,3 @@ class Heatmaps:
         tokens = token_sums(seen.latents.with_values(ActGrad()(seen, score)), latent).view(len(x), -1)
         rows, columns = self.grid
         return tokens[:, -rows * columns :].reshape(len(x), rows, columns).cpu()
-
-
-def _overlay(picture: Image.Image, values: Tensor, side: int) -> Image.Image:
-    """Return a picture in light grey, over it the colours of values in -1..1, faint where small."""
-    size = (side, side)
-    under = (
-        picture.convert("L").resize(size, Image.Resampling.LANCZOS).point(lambda grey: (grey + 128) * 2 // 3)
-    )
-    strength = (values.abs().sqrt() * 255).round().byte()
-    over = under.convert("RGB")
-    for colour, part in ((RAISES, values > 0), (LOWERS, values < 0)):
-        mask = Image.fromarray((strength * part).numpy()).resize(size, Image.Resampling.NEAREST)
-        over.paste(colour, (0, 0, *size), mask)
-    return over

@@ -54,7 +54,7 @@ def write_report(
 def _context(
     audit: Audit, run: RunFolder, classifier: Classifier | None, output: Output | str | None
 ) -> dict[str, Any]:
-    drivers, same = _drivers(audit, run)
+    drivers, same = drivers_of(audit, run)
     columns, sheets = latent_columns(run, audit, drivers)
     heatmaps = None if classifier is None else Heatmaps.of(run, classifier, output or audit.subject.output)
     style, script = _style(), _script()
@@ -74,6 +74,7 @@ def _context(
         "latents": packed(columns),
         "sheets": sheets,
         "same_prompts": same,
+        "linked": True,
         "curves": curves(run.table("metrics")),
         "frame": (WIDTH, HEIGHT),
         "version": audit.library_version,
@@ -119,7 +120,7 @@ def _script() -> str:
     return "\n" + "\n".join((folder / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
 
 
-def _drivers(audit: Audit, run: RunFolder) -> tuple[pd.DataFrame, bool]:
+def drivers_of(audit: Audit, run: RunFolder) -> tuple[pd.DataFrame, bool]:
     """Return the rows of the run's `attribution.csv`, and whether they apply to the audit.
 
     The rows apply where they are about the audited classes and prompts.

@@ -1,12 +1,11 @@
 """The examples of many latents: each picture once, as small cells of a few large ones; or the texts."""
 
-import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from PIL import Image
 
-from lightning_sae.report import data_uri, plain
+from lightning_sae.report import plain, webp_uri
 from lightning_sae.report.thumbnails import thumbnail
 
 SIDE = 64  # pixels of a cell
@@ -52,13 +51,6 @@ def shortened(text: str) -> str:
         (300, 'a dog')
     """
     return text if len(text) <= LETTERS else text[: LETTERS - 1] + "…"
-
-
-def webp_uri(picture: Image.Image) -> str:
-    """Return a picture as WebP, which every browser of the last years reads."""
-    buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, "WEBP", quality=60)
-    return data_uri(buffer.getvalue(), "webp")
 
 
 def _sheet(images: Any, ids: Sequence[int]) -> str:

@@ -78,7 +78,7 @@ def decode(
         raise BadImageError(f"{name}: {'empty' if content is not None else 'no image'}")
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as file:
-            return _upright_rgb(file, at_least, background)
+            return upright_rgb(file, at_least, background)
     except MemoryError:
         raise
     except UnidentifiedImageError as error:  # its text has an address in memory
@@ -169,7 +169,20 @@ def is_image(path: Path) -> bool:
     return True
 
 
-def _upright_rgb(file: Image.Image, at_least: tuple[int, int] | None, background: str) -> Image.Image:
+def upright_rgb(
+    file: Image.Image, at_least: tuple[int, int] | None = None, background: str = WHITE
+) -> Image.Image:
+    """Return an image of Pillow as `decode` returns that of a file.
+
+    Args:
+        file: of any mode.
+        at_least: see `decode`.
+        background: the same.
+
+    Example:
+        >>> upright_rgb(Image.new("RGBA", (1, 1)), background="red").getpixel((0, 0))
+        (255, 0, 0)
+    """
     if isinstance(file, PngImageFile):
         _scale_transparent_shade(file)
         file.load()  # only then its EXIF is there

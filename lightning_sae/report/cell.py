@@ -1,0 +1,38 @@
+"""A part of a page that shows in a notebook, with a style that touches nothing around it."""
+
+import re
+from importlib.resources import files
+from typing import Any
+
+from markupsafe import Markup
+
+from lightning_sae.report.page import render
+
+CLASS = "lightning-sae"
+ROOTS = re.compile(r"(?<![\w.#-])(?::root|html|body)(?=\s*\{)")
+
+
+def render_cell(package: str, template: str, context: dict[str, Any]) -> str:
+    """Return HTML for the output of a cell; every text of the context is escaped.
+
+    Args:
+        package: its folder `templates` holds the template, and a `style.css` where it has a style of its own.
+        template: name of its file.
+        context: what the template names.
+    """
+    own = files(package) / "templates" / "style.css"
+    shared = files("lightning_sae.report") / "templates"
+    sheets = [shared / "base.css", *([own] if own.is_file() else []), shared / "cell.css"]
+    style = within("\n".join(sheet.read_text("utf-8") for sheet in sheets))
+    inner = render(package, context, template)
+    return Markup('<div class="{}"><style>{}</style>{}</div>').format(CLASS, Markup(style), Markup(inner))
+
+
+def within(style: str) -> str:
+    r"""Return the style of a page for a cell: what holds for the page holds within the cell alone.
+
+    Example:
+        >>> within("body { margin: 0 } p { margin: 0 }")
+        '.lightning-sae {\n& { margin: 0 } p { margin: 0 }\n}'
+    """
+    return f".{CLASS} {{\n{ROOTS.sub('&', style)}\n}}"

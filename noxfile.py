@@ -1,0 +1,64 @@
+"""The commands that check this package, each in one place.
+
+They run in the environment that is active, that of `pip install -e ".[dev]"`: `nox -s lint types`. `.ci/run`
+makes a fresh one first; the workflows call `.ci/run`.
+"""
+
+import shutil
+
+import nox
+
+nox.needs_version = ">=2025.2"
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "docs", "fast"]
+nox.options.stop_on_first_error = True
+
+OFFLINE = {"WANDB_MODE": "offline"}
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Hold the rules and the format of Ruff."""
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types, strictly."""
+    session.run("mypy")
+
+
+@nox.session
+def fast(session: nox.Session) -> None:
+    """Run the tests that take seconds, on all cores."""
+    env = OFFLINE | {"OMP_NUM_THREADS": "1"}
+    workers = ("-n", "auto", "--dist", "loadfile")
+    session.run(*within(1200), "pytest", "-q", *workers, *session.posargs, env=env)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Run the tests that take minutes; they install and start a browser and a SLURM, where they may."""
+    session.run(*within(2700), "pytest", "-q", "-m", "slow", *session.posargs, env=OFFLINE)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site, into a folder with `nox -s docs -- site`; a warning is an error."""
+    folder = session.posargs[0] if session.posargs else f"{session.create_tmp()}/site"
+    session.run("mkdocs", "build", "--strict", "--site-dir", folder)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build what an index gets, into a folder with `nox -s wheel -- dist`, and check it as the index does."""
+    folder = session.posargs[0] if session.posargs else f"{session.create_tmp()}/dist"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", folder)
+    session.run("twine", "check", "--strict", f"{folder}/*")
+
+
+def within(seconds: int) -> tuple[str, ...]:
+    """Return the words before a command that end it after a time, where the system has them."""
+    return ("timeout", str(seconds)) if shutil.which("timeout") else ()
