@@ -13,8 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-if TYPE_CHECKING:  # else `--help` would wait for torch
-    from lightning.pytorch import LightningModule, Trainer
+if TYPE_CHECKING or not {"--help", "-h"} & {*sys.argv}:  # the help needs no torch
+    from lightning.pytorch import LightningModule, Trainer, seed_everything
     from lightning.pytorch.loggers import Logger
 
 
@@ -31,8 +31,6 @@ def _how_to_resume(folder: Path) -> str:
 
 def run(cfg: DictConfig, how_to_resume: Callable[[Path], str] = _how_to_resume) -> Any:
     """Build what the config names, and fits or validates; returns what `optimized_metric` names."""
-    from lightning.pytorch import seed_everything
-
     seed_everything(cfg.seed, workers=True, verbose=False)
     record = instantiate(cfg.record)
     cfg.ckpt_path = record.begin(OmegaConf.to_container(cfg))

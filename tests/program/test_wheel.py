@@ -39,12 +39,8 @@ class Rank(Callback):
     def on_fit_end(self, trainer, module):
         Path(f"rank{trainer.global_rank}.txt").write_text(str(os.getpid()))
 
-class Same:
-    def split(self, name):
-        return WorldImages("biased", name, 64)
-
 def same(**activations):
-    return ActivationDataModule(Same(), **activations)
+    return ActivationDataModule(WorldImages("biased", 128, 96, 1), **activations)
 """,
     "conf/sae/half.yaml": "_target_: mine.Half\n_partial_: true\nd_sae: 64\n",
     "conf/callbacks/rank.yaml": "rank: {_target_: mine.Rank}\n",
