@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-COLUMNS = "96"  # what a page holds without scrolling
+COLUMNS = "80"  # what a page shows without scrolling
 MODULES = ("explain", "audit", "correct", "compare", "fit_probe", "data", "sae")
 
 
