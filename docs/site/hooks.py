@@ -60,9 +60,11 @@ def rooms() -> dict[str, list[str]]:
     """Return the modules of each package, by its name without `lightning_sae`."""
     found = defaultdict(list)
     for module in modules():
-        package = module.rpartition(".")[0].removeprefix("lightning_sae.")
-        found[package].append(module)
-    return dict(sorted(found.items(), key=lambda item: (item[0] not in PACKAGES, item[0])))
+        found[module.rpartition(".")[0].removeprefix("lightning_sae.")].append(module)
+    return {
+        name: found[name]
+        for name in sorted(found, key=lambda name: (name == "callbacks", name != "lightning_sae", name))
+    }
 
 
 def modules() -> Iterator[str]:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-COLUMNS = "96"  # what a page holds without scrolling
+COLUMNS = "80"  # what a page shows without scrolling
 
 
 def helps() -> Iterator[tuple[str, str]]:
