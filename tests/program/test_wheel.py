@@ -1,5 +1,6 @@
 """The wheel, installed elsewhere: everything works in a folder without the clone."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from lightning_sae.world import World
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -19,7 +22,6 @@ TINY = [
 ]
 STORE = ["data.store_dir=store", "data.num_workers=0", "data.shard_images=32", "data.capture_batch_size=16"]
 ENGINES = {
-    "devices": ["engine.accelerator=cpu", "engine.devices=2", "engine.num_threads=1"],
     "slurm": ["engine.cluster=local", "engine.jobs=2", "engine.num_threads=1", "engine.gpus_per_node=0"],
     "ray": ["engine.workers=2", "engine.num_threads=1"],
 }
@@ -77,7 +79,7 @@ def programs(wheel, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory):
-    """The working directory of a module's commands, with files of one's own and nothing else."""
+    """A working directory with files of one's own and nothing else."""
     folder = tmp_path_factory.mktemp("empty")
     for name, content in OWN.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +89,7 @@ def empty(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def say(programs, empty):
-    """Runs the installed program, in a folder that holds nothing else; gives what it prints."""
+    """Runs an installed program there; gives what it prints."""
 
     def say(*words, program="lightning-sae"):
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -116,75 +118,50 @@ def run(say, empty):
 def test_the_wheel_has_one_package_on_its_top_level(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert {name.split("/")[0].removesuffix(".dist-info").split("-")[0] for name in names} == {
-        "lightning_sae"
-    }
-    tracked = subprocess.run(
-        ["git", "ls-files", "conf", "callbacks", "train.py"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    shipped = {name.removeprefix("lightning_sae/_shipped/") for name in names if "/_shipped/" in name}
-    assert shipped == set(tracked.stdout.split())
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"lightning_sae"}
+    shipped = {name.partition("/_shipped/")[2] for name in names if "/_shipped/" in name}
+    files = [ROOT / "train.py", *(ROOT / "conf").rglob("*.yaml"), *(ROOT / "callbacks").rglob("*.py")]
+    assert shipped == {path.relative_to(ROOT).as_posix() for path in files}
 
 
 def test_nothing_is_of_the_clone(say, programs):
     code = (
         "import lightning_sae, importlib.util as u; print(lightning_sae.__file__, u.find_spec('callbacks'))"
     )
-    path, spec = say("-c", code, program="python").split()
+    path, callbacks = say("-c", code, program="python").split()
     assert Path(path).is_relative_to(programs.parent)
-    assert spec == "None"
+    assert callbacks == "None"
 
 
-def test_train_explain_audit_correct(say, run, empty):
-    say(
-        "-c",
-        "from lightning_sae.world import World; World('biased', 'test', 1).image(0).save('x.png')",
-        program="python",
-    )
-    assert "picture: run/pictures/explain_x.png" in say(
-        "explain", "run", "--image", "x.png", "--prompt", "star"
-    )
+def test_what_comes_behind_a_training(say, run, empty):
+    World("biased", "test", 1).image(0).save(empty / "star.png")
+    said = say("explain", "run", "--image", "star.png", "--prompt", "a star")
+    assert "picture: run/pictures/explain_star.png" in said
     assert "run/audit.html" in say("audit", "run", "--min-images", "2")
-    assert "compare.csv" in say("compare", "run")
-    assert "probe: probe" in say("fit-probe", "run", "--out", "probe")
-    assert "for saelens" in say("sae", "convert", "run/sae", "theirs", "--to", "saelens")
+    assert "1 of 1 runs finished" in say("compare", "run")
     assert "every shard is as it was written" in say("verify", "store")
-    assert (empty / "run" / "audit.json").exists()
+    assert (run / "audit.json").exists()
 
 
-def test_a_sweep_in_processes_of_joblib_with_parts_of_ones_own(say, run, empty):
+def test_a_sweep_in_other_processes_with_parts_of_ones_own(say, run, empty):
     own = ["--config-dir", "conf", "sae=half", "data=same", "callbacks=[default,rank]"]
-    settings = [word for word in TINY if not word.startswith("data.n_")]
-    say(
-        "train",
-        "-m",
-        *own,
-        *settings,
-        *STORE,
-        "seed=0,1",
-        "hydra/launcher=joblib",
-        "hydra.launcher.n_jobs=2",
-        "hydra.sweep.dir=sweep",
-    )
+    settings = [word for word in TINY if not word.startswith(("data.n_train", "data.n_val", "data.n_test"))]
+    joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep"]
+    say("train", "-m", *own, *settings, *STORE, *joblib, "seed=0,1")
     for job in "01":
-        assert (empty / "sweep" / job / "sae" / "cfg.json").exists()
-    assert "2 of 2 runs finished" in say("compare", "sweep")
+        saved = json.loads((empty / "sweep" / job / "sae" / "cfg.json").read_text())
+        assert saved["variant"] == "Half"
 
 
 def test_two_processes_of_one_training(say, run, empty):
-    own = ["--config-dir", "conf", "callbacks=[default,rank]", "sae=half", "trainer=ddp", "trainer.devices=2"]
+    own = ["--config-dir", "conf", "callbacks=[default,rank]", "trainer=ddp", "trainer.devices=2"]
     say("train", *own, *TINY, *STORE, "hydra.run.dir=ddp")
     assert len({(empty / f"rank{rank}.txt").read_text() for rank in (0, 1)}) == 2
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_every_engine_captures_a_data_set_of_ones_own(say, empty, engine):
-    pytest.importorskip({"slurm": "submitit"}.get(engine, engine) if engine != "devices" else "torch")
-    store = ["data.store_dir=" + engine, *STORE[1:]]
+@pytest.mark.parametrize(("engine", "package"), [("slurm", "submitit"), ("ray", "ray")])
+def test_workers_of_an_engine_find_a_data_set_of_ones_own(say, empty, engine, package):
+    pytest.importorskip(package)
     words = ["--engine", engine, *ENGINES[engine], "--config-dir", "conf", "data=same", "data.n_probe=8"]
-    assert "val: " in say("capture", *words, *store)
-    assert "every shard" in say("verify", engine)
+    assert "val: " in say("capture", *words, f"data.store_dir={engine}", *STORE[1:])
+    assert "every shard is as it was written" in say("verify", engine)
