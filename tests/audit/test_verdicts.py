@@ -82,6 +82,9 @@ def test_where_the_class_is_hardly_told_without_the_mark_either_the_mark_is_no_c
     assert found.class_auroc == pytest.approx(0.75, abs=0.05)
     assert found.verdict == "cannot be told"
     assert found._replace(class_auroc=0.8).verdict == "culprit"
+    (known,) = World(a, factors=mark(a)).try_(suspect(world.cue, [1]))
+    assert known.class_auroc == found.class_auroc
+    assert known.verdict == "culprit"
 
 
 def test_a_latent_with_the_name_of_the_class_is_no_culprit_where_the_data_do_not_know_the_cue(world):

@@ -94,9 +94,9 @@ class Tried(NamedTuple):
         """Judge by the interval of the net effect, or by the data where they show what goes wrong.
 
         Where they do not know the cue, and the first of the latents is labelled as the class or as another
-        one, it may be a poor detector as well as a wrong reason: that cannot be told. Nor can it where the
-        class is hardly told from the others without the latents either: then there is no right reason that
-        they stand in the way of.
+        one, it may be a poor detector as well as a wrong reason: that cannot be told. Nor can it there where
+        the class is hardly told from the others without the latents either: then there is no right reason
+        that they stand in the way of.
         """
         if self.shown or (self.apart and self.sure and not self.led_by_thing and self.class_known):
             return "culprit"
@@ -110,8 +110,12 @@ class Tried(NamedTuple):
 
     @property
     def class_known(self) -> bool:
-        """True if the class is told from the others without the helpful latents, as a judge has to."""
-        return self.class_auroc >= TELLS_CLASS
+        """True if the class is told from the others without the helpful latents, or the data know the cue.
+
+        The limit is that of a judge. Where the data know the cue, what it does is seen on images with it and
+        without it, however poorly the class is told.
+        """
+        return self.sample.sides.known or self.class_auroc >= TELLS_CLASS
 
     def only(self, latents: Sequence[int]) -> "Tried":
         """Return the same about some of its latents alone."""
