@@ -16,12 +16,12 @@ def ordered(x):
 
 
 @triton.jit
-def unordered(keys, KIND: tl.constexpr):
-    """Return the floats of type `KIND` of the keys that `ordered` makes of them, in float32."""
-    width: tl.constexpr = KIND.primitive_bitwidth
+def unordered(keys, x):
+    """Return in float32 the entries of `x` whose keys `ordered` makes of them."""
+    width: tl.constexpr = x.dtype.element_ty.primitive_bitwidth
     integer: tl.constexpr = tl.int32 if width == 32 else tl.int16
     bits = keys ^ ((keys >> 31) & ((1 << (width - 1)) - 1))
-    return bits.to(integer).to(KIND, bitcast=True).to(tl.float32)
+    return bits.to(integer).to(x.dtype.element_ty, bitcast=True).to(tl.float32)
 
 
 @triton.jit
@@ -167,7 +167,7 @@ def collect(
         first += (keys > least).to(tl.int32)
         second += ((keys == least) & (keys > LOWEST)).to(tl.int32)
     tl.store(counts + row, tl.minimum(total, CAP))
-    tl.store(cuts + row, unordered(least, x.dtype.element_ty))
+    tl.store(cuts + row, unordered(least, x))
 
 
 @triton.jit
