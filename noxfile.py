@@ -38,6 +38,15 @@ def fast(session: nox.Session) -> None:
 
 
 @nox.session
+def oldest(session: nox.Session) -> None:
+    """Run the tests that take seconds with the oldest PyTorch, in place of the one that is installed."""
+    (torch,) = (d for d in nox.project.load_toml()["project"]["dependencies"] if d.startswith("torch>="))
+    version = torch.removeprefix("torch>=").split(",")[0]
+    session.run("pip", "install", "--quiet", f"torch=={version}.*", "torchvision")
+    session.notify("fast", ("--ignore=tests/devices",))  # the pretend device there needs 2.10
+
+
+@nox.session
 def slow(session: nox.Session) -> None:
     """Run the tests that take minutes; they install and start a browser and a SLURM, where they may."""
     session.run(*within(2700), "pytest", "-q", "-m", "slow", *session.posargs, env=OFFLINE)

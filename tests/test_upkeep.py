@@ -51,9 +51,9 @@ def test_workflows_do_what_ci_run_does():
     assert {name for _, *names in words for name in names} == {*sessions()}
 
 
-def test_ci_run_does_all():
+def test_ci_run_does_all_but_the_oldest_pytorch():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert {*re.search(r"set -- ([\w ]+)$", script, re.MULTILINE)[1].split()} == {*sessions()}
+    assert {*re.search(r"set -- ([\w ]+)$", script, re.MULTILINE)[1].split()} == {*sessions()} - {"oldest"}
     assert 'nox --stop-on-first-error --sessions "$@"' in script
 
 

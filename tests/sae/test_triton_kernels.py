@@ -16,7 +16,9 @@ from lightning_sae.sae import TopK
 from lightning_sae.sae.kernels import backend
 from lightning_sae.sae.kernels.backend import uses_triton
 
-needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="PyTorch brings no Triton here")
+needs_triton = pytest.mark.skipif(
+    not (find_spec("triton") and find_spec("triton.knobs")), reason="needs Triton 3.4, of PyTorch 2.8"
+)
 
 TYPES = {
     **dict.fromkeys(("indices", "offsets", "tokens", "order", "ends", "starts", "n_kept", "length"), "*i64"),
@@ -186,13 +188,18 @@ def test_without_triton_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatc
         uses_triton(on_a_gpu, "triton")
 
 
-def test_where_triton_does_not_compile_one_warning_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def old(index: int) -> tuple[int, int]:
-        return 7, 0
-
-    monkeypatch.setattr(torch.cuda, "get_device_capability", old)
+@pytest.mark.skipif(find_spec("triton") is None, reason="PyTorch brings no Triton here")
+@pytest.mark.parametrize(
+    ("capability", "version", "said"),
+    [((7, 0), "3.4.0", "the GPU is older than .* 8.0"), ((8, 0), "3.3.1", "Triton 3.3.1 is older than 3.4")],
+)
+def test_where_triton_does_not_compile_one_warning_says_so(
+    capability: tuple[int, int], version: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
+    monkeypatch.setattr("triton.__version__", version)
     backend._compiles.cache_clear()
-    with pytest.warns(UserWarning, match="slower kernels are: the GPU is older than .* 8.0"):
+    with pytest.warns(UserWarning, match=f"slower kernels are: {said}"):
         assert not backend._compiles(0)
     assert not backend._compiles(0)  # said once
     backend._compiles.cache_clear()

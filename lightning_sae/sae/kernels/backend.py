@@ -12,6 +12,7 @@ from torch import Tensor
 Kernels = Literal["auto", "torch", "triton"]
 
 OLDEST = (8, 0)  # compute capability with units that multiply bf16 matrices
+OLDEST_TRITON = (3, 4)  # of PyTorch 2.8, for which the tests compile the programs
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # then Triton runs on any device
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -62,8 +63,12 @@ def _compiles(index: int) -> bool:
     try:
         if torch.cuda.get_device_capability(index) < OLDEST:
             raise RuntimeError(f"the GPU is older than compute capability {OLDEST[0]}.{OLDEST[1]}")
+        import triton
+
         from lightning_sae.sae.kernels.triton_products import bag
 
+        if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST_TRITON:
+            raise RuntimeError(f"Triton {triton.__version__} is older than 3.4, which PyTorch 2.8 installs")
         device = torch.device("cuda", index)
         rows, entries = torch.ones(1, 16, device=device), torch.zeros(2, dtype=torch.int64, device=device)
         found = bag(torch.ones(2, device=device), rows, entries, torch.tensor([0, 2], device=device))
