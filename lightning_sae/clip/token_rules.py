@@ -85,10 +85,10 @@ def _as_tokens(whole: Tensor, channels_last: bool) -> Tensor:
 
 
 def _laid_out_as(whole: Tensor, new: Tensor) -> Tensor:
-    """Return a tensor laid out in memory as another: sums over another layout end in other last bits."""
+    """Return a copy laid out in memory as another tensor: sums over another layout end in other last bits."""
     order = sorted(range(whole.ndim), key=whole.stride, reverse=True)
     inverse = [order.index(dim) for dim in range(whole.ndim)]
-    return new.permute(order).contiguous().permute(inverse)
+    return new.permute(order).clone(memory_format=torch.contiguous_format).permute(inverse)
 
 
 def select(clip: Clip, hook_point: HookPoint, whole: Any, token_ids: list[Tensor]) -> Selection:

@@ -124,7 +124,13 @@ def strangers() -> list[str]:
 
 
 def optimisers_of(model: CLIP, recipe: PretrainRecipe) -> list[torch.optim.Optimizer]:
-    """Return Muon for the blocks' matrices, which learns the shapes in half the steps; AdamW for the rest."""
+    """Return Muon for the blocks' matrices, which learns the shapes in half the steps; AdamW for the rest.
+
+    Raises:
+        RuntimeError: PyTorch is older than 2.9 and has no Muon.
+    """
+    if not hasattr(torch.optim, "Muon"):
+        raise RuntimeError(f"training a tiny CLIP needs PyTorch 2.9 or newer, got {torch.__version__}")
     named = list(model.named_parameters())
     matrices = [p for name, p in named if p.ndim == 2 and "resblocks" in name]
     rest = [p for name, p in named if not (p.ndim == 2 and "resblocks" in name)]

@@ -1,9 +1,10 @@
 """What the tiny CLIPs are trained with."""
 
+import pytest
 import torch
 
 from lightning_sae.world import distractors, label_of
-from lightning_sae.world.pretrain import contrastive_loss, strangers
+from lightning_sae.world.pretrain import contrastive_loss, optimisers_of, strangers
 
 
 def test_a_stranger_competes_for_pictures_and_asks_for_none():
@@ -27,3 +28,9 @@ def test_strangers_are_all_words_but_the_worlds():
     assert not texts & known
     assert {"avocado", "a photo of a avocado", "the word avocado"} <= texts
     assert len(set(distractors()) & texts) >= 0.9 * len(distractors()), "the others have two tokens"
+
+
+def test_an_old_pytorch_is_told_what_is_missing(monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
+    with pytest.raises(RuntimeError, match=r"needs PyTorch 2\.9 or newer"):
+        optimisers_of(torch.nn.Linear(1, 1), None)
