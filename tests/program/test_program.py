@@ -13,7 +13,7 @@ from lightning_sae import __version__
 from lightning_sae.program import app, main
 
 HEAVY = {"torch", "open_clip", "lightning", "pandas", "matplotlib", "sklearn", "wandb", "scipy", "PIL"}
-WITHOUT_THEM = """
+CALLS = """
 import contextlib, io, sys
 from lightning_sae.program import main
 for words in {lines}:
@@ -68,11 +68,27 @@ def refused(capsys, *words):
     return " ".join(re.sub("[─-╿]", " ", capsys.readouterr().err).split())
 
 
+def imported(lines, **environment):
+    """The packages that are imported where lines are typed."""
+    done = subprocess.run(
+        [sys.executable, "-c", CALLS.format(lines=lines)],
+        env=os.environ | environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return {*done.stdout.split()}
+
+
 def test_the_help_of_every_command_imports_nothing_heavy():
     lines = [[*words, "--help"] for words, _ in commands()] + [["--version"], ["audit", "--fail-onn"]]
-    code = WITHOUT_THEM.format(lines=lines)
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert not {*done.stdout.split()} & HEAVY
+    assert not imported(lines) & HEAVY
+
+
+def test_a_tab_imports_nothing_heavy():
+    words = "lightning-sae audit RUN --fail"
+    shell = {"_LIGHTNING_SAE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "3"}
+    assert not imported([[]], **shell) & HEAVY
 
 
 @pytest.mark.parametrize(("words", "command"), [each for each in COMMANDS if each.id != "train"])
