@@ -19,6 +19,10 @@ from program import helps  # noqa: E402
 PACKAGES = ("lightning_sae", "callbacks")
 ROOT_PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 OUTSIDE = re.compile(r"\]\((?:\.\./)+((?:lightning_sae|callbacks|conf|tests|benchmarks)/)")
+COMPLETION = """\
+`lightning-sae --install-completion`, typed once, has TAB complete commands, options and their values in bash and zsh from the
+next terminal on; `lightning-sae --show-completion` prints the script for a system that keeps such scripts elsewhere.
+"""
 INLINE = re.compile(r'<span class="arithmatex">\\\((.+?)\\\)</span>')
 BLOCK = re.compile(r'<div class="arithmatex">\\\[(.+?)\\\]</div>', re.DOTALL)
 
@@ -91,4 +95,4 @@ def from_root(name: str) -> str:
 def commands() -> str:
     """Return the page of all commands: the help that each prints."""
     helps_ = (f"## `{name}`\n\n```text\n{text}\n```\n" for name, text in helps())
-    return "\n".join(["# All commands\n", "What each says to `--help`.\n", *helps_])
+    return "\n".join(["# All commands\n", COMPLETION, "What each says to `--help`.\n", *helps_])
