@@ -17,7 +17,7 @@ from lightning_sae.tracking.publish import run_dir
 
 
 class Audit(Callback):
-    """Audits the run as `python -m lightning_sae.audit` does, from its folder, when a training has ended.
+    """Audits the run as `lightning-sae audit` does, from its folder, when a training has ended.
 
     It reads what the callbacks save_sae and latent_table have written, so it stands behind them. CLIP and the
     store are opened once more for it.

@@ -8,7 +8,7 @@ from lightning_sae.tracking.publish import run_dir
 
 
 class SaveImageLatents(PassCallback):
-    """Writes `image_latents.safetensors` after each validation pass, for `python -m lightning_sae.compare`.
+    """Writes `image_latents.safetensors` after each validation pass, for `lightning-sae compare`.
 
     Args:
         images: at most so many validation images, by chance, the same in every run on the same images. An

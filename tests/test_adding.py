@@ -118,15 +118,15 @@ def test_the_commands_of_the_page(mine):
     assert trained.returncode == 0, trained.stderr
     check(mine / "RUN")
     for command in commands:
-        python, *words = shlex.split(command)
-        assert python == "python"
+        program, *words = shlex.split(command)
+        assert program == "lightning-sae"
         if "--trust" in words:
             place = words.index("--trust")
-            refused = execute(*words[:place], *words[place + 2 :])
+            refused = execute("-m", "lightning_sae", *words[:place], *words[place + 2 :])
             assert refused.returncode == 1
             assert "--trust" in refused.stderr
             assert "Traceback" not in refused.stderr
-        done = execute(*words)
+        done = execute("-m", "lightning_sae", *words)
         assert done.returncode == 0, done.stderr
     for name in ("explained.png", "audit/audit.html", "compare/compare.html", "for_saelens/cfg.json"):
         assert (mine / name).is_file(), name

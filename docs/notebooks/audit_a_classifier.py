@@ -64,5 +64,5 @@ run.latent(audit.finding(1).finding.culprits[0].latent)
 
 # %% [markdown]
 # A linear probe on the same embeddings relies on other things: `ls.audit_classifier(run, "probe")`.
-# To mend what was found, `python -m lightning_sae.correct` exports a corrected classifier with its
+# To mend what was found, `lightning-sae correct` exports a corrected classifier with its
 # card.

@@ -6,7 +6,7 @@ from lightning_sae.audit.findings import Culprit, Kind
 from lightning_sae.concepts.naming import LatentName
 
 NAMED = 3  # culprits in a sentence
-EXPORT = "Export a corrected classifier: python -m lightning_sae.correct RUN --finding {number} --out DIR"
+EXPORT = "Export a corrected classifier: lightning-sae correct RUN --finding {number} --out DIR"
 
 
 def summarise(

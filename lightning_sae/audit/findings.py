@@ -352,7 +352,7 @@ def read_audit(folder: Path) -> Audit:
     """
     path = folder / FILE
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no {FILE}: `python -m lightning_sae.audit {folder}` writes it")
+        raise FileNotFoundError(f"{folder} has no {FILE}: `lightning-sae audit {folder}` writes it")
     try:
         return Audit.model_validate_json(read_text(path))
     except ValidationError as error:

@@ -86,7 +86,7 @@ def load_probe(folder: str | Path, clip: Mapping[str, str] | None = None) -> Sav
     if clip is not None and (differ := clip_differences(config["clip"], clip)):
         raise ValueError(
             f"the probe in {folder} was fitted to embeddings of another CLIP ({differ}): load that CLIP, or "
-            "fit a probe to this one with `python -m lightning_sae.fit_probe RUN --out DIR`"
+            "fit a probe to this one with `lightning-sae fit-probe RUN --out DIR`"
         )
     try:
         tensors = safetensors.torch.load_file(folder / WEIGHTS)
@@ -104,7 +104,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"{folder} is no saved probe, {name} is missing: `python -m lightning_sae.fit_probe RUN "
+                f"{folder} is no saved probe, {name} is missing: `lightning-sae fit-probe RUN "
                 "--out DIR` writes one"
             )
     config = read_json(folder / CONFIG, {"class_names": list, "clip": dict, "kind": str})

@@ -176,7 +176,7 @@ class RunFolder:
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"the store of the run is not at {folder}: if it was moved, say where to by "
-                "data.store_dir=DIR; if it was deleted, `python -m lightning_sae.data capture` fills it again"
+                "data.store_dir=DIR; if it was deleted, `lightning-sae capture` fills it again"
             )
         return read_tensor(folder, "embeddings")
 

@@ -12,9 +12,7 @@ from lightning_sae.trust.documents import read_json
 
 MANIFEST = "manifest.json"
 WITHDRAWN = "manifest.withdrawn.json"  # of a store that is repaired: what is known of the whole shards
-REPAIR = (
-    "`python -m lightning_sae.data verify FOLDER` sets damaged shards aside, the next capture makes them anew"
-)
+REPAIR = "`lightning-sae verify FOLDER` sets damaged shards aside, the next capture makes them anew"
 
 
 Count = Annotated[int, Field(strict=True, ge=0)]
@@ -70,9 +68,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no complete store at {folder}: capture it with `python -m lightning_sae.data capture`"
-        )
+        raise FileNotFoundError(f"no complete store at {folder}: capture it with `lightning-sae capture`")
     manifest = read_json(path)
     _check(path, _Manifest, manifest)
     return manifest
@@ -140,7 +136,7 @@ def raise_if_lost(folder: Path, manifest: Mapping[str, Any]) -> None:
     if names := lost_shards(folder, manifest["shards"]):
         raise ValueError(
             f"{len(names)} shards of {folder} are gone or have another size: {', '.join(names[:10])}; "
-            "run `python -m lightning_sae.data capture` again, it repairs them"
+            "run `lightning-sae capture` again, it repairs them"
         )
 
 
