@@ -82,7 +82,7 @@ def test_findings_by_number(whole):
 
 
 def test_no_audit(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"has no audit\.json: `python -m lightning_sae\.audit"):
+    with pytest.raises(FileNotFoundError, match=r"has no audit\.json: `lightning-sae audit"):
         read_audit(tmp_path)
 
 

@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_not_saved(probe, tmp_path):
 
 
 def test_damaged_folders_are_named(probe, folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"config\.json is missing: .*fit_probe RUN"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json is missing: .*fit-probe RUN"):
         load_probe(tmp_path)
     config = json.loads((folder / CONFIG).read_text())
     for changed, message in [
