@@ -20,8 +20,8 @@ PACKAGES = ("lightning_sae", "callbacks")
 ROOT_PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 OUTSIDE = re.compile(r"\]\((?:\.\./)+((?:lightning_sae|callbacks|conf|tests|benchmarks)/)")
 COMPLETION = """\
-`lightning-sae --install-completion`, typed once, has TAB complete commands, options and their values in bash and zsh from the
-next terminal on; `lightning-sae --show-completion` prints the script for a system that keeps such scripts elsewhere.
+`lightning-sae --install-completion`, typed once, has TAB complete commands, options and their values in bash
+and zsh, from the next terminal on. `lightning-sae --show-completion` prints the script, to be kept elsewhere.
 """
 INLINE = re.compile(r'<span class="arithmatex">\\\((.+?)\\\)</span>')
 BLOCK = re.compile(r'<div class="arithmatex">\\\[(.+?)\\\]</div>', re.DOTALL)
