@@ -8,8 +8,9 @@ In a notebook, `import lightning_sae as ls`; each name is imported when it is fi
 - `ls.audit_classifier` says what a classifier relies on that nobody intended.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lightning_sae.lazy import lazily
 
 if TYPE_CHECKING:
     from lightning_sae.audit.shown import audit_classifier as audit_classifier
@@ -22,22 +23,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["audit_classifier", "explain_image", "load_clip", "load_sae", "open_run", "train"]
 
-_HOMES = {
-    "audit_classifier": "audit.shown",
-    "explain_image": "explain.image_explanation",
-    "load_clip": "clip",
-    "load_sae": "sae",
-    "open_run": "runs.folder",
-    "train": "composing.training",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
-    found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        ".audit.shown": ["audit_classifier"],
+        ".explain.image_explanation": ["explain_image"],
+        ".clip": ["load_clip"],
+        ".sae": ["load_sae"],
+        ".runs.folder": ["open_run"],
+        ".composing.training": ["train"],
+    },
+)

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 
@@ -65,6 +64,8 @@ def fit_probe(
         >>> probe.predict(torch.eye(2)).tolist()
         [0, 1]
     """
+    from sklearn.linear_model import LogisticRegression
+
     known = targets >= 0
     counts = torch.bincount(targets[known], minlength=n_classes)
     if n_classes < 2 or (counts == 0).any():

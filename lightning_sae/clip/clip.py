@@ -6,15 +6,16 @@ import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from lightning_sae.clip.loading.sources import Preprocess, Tokenizer, build, find_source, load_weights
-from lightning_sae.clip.preprocessing import in_two_parts
 from lightning_sae.files import user_path
+
+if TYPE_CHECKING:
+    from lightning_sae.clip.loading.sources import Preprocess, Tokenizer
 
 
 class Clip(nn.Module):
@@ -43,12 +44,14 @@ class Clip(nn.Module):
     def __init__(
         self,
         model: Any,  # open_clip has no types
-        preprocess: Preprocess,
-        tokenizer: Tokenizer,
+        preprocess: "Preprocess",
+        tokenizer: "Tokenizer",
         name: str,
         pretrained: str | None,
         folder: str = "",
     ) -> None:
+        from lightning_sae.clip.preprocessing import in_two_parts  # and torchvision, slowly
+
         super().__init__()
         self.model: Any = model.requires_grad_(False)
         self.preprocess = preprocess
@@ -211,6 +214,8 @@ def load_clip(
             does not tell how it was trained; `like` beside weights that tell it.
         ConnectionError: something has to be fetched and cannot be.
     """
+    from lightning_sae.clip.loading.sources import build, find_source, load_weights  # and open_clip, slowly
+
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
     cache_dir = None if cache_dir is None else str(user_path(cache_dir))

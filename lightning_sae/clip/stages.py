@@ -1,12 +1,8 @@
 """A tower as a sequence of stages that each take the output of the one before, and what follows the last."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.transformer import VisionTransformer
-from timm.models.convnext import ConvNeXt
-from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 
 from lightning_sae.clip.clip import Clip
@@ -37,13 +33,17 @@ class Stages(NamedTuple):
 
 def stages_of(clip: Clip) -> Stages | None:
     """Return the stages of the image tower, or `None` for a tower that is not known to be such a sequence."""
+    from open_clip.modified_resnet import ModifiedResNet
+    from timm.models.convnext import ConvNeXt
+    from timm.models.vision_transformer import VisionTransformer
+
     visual, trunk = clip.visual, getattr(clip.visual, "trunk", None)
-    if isinstance(visual, VisionTransformer) and (visual.attn_pool is not None or visual.pool_type != "none"):
+    if is_own_vit(visual) and (visual.attn_pool is not None or visual.pool_type != "none"):
         return _vit(visual)
     if isinstance(visual, ModifiedResNet):
         layers = {f"visual.layer{i}": getattr(visual, f"layer{i}") for i in range(1, 5)}
         return Stages(list(layers), list(layers.values()), visual.attnpool)
-    if type(trunk) is TimmVisionTransformer:  # others override what happens between the blocks
+    if type(trunk) is VisionTransformer:  # others override what happens between the blocks
         head = lambda grid: visual.head(trunk.forward_head(trunk.norm(grid)))  # noqa: E731
         names = _numbered("visual.trunk.blocks", trunk.blocks)
         return Stages(names, list(trunk.blocks), head, trunk.num_prefix_tokens, trunk.embed_dim)
@@ -53,7 +53,14 @@ def stages_of(clip: Clip) -> Stages | None:
     return None
 
 
-def _vit(visual: VisionTransformer) -> Stages:
+def is_own_vit(visual: nn.Module) -> bool:
+    """Return whether an image tower is a vision transformer of open_clip's own, and not one of timm."""
+    from open_clip.transformer import VisionTransformer
+
+    return isinstance(visual, VisionTransformer)
+
+
+def _vit(visual: Any) -> Stages:
     def head(grid: Tensor) -> Tensor:
         pooled: Tensor = visual._pool(grid)[0]
         return pooled if visual.proj is None else pooled @ visual.proj

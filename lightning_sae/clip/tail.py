@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -15,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lightning_sae.clip.clip import Clip, unit
 from lightning_sae.clip.hook_point import FINAL_TEXT, HookPoint, find_module
 from lightning_sae.clip.hooks import activations_at, splice
-from lightning_sae.clip.stages import Stages, stages_of
+from lightning_sae.clip.stages import Stages, is_own_vit, stages_of
 
 
 class Linear(NamedTuple):
@@ -272,7 +271,7 @@ def _map_sides(clip: Clip, hook_point: HookPoint) -> tuple[int, int] | None:
 def _pools_class_token(clip: Clip) -> bool:
     """Return whether the image tower's head reads the class token alone."""
     visual = clip.visual
-    if isinstance(visual, VisionTransformer):
+    if is_own_vit(visual):
         return visual.attn_pool is None and visual.pool_type == "tok"
     return getattr(visual.trunk, "global_pool", "") == "token"
 

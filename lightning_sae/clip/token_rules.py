@@ -4,11 +4,11 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple, get_args
 
 import torch
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from lightning_sae.clip.clip import Clip
 from lightning_sae.clip.hook_point import HookPoint, Tokens
+from lightning_sae.clip.stages import is_own_vit
 
 
 class Selection(NamedTuple):
@@ -147,21 +147,21 @@ def _is_map(clip: Clip, whole: Tensor, channels_last: bool) -> bool:
 
 def _patches(clip: Clip) -> int:
     """Return the number of patches of an image, 0 for a tower that has no such grid."""
-    if isinstance(clip.visual, VisionTransformer):
+    if is_own_vit(clip.visual):
         return len(clip.visual.positional_embedding) - 1
     return int(getattr(getattr(_trunk(clip), "patch_embed", None), "num_patches", 0))
 
 
 def _prefix_tokens(clip: Clip) -> int:
     """Return the tokens before the patches: the class token, and a timm trunk's registers."""
-    if isinstance(clip.visual, VisionTransformer):
+    if is_own_vit(clip.visual):
         return 1
     return int(getattr(_trunk(clip), "num_prefix_tokens", 0))
 
 
 def _has_class_token(clip: Clip) -> bool:
     """Return whether the first of the prefix tokens is a class token, and no register."""
-    return isinstance(clip.visual, VisionTransformer) or getattr(_trunk(clip), "cls_token", None) is not None
+    return is_own_vit(clip.visual) or getattr(_trunk(clip), "cls_token", None) is not None
 
 
 def _trunk(clip: Clip) -> nn.Module | None:

@@ -5,11 +5,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import torch
-from open_clip.zero_shot_metadata import (
-    IMAGENET_CLASSNAMES,
-    OPENAI_IMAGENET_TEMPLATES,
-    SIMPLE_IMAGENET_TEMPLATES,
-)
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -17,7 +12,7 @@ from lightning_sae.data.images.class_names import readable
 from lightning_sae.files import user_path
 from lightning_sae.trust.documents import check_texts, read_text
 
-ENSEMBLES = {"openai": OPENAI_IMAGENET_TEMPLATES, "simple": SIMPLE_IMAGENET_TEMPLATES}
+ENSEMBLES = {"openai": "OPENAI_IMAGENET_TEMPLATES", "simple": "SIMPLE_IMAGENET_TEMPLATES"}
 """Prompt ensembles for ImageNet as open_clip ships them: 80 templates, and 7 that do nearly as well."""
 
 Templates = Sequence[str] | Literal["openai", "simple"]
@@ -88,6 +83,8 @@ def imagenet_vocabulary(templates: Templates = "openai") -> Vocabulary:
         >>> imagenet_vocabulary().labels[:2]
         ['tench', 'goldfish']
     """
+    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+
     return Vocabulary(IMAGENET_CLASSNAMES, templates)
 
 
@@ -166,7 +163,9 @@ def _checked_labels(labels: Sequence[str]) -> list[str]:
 def _checked_templates(templates: Sequence[str]) -> list[str]:
     if isinstance(templates, str):
         if templates in ENSEMBLES:
-            return [template("{}") for template in ENSEMBLES[templates]]
+            from open_clip import zero_shot_metadata
+
+            return [template("{}") for template in getattr(zero_shot_metadata, ENSEMBLES[templates])]
         raise ValueError(
             f"templates must be a list or one of {', '.join(ENSEMBLES)}, got the text {templates!r}: "
             f"write [{templates!r}]"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 import torch
@@ -13,8 +13,6 @@ from torch import Tensor
 
 from lightning_sae.clip import HookPoint, identity_titles
 from lightning_sae.concepts.vocabulary import Vocabulary
-from lightning_sae.data import ActivationDataModule
-from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.devices.device import find_device
 from lightning_sae.files import user_path
 from lightning_sae.mappings import flatten
@@ -27,6 +25,9 @@ from lightning_sae.training.settings import CONFIG
 from lightning_sae.trust.documents import NO_CONFIG, read_config, read_json, read_yaml_list
 from lightning_sae.trust.tables import read_table
 from lightning_sae.trust.targets import import_trusted, instantiate_as
+
+if TYPE_CHECKING:
+    from lightning_sae.data import ActivationDataModule
 
 CHOICES = "hydra.runtime.choices."
 _TEXTS = ("label", "second_label", "class", "attribution_class", "unexpected_class", "value", "top_images")
@@ -113,8 +114,10 @@ class RunFolder:
         return _read_csv(self.folder / "latents.csv", needed, {"latent": int}).set_index("latent")
 
     @cached_property
-    def data(self) -> ActivationDataModule:
+    def data(self) -> "ActivationDataModule":
         """Images, CLIP and judge on one device; nothing is captured, `setup` is not called."""
+        from lightning_sae.data import ActivationDataModule  # and Lightning, slowly
+
         data = instantiate_as(ActivationDataModule, self.config, "data", self._trusted)
         return data.to(self._device or find_device())
 
@@ -172,6 +175,8 @@ class RunFolder:
         Raises:
             FileNotFoundError: the store is not where the run had it.
         """
+        from lightning_sae.data.store.shards import read_tensor
+
         folder = self.data.judge_folder / "images"
         if not folder.is_dir():
             raise FileNotFoundError(
@@ -186,7 +191,7 @@ def open_run(
     overrides: Sequence[str] = (),
     device: torch.device | None = None,
     trusted: Sequence[str] | None = (),
-    data: ActivationDataModule | None = None,
+    data: "ActivationDataModule | None" = None,
 ) -> RunFolder:
     """Read the folder of a finished run. Nothing is run that its configuration names and that is not ours.
 
