@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lightning_sae.files import ADVICE, FULL, NoRoomError, gigabytes
+from lightning_sae.trust.causes import INSTANTIATION, cause_of, is_a
 from lightning_sae.trust.control_characters import visible
 
-INSTANTIATION = "hydra.errors.InstantiationException"
 MENDABLE = (INSTANTIATION, "lightning.fabric.utilities.exceptions.MisconfigurationException")
 """Errors of libraries by name: a command that needs none of these libraries does not import them."""
 SIGTERM = "lightning.pytorch.utilities.exceptions.SIGTERMException"
@@ -59,7 +59,7 @@ def one_line_errors(*others: type[Exception], on_cpu: str = "--device cpu") -> I
         cause = _named_if_full(cause_of(error))
         if small := _gpu_too_small(cause, on_cpu):
             cause = small
-        elif not (isinstance(error, (ValueError, OSError, *others)) or _is_a(error, *MENDABLE)):
+        elif not (isinstance(error, (ValueError, OSError, *others)) or _of_a_library(error)):
             raise
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
@@ -69,10 +69,9 @@ def one_line_errors(*others: type[Exception], on_cpu: str = "--device cpu") -> I
         sys.exit(f"\n{said}\n(HYDRA_FULL_ERROR=1 shows where.)")
 
 
-def _is_a(error: BaseException, *kinds: str) -> bool:
-    """Return whether an error is of a class that is named; none is of a module that nothing has imported."""
-    parts = [kind.rpartition(".") for kind in kinds]
-    return any(isinstance(error, getattr(sys.modules.get(module), name, ())) for module, _, name in parts)
+def _of_a_library(error: BaseException) -> bool:
+    """Return whether Hydra or Lightning refuse something, or a target that `trust.targets` builds does."""
+    return is_a(error, *MENDABLE) or is_a(error.__context__, INSTANTIATION)
 
 
 def _job() -> Any:
@@ -126,13 +125,6 @@ def _raise(number: int, frame: Any) -> NoReturn:
 
 def _signal_behind(stop: SystemExit) -> int:
     """Return the signal that Lightning made an exit of, 0 where it is another one."""
-    if _is_a(stop, SIGTERM):
+    if is_a(stop, SIGTERM):
         return signal.SIGTERM
     return signal.SIGINT if isinstance(stop.__context__, KeyboardInterrupt) else 0
-
-
-def cause_of(error: BaseException) -> BaseException:
-    """Return what went wrong below the frames that Hydra's `instantiate` wraps around it."""
-    while _is_a(error, INSTANTIATION) and error.__cause__ is not None:
-        error = error.__cause__
-    return error

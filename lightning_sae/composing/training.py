@@ -18,10 +18,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from lightning_sae.composing.given import giving, node, said_by
 from lightning_sae.composing.settings import Settings, literal, read_settings
 from lightning_sae.devices.device import find_device
-from lightning_sae.errors import cause_of
 from lightning_sae.files import user_path
 from lightning_sae.home import home
 from lightning_sae.runs.folder import RunFolder
+from lightning_sae.trust.causes import cause_of
 
 
 def train(
@@ -64,7 +64,7 @@ def train(
         try:
             _program(home() / "train.py").run(config, lambda _: f"\nStopped. {_GOES_ON}")
         except InstantiationException as error:
-            raise cause_of(error) from error
+            raise cause_of(error) from None
         except SystemExit as stop:
             if isinstance(stop.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt(_GOES_ON) from stop

@@ -6,8 +6,11 @@ from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import hydra.utils
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from lightning_sae.trust.causes import cause_of
 
 OURS = frozenset(
     f"lightning_sae.{name}"
@@ -59,6 +62,7 @@ def instantiate(config: Any, trusted: Sequence[str] | None, **settings: Any) -> 
     Raises:
         ValueError: a target that may not be named, before any is imported; a configuration that is larger
             than any that is meant.
+        Exception: what a target raises, as it is, and not in the wrapping of Hydra.
 
     Example:
         >>> str(instantiate({"_target_": "lightning_sae.world.config_path"}, trusted=()).name)
@@ -75,6 +79,8 @@ def instantiate(config: Any, trusted: Sequence[str] | None, **settings: Any) -> 
     try:
         with _whitelisted(trusted):
             return hydra.utils.instantiate(config, _convert_="all", **settings)
+    except InstantiationException as error:
+        raise cause_of(error) from None
     except TypeError as error:  # of Hydra's own: those of a target come wrapped
         raise ValueError(f"the configuration cannot be built: {error}") from error
 

@@ -113,7 +113,7 @@ def test_objects_stand_in_their_places(folder, store, tmp_path):
     assert (type(run.sae), run.sae.k, run.data) == (Half, 4, data)
     assert (run.config.hook_point, run.config.clip) == (data.hook.module, data.clip.name)
     assert run.latent(0).name
-    with pytest.raises(Exception, match=r"data of this run was an object.*open_run\(folder, data=\.\.\.\)"):
+    with pytest.raises(ValueError, match=r"^data of this run was an object.*open_run\(folder, data=\.\.\.\)"):
         ls.open_run(tmp_path)
     assert ls.open_run(tmp_path, data=data).sae.k == 4
     SparseAutoencoder.variants.pop("Half")

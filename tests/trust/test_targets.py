@@ -3,6 +3,7 @@
 import pickle
 import shutil
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,22 @@ def test_what_builds_no_data_is_refused(small_run, tmp_path, changes):
         ValueError, match=r"_target_ of data in .* must give an object of ActivationDataModule"
     ):
         open_run(spoilt(small_run, tmp_path / "run", **changes))
+
+
+@pytest.mark.parametrize(
+    ("moved", "kind", "message"),
+    [
+        ("clip.model=missing.json", FileNotFoundError, "no model config missing.json"),
+        ("data.nothing=1", TypeError, "unexpected keyword argument 'nothing'"),
+    ],
+)
+def test_what_goes_wrong_in_a_target_is_raised_as_it_is(small_run, moved, kind, message):
+    """Without what Hydra wraps around it, in a notebook as in a command."""
+    with pytest.raises(kind, match=message) as stop:
+        open_run(small_run, [moved])
+    assert "Error in call to target" not in "".join(traceback.format_exception(stop.value))
+    with pytest.raises(SystemExit, match=f"^\n{kind.__name__}: .*{message}.*\n.HYDRA_FULL_ERROR=1"):
+        audit_command.main([str(small_run), moved])
 
 
 @pytest.mark.parametrize("labels", [5, None, {"a": 5}])
