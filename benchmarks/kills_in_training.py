@@ -34,7 +34,8 @@ IMPORTED = (
     "hydra",
     "lightning.pytorch",
     "lightning_sae.training.module",
-    "lightning_sae.data",
+    "lightning_sae.clip.loading.sources",
+    "lightning_sae.data.datamodule",
     "callbacks.last_checkpoint",
 )
 """What a fork need not import again. Nothing is computed before: threads of OpenMP do not survive a fork."""

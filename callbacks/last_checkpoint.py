@@ -61,6 +61,7 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Let the checkpoint behind the step before count, and stop if it was the last one."""
+        _count_epoch(trainer)
         self._publish(trainer)
         if self._stop:
             self._leave(trainer)
@@ -129,6 +130,18 @@ def _largest(trainer: Trainer, value: float) -> int:
         return int(value)
     given = torch.tensor(int(value), device=trainer.strategy.root_device)
     return int(trainer.strategy.reduce(given, reduce_op="max"))
+
+
+def _count_epoch(trainer: Trainer) -> None:
+    """Count a pass over the data as started, which Lightning forgets of the first one of a resumed run.
+
+    It does where the checkpoint was saved behind the last step of a pass. Resumed there once more, it would
+    take the next pass for the one before.
+    """
+    progress = trainer.fit_loop.epoch_progress
+    if progress.current.ready == trainer.current_epoch:
+        progress.increment_ready()
+        progress.increment_started()
 
 
 def _validation_follows(trainer: Trainer) -> bool:

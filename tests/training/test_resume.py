@@ -93,6 +93,17 @@ def test_stopped_by_sigterm(train, during, undisturbed, tmp_path, step):
     assert_same_run(tmp_path, undisturbed)
 
 
+@pytest.mark.parametrize("steps", [(5, 10), (4, 10), (5, 8), (5, 6, 10)])
+def test_stopped_more_than_once(train, during, undisturbed, tmp_path, steps):
+    """Where a pass over the data has ended, Lightning does not count the next one as started."""
+    for step in steps:
+        during(step, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+        assert train(tmp_path, BARE) == 128 + signal.SIGUSR1
+        assert checkpoint(tmp_path)["global_step"] == step
+    assert train(tmp_path, BARE) == 0
+    assert_same_run(tmp_path, undisturbed)
+
+
 @pytest.mark.slow
 def test_with_all_callbacks(train, during, tmp_path):
     few = ["callbacks.reliance.draws=100", "callbacks.alignment.draws=50", "data.n_val=160"]
