@@ -16,7 +16,7 @@ ORDER = (
     *("data.loading", "data", "data.engines", "data.sources", "data:front"),
     *("concepts", "classifiers", "attribution", "training", "tracking", "runs"),
     *("report.latent_name", "report.faithfulness_picture", "report.gallery_picture"),
-    *("explain", "compare"),
+    *("explain", "compare", "browser"),
     *(
         "audit.findings",
         "audit.evidence",

@@ -22,7 +22,8 @@ def render_cell(package: str, template: str, context: dict[str, Any]) -> str:
     """
     own = files(package) / "templates" / "style.css"
     shared = files("lightning_sae.report") / "templates"
-    sheets = [shared / "base.css", *([own] if own.is_file() else []), shared / "cell.css"]
+    pages = [shared / "base.css", shared / "page.css"]
+    sheets = [*pages, *([own] if own.is_file() else []), shared / "cell.css"]
     style = within("\n".join(sheet.read_text("utf-8") for sheet in sheets))
     inner = render(package, context, template)
     return Markup('<div class="{}"><style>{}</style>{}</div>').format(CLASS, Markup(style), Markup(inner))

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from lightning_sae.audit.report import write_report
-from lightning_sae.audit.report.sheets import MOST, SIDE
 from lightning_sae.audit.report.view import WORST, summary
+from lightning_sae.browser.sheets import MOST, SIDE
 from lightning_sae.report import plain
 
 from .fabricated import (

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from lightning_sae.audit.findings import Audit, Change, Culprit, Effect, Estimate, EvidenceTest, Finding
 from lightning_sae.audit.report.heatmaps import Heatmaps
-from lightning_sae.audit.report.sheets import shortened
+from lightning_sae.browser.sheets import shortened
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.report import compact, percent, webp_uri
 from lightning_sae.report.thumbnails import thumbnail

@@ -1,8 +1,5 @@
 """The page of an audit, and the policy that holds what may run in it."""
 
-import base64
-import hashlib
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +9,21 @@ from markupsafe import Markup
 from lightning_sae import __version__
 from lightning_sae.audit.findings import Audit
 from lightning_sae.audit.report import view
-from lightning_sae.audit.report.curves import HEIGHT, WIDTH, curves
 from lightning_sae.audit.report.evidence import finding_views
 from lightning_sae.audit.report.heatmaps import Heatmaps
-from lightning_sae.audit.report.latents import latent_columns, packed
+from lightning_sae.browser import first_examples, latent_columns, module
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.outputs import Output
 from lightning_sae.files import write_atomic
 from lightning_sae.report import render
+from lightning_sae.report.curves import HEIGHT, WIDTH, curves
+from lightning_sae.report.packing import packed
+from lightning_sae.report.policy import policy
+from lightning_sae.report.style import style_of
 from lightning_sae.runs.folder import RunFolder
 
 FILE = "audit.html"
-SCRIPTS = ("data", "words", "table", "scatter", "card", "main")  # in this order, one module
+SCRIPTS = ("table", "card", "main")  # behind those of the browser
 OPEN_CLASSES = 60  # with more of a verdict than that, the classes without findings are folded
 
 
@@ -55,9 +55,11 @@ def _context(
     audit: Audit, run: RunFolder, classifier: Classifier | None, output: Output | str | None
 ) -> dict[str, Any]:
     drivers, same = drivers_of(audit, run)
-    columns, sheets = latent_columns(run, audit, drivers)
+    culprits = culprits_of(audit)
+    examples = first_examples(run, culprits)
+    columns = latent_columns(run, drivers, culprits, examples)
     heatmaps = None if classifier is None else Heatmaps.of(run, classifier, output or audit.subject.output)
-    style, script = _style(), _script()
+    style, script = style_of(__package__), module(__package__, *SCRIPTS)
     return {
         "policy": policy(style, script),
         "style": Markup(style),
@@ -72,7 +74,7 @@ def _context(
         "n_latents": len(run.latents),
         "n_examples": len(columns["examples"]),
         "latents": packed(columns),
-        "sheets": sheets,
+        "sheets": examples.sheets.sheets,
         "same_prompts": same,
         "linked": True,
         "curves": curves(run.table("metrics")),
@@ -82,42 +84,13 @@ def _context(
     }
 
 
-def policy(style: str, script: str) -> str:
-    """Return the page's content security policy: this style, this script, pictures inside, nothing else.
-
-    `trusted-types 'none'` also forbids the script to make HTML of texts.
-
-    Example:
-        >>> policy("", "").split("; ")[0]
-        "default-src 'none'"
-    """
-    return "; ".join(
-        [
-            "default-src 'none'",
-            f"script-src '{_digest(script)}'",
-            f"style-src '{_digest(style)}'",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-            "require-trusted-types-for 'script'",
-            "trusted-types 'none'",
-        ]
-    )
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}"
-
-
-def _style() -> str:
-    base = files("lightning_sae.report") / "templates" / "base.css"
-    own = files(__package__) / "templates" / "style.css"
-    return f"\n{base.read_text('utf-8')}{own.read_text('utf-8')}"
-
-
-def _script() -> str:
-    folder = files(__package__) / "scripts"
-    return "\n" + "\n".join((folder / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
+def culprits_of(audit: Audit) -> dict[int, list[int]]:
+    """Return, by latent, the findings that it is a culprit of, the most severe first."""
+    found: dict[int, list[int]] = {}
+    for finding in audit.findings:
+        for culprit in finding.culprits:
+            found.setdefault(culprit.latent, []).append(finding.number)
+    return found
 
 
 def drivers_of(audit: Audit, run: RunFolder) -> tuple[pd.DataFrame, bool]:

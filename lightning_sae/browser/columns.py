@@ -1,21 +1,16 @@
 """All latents of a run as columns that a browser reads fast: 30,000 are a megabyte."""
 
-import base64
-import gzip
-import json
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import Any
 
 import pandas as pd
 
-from lightning_sae.audit.findings import Audit
-from lightning_sae.audit.report.sheets import MOST, ROW, SIDE, ExampleSheets, collect_examples
+from lightning_sae.browser.examples import LatentExamples
+from lightning_sae.browser.sheets import ROW
 from lightning_sae.concepts.naming import names_of
 from lightning_sae.report import plain
 from lightning_sae.runs.folder import RunFolder
 
-SHOWN = 8  # examples of a latent
 NUMBERS = (
     "alignment",
     "margin",
@@ -33,13 +28,16 @@ NUMBERS = (
 """Columns of `latents.csv` with numbers that the page shows."""
 
 
-def latent_columns(run: RunFolder, audit: Audit, drivers: pd.DataFrame) -> tuple[dict[str, Any], list[str]]:
-    """Return what the script of the page reads, and the sheets with the pictures that it refers to.
+def latent_columns(
+    run: RunFolder, drivers: pd.DataFrame, culprits: dict[int, list[int]], examples: LatentExamples
+) -> dict[str, Any]:
+    """Return what the scripts of a page read.
 
     Args:
         run: with its latents.
-        audit: whose culprits come first where examples are few.
         drivers: rows of `attribution.csv`.
+        culprits: latent -> numbers of the findings of an audit that it is a culprit of.
+        examples: that the page has.
 
     Returns:
         Columns: a value per latent in the order of `latents.csv`; texts as places in a list of their own
@@ -47,8 +45,6 @@ def latent_columns(run: RunFolder, audit: Audit, drivers: pd.DataFrame) -> tuple
         `drives` (class, attribution, share), `examples` (places in the sheets, or in `texts`).
     """
     table = run.latents
-    culprits = culprits_of(audit)
-    examples, places = _examples(run, _by_relevance(table, culprits))
     names, labels, classes = names_of(table), _Words(), _Words()
     columns = {
         "latent": [int(j) for j in table.index],
@@ -60,23 +56,12 @@ def latent_columns(run: RunFolder, audit: Audit, drivers: pd.DataFrame) -> tuple
         "numbers": {name: rounded(table[name]) for name in NUMBERS if name in table},
         "findings": culprits,
         "drives": _drives(drivers, classes),
-        "examples": places,
-        "texts": examples.texts,
-        "side": SIDE,
+        "examples": examples.places,
+        "texts": examples.sheets.texts,
+        "side": examples.sheets.side,
         "row": ROW,
     }
-    return {**columns, "labels": labels.words, "classes": classes.words}, examples.sheets
-
-
-def packed(columns: dict[str, Any]) -> str:
-    """Return JSON, gzip, base64: no letter of it means anything to HTML.
-
-    Example:
-        >>> packed({"label": "</script>"})[:4]
-        'H4sI'
-    """
-    text = json.dumps(columns, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode("ascii")
+    return {**columns, "labels": labels.words, "classes": classes.words}
 
 
 def rounded(column: Iterable[Any]) -> list[float | None]:
@@ -88,15 +73,6 @@ def rounded(column: Iterable[Any]) -> list[float | None]:
     """
     numbers = pd.to_numeric(pd.Series(column, dtype=object), errors="coerce").astype(float)
     return [float(f"{x:.3g}") if abs(x) < float("inf") else None for x in numbers]
-
-
-def culprits_of(audit: Audit) -> dict[int, list[int]]:
-    """Return, by latent, the findings that it is a culprit of, the most severe first."""
-    found: dict[int, list[int]] = {}
-    for finding in audit.findings:
-        for culprit in finding.culprits:
-            found.setdefault(culprit.latent, []).append(finding.number)
-    return found
 
 
 class _Words:
@@ -118,35 +94,6 @@ class _Words:
 
 def _texts(table: pd.DataFrame, name: str) -> list[str]:
     return [str(word) for word in table[name]] if name in table else [""] * len(table)
-
-
-def _by_relevance(table: pd.DataFrame, culprits: dict[int, list[int]]) -> list[int]:
-    """Return the latents by their relevance for the reader of the report.
-
-    First come the culprits, then what drives a class unexpectedly, then what drives a class at all, then what
-    fires often.
-    """
-    keys = [name for name in ("unexpected", "attribution", "density") if name in table]
-    rows = table[keys].apply(pd.to_numeric, errors="coerce") if keys else table[[]]
-    rows = rows.sort_values(keys, ascending=False) if keys else rows
-    known = set(culprits)
-    return [*(j for j in culprits if j in rows.index), *(int(j) for j in rows.index if j not in known)]
-
-
-def _examples(run: RunFolder, order: Sequence[int]) -> tuple[ExampleSheets, dict[int, list[int]]]:
-    """Return the examples of the first latents, as many as a page takes; latent -> their places."""
-    if "top_images" not in run.latents:
-        return ExampleSheets({}, [], []), {}
-    wanted: dict[int, list[int]] = {}
-    ids: dict[int, None] = {}
-    for latent in order:
-        top = run.top_images(latent)[:SHOWN]
-        if len(ids.keys() | top) > MOST:
-            break
-        wanted[latent] = top
-        ids.update(dict.fromkeys(top))
-    examples = collect_examples(run.data.images("val"), list(islice(ids, MOST)))
-    return examples, {j: [examples.places[i] for i in top] for j, top in wanted.items() if top}
 
 
 def _drives(

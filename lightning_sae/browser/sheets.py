@@ -21,26 +21,29 @@ class ExampleSheets(NamedTuple):
         places: image id -> its place in the sheets, row by row and sheet by sheet, or in the texts.
         sheets: sources of the sheets, `ROW * ROW` pictures each; none where the examples are texts.
         texts: none where they are pictures.
+        side: pixels of a picture.
     """
 
     places: dict[int, int]
     sheets: list[str]
     texts: list[str]
+    side: int = SIDE
 
 
-def collect_examples(images: Any, wanted: Sequence[int]) -> ExampleSheets:
+def collect_examples(images: Any, wanted: Sequence[int], side: int = SIDE) -> ExampleSheets:
     """Draw examples, or write them down.
 
     Args:
         images: a split: id -> RGB image, or text.
         wanted: ids, each once.
+        side: pixels of a picture.
     """
     places = {image_id: place for place, image_id in enumerate(wanted)}
     if wanted and isinstance(images[wanted[0]], str):
-        return ExampleSheets(places, [], [plain(shortened(images[i])) for i in wanted])
+        return ExampleSheets(places, [], [plain(shortened(images[i])) for i in wanted], side)
     size = ROW * ROW
-    sheets = [_sheet(images, wanted[start : start + size]) for start in range(0, len(wanted), size)]
-    return ExampleSheets(places, sheets, [])
+    sheets = [_sheet(images, wanted[start : start + size], side) for start in range(0, len(wanted), size)]
+    return ExampleSheets(places, sheets, [], side)
 
 
 def shortened(text: str) -> str:
@@ -53,9 +56,9 @@ def shortened(text: str) -> str:
     return text if len(text) <= LETTERS else text[: LETTERS - 1] + "…"
 
 
-def _sheet(images: Any, ids: Sequence[int]) -> str:
-    sheet = Image.new("RGB", (ROW * SIDE, -(-len(ids) // ROW) * SIDE))
+def _sheet(images: Any, ids: Sequence[int], side: int) -> str:
+    sheet = Image.new("RGB", (ROW * side, -(-len(ids) // ROW) * side))
     for place, image_id in enumerate(ids):
         row, column = divmod(place, ROW)
-        sheet.paste(thumbnail(images[image_id], SIDE), (column * SIDE, row * SIDE))
+        sheet.paste(thumbnail(images[image_id], side), (column * side, row * side))
     return webp_uri(sheet)

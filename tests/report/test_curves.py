@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from lightning_sae.audit.report.curves import DOTS, HEIGHT, POINTS, WIDTH, curves
+from lightning_sae.report.curves import DOTS, HEIGHT, POINTS, WIDTH, curves
 
 
 def draw(values, key="train/loss", steps=None):

@@ -1,0 +1,32 @@
+"""The latents of a run in a page: columns, pictures on sheets, and the scripts that search, sort and draw."""
+
+from importlib.resources import files
+
+from lightning_sae.browser.columns import latent_columns, rounded
+from lightning_sae.browser.examples import LatentExamples, by_relevance, first_examples
+from lightning_sae.browser.sheets import ExampleSheets, collect_examples
+
+__all__ = [
+    "ExampleSheets",
+    "LatentExamples",
+    "by_relevance",
+    "collect_examples",
+    "first_examples",
+    "latent_columns",
+    "module",
+    "rounded",
+]
+
+SHARED = ("data", "words", "scatter")
+
+
+def module(package: str, *names: str) -> str:
+    """Return the script of a page: the files of this room, and those of a package's folder `scripts`.
+
+    Args:
+        package: such as `lightning_sae.audit.report`.
+        names: of the files that stand behind the shared ones, in this order.
+    """
+    shared = [files(__package__) / "scripts" / f"{name}.js" for name in SHARED]
+    own = [files(package) / "scripts" / f"{name}.js" for name in names]
+    return "\n" + "\n".join(file.read_text("utf-8") for file in (*shared, *own))
