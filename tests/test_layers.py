@@ -27,7 +27,7 @@ ORDER = (
         "audit.shown",
         "audit:front",
     ),
-    *("correct", "composing", "program"),
+    *("explorer", "correct", "composing", "program"),
 )
 """Rooms, each of which may import what stands before it; a front is an `__init__.py`."""
 EXCEPTIONS = {

@@ -10,6 +10,8 @@ from torch import Tensor
 from lightning_sae.attribution.explained import Explained
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.metrics.shaped import ShapedMetric
+from lightning_sae.sae.kernels.pattern import Pattern
+from lightning_sae.sae.kernels.products import bag
 
 
 class Removal(NamedTuple):
@@ -72,6 +74,34 @@ def ablate(explained: Explained, sets: Sequence[Sequence[int]], batch_size: int 
         context = None if explained.context is None else explained.context[image]
         embeddings = explained.tail(x.view(-1, t, d_in), context)
         yield Edited(torch.div(chosen, n, rounding_mode="floor"), image, embeddings)
+
+
+@torch.no_grad()
+def remove_shares(explained: Explained, latents: Sequence[int], shares: Sequence[float]) -> Tensor:
+    """Return the embeddings of images from all of whose tokens shares of some latents are removed.
+
+    `x_edited = x - sum_j s_j a_j w_j`: the error term and the bias stay.
+
+    Args:
+        explained: `n` images.
+        latents: each once.
+        shares: in 0..1, one a latent.
+
+    Returns:
+        `[n, d_embed]` unit.
+
+    Example:
+        >>> from lightning_sae.types import SparseLatents
+        >>> x, latents = torch.tensor([[[3.0, 8.0]]]), torch.tensor([[3.0, 8.0]])
+        >>> unit = lambda x, context: torch.nn.functional.normalize(x[:, 0], dim=-1)
+        >>> explained = Explained(unit, torch.eye(2), x, x, SparseLatents.from_dense(latents))
+        >>> remove_shares(explained, [1], [0.5])
+        tensor([[0.6000, 0.8000]])
+    """
+    found, share = explained.latents, explained.x.new_zeros(explained.latents.d_sae)
+    share[list(latents)] = torch.tensor(shares, dtype=share.dtype, device=share.device)
+    removed = bag(found.values * share[found.indices], explained.W_dec, Pattern.of(found))
+    return explained.tail(explained.x - removed.view_as(explained.x), explained.context)
 
 
 def _members(explained: Explained, sets: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

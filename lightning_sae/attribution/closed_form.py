@@ -33,6 +33,24 @@ class Pushed(NamedTuple):
     e: Tensor
 
 
+class Parts(NamedTuple):
+    """Images as the sum of what can be removed from them and the rest, before and behind the linear part.
+
+    Without the share `s_j` of latent `j`, and with `c = (1, -s_1 .. -s_m)`, the scale of the layer norm is
+    `r = ||sum c_i inputs_i||` times what it was, and the embedding has the direction of
+    `u = sum_i c_i / r outputs_i + outputs_last`.
+
+    Attributes:
+        inputs: `[n, m + 2, d_in + 1]`: the activation, then each latent's part, divided by the scale; the
+            last one is 0. Their last coordinate is what the epsilon of the layer norm adds.
+        outputs: `[n, m + 2, d_embed]`, the same behind the linear part, then the bias; `||u|| = 1` where
+            nothing is removed.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+
+
 class LastLayer:
     """The closed form of what follows the last block's class token, or of the unit length alone.
 
@@ -110,6 +128,30 @@ class LastLayer:
         values = slopes.factor[image] * (values - (v * slopes.centre[image]).sum(1, keepdim=True))
         best = (v * slopes.best_slope[image]).sum(1, keepdim=True)
         return values.scatter(1, slopes.best[image][:, None], best)
+
+    @torch.no_grad()
+    def parts(self, x: Tensor, latents: Tensor, activations: Tensor) -> Parts:
+        """Return images in parts, of which any share of any latent can be removed exactly.
+
+        Args:
+            x: `[n, d_in]` activations.
+            latents: `[n, m]` int64, the latents that can be removed.
+            activations: `[n, m]`; 0 where there are fewer.
+        """
+        parts = torch.cat([x.to(self.z)[:, None], activations[..., None] * self.W_dec[latents]], 1)
+        outputs = torch.cat([self._map(x.to(self.z))[:, None], activations[..., None] * self.z[latents]], 1)
+        inputs, epsilon = torch.zeros_like(parts), torch.ones_like(parts[:, 0, 0])
+        if self._norm is not None:
+            centred = parts - parts.mean(2, keepdim=True)
+            variance = centred[:, 0].square().mean(1) + self._norm.eps
+            inputs = centred / (variance * x.shape[1]).sqrt()[:, None, None]
+            outputs, epsilon = outputs / variance.sqrt()[:, None, None], self._norm.eps / variance
+        outputs = torch.cat([outputs, self._bias.expand_as(outputs[:, :1])], 1)
+        outputs = outputs / (outputs[:, 0] + outputs[:, -1]).norm(dim=1)[:, None, None]
+        extra = torch.zeros_like(inputs[..., :1])
+        extra[:, 0, 0] = epsilon.sqrt()
+        inputs = torch.cat([inputs, extra], 2)
+        return Parts(torch.cat([inputs, torch.zeros_like(inputs[:, :1])], 1), outputs)
 
     @torch.no_grad()
     def along(self, pushed: Pushed, latents: SparseLatents, directions: Tensor) -> Tensor:

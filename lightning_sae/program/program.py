@@ -15,6 +15,7 @@ from lightning_sae.program.convert import convert
 from lightning_sae.program.correct import correct
 from lightning_sae.program.explain import explain
 from lightning_sae.program.fit_probe import fit_probe
+from lightning_sae.program.report import explore, report
 from lightning_sae.program.store import capture, precision, verify
 from lightning_sae.program.train import train
 
@@ -40,6 +41,8 @@ COMMANDS = {
     "capture": Command(capture, "capture data=image_folder data.root=DIR clip=open_clip", ACTIVATIONS),
     "verify": Command(verify, "verify ~/.cache/lightning_sae", ACTIVATIONS),
     "precision": Command(precision, "precision clip=open_clip data.decode=fast", ACTIVATIONS),
+    "report": Command(report, "report RUN", RUNS),
+    "explore": Command(explore, "explore RUN", RUNS),
     "explain": Command(explain, 'explain RUN --image FILE --prompt "a photo of a star"', RUNS),
     "compare": Command(compare, "compare multirun/DATE/TIME --sort val/fvu", RUNS),
     "fit-probe": Command(fit_probe, "fit-probe RUN --out DIR", CLASSIFIERS),

@@ -15,6 +15,12 @@ function calledAs(row) {
   return [element("bdi", {}, "?"), " ", element("bdi", { class: "guess" }, labelOf(row))];
 }
 
+// What the numbers of a latent are called.
+const FACTS = {
+  alignment: "alignment", margin: "margin", p: "p", validity: "validity", clarity: "clarity", monosemanticity: "monosemantic",
+  polysemanticity: "polysemantic", polysemanticity_semantic_lens: "by SemanticLens", redundancy: "redundancy", density: "fires on", attribution: "attribution", unexpected: "unexpected",
+};
+
 // Decimals that a column needs, so that its points stand below each other.
 const decimals = new Map(Object.entries(data.numbers).map(([name, values]) => {
   const largest = values.reduce((most, value) => Math.max(most, Math.abs(value || 0)), 0) || 1;

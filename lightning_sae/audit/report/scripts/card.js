@@ -1,10 +1,5 @@
 // All that is known of one latent.
 
-const FACTS = {
-  alignment: "alignment", margin: "margin", p: "p", validity: "validity", clarity: "clarity", monosemanticity: "monosemantic",
-  polysemanticity: "polysemantic", polysemanticity_semantic_lens: "by SemanticLens", redundancy: "redundancy", density: "fires on", attribution: "attribution", unexpected: "unexpected",
-};
-
 function drawCard(row) {
   const title = element("h3", {}, ...calledAs(row));
   const chips = element("div", { class: "chips" }, element("span", { class: "quiet" }, `latent ${data.latent[row]}`));

@@ -1,0 +1,87 @@
+"""The content of a page about a run, put together."""
+
+from typing import Any, NamedTuple
+
+import torch
+from numpy.typing import NDArray
+
+from lightning_sae.audit.findings import FILE as AUDIT
+from lightning_sae.audit.findings import Audit, read_audit
+from lightning_sae.audit.report.page import FILE as AUDIT_PAGE
+from lightning_sae.audit.report.page import culprits_of, drivers_of
+from lightning_sae.browser import LatentExamples, latent_columns
+from lightning_sae.explorer.classes import class_images, class_records
+from lightning_sae.explorer.images import image_arrays
+from lightning_sae.explorer.latents import activity, nearest
+from lightning_sae.explorer.pictures import chosen_examples
+from lightning_sae.explorer.seen import Seen
+from lightning_sae.explorer.token_maps import grid_of, token_maps
+from lightning_sae.runs.folder import RunFolder
+
+
+class Document(NamedTuple):
+    """The content of a page.
+
+    Attributes:
+        columns: of the latents (`browser.latent_columns`), the classes, and what holds for all.
+        arrays: numbers by latent and by image.
+        sheets: pictures.
+    """
+
+    columns: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+    sheets: list[str]
+
+
+def document(run: RunFolder, seen: Seen) -> Document:
+    """Put together what a page shows.
+
+    Args:
+        run: an opened run.
+        seen: its validation images.
+    """
+    audit = _audit(run)
+    culprits = {} if audit is None else culprits_of(audit)
+    drivers = run.table("attribution") if audit is None else drivers_of(audit, run)[0]
+    if not len(drivers):
+        drivers = run.table("attribution").reindex(columns=["class", "latent", "attribution", "share"])
+    classes = class_images(seen, len(run.data.class_names))
+    first = dict.fromkeys(i for images in classes for kind in images.values() for i in kind)
+    examples = chosen_examples(run, [*first], culprits)
+    columns = latent_columns(run, drivers, culprits, examples)
+    columns["records"] = class_records(run, seen, audit, drivers, classes)
+    columns["audit"] = (run.folder / AUDIT_PAGE).is_file() and audit is not None
+    arrays = _arrays(run, seen, examples)
+    columns["exact"] = "effect_inputs" in arrays
+    return Document(columns, arrays, examples.sheets.sheets)
+
+
+def _audit(run: RunFolder) -> Audit | None:
+    """Return the audit of the run's own prompts, where there is one."""
+    if not (run.folder / AUDIT).is_file():
+        return None
+    audit = read_audit(run.folder)
+    return audit if audit.subject.classifier == "prompts" and drivers_of(audit, run)[1] else None
+
+
+def _arrays(run: RunFolder, seen: Seen, examples: LatentExamples) -> dict[str, NDArray[Any]]:
+    latents = torch.tensor([int(j) for j in run.latents.index], dtype=torch.int64)
+    rows = torch.full((run.sae.d_sae,), -1)
+    rows[latents] = torch.arange(len(latents))
+    found = activity(seen.latents, seen.targets, latents, len(run.data.class_names))
+    near, cosines = nearest(run.sae.W_dec, latents)
+    arrays: dict[str, NDArray[Any]] = {
+        **{f"latent_{name}": array for name, array in found._asdict().items()},
+        "latent_nearest": near,
+        "latent_cosines": cosines.astype("float32"),
+        **image_arrays(seen, list(examples.sheets.places), rows),
+    }
+    grid = grid_of(run)
+    if grid is not None and seen.classified is not None:
+        ids = list(examples.sheets.places)
+        tops = [(j, [ids[place] for place in places]) for j, places in examples.places.items()]
+        arrays["maps"] = token_maps(run, run.data.val_dataloader().store, tops, grid)
+        arrays["map_rows"] = (
+            rows[torch.tensor([j for j, _ in tops[: len(arrays["maps"])]])].numpy().astype("int32")
+        )
+    return arrays

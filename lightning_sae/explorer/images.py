@@ -1,0 +1,171 @@
+"""The facts of each image that a page shows: its latents, and what removing them does to the scores."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_sae.attribution.closed_form import LastLayer
+from lightning_sae.explorer.removal import (
+    Choice,
+    exact_removals,
+    quantised,
+    single_removals,
+    size_for,
+)
+from lightning_sae.explorer.seen import Classified, Seen
+from lightning_sae.types import SparseLatents
+
+LATENTS = 16  # of an image without scores
+MEASURED = 200  # images for which CLIP runs again without each of their latents
+
+
+def image_arrays(seen: Seen, ids: Sequence[int], rows: Tensor) -> dict[str, NDArray[Any]]:
+    """Return arrays with a row per image.
+
+    Args:
+        seen: all images.
+        ids: those that the page shows; texts and images of which nothing is known are told by a predicted
+            class of -1 and no latents.
+        rows: `[d_sae]` int64, the row of each latent in the table of the page, -1 for none.
+
+    Returns:
+        `image_ids`, `image_targets`, `image_predicted`, `image_latents` (rows of the table),
+        `image_activations`, and where there are classes those of `_exact` or `_measured`.
+    """
+    wanted = torch.tensor(ids, dtype=torch.int64)
+    known = torch.isin(wanted, seen.image_ids)
+    place = torch.searchsorted(seen.image_ids, wanted).clamp(max=max(0, len(seen.image_ids) - 1))
+    if not len(seen.image_ids):
+        return {"image_ids": _i4(wanted)}
+    found = {"image_ids": _i4(wanted), "image_targets": _i4(torch.where(known, seen.targets[place], -1))}
+    if seen.classified is None:
+        choice = strongest(seen.latents, seen.latents.values, place, LATENTS)
+        return {**found, **_chosen(choice, rows)}
+    predicted = seen.classified.view.predicted.cpu()[wanted]
+    found["image_predicted"] = _i4(predicted)
+    parts = seen.classified.view.explained
+    form = LastLayer.of(parts[0].tail, parts[0].W_dec)
+    if form is not None:
+        return {**found, **_exact(form, seen, seen.classified, wanted, rows)}
+    return {**found, **_measured(seen, seen.classified, wanted, rows)}
+
+
+def _exact(
+    form: LastLayer, seen: Seen, classified: Classified, ids: Tensor, rows: Tensor
+) -> dict[str, NDArray[Any]]:
+    """Return what gives the scores of every image without any shares of its latents."""
+    view = classified.view
+    active, n_classes = int(seen.latents.offsets.diff().max()), len(classified.classifier.weight)
+    m, c = size_for(len(ids), active, n_classes)
+    attributions = SparseLatents(
+        view.attributions.values.cpu(), view.attributions.indices.cpu(), view.attributions.offsets.cpu(), 1
+    )
+    choice = strongest(seen.latents, attributions.values.abs(), ids, m)
+    x = torch.cat([part.x[:, 0] for part in view.explained])[ids.to(form.z.device)]
+    device = Choice(*(part.to(form.z.device) for part in choice))
+    found = exact_removals(form, x, device, classified.classifier, c, seen.targets[ids])
+    arrays = {**_chosen(choice, rows), "effect_classes": _i4(found.classes), "effect_bias": _f4(found.bias)}
+    for name in ("inputs", "outputs", "logits"):
+        arrays[f"effect_{name}"], arrays[f"effect_{name}_unit"] = quantised(getattr(found, name))
+    return arrays
+
+
+def _measured(seen: Seen, classified: Classified, ids: Tensor, rows: Tensor) -> dict[str, NDArray[Any]]:
+    """Return the scores of the first attributed images without each of their latents."""
+    view = classified.view
+    row_of = torch.full((len(seen.targets),), -1)
+    row_of[view.attributed.cpu()] = torch.arange(len(view.attributed))
+    choice = strongest(seen.latents, seen.latents.values, ids, LATENTS)
+    mine = (row_of[ids] >= 0).nonzero().flatten()[:MEASURED]
+    if not len(mine):
+        return _chosen(choice, rows)
+    totals, place = view.attributions, row_of[ids[mine]]
+    totals = SparseLatents(totals.values.cpu(), totals.indices.cpu(), totals.offsets.cpu(), totals.d_sae)
+    driving = strongest(totals, totals.values.abs(), place, LATENTS, silent=True)
+    choice.latents[mine] = driving.latents
+    choice.activations[mine] = values_at(seen.latents, ids[mine], driving.latents)
+    explained = [_one(view.explained, int(row)) for row in place]
+    c = min(32, len(classified.classifier.weight))
+    found = single_removals(
+        explained,
+        driving,
+        classified.classifier,
+        c,
+        seen.targets[ids[mine]],
+    )
+    effect_row = torch.full((len(ids),), -1)
+    effect_row[mine] = torch.arange(len(mine))
+    return {
+        **_chosen(choice, rows),
+        "effect_row": _i4(effect_row),
+        "effect_classes": _i4(found.classes),
+        "effect_as_it_is": _f4(found.as_it_is),
+        "effect_without": _f4(found.without),
+    }
+
+
+def _one(parts: Sequence[Any], row: int) -> Any:
+    """Return the image of a number in parts."""
+    for part in parts:
+        if row < len(part.x):
+            return part.images(row, row + 1)
+        row -= len(part.x)
+    raise IndexError(row)
+
+
+def strongest(latents: SparseLatents, by: Tensor, rows: Tensor, m: int, silent: bool = False) -> Choice:
+    """Return the active latents of some rows with the largest keys.
+
+    Args:
+        latents: of `n` images.
+        by: `[nnz]` keys, >= 0.
+        rows: `[r]` int64, which images.
+        m: at most so many latents of each.
+        silent: whether values of 0 and below count too, as those of attributions.
+
+    Example:
+        >>> z = SparseLatents.from_dense(torch.tensor([[3.0, 0.0, 2.0], [0.0, 1.0, 0.0]]))
+        >>> strongest(z, z.values, torch.tensor([1, 0]), 2).latents.tolist()
+        [[1, -1], [0, 2]]
+    """
+    chosen, values = torch.full((len(rows), m), -1), torch.zeros(len(rows), m)
+    for i, row in enumerate(rows.tolist()):
+        start, stop = int(latents.offsets[row]), int(latents.offsets[row + 1])
+        values_of = latents.values[start:stop]
+        active = (values_of.abs() > 0 if silent else values_of > 0).nonzero().flatten() + start
+        order = active[by[active].argsort(descending=True, stable=True)[:m]]
+        chosen[i, : len(order)] = latents.indices[order]
+        values[i, : len(order)] = latents.values[order].float()
+    return Choice(chosen, values)
+
+
+def values_at(latents: SparseLatents, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the activation of the latents `columns [r, m]` on the images `rows [r]`; 0 where it is silent.
+
+    Example:
+        >>> z = SparseLatents.from_dense(torch.tensor([[3.0, 0.0, 2.0], [0.0, 1.0, 0.0]]))
+        >>> values_at(z, torch.tensor([1, 0]), torch.tensor([[1, -1], [0, 1]])).tolist()
+        [[1.0, 0.0], [3.0, 0.0]]
+    """
+    keys, order = (latents.rows() * latents.d_sae + latents.indices).sort()
+    asked = rows[:, None] * latents.d_sae + columns
+    place = torch.searchsorted(keys, asked).clamp(max=len(keys) - 1)
+    found = (keys[place] == asked) & (columns >= 0)
+    return torch.where(found, latents.values[order[place]].float(), 0.0)
+
+
+def _chosen(choice: Choice, rows: Tensor) -> dict[str, NDArray[Any]]:
+    shown = torch.where(choice.latents >= 0, rows[choice.latents], -1)
+    return {"image_latents": _i4(shown), "image_activations": _f4(choice.activations)}
+
+
+def _i4(numbers: Tensor) -> NDArray[np.int32]:
+    return numbers.cpu().numpy().astype(np.int32)
+
+
+def _f4(numbers: Tensor) -> NDArray[np.float32]:
+    return numbers.detach().cpu().float().numpy()

@@ -1,0 +1,99 @@
+"""`report.html`: a run as one page that needs nothing beside it, no server and no network."""
+
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from lightning_sae import __version__
+from lightning_sae.browser import module
+from lightning_sae.clip import HookPoint, identity_titles
+from lightning_sae.explorer.document import document
+from lightning_sae.explorer.seen import Seen
+from lightning_sae.files import write_atomic
+from lightning_sae.report import render
+from lightning_sae.report.curves import HEIGHT, WIDTH, curves
+from lightning_sae.report.packing import packed, packed_arrays
+from lightning_sae.report.policy import policy
+from lightning_sae.report.style import style_of
+from lightning_sae.runs.folder import RunFolder
+from lightning_sae.tracking.values import VALUES
+
+FILE = "report.html"
+SCRIPTS = ("arrays", "removal", "parts", "gallery", "latent", "classes", "image", "served", "routes")
+
+
+def write_page(run: RunFolder, folder: Path) -> Path:
+    """Write `report.html`, whole or not at all, and return its path.
+
+    The file needs nothing beside it. Every text in it is escaped; its own policy allows its one script, and
+    no request.
+
+    Args:
+        run: of `open_run`; what its store lacks is captured.
+        folder: where to.
+    """
+    path = folder / FILE
+    write_atomic(path, page(run, Seen.of(run)).encode())
+    return path
+
+
+def page(run: RunFolder, seen: Seen, served: bool = False) -> str:
+    """Return the page of a run.
+
+    Args:
+        run: an opened run.
+        seen: its validation images.
+        served: whether a server answers it, which may be asked for prompts and images.
+    """
+    shown = document(run, seen)
+    style, script = style_of(__package__), module(__package__, *SCRIPTS)
+    context = {
+        "policy": policy(style, script, connect="'self'" if served else ""),
+        "style": Markup(style),
+        "script": Markup(script),
+        "title": run.folder.resolve().name,
+        "facts": _facts(run, seen),
+        "values": _values(run),
+        "latents": packed({**shown.columns, "served": served}),
+        "arrays": packed_arrays(shown.arrays),
+        "sheets": shown.sheets,
+        "n_latents": len(run.latents),
+        "n_examples": len(shown.columns["examples"]),
+        "audit": _audit(shown.columns),
+        "curves": curves(run.table("metrics")),
+        "frame": (WIDTH, HEIGHT),
+        "served": served,
+        "version": __version__,
+    }
+    return render(__package__, context)
+
+
+def _facts(run: RunFolder, seen: Seen) -> list[tuple[str, str]]:
+    """Return what the run is about, a word and a text each."""
+    made = run.card["provenance"]
+    hook = HookPoint(made["hook_point"], made["tokens"])
+    facts = [
+        ("CLIP", ", ".join(identity_titles([made["clip"]]))),
+        ("hook point", str(hook)),
+        ("autoencoder", f"{run.card['variant']} with {run.card['d_sae']} latents"),
+        ("images", f"{len(run.data.images('val')):,}".replace(",", " ")),
+    ]
+    names = run.data.class_names
+    if seen.classified is not None:
+        right = (seen.classified.view.predicted.cpu() == seen.targets).float().mean()
+        facts.append(("classes", f"{len(names)}, of which CLIP's prompts recognise {right:.1%}"))
+    return facts
+
+
+def _values(run: RunFolder) -> list[tuple[str, str]]:
+    known = {key: value for key, value in VALUES.items() if key in run.metrics and value.title}
+    return [(value.title, format(run.metrics[key], value.form)) for key, value in known.items()]
+
+
+def _audit(columns: dict[str, Any]) -> str:
+    """Return the audit's findings in a few words; "" without an audit."""
+    if not columns["audit"]:
+        return ""
+    found = sum(len(record["findings"]) for record in columns["records"])
+    return f"{found} finding" if found == 1 else f"{found} findings"

@@ -1,0 +1,58 @@
+"""The pictures of a page: as many as there is room for, as large as they can be."""
+
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from typing import Any
+
+from lightning_sae.browser.examples import SHOWN, LatentExamples, by_relevance
+from lightning_sae.browser.sheets import ROW, ExampleSheets, collect_examples
+from lightning_sae.runs.folder import RunFolder
+
+BYTES = 11_000_000  # of all pictures, as letters of the page
+SIDES = (96, 64, 48)  # pixels; the largest for which there is room
+TEXTS = 20_000  # where the examples are texts
+
+
+def chosen_examples(
+    run: RunFolder, first_images: Sequence[int], first_latents: Iterable[int] = (), room: int = BYTES
+) -> LatentExamples:
+    """Return examples of as many latents as there is room for.
+
+    First come the images that are asked for, then the top image of every latent, then the second one of
+    every latent, and so on: with many latents each has a picture before any has eight.
+
+    Args:
+        run: with its latents.
+        first_images: ids, each once.
+        first_latents: whose images come before those of the others.
+        room: bytes of all pictures.
+    """
+    images = run.data.images("val")
+    tops = _tops(run, first_latents)
+    rounds = zip_longest(*tops.values(), fillvalue=-1)
+    wanted = dict.fromkeys([*first_images, *(i for row in rounds for i in row if i >= 0)])
+    sheets = _sized(images, [*wanted], room)
+    shown = {j: [sheets.places[i] for i in top if i in sheets.places] for j, top in tops.items()}
+    return LatentExamples(sheets, {j: places for j, places in shown.items() if places})
+
+
+def _tops(run: RunFolder, first: Iterable[int]) -> dict[int, list[int]]:
+    if "top_images" not in run.latents:
+        return {}
+    order = by_relevance(run.latents, first)
+    texts = dict(zip(run.latents.index, run.latents["top_images"], strict=True))
+    return {j: [int(i) for i in str(texts[j]).split()[:SHOWN]] for j in order}
+
+
+def _sized(images: Any, wanted: list[int], room: int) -> ExampleSheets:
+    """Return the pictures at the largest side for which there is room; then the first ones that there is."""
+    if not wanted or isinstance(images[wanted[0]], str):
+        return collect_examples(images, wanted[:TEXTS])
+    for side in SIDES:
+        sample = collect_examples(images, wanted[: ROW * ROW], side)
+        each = len(sample.sheets[0]) / len(sample.places)
+        if each * len(wanted) <= room or side == SIDES[-1]:
+            break
+    if len(wanted) <= ROW * ROW:
+        return sample
+    return collect_examples(images, wanted[: max(ROW * ROW, int(room / each))], side)

@@ -1,0 +1,63 @@
+// Pieces that several views are made of.
+
+function svg(name, attributes = {}, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.append(...children);
+  return made;
+}
+
+const counted = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, " ");
+const signed = (value) => (value > 0 ? `+${said(value)}` : said(value));
+const rowOfLatent = (latent) => rowOf.get(latent) ?? null;
+
+function latentLink(row, ...after) {
+  return element("a", { class: "latent-link", href: `#latent/${data.latent[row]}` }, ...calledAs(row), ...after);
+}
+
+function classLink(c) {
+  const place = typeof c === "number" ? c : data.records.findIndex((record) => record.name === c);
+  return place < 0 ? element("bdi", {}, c) : element("a", { href: `#class/${place}` }, element("bdi", {}, className(place)));
+}
+
+// A picture, or a text, that leads to the page of its image.
+function imageLink(place, title, kind = "shot") {
+  if (data.texts.length) return element("a", { class: "told", href: `#image/${imageIds[place]}` }, element("bdi", {}, data.texts[place]));
+  return element("a", { class: kind, href: `#image/${imageIds[place]}`, title }, picture(place, title));
+}
+
+function imageTitle(place) {
+  const target = numberOf("image_targets", place);
+  const called = numberOf("image_predicted", place);
+  const own = target === null || target < 0 ? `image ${imageIds[place]}` : className(target);
+  return called === null || called === target ? own : `${own}, taken for ${className(called)}`;
+}
+
+function facts(pairs) {
+  const shown = pairs.filter(([, text]) => text !== "" && text !== null);
+  return element("dl", { class: "facts" }, ...shown.map(([word, text]) => element("div", {}, element("dt", {}, word), element("dd", {}, text))));
+}
+
+function heading(title, ...beside) {
+  return element("div", { class: "heading" }, element("h2", {}, ...title), ...beside);
+}
+
+function titled(title, note, ...content) {
+  return element("section", { class: "part" }, element("h3", {}, title), ...(note ? [element("p", { class: "quiet" }, note)] : []), ...content);
+}
+
+function shots(places, title) {
+  return element("div", { class: data.texts.length ? "texts" : "shots" }, ...places.map((place) => imageLink(place, title || imageTitle(place))));
+}
+
+// Bars of numbers >= 0 side by side.
+function histogram(counts, left, right, title) {
+  const [width, height, most] = [360, 110, Math.max(1, ...counts)];
+  const step = width / counts.length;
+  const bars = Array.from(counts, (count, i) => svg("rect", {
+    x: (i * step + 0.5).toFixed(1), width: (step - 1).toFixed(1), y: (height * (1 - Math.sqrt(count / most))).toFixed(1), height: (height * Math.sqrt(count / most)).toFixed(1),
+  }));
+  const axis = svg("line", { class: "grid", x1: 0, x2: width, y1: height, y2: height });
+  const words = [[0, left, "start"], [width, right, "end"]].map(([x, text, anchor]) => svg("text", { class: "tick", x, y: height + 16, "text-anchor": anchor }, text));
+  return svg("svg", { class: "histogram", viewBox: `0 0 ${width} ${height + 20}`, role: "img", "aria-label": title }, ...bars, axis, ...words);
+}

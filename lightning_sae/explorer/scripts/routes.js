@@ -1,0 +1,36 @@
+// What is shown for the part of the address behind #.
+
+const views = {
+  latent: (word) => latentView(Number(word)),
+  classes: () => classesView(),
+  class: (word) => classView(Number(word)),
+  images: () => imagesView(),
+  image: (word) => imageView(Number(word)),
+  upload: () => (data.served ? uploadView() : []),
+};
+
+function show(content) {
+  at("view").replaceChildren(...content);
+}
+
+function route() {
+  const [name, word] = window.location.hash.slice(1).split("/");
+  const view = Object.hasOwn(views, name) ? views[name] : null;
+  const part = name === "latents" ? "latents" : "overview";
+  at("view").hidden = !view;
+  for (const id of ["overview", "latents"]) at(id).hidden = Boolean(view) || id !== part;
+  for (const link of document.querySelectorAll("nav a")) {
+    const own = { latent: "#latents", class: "#classes", image: "#images" }[name] || `#${name || "overview"}`;
+    if (link.getAttribute("href") === own) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (view) show(view(word));
+  else drawScatter(rows, selected);
+  window.scrollTo(0, 0);
+}
+
+at("app").hidden = false;
+startGallery();
+window.addEventListener("hashchange", route);
+route();
+document.body.dataset.ready = "true";
