@@ -16,7 +16,7 @@ SMALL = [
     *("data.n_train=256", "data.n_val=160", "data.n_test=1", "data.n_probe=24", "data.batch_size=64"),
     *("sae.d_sae=64", "sae.k=4", "module.decay_fraction=0", "trainer.accelerator=cpu"),
     *("trainer.max_steps=8", "trainer.val_check_interval=4", "trainer.log_every_n_steps=2"),
-    *("callbacks.reliance.draws=100", "callbacks.progress.refresh_rate=0"),
+    *("callbacks.reliance.draws=100", "callbacks.progress.refresh_rate=0", "~callbacks.report"),
 ]
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -45,7 +45,8 @@ def last_validation(folder):
 
 
 def test_the_command_leaves_a_run_folder(store, tmp_path):
-    command = [sys.executable, "train.py", *SMALL, f"data.store_dir={store}", f"hydra.run.dir={tmp_path}"]
+    small = [word for word in SMALL if word != "~callbacks.report"]
+    command = [sys.executable, "train.py", *small, f"data.store_dir={store}", f"hydra.run.dir={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     assert "FVU" in done.stdout
@@ -53,7 +54,8 @@ def test_the_command_leaves_a_run_folder(store, tmp_path):
     names = {path.name for path in tmp_path.iterdir()}
     tables = "metrics latents attribution reliance reliance_groups faithfulness truth"
     others = {".hydra", "checkpoints", "sae", "pictures", "wandb", "run.json", "image_latents.safetensors"}
-    assert names == {f"{table}.csv" for table in tables.split()} | others
+    assert names == {f"{table}.csv" for table in tables.split()} | others | {"report.html"}
+    assert done.stdout.splitlines()[-1].endswith("report.html")
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     keys = "train/loss val/fvu val/l0 alignment/mean attribution/unexpected_share zero_shot/spliced"
     assert {*keys.split(), "train/dead_fraction", "zero_shot/spliced_worst"} <= set(curve(tmp_path))

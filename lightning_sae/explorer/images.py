@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_sae.attribution.closed_form import LastLayer
 from lightning_sae.explorer.removal import (
-    Choice,
+    Removable,
     exact_removals,
     quantised,
     single_removals,
@@ -43,8 +43,8 @@ def image_arrays(seen: Seen, ids: Sequence[int], rows: Tensor) -> dict[str, NDAr
         return {"image_ids": _i4(wanted)}
     found = {"image_ids": _i4(wanted), "image_targets": _i4(torch.where(known, seen.targets[place], -1))}
     if seen.classified is None:
-        choice = strongest(seen.latents, seen.latents.values, place, LATENTS)
-        return {**found, **_chosen(choice, rows)}
+        removable = strongest(seen.latents, seen.latents.values, place, LATENTS)
+        return {**found, **_chosen(removable, rows)}
     predicted = seen.classified.view.predicted.cpu()[wanted]
     found["image_predicted"] = _i4(predicted)
     parts = seen.classified.view.explained
@@ -64,11 +64,11 @@ def _exact(
     attributions = SparseLatents(
         view.attributions.values.cpu(), view.attributions.indices.cpu(), view.attributions.offsets.cpu(), 1
     )
-    choice = strongest(seen.latents, attributions.values.abs(), ids, m)
+    removable = strongest(seen.latents, attributions.values.abs(), ids, m)
     x = torch.cat([part.x[:, 0] for part in view.explained])[ids.to(form.z.device)]
-    device = Choice(*(part.to(form.z.device) for part in choice))
+    device = Removable(*(part.to(form.z.device) for part in removable))
     found = exact_removals(form, x, device, classified.classifier, c, seen.targets[ids])
-    arrays = {**_chosen(choice, rows), "effect_classes": _i4(found.classes), "effect_bias": _f4(found.bias)}
+    arrays = {**_chosen(removable, rows), "effect_classes": _i4(found.classes), "effect_bias": _f4(found.bias)}
     for name in ("inputs", "outputs", "logits"):
         arrays[f"effect_{name}"], arrays[f"effect_{name}_unit"] = quantised(getattr(found, name))
     return arrays
@@ -79,15 +79,15 @@ def _measured(seen: Seen, classified: Classified, ids: Tensor, rows: Tensor) -> 
     view = classified.view
     row_of = torch.full((len(seen.targets),), -1)
     row_of[view.attributed.cpu()] = torch.arange(len(view.attributed))
-    choice = strongest(seen.latents, seen.latents.values, ids, LATENTS)
+    removable = strongest(seen.latents, seen.latents.values, ids, LATENTS)
     mine = (row_of[ids] >= 0).nonzero().flatten()[:MEASURED]
     if not len(mine):
-        return _chosen(choice, rows)
+        return _chosen(removable, rows)
     totals, place = view.attributions, row_of[ids[mine]]
     totals = SparseLatents(totals.values.cpu(), totals.indices.cpu(), totals.offsets.cpu(), totals.d_sae)
     driving = strongest(totals, totals.values.abs(), place, LATENTS, silent=True)
-    choice.latents[mine] = driving.latents
-    choice.activations[mine] = values_at(seen.latents, ids[mine], driving.latents)
+    removable.latents[mine] = driving.latents
+    removable.activations[mine] = values_at(seen.latents, ids[mine], driving.latents)
     explained = [_one(view.explained, int(row)) for row in place]
     c = min(32, len(classified.classifier.weight))
     found = single_removals(
@@ -100,7 +100,7 @@ def _measured(seen: Seen, classified: Classified, ids: Tensor, rows: Tensor) -> 
     effect_row = torch.full((len(ids),), -1)
     effect_row[mine] = torch.arange(len(mine))
     return {
-        **_chosen(choice, rows),
+        **_chosen(removable, rows),
         "effect_row": _i4(effect_row),
         "effect_classes": _i4(found.classes),
         "effect_as_it_is": _f4(found.as_it_is),
@@ -117,7 +117,7 @@ def _one(parts: Sequence[Any], row: int) -> Any:
     raise IndexError(row)
 
 
-def strongest(latents: SparseLatents, by: Tensor, rows: Tensor, m: int, silent: bool = False) -> Choice:
+def strongest(latents: SparseLatents, by: Tensor, rows: Tensor, m: int, silent: bool = False) -> Removable:
     """Return the active latents of some rows with the largest keys.
 
     Args:
@@ -140,7 +140,7 @@ def strongest(latents: SparseLatents, by: Tensor, rows: Tensor, m: int, silent: 
         order = active[by[active].argsort(descending=True, stable=True)[:m]]
         chosen[i, : len(order)] = latents.indices[order]
         values[i, : len(order)] = latents.values[order].float()
-    return Choice(chosen, values)
+    return Removable(chosen, values)
 
 
 def values_at(latents: SparseLatents, rows: Tensor, columns: Tensor) -> Tensor:
@@ -158,9 +158,9 @@ def values_at(latents: SparseLatents, rows: Tensor, columns: Tensor) -> Tensor:
     return torch.where(found, latents.values[order[place]].float(), 0.0)
 
 
-def _chosen(choice: Choice, rows: Tensor) -> dict[str, NDArray[Any]]:
-    shown = torch.where(choice.latents >= 0, rows[choice.latents], -1)
-    return {"image_latents": _i4(shown), "image_activations": _f4(choice.activations)}
+def _chosen(removable: Removable, rows: Tensor) -> dict[str, NDArray[Any]]:
+    shown = torch.where(removable.latents >= 0, rows[removable.latents], -1)
+    return {"image_latents": _i4(shown), "image_activations": _f4(removable.activations)}
 
 
 def _i4(numbers: Tensor) -> NDArray[np.int32]:

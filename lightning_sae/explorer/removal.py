@@ -18,7 +18,7 @@ SIZES = ((24, 32), (16, 32), (16, 16), (12, 12), (8, 8))  # latents and classes 
 BYTES = 4_000_000  # of the numbers of all images
 
 
-class Choice(NamedTuple):
+class Removable(NamedTuple):
     """The latents of some images that can be removed.
 
     Attributes:
@@ -81,36 +81,36 @@ def size_for(images: int, active: int, n_classes: int) -> tuple[int, int]:
 
 
 def exact_removals(
-    form: LastLayer, x: Tensor, choice: Choice, classifier: Classifier, n_classes: int, keep: Tensor
+    form: LastLayer, x: Tensor, removable: Removable, classifier: Classifier, n_classes: int, keep: Tensor
 ) -> ExactRemovals:
     """Return the exact form of some images.
 
     Args:
         form: of what follows the activations.
         x: `[n, d_in]` activations.
-        choice: the latents of the same images.
+        removable: the latents of the same images.
         classifier: whose logits.
         n_classes: `C'`, so many of each image: those that win as it is or without a latent, then those that
             come close.
         keep: `[n]` int64, a class that is always among them, -1 for none.
     """
     found = [
-        _exact(form, x[rows], Choice(*(part[rows] for part in choice)), classifier, n_classes, keep[rows])
+        _exact(form, x[rows], Removable(*(part[rows] for part in removable)), classifier, n_classes, keep[rows])
         for rows in torch.split(torch.arange(len(x)), CHUNK)
     ]
     return ExactRemovals(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 def _exact(
-    form: LastLayer, x: Tensor, choice: Choice, classifier: Classifier, n_classes: int, keep: Tensor
+    form: LastLayer, x: Tensor, removable: Removable, classifier: Classifier, n_classes: int, keep: Tensor
 ) -> ExactRemovals:
-    parts = form.parts(x, choice.latents.clamp(min=0), choice.activations)
+    parts = form.parts(x, removable.latents.clamp(min=0), removable.activations)
     weight = classifier.weight.to(parts.outputs)
     inputs, outputs = (part @ part.transpose(1, 2) for part in parts)
     logits = parts.outputs @ weight.T
     single = _without_each(inputs, outputs, logits) + classifier.bias.to(logits)
     classes = likely_classes(single, n_classes, keep)
-    m = choice.latents.shape[1]
+    m = removable.latents.shape[1]
     rows, columns = torch.triu_indices(m + 1, m + 1).unbind()
     all_rows, all_columns = torch.triu_indices(m + 2, m + 2).unbind()
     chosen = logits.transpose(1, 2).gather(1, classes[..., None].expand(-1, -1, m + 2))
@@ -148,30 +148,30 @@ def likely_classes(logits: Tensor, n_classes: int, keep: Tensor) -> Tensor:
 
 @torch.no_grad()
 def single_removals(
-    parts: Sequence[Explained], choice: Choice, classifier: Classifier, n_classes: int, keep: Tensor
+    parts: Sequence[Explained], removable: Removable, classifier: Classifier, n_classes: int, keep: Tensor
 ) -> SingleRemovals:
     """Return what removing each latent of some images does, by running what follows the hook point.
 
     Args:
         parts: the images, in parts.
-        choice: the latents of the same images.
+        removable: the latents of the same images.
         classifier: whose logits.
         n_classes: as in `exact_removals`.
         keep: the same.
     """
-    rows = list(_measured(parts, choice, classifier))
+    rows = list(_measured(parts, removable, classifier))
     logits = torch.stack(rows)
     classes = likely_classes(logits.clone(), n_classes, keep.to(logits.device))
     chosen = logits.gather(2, classes[:, None].expand(-1, logits.shape[1], -1))
     return SingleRemovals(classes, chosen[:, 0], chosen[:, 1:])
 
 
-def _measured(parts: Sequence[Explained], choice: Choice, classifier: Classifier) -> Iterator[Tensor]:
+def _measured(parts: Sequence[Explained], removable: Removable, classifier: Classifier) -> Iterator[Tensor]:
     """Yield `[m + 1, C]` logits for each image: as it is, then without each latent."""
     image = 0
     for explained in parts:
         for i in range(len(explained.x)):
-            one, latents = explained.images(i, i + 1), choice.latents[image].tolist()
+            one, latents = explained.images(i, i + 1), removable.latents[image].tolist()
             whole = classifier.logits(one.tail(one.x, one.context))
             logits = whole.repeat(1 + len(latents), 1)
             for edited in ablate(one, [[j] for j in latents if j >= 0]):

@@ -17,7 +17,7 @@ function fromServer(image, told) {
   const body = (shares) => JSON.stringify({ image, prompts, latents: known.map(({ row }) => data.latent[row]), shares: Array.from(shares), classes: told.classes });
   const shown = element("img", { alt: told.title, src: told.picture });
   return explained({
-    title: told.title, target: told.target, exact: true, picture: shown, names: told.names, own: told.own, all: told.names.length === (prompts.length || data.records.length),
+    title: told.target < 0 ? told.title : `${told.title}: ${className(told.target)}`, target: told.target, exact: true, picture: shown, names: told.names, own: told.own, all: told.names.length === (prompts.length || data.records.length),
     latents: known, without: known.map(({ without }) => without),
     logits: async (shares) => (shares.some((share) => share > 0) ? (await asked("remove", { method: "POST", body: body(shares) })).logits : told.logits),
   });
