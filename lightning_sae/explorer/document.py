@@ -73,7 +73,7 @@ def _arrays(run: RunFolder, seen: Seen, examples: LatentExamples) -> dict[str, N
     arrays: dict[str, NDArray[Any]] = {
         **{f"latent_{name}": array for name, array in found._asdict().items()},
         "latent_nearest": near,
-        "latent_cosines": cosines.astype("float32"),
+        "latent_cosines": (100 * cosines).round().astype("int8"),
         **image_arrays(seen, list(examples.sheets.places), rows),
     }
     grid = grid_of(run)

@@ -68,7 +68,11 @@ def _exact(
     x = torch.cat([part.x[:, 0] for part in view.explained])[ids.to(form.z.device)]
     device = Removable(*(part.to(form.z.device) for part in removable))
     found = exact_removals(form, x, device, classified.classifier, c, seen.targets[ids])
-    arrays = {**_chosen(removable, rows), "effect_classes": _i4(found.classes), "effect_bias": _f4(found.bias)}
+    arrays = {
+        **_chosen(removable, rows),
+        "effect_classes": _i4(found.classes),
+        "effect_bias": _f4(found.bias),
+    }
     for name in ("inputs", "outputs", "logits"):
         arrays[f"effect_{name}"], arrays[f"effect_{name}_unit"] = quantised(getattr(found, name))
     return arrays
@@ -160,7 +164,8 @@ def values_at(latents: SparseLatents, rows: Tensor, columns: Tensor) -> Tensor:
 
 def _chosen(removable: Removable, rows: Tensor) -> dict[str, NDArray[Any]]:
     shown = torch.where(removable.latents >= 0, rows[removable.latents], -1)
-    return {"image_latents": _i4(shown), "image_activations": _f4(removable.activations)}
+    whole, unit = quantised(removable.activations)
+    return {"image_latents": _i4(shown), "image_activations": whole, "image_activations_unit": unit}
 
 
 def _i4(numbers: Tensor) -> NDArray[np.int32]:

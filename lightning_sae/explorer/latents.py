@@ -22,14 +22,15 @@ class Activity(NamedTuple):
     Attributes:
         fired: `[m]` int32, images on which it is active.
         largest: `[m]` float32, activation.
-        histogram: `[m, BINS]` int32, active images by activation, from 0 to `largest`.
+        histogram: `[m, BINS]` uint8, active images by activation, from 0 to `largest`: the root of their
+            share of those in the fullest bin, in 0..255.
         classes: `[m, CLASSES]` int32, in which it fires most often, the most frequent first; -1 for none.
         class_images: `[m, CLASSES]` int32, images of that class on which it is active.
     """
 
     fired: NDArray[np.int32]
     largest: NDArray[np.float32]
-    histogram: NDArray[np.int32]
+    histogram: NDArray[np.uint8]
     classes: NDArray[np.int32]
     class_images: NDArray[np.int32]
 
@@ -57,8 +58,13 @@ def activity(latents: SparseLatents, targets: Tensor, wanted: Tensor, n_classes:
     bins = (values / largest[latent] * BINS).long().clamp(max=BINS - 1)
     histogram = torch.bincount(latent * BINS + bins, minlength=m * BINS).view(m, BINS)
     classes, counts = _frequent_classes(latent, targets[image], m, n_classes)
+    heights = 255 * (histogram / histogram.amax(1, keepdim=True).clamp(min=1)).sqrt()
     return Activity(
-        _whole(histogram.sum(1)), largest.float().numpy(), _whole(histogram), _whole(classes), _whole(counts)
+        _whole(histogram.sum(1)),
+        largest.float().numpy(),
+        heights.round().byte().numpy(),
+        _whole(classes),
+        _whole(counts),
     )
 
 

@@ -10,6 +10,7 @@ from lightning_sae.runs.folder import RunFolder
 
 BYTES = 11_000_000  # of all pictures, as letters of the page
 SIDES = (96, 64, 48)  # pixels; the largest for which there is room
+MOST = 12_000  # pictures: what a page says of each image needs room too
 TEXTS = 20_000  # where the examples are texts
 
 
@@ -48,6 +49,7 @@ def _sized(images: Any, wanted: list[int], room: int) -> ExampleSheets:
     """Return the pictures at the largest side for which there is room; then the first ones that there is."""
     if not wanted or isinstance(images[wanted[0]], str):
         return collect_examples(images, wanted[:TEXTS])
+    wanted = wanted[:MOST]
     for side in SIDES:
         sample = collect_examples(images, wanted[: ROW * ROW], side)
         each = len(sample.sheets[0]) / len(sample.places)

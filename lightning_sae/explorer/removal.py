@@ -95,7 +95,9 @@ def exact_removals(
         keep: `[n]` int64, a class that is always among them, -1 for none.
     """
     found = [
-        _exact(form, x[rows], Removable(*(part[rows] for part in removable)), classifier, n_classes, keep[rows])
+        _exact(
+            form, x[rows], Removable(*(part[rows] for part in removable)), classifier, n_classes, keep[rows]
+        )
         for rows in torch.split(torch.arange(len(x)), CHUNK)
     ]
     return ExactRemovals(*(torch.cat(parts) for parts in zip(*found, strict=True)))

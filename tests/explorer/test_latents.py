@@ -27,7 +27,7 @@ def test_histograms_and_classes_are_counted(dense):
         assert found.fired[row] == len(active)
         assert found.largest[row] == active.max()
         counts, _ = np.histogram(active, BINS, (0, active.max()))
-        assert found.histogram[row].tolist() == counts.tolist()
+        assert found.histogram[row].tolist() == np.rint(255 * np.sqrt(counts / counts.max())).tolist()
         own = {c: int(((targets == c).numpy() & (column > 0)).sum()) for c in range(8)}
         best = sorted((n for n in own.values() if n), reverse=True)[:CLASSES]
         assert found.class_images[row].tolist() == best + [0] * (CLASSES - len(best))

@@ -69,8 +69,9 @@ def test_images_are_told_as_clip_and_the_autoencoder_see_them(driven_run, page, 
         known = rows[rows >= 0]
         latents = [page.columns["latent"][row] for row in known]
         assert set(latents) <= set(dense[place].nonzero().flatten().tolist())
-        shown = arrays["image_activations"][place][rows >= 0]
-        assert shown.tolist() == pytest.approx(dense[place, latents].tolist(), rel=1e-4)
+        unit = float(arrays["image_activations_unit"][place])
+        shown = arrays["image_activations"][place][rows >= 0] * unit
+        assert shown.tolist() == pytest.approx(dense[place, latents].tolist(), abs=unit)
 
 
 def test_classes_have_the_rows_of_the_tables(driven_run, page):

@@ -3,10 +3,7 @@
 const VIEWS = { u1: Uint8Array, i1: Int8Array, u2: Uint16Array, i2: Int16Array, i4: Int32Array, f4: Float32Array };
 
 async function unpackArrays(id) {
-  const packed = atob(document.getElementById(id).textContent.trim());
-  const bytes = Uint8Array.from(packed, (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const content = await new Response(stream).arrayBuffer();
+  const content = await unpacked(id).arrayBuffer();
   const length = new DataView(content).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(content, 4, length)));
   const body = content.slice(4 + length);

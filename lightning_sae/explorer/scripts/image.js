@@ -28,7 +28,7 @@ function imageView(id) {
     return data.served ? servedImage(id) : [heading([`image ${id}`]), element("p", {}, "This page does not have the image: lightning-sae explore RUN shows any.")];
   }
   const removal = removalOf(place);
-  const latents = Array.from(rowsOf("image_latents", place), (row, i) => ({ row, activation: rowsOf("image_activations", place)[i] })).filter(({ row }) => row >= 0);
+  const latents = Array.from(rowsOf("image_latents", place), (row, i) => ({ row, activation: rowsOf("image_activations", place)[i] * numberOf("image_activations_unit", place) })).filter(({ row }) => row >= 0);
   const target = numberOf("image_targets", place) ?? -1;
   const seen = {
     title: `image ${id}: ${imageTitle(place)}`, target, latents, exact: removal ? removal.exact : true,

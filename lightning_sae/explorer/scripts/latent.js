@@ -104,6 +104,6 @@ function nearestPart(row) {
   const cosines = rowsOf("latent_cosines", row);
   const lines = [...rowsOf("latent_nearest", row)].map((other, i) => element("tr", {},
     element("td", { class: "strip" }, ...(data.texts.length ? [] : examplesOf(other).slice(0, 2).map((place) => picture(place, "")))),
-    element("td", {}, latentLink(other)), element("td", { class: "number" }, cosines[i].toFixed(2).replace("-", "−"))));
+    element("td", {}, latentLink(other)), element("td", { class: "number" }, (cosines[i] / 100).toFixed(2).replace("-", "−"))));
   return titled("Its nearest latents", "By the cosine of the decoder's rows.", element("table", {}, ...lines));
 }

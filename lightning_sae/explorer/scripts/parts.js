@@ -50,12 +50,12 @@ function shots(places, title) {
   return element("div", { class: data.texts.length ? "texts" : "shots" }, ...places.map((place) => imageLink(place, title || imageTitle(place))));
 }
 
-// Bars of numbers >= 0 side by side.
-function histogram(counts, left, right, title) {
-  const [width, height, most] = [360, 110, Math.max(1, ...counts)];
-  const step = width / counts.length;
-  const bars = Array.from(counts, (count, i) => svg("rect", {
-    x: (i * step + 0.5).toFixed(1), width: (step - 1).toFixed(1), y: (height * (1 - Math.sqrt(count / most))).toFixed(1), height: (height * Math.sqrt(count / most)).toFixed(1),
+// Bars of heights in 0..255 side by side.
+function histogram(heights, left, right, title) {
+  const [width, height] = [360, 110];
+  const step = width / heights.length;
+  const bars = Array.from(heights, (bar, i) => svg("rect", {
+    x: (i * step + 0.5).toFixed(1), width: (step - 1).toFixed(1), y: (height * (1 - bar / 255)).toFixed(1), height: ((height * bar) / 255).toFixed(1),
   }));
   const axis = svg("line", { class: "grid", x1: 0, x2: width, y1: height, y2: height });
   const words = [[0, left, "start"], [width, right, "end"]].map(([x, text, anchor]) => svg("text", { class: "tick", x, y: height + 16, "text-anchor": anchor }, text));
