@@ -56,8 +56,7 @@ def page_context(found: Comparison, pictures: Sequence[Picture], files: Sequence
         "lead": _lead(found),
         "total": len(found.runs),
         "unfinished": [
-            {"name": r.name, "folder": visible(str(r.folder)), "missing": "; ".join(r.missing)}
-            for r in found.unfinished
+            {"name": r.name, "folder": visible(str(r.folder)), "why": r.why} for r in found.unfinished
         ],
         "cards": view.variant_cards(found.variants),
         "left_out": ", ".join(found.left_out),
@@ -144,10 +143,7 @@ def _markdown(found: Comparison, pictures: Sequence[str]) -> str:
     parts = [f"# {title(found)}", markdown(*cells(found.table, found.front))]
     parts.append(f"\\* no run is better in both {found.trade_off_words}. Best first by {found.goal.key}.")
     if found.unfinished:
-        lines = [
-            f"- {markdown_text(run.name)}: {markdown_text('; '.join(run.missing))}"
-            for run in found.unfinished
-        ]
+        lines = [f"- {markdown_text(run.name)}: {markdown_text(run.why)}" for run in found.unfinished]
         parts += ["## Unfinished", "\n".join(lines)]
     if found.matrix:
         parts += ["## Which class relies on what", markdown(["class", *names], _matrix_texts(found.matrix))]
