@@ -17,7 +17,7 @@ def print_comparison(console: Console, found: Comparison, out: Path, files: Sequ
     for run in found.unfinished:
         text = f"unfinished: {run.name}: {run.why}"
         console.print(escape(text), style="yellow", soft_wrap=True)
-    for problem in found.concepts.problems if len(found.variants) > 1 else []:
+    for problem in found.concepts.problems if found.side_by_side else []:
         console.print(escape(problem), style="yellow", soft_wrap=True)
     done = len(found.runs) - len(found.unfinished)
     counts = f"{done} of {len(found.runs)} runs finished, {len(found.variants)} variants"
