@@ -1,8 +1,11 @@
-"""What tests of several parts need: to run train.py, small runs, and what W&B wrote into a run folder."""
+"""What tests of several parts need: train.py, small runs, what W&B wrote into a run folder, a browser."""
 
 import json
+import os
 import runpy
+import shutil
 import struct
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -175,3 +178,35 @@ def system_fonts(tmp_path, monkeypatch):
         monkeypatch.setattr(fonts, "findSystemFonts", lambda: [str(tmp_path / "broken.ttf"), *paths])
 
     return has
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium without a window; its log of errors can be read.
+
+    A test is skipped where there is none, and nobody may install it.
+    """
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            pytest.skip("wants Chromium and its driver, or root on Debian to install them")
+        quiet: dict[str, Any] = {
+            "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            "check": True,
+            "timeout": 280,
+        }
+        subprocess.run(["apt-get", "update", "-qq"], **quiet)
+        packages = ["chromium", "chromium-driver"]
+        subprocess.run(["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages], **quiet)
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(shutil.which("chromium"))
+    for word in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1366,900"):
+        options.add_argument(word)
+    if os.geteuid() == 0:
+        options.add_argument("--no-sandbox")  # Chromium refuses to start otherwise
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()

@@ -1,6 +1,12 @@
-"""Runs side by side, from their folders alone."""
+"""Runs side by side, from their folders alone; each name is imported when it is first asked for."""
 
-from lightning_sae.compare.comparison import Comparison, compare
-from lightning_sae.compare.files import write
+from typing import TYPE_CHECKING
 
-__all__ = ["Comparison", "compare", "write"]
+from lightning_sae.lazy import lazily
+
+if TYPE_CHECKING:
+    from lightning_sae.compare.comparison import Comparison as Comparison
+    from lightning_sae.compare.comparison import compare as compare
+    from lightning_sae.compare.files import write as write
+
+__getattr__, __dir__ = lazily(__name__, {".comparison": ["Comparison", "compare"], ".files": ["write"]})

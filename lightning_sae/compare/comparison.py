@@ -42,6 +42,11 @@ class Comparison(NamedTuple):
     concepts: Concepts
 
     @property
+    def side_by_side(self) -> bool:
+        """True if there are several variants: then they are what a reader compares, else it is the runs."""
+        return len(self.variants) > 1
+
+    @property
     def unfinished(self) -> list[Run]:
         """Runs that lack something."""
         return [run for run in self.runs if not run.finished]
@@ -79,7 +84,7 @@ def compare(
         ValueError: a goal that no run has logged, or a part that no config has.
     """
     runs = read_runs(folders)
-    table = run_table(runs, goal)
+    table = run_table(runs, goal, by)
     finished = table.frame[table.frame["finished"]]
     lacking = [g.key for g in trade_off if g.key not in table.frame]
     if lacking and len(finished):

@@ -34,6 +34,16 @@ def differing(runs: Sequence[Run]) -> list[str]:
     )
 
 
+def is_part(key: str, part: str) -> bool:
+    """Return whether a key is a part of the config, or lies in it.
+
+    Example:
+        >>> is_part("clip", "clip"), is_part("clip.model", "clip"), is_part("clipping", "clip")
+        (True, True, False)
+    """
+    return key == part or key.startswith(f"{part}.")
+
+
 def value(recipe: Mapping[str, Any], key: str) -> str:
     """Return a value of a recipe as text; "" where the key is not there.
 

@@ -11,7 +11,7 @@ import pandas as pd
 from lightning_sae.compare.checks import check_card, check_table
 from lightning_sae.files import user_path
 from lightning_sae.runs.folder import RunFolder, T, flat
-from lightning_sae.training.settings import CONFIG
+from lightning_sae.training.settings import CONFIG, ERROR
 from lightning_sae.trust.control_characters import visible
 
 TABLES = ("latents", "attribution", "reliance", "reliance_groups", "faithfulness", "truth")
@@ -54,11 +54,26 @@ class Run(RunFolder):
 
     @cached_property
     def missing(self) -> list[str]:
-        """Files that a finished run would have, and those that cannot be read."""
+        """Files that a finished run would have, and those that cannot be read; of a failed job the cause."""
+        if self.failed:
+            return [f"failed: {self.failed}"]
         if not (self.folder / CONFIG).is_file():
             return [f"{CONFIG}: the job never started"]
         _ = self.recipe, self.overrides, self.metrics, [self.table(name) for name in TABLES], self.card
         return [*self._damaged, *self._lacking()]
+
+    @cached_property
+    def failed(self) -> str:
+        """The error that the sweep kept of a failed job, in one line; "" where there is none."""
+        path = self.folder / ERROR
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        return visible(text.strip().splitlines()[-1]) if text.strip() else ""
+
+    @property
+    def why(self) -> str:
+        """Why it is not finished, in one line."""
+        words = "; ".join(self.missing)
+        return words if self.failed else f"missing {words}"
 
     @property
     def finished(self) -> bool:

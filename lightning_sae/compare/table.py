@@ -8,7 +8,7 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
-from lightning_sae.compare.differences import differing, value
+from lightning_sae.compare.differences import differing, is_part, value
 from lightning_sae.compare.runs import Run
 from lightning_sae.tracking.values import VALUES, Goal, column_title, logged_value
 from lightning_sae.trust.control_characters import escape, visible
@@ -28,17 +28,18 @@ class RunTable(NamedTuple):
     shown: list[str]
 
 
-def run_table(runs: Sequence[Run], goal: Goal) -> RunTable:
+def run_table(runs: Sequence[Run], goal: Goal, by: str = "") -> RunTable:
     """Put runs into a table.
 
     Args:
         runs: of `read_runs`.
         goal: orders the rows.
+        by: part of the config that makes a variant: its keys come before the others.
 
     Raises:
         ValueError: no run has the goal's key; names those that there are.
     """
-    keys = differing([run for run in runs if run.recipe])
+    keys = sorted(differing([run for run in runs if run.recipe]), key=lambda key: not is_part(key, by))
     logged = sorted({key for run in runs for key in run.metrics} - {"step", "epoch"})
     if logged and goal.key not in logged:
         raise ValueError(f"no run has logged {goal.key!r}: choose one of {', '.join(logged)}")

@@ -15,9 +15,9 @@ def print_comparison(console: Console, found: Comparison, out: Path, files: Sequ
     console.print(terminal(found.table, found.goal, found.front))
     console.print(f"* no run is better in both {escape(found.trade_off_words)}", style="dim")
     for run in found.unfinished:
-        text = f"unfinished: {run.name}: missing {'; '.join(run.missing)}"
+        text = f"unfinished: {run.name}: {run.why}"
         console.print(escape(text), style="yellow", soft_wrap=True)
-    for problem in found.concepts.problems if len(found.variants) > 1 else []:
+    for problem in found.concepts.problems if found.side_by_side else []:
         console.print(escape(problem), style="yellow", soft_wrap=True)
     done = len(found.runs) - len(found.unfinished)
     counts = f"{done} of {len(found.runs)} runs finished, {len(found.variants)} variants"

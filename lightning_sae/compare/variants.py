@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from lightning_sae.compare.differences import differing, value
+from lightning_sae.compare.differences import differing, is_part, value
 from lightning_sae.compare.runs import Run
 from lightning_sae.concepts.naming import LatentName, names_of
 from lightning_sae.tracking.values import Goal
@@ -77,7 +77,7 @@ def find_variants(runs: Sequence[Run], by: str, goal: Goal) -> list[Variant]:
 
 
 def _part(run: Run, by: str) -> tuple[tuple[str, str], ...]:
-    return tuple((key, value(run.recipe, key)) for key in run.recipe if key == by or key.startswith(f"{by}."))
+    return tuple((key, value(run.recipe, key)) for key in run.recipe if is_part(key, by))
 
 
 def _best(runs: Sequence[Run], goal: Goal) -> Run:
@@ -86,7 +86,7 @@ def _best(runs: Sequence[Run], goal: Goal) -> Run:
 
 def _names(runs: Sequence[Run], by: str) -> list[str]:
     """Return the values that tell variants apart; the run's name where they are one."""
-    keys = [key for key in differing(runs) if key == by or key.startswith(f"{by}.")] or [by]
+    keys = [key for key in differing(runs) if is_part(key, by)] or [by]
     names = [" ".join(filter(None, (value(run.recipe, key) for key in keys))) for run in runs]
     return [name or run.name for name, run in zip(names, runs, strict=True)]
 

@@ -8,11 +8,11 @@ import pandas as pd
 
 from lightning_sae.clip import identity_titles
 from lightning_sae.compare.shared_concepts import Concepts, Pair
-from lightning_sae.compare.table import shown_value
+from lightning_sae.compare.table import RunTable, cells, shown_value
 from lightning_sae.compare.variants import Cell, CulpritShare, Variant, contrasts
 from lightning_sae.concepts.naming import LatentName, names_of
 from lightning_sae.report import percent
-from lightning_sae.tracking.values import VALUES
+from lightning_sae.tracking.values import VALUES, better, column_title
 
 ROWS = 12  # of a list of latents
 
@@ -38,6 +38,36 @@ def _card(variant: Variant, clip: str) -> dict[str, Any]:
         "clip": clip,
         "values": {name: " → ".join(shown) for name, shown in values.items()},
     }
+
+
+def run_columns(table: RunTable) -> list[dict[str, str]]:
+    """Return the columns of the table of runs: the name, then what was set, then what came out."""
+    settings = [{"title": key, "axis": "setting", "better": ""} for key in table.keys]
+    values = [
+        {"title": column_title(key), "axis": "value", "better": better(key) or ""} for key in table.shown
+    ]
+    return [{"title": "run", "axis": "", "better": ""}, *settings, *values]
+
+
+def run_rows(table: RunTable, front: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of the table of runs; of what came out each cell has also the number."""
+    _, rows = cells(table)
+    n_texts = len(rows[0]) - len(table.shown) if rows else 0
+    numbers = table.frame[table.shown].to_numpy(dtype=float)
+    return [
+        {
+            "finished": bool(finished),
+            "front": row[0] in front,
+            "cells": [
+                *({"text": text, "number": None} for text in row[:n_texts]),
+                *(
+                    {"text": text, "number": "" if math.isnan(number) else repr(float(number))}
+                    for text, number in zip(row[n_texts:], known, strict=True)
+                ),
+            ],
+        }
+        for row, known, finished in zip(rows, numbers, table.frame["finished"], strict=True)
+    ]
 
 
 def contrast_lines(

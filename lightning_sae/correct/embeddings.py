@@ -13,6 +13,7 @@ from lightning_sae.data import ActivationStore, hook_folder
 from lightning_sae.data.images.image_set import Split
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.metrics.group_errors import OUTSIDE, UNKNOWN
+from lightning_sae.progress import track
 from lightning_sae.runs.folder import RunFolder
 from lightning_sae.sae import SparseAutoencoder
 
@@ -122,6 +123,7 @@ def pixels(run: RunFolder, split: Split, ids: Tensor | None, label: Label | None
         label: to print.
     """
     images, clip = run.data.images(split), run.data.clip
-    for part in torch.split(torch.arange(len(images)) if ids is None else ids, run.data.capture_batch_size):
+    parts = torch.split(torch.arange(len(images)) if ids is None else ids, run.data.capture_batch_size)
+    for part in track(parts, "looking at the images", unit="batches"):
         some = (images[i] for i in part.tolist())
         yield torch.stack([clip.preprocess(put_label(one, *label) if label else one) for one in some])

@@ -1,5 +1,6 @@
 """What a tracker is told about a run beside its values: group, name, tags, config."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,8 @@ class Job(NamedTuple):
 
     Attributes:
         group: of a multirun, the end of its folder's path; `None` for a single run.
-        name: of a job of a multirun, its number and what it overrides; `None` for a single run.
+        name: of a job of a multirun, its number and what it has of its own, fit to name a file; `None` for a
+            single run.
         choices: group of the config -> chosen file.
     """
 
@@ -42,7 +44,18 @@ def this_job() -> Job:
     if hydra.mode != RunMode.MULTIRUN:
         return Job(None, None, choices)
     group = "/".join(Path(hydra.sweep.dir).parts[-2:])
-    return Job(group, f"{hydra.job.num} {hydra.job.override_dirname}".strip(), choices)
+    return Job(group, _file_name(f"{hydra.job.num} {hydra.job.override_dirname}"), choices)
+
+
+def _file_name(text: str, most: int = 80) -> str:
+    """Return a text as the name of a file on any system: no slashes, quotes or brackets, and not too long.
+
+    Example:
+        >>> _file_name("3 hook_point=visual.ln_post,data.classes=[a,'b/c']")
+        '3 hook_point=visual.ln_post,data.classes=_a,_b_c_'
+    """
+    name = re.sub(r"[^\w.=,+@ -]+", "_", text).strip()
+    return name if len(name) <= most else f"{name[: most - 3]}..."
 
 
 def tracker_config(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:

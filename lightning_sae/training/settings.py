@@ -10,6 +10,8 @@ from omegaconf import OmegaConf
 from lightning_sae.files import write_atomic
 
 CONFIG = Path(".hydra") / "config.yaml"
+ERROR = "error.txt"
+"""The traceback of a failed job of a multirun."""
 
 
 def save_settings(folder: Path, config: Mapping[str, Any]) -> None:

@@ -9,36 +9,40 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from lightning_sae.home import started_by
-from lightning_sae.training.settings import CONFIG, save_settings
+from lightning_sae.progress import JOB
+from lightning_sae.training.settings import CONFIG, ERROR, save_settings
 from lightning_sae.trust.control_characters import visible
 from lightning_sae.trust.documents import read_yaml_list
-
-ERROR = "error.txt"
 
 
 class Sweep(Callback):
     """Keeps the error of a failed job as `error.txt` in its folder; the sweep goes on without its result.
 
     At the end it lists the failed jobs, each with its error and the command that runs it again, and the exit
-    status is 1. W&B shows the jobs as one group, named by the sweep's folder.
+    status is 1. W&B shows the jobs as one group, named by the sweep's folder, and each job is called by what
+    it has of its own. Jobs in other processes show lines instead of bars, which would draw over each other.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuse what cannot work, and name the group."""
+        """Refuse what cannot work, and name the group and the jobs."""
         _check_packages(config)
         _check_objective(config)
+        _leave_out_of_names(config)
         os.environ.setdefault("WANDB_RUN_GROUP", str(config.hydra.sweep.dir))
         # a sweep that is broken off, or a job that was killed, does not come to on_multirun_end
         self._at_exit = atexit.register(_print_failed, Path(config.hydra.sweep.dir))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Forget the error of an earlier try."""
+        """Forget the error of an earlier try; one of several at the same time says which it is."""
+        if config.hydra.mode == RunMode.MULTIRUN and "BasicLauncher" not in config.hydra.launcher._target_:
+            os.environ[JOB] = f"job {config.hydra.job.num}"  # Hydra puts the environment back behind the job
         (Path(config.hydra.runtime.output_dir) / ERROR).unlink(missing_ok=True)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
@@ -58,6 +62,17 @@ class Sweep(Callback):
         atexit.unregister(self._at_exit)
         if _print_failed(Path(config.hydra.sweep.dir)):
             sys.exit(1)
+
+
+def _leave_out_of_names(config: DictConfig) -> None:
+    """Have `hydra.job.override_dirname` hold only what varies: no override that is the same in all jobs."""
+    words = list(config.hydra.overrides.task)
+    parsed = OverridesParser.create().parse_overrides(words)
+    same = [override.key_or_group for override in parsed if not override.is_sweep_override()]
+    left_out = [*config.hydra.job.config.override_dirname.exclude_keys, *same]
+    quoted = ",".join(f"'{key}'" for key in dict.fromkeys(left_out))
+    if quoted:
+        config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]")
 
 
 def _check_packages(config: DictConfig) -> None:

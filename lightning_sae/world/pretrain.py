@@ -14,7 +14,6 @@ import torch.nn.functional as F  # noqa: N812
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
-from rich.progress import track
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -22,6 +21,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torchvision.transforms.functional import pil_to_tensor
 
 from lightning_sae.devices.device import AUTO, use_device
+from lightning_sae.progress import track
 from lightning_sae.world.captions import Edition
 from lightning_sae.world.card import write_card
 from lightning_sae.world.weights import config_path, save_weights, weights_path

@@ -1,14 +1,9 @@
 """The page of an audit in Debian's Chromium: what a reader does, and what must not happen."""
 
 import base64
-import os
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -23,33 +18,7 @@ from .fabricated import HOSTILE, audit, culprit, finding, latent_table, noise_im
 CLASSES = ("star", "moon", "sun")
 MANY = 30_000
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (shutil.which("chromium") and shutil.which("chromedriver"))
-        and (os.geteuid() != 0 or shutil.which("apt-get") is None),
-        reason="wants Chromium and its driver, or root on Debian to install them",
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        quiet = {"env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, "check": True, "timeout": 280}
-        subprocess.run(["apt-get", "update", "-qq"], **quiet)
-        packages = ["chromium", "chromium-driver"]
-        subprocess.run(["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages], **quiet)
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for word in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1366,900"):
-        options.add_argument(word)
-    if os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # Chromium refuses to start otherwise
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -63,17 +63,51 @@ def out(tmp_path, write_picture, capsys):
     return tmp_path / "out"
 
 
-def test_nothing_in_the_page_runs_and_nothing_is_fetched(out):
+def test_one_script_runs_and_nothing_is_fetched(out):
     text = (out / "compare.html").read_text()
     page = Page(text)
-    names = {tag for tag, _ in page.tags}
-    assert not names & {"script", "iframe", "link", "object", "embed", "base", "form", "a"}
+    names = [tag for tag, _ in page.tags]
+    assert not {*names} & {"iframe", "link", "object", "embed", "base", "form"}
+    ids = {a.get("id") for _, a in page.tags}
     for tag, attributes in page.tags:
-        assert not [name for name in attributes if name.startswith("on")], tag
+        assert not [name for name in attributes if name.startswith("on") or name == "style"], tag
         assert tag != "img" or attributes["src"].startswith("data:image/")
-    assert not re.search(r"https?:|url\(|@import|javascript:", re.sub(r'"data:image/[^"]+"', '""', text))
+        assert tag != "a" or attributes["href"].removeprefix("#") in ids
+    plain = re.sub(r'"data:image/[^"]+"|"http://www.w3.org/2000/svg"', '""', text)
+    assert not re.search(r"https?:|url\(|@import|javascript:|innerHTML|eval\(", plain)
+    assert names.count("script") == names.count("style") == 1
     policy = next(a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a)
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    for tag in ("script", "style"):
+        inside = re.search(rf"<{tag}[^>]*>(.*?)</{tag}>", text, re.DOTALL)[1]
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+
+
+def parts(folder):
+    tags = Page((folder / "compare.html").read_text()).tags
+    return [a["id"] for tag, a in tags if tag == "section" and "id" in a]
+
+
+def test_what_varies_comes_first(tmp_path):
+    """Runs of one CLIP, or CLIPs; also in the table, and in Markdown."""
+    for job, (clip, k) in enumerate([("a", 8), ("a", 16), ("b", 8)]):
+        write_run(tmp_path / str(job), {}, {"sae": {"k": k}}, choices={"clip": clip})
+    main([str(tmp_path / "0"), str(tmp_path / "1"), "--out", str(tmp_path / "of_one")])
+    main([str(tmp_path), "--out", str(tmp_path / "of_two")])
+    assert parts(tmp_path / "of_one") == ["runs", "pictures", "variants", "configs"]
+    assert parts(tmp_path / "of_two") == ["variants", "concepts", "runs", "pictures", "configs"]
+    heads = [pd.read_csv(tmp_path / name / "compare.csv").columns[2] for name in ("of_one", "of_two")]
+    assert heads == ["sae.k", "clip"]
+
+
+def test_numbers_behind_the_cells_are_whole(tmp_path):
+    write_run(tmp_path / "0", {"val/fvu": 0.123456789}, {"sae": {"k": 8}})
+    write_run(tmp_path / "1", {"val/fvu": 0.2, "alignment/mean": 0.1})
+    main([str(tmp_path)])
+    tags = Page((tmp_path / "compare" / "compare.html").read_text()).tags
+    cells = [a for _, a in tags if "data-value" in a]
+    assert [cell["data-value"] for cell in cells] == ["0.123456789", "16.0", "", "0.2", "16.0", "0.1"]
 
 
 def test_what_a_user_wrote_is_shown_as_it_is(out):
@@ -127,7 +161,7 @@ def test_all_files_are_there_and_say_the_same(out):
 
 def test_pictures_are_inside_and_whole(out):
     sources = [a["src"] for tag, a in Page((out / "compare.html").read_text()).tags if tag == "img"]
-    assert len(sources) == 5  # three of all runs, a gallery of each variant
+    assert len(sources) == 4  # two of all runs, a gallery of each variant; the third the script draws
     for source in sources:
         content = base64.b64decode(source.partition(",")[2])
         Image.open(io.BytesIO(content)).verify()

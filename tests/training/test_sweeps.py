@@ -61,12 +61,17 @@ def test_slurm_needs_a_partition_alone():
 
 def test_a_failed_job_is_listed_and_only_it_runs_again(sweep, tmp_path, capfd):
     assert sweep(tmp_path, "sae.k=65,2") == 1
-    said = capfd.readouterr().err
+    ranking, said = capfd.readouterr()
+    assert "Best by val/fvu: job 1" in ranking
+    assert "  0: failed: ValueError: k must be in 1..d_sae=64, got 65" in ranking
+    assert f"  lightning-sae compare {tmp_path}\n" in ranking
     assert "k must be in 1..d_sae=64, got 65" in said
     assert f"sae.k=65 hydra.run.dir={tmp_path}/0" in said  # the command, of its job alone
     assert "1 failed" in said
     assert "ValueError" in (tmp_path / "0" / "error.txt").read_text()
     assert (tmp_path / "1" / "sae").is_dir()
+    settings = yaml.safe_load((tmp_path / "1" / ".hydra" / "hydra.yaml").read_text())
+    assert settings["hydra"]["job"]["override_dirname"] == "sae.k=2"  # of a dozen words the one that varies
     before = (tmp_path / "1" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     assert sweep(tmp_path, "sae.k=65,2") == 1
     assert (tmp_path / "1" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
@@ -122,9 +127,13 @@ def test_several_objectives_and_a_failed_trial(sweep, tmp_path):
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 @pytest.mark.timeout(600)
 def test_jobs_in_other_processes(sweep, tmp_path, launcher, capfd):
-    given = [f"hydra/launcher={launcher}"]
+    given = [f"hydra/launcher={launcher}", "callbacks.progress.refresh_rate=20"]
     if launcher == "joblib":
         given.append("hydra.launcher.n_jobs=2")
     assert sweep(tmp_path, *given, "sae.k=65,2") == 1
-    assert "1 failed" in capfd.readouterr().err
+    said, errors = capfd.readouterr()
+    assert "1 failed" in errors
+    assert "Best by val/fvu: job 1" in said
+    logs = [path.read_text() for path in tmp_path.glob(".submitit/*/*.out")]  # joblib has the terminal
+    assert sum("job 1: training: 4 steps in " in text for text in [said, *logs]) == 1
     assert [(tmp_path / name / "sae").is_dir() for name in "01"] == [False, True]

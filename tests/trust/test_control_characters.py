@@ -12,10 +12,10 @@ from lightning_sae.compare.runs import Run
 from lightning_sae.compare.table import run_table, terminal
 from lightning_sae.data.images.class_names import readable
 from lightning_sae.data.images.image_set import listed
-from lightning_sae.data.progress import bar
 from lightning_sae.errors import one_line_errors
 from lightning_sae.explain.explanation import PromptExplanation
 from lightning_sae.explain.terminal import driver_table
+from lightning_sae.progress import progress
 from lightning_sae.tracking.values import goal
 from lightning_sae.trust.control_characters import escape, visible
 
@@ -89,7 +89,7 @@ def test_runs_that_are_compared():
     check(printed(terminal(run_table(runs, goal("val/fvu")), goal("val/fvu"))))
 
 
-def test_titles_of_bars(capsys):
-    with bar(EVIL, 1, "images") as advance:
+def test_titles_of_progress(capsys):
+    with progress(EVIL, 1, "images") as advance:
         advance(1)
     check(capsys.readouterr().out)

@@ -12,6 +12,7 @@ from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.data import ActivationDataModule, JointDataModule
 from lightning_sae.metrics import FVU, ImageLatents
+from lightning_sae.progress import track
 from lightning_sae.runs.folder import RunFolder
 from lightning_sae.types import SparseLatents
 
@@ -74,7 +75,7 @@ def view_split(run: RunFolder, classifier: Classifier, scores: ClassScores) -> S
     data, sae = run.data, run.sae
     images, fvu = ImageLatents(sae.d_sae).to(data.clip.device), FVU(sae.d_in).to(data.clip.device)
     explained, embeddings = [], []
-    for batch in data.val_dataloader():
+    for batch in track(data.val_dataloader(), "looking at the images", unit="batches"):
         tokens = Explained.of(data.tail, sae, batch.x[:, None], image_ids=batch.image_ids)
         images.update(tokens.latents, batch.image_ids)
         fvu.update(batch.x, tokens.x_hat[:, 0])
@@ -85,7 +86,7 @@ def view_split(run: RunFolder, classifier: Classifier, scores: ClassScores) -> S
             explained.append(tokens)
     if data.tail.needs != "nothing":
         rows = torch.split(torch.arange(len(data.probe.x)), CHUNK)
-        explained = [explain_probe(data, sae, some) for some in rows]
+        explained = [explain_probe(data, sae, some) for some in track(rows, "looking at the probe images")]
     latents, _ = images.latents()
     embedded = torch.cat(embeddings)
     predicted = classifier.predict(embedded)

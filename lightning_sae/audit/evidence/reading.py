@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import torch
 from PIL import Image
-from rich.progress import track
 from scipy.stats import binom
 from scipy.stats import t as student_t
 from torch import Tensor
@@ -17,6 +16,7 @@ from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.clip import capture_context
 from lightning_sae.data import choose_probe
 from lightning_sae.metrics import max_over_tokens, sparse_auroc
+from lightning_sae.progress import track
 from lightning_sae.runs.folder import RunFolder
 from lightning_sae.types import SparseLatents
 
@@ -75,7 +75,7 @@ def read_words(
     reader = _Reader(run, scores, asked)
     found = [
         reader.read(word, c, words)
-        for word, c in track([*zip(words, classes, strict=True)], "reading words", transient=True)
+        for word, c in track([*zip(words, classes, strict=True)], "reading words", unit="words")
     ]
     whole = torch.full((3, len(words), run.sae.d_sae), torch.nan)
     whole[:, :, asked.cpu()] = torch.stack([one.latents for one in found], 1).cpu()

@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_sae.attribution.ablation import Removal, ablate
 from lightning_sae.attribution.explained import Explained
 from lightning_sae.classifiers.scores import ClassScores
+from lightning_sae.progress import track
 
 AT_ONCE = 64  # removals in one pass over the images; memory grows with it times the images
 
@@ -40,7 +41,7 @@ def margins_without(
         For each removal, on the CPU, in the order of the images.
     """
     found: list[Margins] = []
-    for start in range(0, len(removals), AT_ONCE):
+    for start in track(range(0, len(removals), AT_ONCE), "removing latents"):
         found += _one_pass(images, scores, removals[start : start + AT_ONCE])
     return found
 

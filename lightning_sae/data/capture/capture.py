@@ -12,10 +12,10 @@ from lightning_sae.data.capture.clip_pass import DTYPES, ClipPass
 from lightning_sae.data.capture.shard_writer import ShardWriter
 from lightning_sae.data.claims import Claims, alone
 from lightning_sae.data.images.image_set import ImageSet
-from lightning_sae.data.progress import bar
 from lightning_sae.data.store.space import check_space
 from lightning_sae.data.store.split_store import ClaimedShard, SplitStore
 from lightning_sae.files import writable
+from lightning_sae.progress import progress
 
 
 def capture_store(
@@ -185,7 +185,7 @@ class Capture:
         ranges = [self._store.own.images(shard) for shard in shards]
         writer = ShardWriter(self._store, self._claims, self._pass.clip.tower)
         title = f"capturing {self._store.images.identity()['name']}{self._by}"
-        with bar(title, sum(map(len, ranges)), "images") as advance:
+        with progress(title, sum(map(len, ranges)), "images") as advance:
             batches = self._pass.run(parts, ranges, self._store.bad_images(), advance)
             hand_over(batches, writer.take, self._most_waiting)
         return writer.written

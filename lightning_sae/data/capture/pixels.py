@@ -1,6 +1,7 @@
 """Images decoded and resized beside the model, so that it does not wait."""
 
 import math
+import multiprocessing
 import shutil
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -81,6 +82,7 @@ def load_pixels(
         sampler=pieces(),
         num_workers=num_workers,
         prefetch_factor=_pieces_ahead(batch_size, num_workers) if num_workers else None,
+        multiprocessing_context=_context() if num_workers else None,
         generator=torch.Generator(),  # the global one decides the weights of the autoencoder
     )
     faults, notes = list[str](), Counter[str]()
@@ -93,6 +95,16 @@ def load_pixels(
             pixels = pixels.pin_memory() if clip.device.type == "cuda" else pixels
             yield Decoded(pixels, faults, notes)
             faults, notes = [], Counter()
+
+
+def _context() -> str:
+    """Return how workers are started: as anywhere else in this process, but in a job of joblib.
+
+    There joblib's own `loky` starts processes where no other way is named, and it cannot start torch's.
+    """
+    ways = multiprocessing.get_all_start_methods()  # that of the system comes first
+    way = multiprocessing.get_start_method()
+    return way if way in ways else ways[0]
 
 
 def default_workers(clip: Clip, batches: Sequence[Sequence[int]], processes: int = 1) -> int:

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from PIL import Image
-from rich.progress import track
 from torch import Tensor
 
 from lightning_sae.data.images.decoding import BadImageError
 from lightning_sae.data.images.image_set import ImageSet, listed
+from lightning_sae.progress import track
 
 
 def read_file(path: Path, name: str) -> bytes:
@@ -103,9 +103,7 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
         return None
 
     with ThreadPoolExecutor() as pool:
-        faults = list(
-            track(pool.map(fault, range(len(images))), "checking images", total=len(images), transient=True)
-        )
+        faults = list(track(pool.map(fault, range(len(images))), "checking images", len(images), "images"))
     return {index: message for index, message in enumerate(faults) if message is not None}
 
 

@@ -13,12 +13,11 @@ from typing import TypeVar
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from lightning_sae.data.claims import alone
 from lightning_sae.data.images.image_set import digest
 from lightning_sae.files import remove_temporaries, writable, write_atomic
+from lightning_sae.progress import track
 
 BLOCK = 4096  # bytes read at a place
 PLACES = 8  # of a file at least
@@ -121,8 +120,8 @@ def _fill(files: Sequence[str], found: Known) -> None:
     missing = np.flatnonzero(found["content"] == b"")
     parts = _in_threads([files[i] for i in missing.tolist()], content_hash)
     chunks = -(-len(missing) // CHUNK)
-    console = Console(stderr=True)  # what commands print stays alone on stdout
-    for i, hashes in enumerate(track(parts, "reading files", chunks, console=console, transient=True)):
+    # what commands print stays alone on stdout
+    for i, hashes in enumerate(track(parts, "reading files", chunks, stderr=True)):
         found["content"][missing[i * CHUNK :][: len(hashes)]] = hashes
 
 

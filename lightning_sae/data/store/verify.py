@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_sae.data.progress import bar
 from lightning_sae.data.store.manifest import MANIFEST, checksum, read_manifest
 from lightning_sae.files import writable
+from lightning_sae.progress import progress
 
 
 class Fault(NamedTuple):
@@ -46,9 +46,8 @@ def verify_store(folder: str | Path) -> list[Fault]:
             shards += [(path, entry) for entry in read_manifest(path)["shards"]]
         except ValueError as error:
             faults.append(Fault(path, str(error)))
-    with bar(
-        f"verifying {folder.name}", sum(entry["bytes"] for _, entry in shards) // 10**6, "MB"
-    ) as advance:
+    megabytes = sum(entry["bytes"] for _, entry in shards) // 10**6
+    with progress(f"verifying {folder.name}", megabytes, "MB") as advance:
         for path, entry in shards:
             if fault := _check(path / entry["file"], entry):
                 faults.append(fault)

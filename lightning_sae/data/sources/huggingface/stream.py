@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from rich.progress import track
 
 from lightning_sae.data.sources.huggingface.files import damage_named
 from lightning_sae.files import write_atomic
-from lightning_sae.trust.control_characters import escape
+from lightning_sae.progress import track
 
 AHEAD = 16  # rows converted at a time
 
@@ -111,7 +110,7 @@ def _paths(folder: Path) -> list[Path]:
 
 
 def _write_index(folder: Path, stream: Any, columns: Sequence[str], title: str) -> None:
-    for file in track(range(stream.num_shards), f"indexing {escape(title)}", transient=True):
+    for file in track(range(stream.num_shards), f"indexing {title}", unit="files"):
         path = folder / f"{file:06d}.parquet"
         if not path.exists():
             write_atomic(path, _index_of_file(stream, file, columns))
