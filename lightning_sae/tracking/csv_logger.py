@@ -9,10 +9,11 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_sae.files import replacing, room_for
+from lightning_sae.tracking.tracker import Tracker
 from lightning_sae.training.checkpoint_io import read_checkpoint
 
 
-class RunCSVLogger(Logger):
+class RunCSVLogger(Tracker, Logger):
     """Writes every logged value to `metrics.csv`: a row per call, a column per key, and `step`.
 
     A new key rewrites the file with one more column. Lightning's own `CSVLogger` deletes the curve of a run
@@ -40,6 +41,11 @@ class RunCSVLogger(Logger):
         self.path = Path(save_dir) / "metrics.csv"
         self.ckpt_path = ckpt_path
         self._columns: list[str] | None = None
+
+    @property
+    def lacks(self) -> list[str]:
+        """Nothing: tables, pictures, pages and files lie beside `metrics.csv`."""
+        return []
 
     @property
     def name(self) -> str:
