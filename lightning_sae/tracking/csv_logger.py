@@ -9,11 +9,10 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_sae.files import replacing, room_for
-from lightning_sae.tracking.tracker import Tracker
 from lightning_sae.training.checkpoint_io import read_checkpoint
 
 
-class RunCSVLogger(Tracker, Logger):
+class RunCSVLogger(Logger):
     """Writes every logged value to `metrics.csv`: a row per call, a column per key, and `step`.
 
     A new key rewrites the file with one more column. Lightning's own `CSVLogger` deletes the curve of a run
@@ -41,11 +40,6 @@ class RunCSVLogger(Tracker, Logger):
         self.path = Path(save_dir) / "metrics.csv"
         self.ckpt_path = ckpt_path
         self._columns: list[str] | None = None
-
-    @property
-    def lacks(self) -> list[str]:
-        """Nothing: tables, pictures, pages and files lie beside `metrics.csv`."""
-        return []
 
     @property
     def name(self) -> str:

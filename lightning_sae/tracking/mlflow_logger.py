@@ -101,7 +101,8 @@ class RunMLFlowLogger(Tracker, MLFlowLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log values; of a resumed run those that MLflow does not have."""
-        fresh = {key: value for key, value in metrics.items() if (step or 0) > self._last_step(key)}
+        row = self.once(metrics, step)
+        fresh = {key: value for key, value in row.items() if (step or 0) > self._last_step(key)}
         if fresh:
             super().log_metrics(fresh, step)
 
@@ -132,7 +133,7 @@ class RunMLFlowLogger(Tracker, MLFlowLogger):
     def keep_files(self, name: str, files: Mapping[str, Path], aliases: Sequence[str]) -> None:
         """Keep files at their places in the run folder, where pictures and pages are also shown."""
         for place, path in files.items():
-            self.experiment.log_artifact(self.run_id, str(path), str(Path(place).parent))
+            self.experiment.log_artifact(self.run_id, str(path), place.rpartition("/")[0])
 
     def _go_on(self) -> dict[str, str]:
         """Take up the last MLflow run of the run folder, if there is one, and return its parameters."""

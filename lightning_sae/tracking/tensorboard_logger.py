@@ -1,5 +1,6 @@
 """TensorBoard in the run folder."""
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,11 @@ class RunTensorBoardLogger(Tracker, TensorBoardLogger):
         writer = self.experiment._get_file_writer()
         for summary in hparams(self._sanitize_params(hyper_parameters(config)), curves):  # type: ignore[no-untyped-call]
             writer.add_summary(summary)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log values."""
+        super().log_metrics(self.once(metrics, step), step)
 
     def show_table(self, key: str, table: pd.DataFrame, step: int) -> None:
         """Show a table, under Text."""

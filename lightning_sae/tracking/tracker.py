@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from lightning.pytorch.loggers import Logger
 from PIL import Image
+
+from lightning_sae.tracking.csv_logger import RunCSVLogger
 
 MAX_ROWS = 1000
 """Rows of a table that a tracker is shown; the file in the run folder has all of them."""
@@ -19,6 +22,20 @@ class Tracker:
     """
 
     max_rows: int = MAX_ROWS
+    _row: int | None = None  # the step of the last row
+
+    def once(self, metrics: Mapping[str, Any], step: int | None) -> dict[str, Any]:
+        """Return a row without the epoch, which Lightning adds to each, where a row of this step has said it.
+
+        Example:
+            >>> tracker = Tracker()
+            >>> tracker.once({"train/loss": 0.5, "epoch": 0}, 3)
+            {'train/loss': 0.5, 'epoch': 0}
+            >>> tracker.once({"val/fvu": 0.25, "epoch": 0}, 3)
+            {'val/fvu': 0.25}
+        """
+        said, self._row = step is not None and step == self._row, step
+        return {key: value for key, value in metrics.items() if not (said and key == "epoch")}
 
     @property
     def lacks(self) -> list[str]:
@@ -70,7 +87,12 @@ _KINDS = {
 
 
 def cannot_show(logger: Logger) -> list[str]:
-    """Return the kinds that a logger cannot show, in words; one that is no `Tracker` shows curves alone."""
+    """Return the kinds that a logger cannot show, in words.
+
+    One that is no `Tracker` shows curves alone; but beside `metrics.csv` all the others lie.
+    """
+    if isinstance(logger, RunCSVLogger):
+        return []
     return (logger if isinstance(logger, Tracker) else Tracker()).lacks
 
 

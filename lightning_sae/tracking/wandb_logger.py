@@ -143,7 +143,7 @@ class RunWandbLogger(Tracker, WandbLogger):
                 key, step_metric="trainer/global_step", step_sync=True, summary=summary
             )
             self._defined.add(key)
-        super().log_metrics(metrics, step)
+        super().log_metrics(self.once(metrics, step), step)
 
     def _close(self) -> None:
         self._repeat()
