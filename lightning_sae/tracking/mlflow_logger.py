@@ -4,11 +4,13 @@ import html
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
@@ -16,13 +18,13 @@ from PIL import Image
 from lightning_sae.mappings import flatten
 from lightning_sae.report.uris import webp_uri
 from lightning_sae.tracking.hydra_job import this_job, tracker_config
-from lightning_sae.tracking.tracker import MAX_ROWS, Tracker
+from lightning_sae.tracking.tracker import MAX_ROWS, Tracker, illustrated
 
 _REFUSED = re.compile(r"[^\w.\-/ :]")
 """Characters that MLflow takes in no name."""
 
-LOCAL = "sqlite:///mlflow.db"
-"""Where MLflow itself looks, in the working folder: `mlflow server` there shows all runs."""
+LOCAL = "mlflow.db"
+"""A database in the working folder, where MLflow itself looks: `mlflow server` there shows all runs."""
 
 
 class RunMLFlowLogger(Tracker, MLFlowLogger):
@@ -34,7 +36,8 @@ class RunMLFlowLogger(Tracker, MLFlowLogger):
     Args:
         save_dir: the run folder, which tells runs apart (the tag `run_folder`).
         ckpt_path: checkpoint that the run resumes from: values that the MLflow run has are not logged again.
-        tracking_uri: a server or a database; `None`: `MLFLOW_TRACKING_URI`, else `LOCAL`.
+        tracking_uri: a server or a database; `None`: `MLFLOW_TRACKING_URI`, else `mlflow.db` in the working
+            folder.
         experiment_name: of the experiment, which is made where there is none.
         group: the tag `group`; `None`: of a job of a multirun the end of its folder's path.
         name: of the MLflow run; `None`: of a job of a multirun what it overrides, else MLflow makes one up.
@@ -64,12 +67,9 @@ class RunMLFlowLogger(Tracker, MLFlowLogger):
         told = chosen | {"run_folder": os.path.abspath(save_dir)} | dict(tags or {})
         if group or job.group:
             told["group"] = group or job.group or ""
-        super().__init__(
-            experiment_name,
-            run_name=name or job.name,
-            tracking_uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or LOCAL,
-            tags=told,
-        )
+        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{os.path.abspath(LOCAL)}"
+        with _alone(uri):
+            super().__init__(experiment_name, run_name=name or job.name, tracking_uri=uri, tags=told)
         self.max_rows = max_rows
         self._resumes = ckpt_path is not None
         self._last: dict[str, int] = {}  # of a resumed run: key -> last step that MLflow has
@@ -95,7 +95,7 @@ class RunMLFlowLogger(Tracker, MLFlowLogger):
         except MlflowException as error:
             raise OSError(
                 f"MLflow cannot start a run at {self._tracking_uri}: {error}. Look at MLFLOW_TRACKING_URI, "
-                f"or keep the run on this machine: logger.mlflow.tracking_uri={LOCAL}"
+                f"or keep the run on this machine: logger.mlflow.tracking_uri=sqlite:///{LOCAL}"
             ) from error
 
     @rank_zero_only
@@ -121,7 +121,7 @@ class RunMLFlowLogger(Tracker, MLFlowLogger):
         shown = table.map(lambda cell: html.escape(cell) if isinstance(cell, str) else cell)
         images = [f'<img src="{webp_uri(picture)}" alt="">' for picture in pictures]
         with pd.option_context("display.max_colwidth", None):
-            page = shown.assign(images=images).to_html(
+            page = illustrated(shown, images).to_html(
                 index=False, escape=False, na_rep="", float_format="{:.4g}".format
             )
         self.experiment.log_text(self.run_id, f"<!doctype html><meta charset=utf-8>{page}", f"{key}.html")
@@ -138,7 +138,8 @@ class RunMLFlowLogger(Tracker, MLFlowLogger):
     def _go_on(self) -> dict[str, str]:
         """Take up the last MLflow run of the run folder, if there is one, and return its parameters."""
         client, folder = self._mlflow_client, (self.tags or {})["run_folder"]
-        found = client.search_runs([self._experiment_id], f'tags.run_folder = "{folder}"', max_results=1)
+        within = [str(self._experiment_id)]
+        found = client.search_runs(within, f'tags.run_folder = "{folder}"', max_results=1)
         if not found:
             self._resumes = False
             return {}
@@ -154,3 +155,9 @@ class RunMLFlowLogger(Tracker, MLFlowLogger):
             history = self.experiment.get_metric_history(self.run_id, key)
             self._last[key] = max((value.step for value in history), default=-1)
         return self._last[key]
+
+
+def _alone(uri: str) -> AbstractContextManager[Any]:
+    """Keep other jobs out while MLflow makes its tables in a file, where two at a time fail."""
+    path = uri.removeprefix("sqlite:///")
+    return nullcontext() if path == uri else FileLock(f"{path}.lock")

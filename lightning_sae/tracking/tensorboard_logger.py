@@ -13,15 +13,14 @@ from PIL import Image
 
 from lightning_sae.tracking.hydra_job import hyper_parameters, this_job, tracker_config
 from lightning_sae.tracking.tracker import MAX_ROWS, Tracker
-from lightning_sae.tracking.values import VALUES
 from lightning_sae.training.checkpoint_io import read_checkpoint
 
 
 class RunTensorBoardLogger(Tracker, TensorBoardLogger):
     """Lightning's TensorBoard logger, writing to `tensorboard/` in the run folder.
 
-    Its HParams tab has the settings that a result depends on, flat (`hyper_parameters`), and beside them the
-    last value of each curve that has a title in `tracking.values`: no value is logged a second time for it.
+    Its HParams tab has the settings that the weights depend on, flat (`hyper_parameters`), those that differ
+    between runs first, and the last value of each curve: no value is logged a second time for it.
 
     Args:
         save_dir: the run folder.
@@ -46,10 +45,10 @@ class RunTensorBoardLogger(Tracker, TensorBoardLogger):
 
         config = tracker_config(params, this_job().choices)
         super().log_hyperparams(config, *args, **kwargs)
-        curves = {key: 0.0 for key, value in VALUES.items() if value.title}
-        writer = self.experiment._get_file_writer()
-        for summary in hparams(self._sanitize_params(hyper_parameters(config)), curves):  # type: ignore[no-untyped-call]
-            writer.add_summary(summary)
+        # without the first, the columns of one run, TensorBoard finds what there is in all of them
+        _, start, end = hparams(self._sanitize_params(hyper_parameters(config)), {})  # type: ignore[no-untyped-call]
+        for summary in (start, end):
+            self.experiment._get_file_writer().add_summary(summary)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

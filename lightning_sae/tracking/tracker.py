@@ -96,6 +96,18 @@ def cannot_show(logger: Logger) -> list[str]:
     return (logger if isinstance(logger, Tracker) else Tracker()).lacks
 
 
+def illustrated(table: pd.DataFrame, pictures: Sequence[Any]) -> pd.DataFrame:
+    """Return a table with a column `images` behind its first.
+
+    Example:
+        >>> list(illustrated(pd.DataFrame({"name": ["star"], "density": [0.5]}), ["a.png"]))
+        ['name', 'images', 'density']
+    """
+    shown = table.copy()
+    shown.insert(1, "images", pd.Series(pictures, index=table.index, dtype=object))
+    return shown
+
+
 def capped(table: pd.DataFrame, rows: int, path: Path) -> pd.DataFrame:
     """Return the first rows of a table, and a last one that says how many were left out.
 

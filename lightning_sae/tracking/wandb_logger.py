@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from lightning_sae.tracking.hydra_job import this_job, tracker_config
-from lightning_sae.tracking.tracker import MAX_ROWS, Tracker
+from lightning_sae.tracking.tracker import MAX_ROWS, Tracker, illustrated
 from lightning_sae.tracking.values import better
 
 REPEATED_ROWS = 1000
@@ -101,11 +101,10 @@ class RunWandbLogger(Tracker, WandbLogger):
     def show_illustrated(
         self, key: str, table: pd.DataFrame, pictures: Sequence[Image.Image], step: int
     ) -> None:
-        """Show a table whose last column has the pictures."""
+        """Show a table with a column of pictures."""
         import wandb  # slow, and not wanted by a run without it
 
-        images = pd.Series([wandb.Image(picture) for picture in pictures], index=table.index, dtype=object)
-        self.show_table(key, table.assign(images=images), step)
+        self.show_table(key, illustrated(table, [wandb.Image(picture) for picture in pictures]), step)
 
     def show_page(self, key: str, path: Path, step: int) -> None:
         """Show the HTML page in a file."""

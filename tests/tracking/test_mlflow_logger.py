@@ -1,5 +1,7 @@
 """One MLflow run per run folder, in a database on this machine."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +17,7 @@ pytest.importorskip("mlflow")
 def logger(tmp_path, monkeypatch):
     """Makes the logger of a run folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow sets it, and it is put back
 
     def logger(ckpt_path=None, **more):
         return RunMLFlowLogger(str(tmp_path / "run"), ckpt_path, **more)
@@ -85,3 +87,18 @@ def test_without_mlflow_the_message_says_what_to_install(logger, monkeypatch):
     monkeypatch.setattr("lightning_sae.tracking.mlflow_logger.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r'pip install -e "\.\[mlflow\]"'):
         logger()
+
+
+@pytest.mark.slow
+def test_jobs_that_begin_together_make_one_database(logger, tmp_path):
+    code = f"""
+from lightning_sae.tracking.mlflow_logger import RunMLFlowLogger
+logger = RunMLFlowLogger({str(tmp_path / "run")!r})
+logger.log_hyperparams({{"seed": 0}})
+"""
+    jobs = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(2)]
+    said = [job.communicate(timeout=120)[1] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], said
+    one = logger()
+    one.log_hyperparams({})
+    assert len(one.experiment.search_runs([one.experiment_id])) == 3
