@@ -66,3 +66,8 @@ def test_the_report_sets_settings_against_what_came_of_them():
     found = ["summary:val/fvu.last", "summary:alignment/named.last"]
     assert [column.accessor for column in coordinates.columns] == [*settings, *found]
     assert [scatter.x_axis, scatter.y_axis] == found
+
+
+def test_the_documentation_shows_the_whole_sweep():
+    text = (ROOT / "docs" / "trackers" / "wandb_sweep.yaml").read_text(encoding="utf-8")
+    assert f"```yaml\n{text}```" in (ROOT / "docs" / "trackers.md").read_text(encoding="utf-8")
