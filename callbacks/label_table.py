@@ -25,14 +25,16 @@ class LabelTable(PassCallback):
     Args:
         rows: latents in the table.
         images: thumbnails per latent, at most the module's `top_n`.
-        every: show after every so many validation passes, and at the last step of a fit.
+        every: show after every so many validation passes; 0: after the last one of a fit, which always shows.
     """
 
     logs = ()
 
-    def __init__(self, rows: int = 50, images: int = 4, every: int = 4) -> None:
-        if min(rows, images, every) < 1:
-            raise ValueError(f"rows, images and every must be at least 1, got {rows}, {images}, {every}")
+    def __init__(self, rows: int = 50, images: int = 4, every: int = 0) -> None:
+        if min(rows, images) < 1 or every < 0:
+            raise ValueError(
+                f"rows and images must be at least 1 and every at least 0, got {rows}, {images}, {every}"
+            )
         self.rows, self.images, self.every = rows, images, every
 
     def report(self, pass_: Pass) -> None:

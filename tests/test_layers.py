@@ -155,8 +155,12 @@ def test_callbacks_import_no_callback_but_the_base(path):
 
 def test_only_the_trackers_parts_name_a_tracker():
     files = [*FILES.values(), *CALLBACKS, ROOT / "train.py"]
-    trackers = {path.stem for path in files if any("wandb" in text.lower() for text in imports(path))}
-    assert trackers == {"publish", "wandb_logger"}
+    for name in ("wandb", "mlflow", "tensorboard"):
+        loggers = (name, f"lightning.pytorch.loggers.{name}")
+        users = {
+            path.stem for path in files if any(text.lower().startswith(loggers) for text in imports(path))
+        }
+        assert users == {f"{name}_logger"}
 
 
 def test_configurations_are_built_in_one_place():

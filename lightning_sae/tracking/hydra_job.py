@@ -8,9 +8,15 @@ from typing import Any, NamedTuple
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from lightning_sae.mappings import flatten
+
 _CLUTTER = ("_target_", "_partial_", "_convert_", "_recursive_")
 _TELLING = ("experiment", "clip", "data", "sae")
 """Groups of the config whose choices become tags."""
+
+_PLUMBING = ("logger", "record", "errors")
+_WATCHING = ("callbacks", "labels", "task", "resume", "ckpt_path", "optimized_metric", "run_dir")
+"""Settings on which no weight depends."""
 
 
 class Job(NamedTuple):
@@ -61,20 +67,43 @@ def _file_name(text: str, most: int = 80) -> str:
 def tracker_config(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
     """Return a resolved config for a tracker: values and choices, no class names, nothing twice.
 
-    What `${clip}` has copied to another place is left out there, as are loggers and what is empty.
+    What `${clip}` or `${seed}` has copied to another place is left out there, as are loggers and what is
+    empty.
 
     Args:
         config: as `train.py` resolves it.
         choices: of the job, shown as `choices`.
 
     Example:
-        >>> config = {"clip": {"_target_": "f", "k": 1}, "data": {"clip": {"_target_": "f", "k": 1}}}
+        >>> clip = {"_target_": "f", "k": 1}
+        >>> config = {"clip": clip, "seed": 0, "data": {"clip": clip, "seed": 0, "n": 2}}
         >>> tracker_config(config, {"clip": "open_clip"})
-        {'clip': {'k': 1}, 'choices': {'clip': 'open_clip'}}
+        {'clip': {'k': 1}, 'seed': 0, 'data': {'n': 2}, 'choices': {'clip': 'open_clip'}}
     """
     groups = [group for group in config.values() if isinstance(group, Mapping)]
-    parts = {key: _plain(value, groups) for key, value in config.items() if key != "logger"}
+    parts = {
+        key: _plain(_own(value, config), groups) for key, value in config.items() if key not in _PLUMBING
+    }
     return {key: part for key, part in parts.items() if part != {}} | {"choices": dict(choices)}
+
+
+def hyper_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that the weights depend on, flat, of what `tracker_config` returns.
+
+    Example:
+        >>> hyper_parameters({"sae": {"k": 16}, "callbacks": {"gallery": {"rows": 12}}, "run_dir": "outputs"})
+        {'sae.k': 16}
+    """
+    flat = flatten({key: value for key, value in config.items() if key not in _WATCHING})
+    folder = config.get("run_dir")
+    return {key: value for key, value in flat.items() if value != folder or folder is None}
+
+
+def _own(value: Any, config: Mapping[str, Any]) -> Any:
+    """Return a group without what it has from the top of the config, name and value."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: child for key, child in value.items() if key not in config or config[key] != child}
 
 
 def _plain(value: Any, groups: list[Mapping[str, Any]]) -> Any:

@@ -1,22 +1,21 @@
 """Tables and pictures: into the run folder, and from there to the trackers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from lightning_sae.concepts.naming import with_names
 from lightning_sae.files import write_atomic
-from lightning_sae.trust.tables import csv_bytes
+from lightning_sae.tracking.tracker import Tracker, capped
+from lightning_sae.trust.tables import csv_bytes, read_table
 
-MAX_TRACKER_ROWS = 100
-"""Rows of a table that a tracker is shown; the file in the run folder has all of them."""
+CURVES = "metrics.csv"
+"""The one table of the run folder that trackers have as curves."""
 
 
 def run_dir(trainer: Trainer) -> Path:
@@ -26,58 +25,84 @@ def run_dir(trainer: Trainer) -> Path:
 
 @rank_zero_only
 def publish_table(trainer: Trainer, key: str, table: pd.DataFrame) -> None:
-    """Write a table to `<key>.csv` in the run folder and show its first `MAX_TRACKER_ROWS` rows to W&B.
-
-    Labels are shown as names (`lightning_sae.concepts.naming`); the file has them as they are.
+    """Write a table to `<key>.csv` in the run folder, from where trackers get it (`publish_tables`).
 
     Args:
         trainer: its `default_root_dir` is the run folder.
         key: name of the file, and of the table in the tracker.
         table: the whole table, the most telling rows first.
     """
-    path = run_dir(trainer) / f"{key}.csv"
-    write_atomic(path, csv_bytes(table))
-    for logger in _wandb_loggers(trainer):
-        logger.log_table(f"tables/{key}", dataframe=with_names(table.head(MAX_TRACKER_ROWS)))
+    write_atomic(run_dir(trainer) / f"{key}.csv", csv_bytes(table))
+
+
+@rank_zero_only
+def publish_tables(trainer: Trainer) -> None:
+    """Show the tables of the run folder to the trackers, each the first rows that it keeps well.
+
+    Labels are shown as names (`lightning_sae.concepts.naming`); the files have them as they are.
+    """
+    shown = list(trackers(trainer))
+    for path in sorted(run_dir(trainer).glob("*.csv")) if shown else ():
+        if path.name != CURVES:
+            table = with_names(read_table(path))
+            for tracker in shown:
+                part = capped(table, tracker.max_rows, path)
+                tracker.show_table(f"tables/{path.stem}", part, trainer.global_step)
 
 
 @rank_zero_only
 def publish_illustrated(
     trainer: Trainer, key: str, table: pd.DataFrame, picture: Callable[["pd.Series[Any]"], Image.Image]
 ) -> None:
-    """Show the first `MAX_TRACKER_ROWS` rows of a table to W&B, each with a picture; write no file.
+    """Show a table to the trackers, each row with a picture; write no file.
 
     Args:
         trainer: whose loggers are asked.
         key: name in the tracker.
-        table: the most telling rows first.
+        table: rows that are not many, the most telling ones first.
         picture: draws that of a row; not called where no tracker can show it.
     """
-    for logger in _wandb_loggers(trainer):
-        import wandb  # slow, and not wanted by a run without it
-
-        rows = table.head(MAX_TRACKER_ROWS)
-        pictures = [wandb.Image(picture(row)) for _, row in rows.iterrows()]
-        images = pd.Series(pictures, index=rows.index, dtype=object)
-        logger.log_table(f"tables/{key}", dataframe=with_names(rows).assign(images=images))
+    shown = [tracker for tracker in trackers(trainer) if "tables with pictures" not in tracker.lacks]
+    pictures = [picture(row) for _, row in table.iterrows()] if shown else []
+    for tracker in shown:
+        tracker.show_illustrated(f"tables/{key}", with_names(table), pictures, trainer.global_step)
 
 
 @rank_zero_only
 def publish_picture(trainer: Trainer, key: str, path: Path) -> None:
-    """Show a picture of the run folder to W&B and TensorBoard.
+    """Show a picture of the run folder to the trackers.
 
     Args:
         trainer: whose loggers are asked.
         key: name in the tracker.
         path: the picture, already written.
     """
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_image(key, [str(path)])
-        elif isinstance(logger, TensorBoardLogger):
-            pixels = np.asarray(Image.open(path).convert("RGB"))
-            logger.experiment.add_image(key, pixels, trainer.global_step, dataformats="HWC")
+    for tracker in trackers(trainer):
+        tracker.show_picture(key, path, trainer.global_step)
 
 
-def _wandb_loggers(trainer: Trainer) -> list[WandbLogger]:
-    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+@rank_zero_only
+def publish_pages(trainer: Trainer) -> None:
+    """Show the HTML pages of the run folder to the trackers."""
+    for path in sorted(run_dir(trainer).glob("*.html")):
+        for tracker in trackers(trainer):
+            tracker.show_page(f"pages/{path.stem}", path, trainer.global_step)
+
+
+@rank_zero_only
+def publish_files(trainer: Trainer, name: str, files: Mapping[str, Path], aliases: Sequence[str]) -> None:
+    """Have the trackers keep files of the run folder.
+
+    Args:
+        trainer: whose loggers are asked.
+        name: of the artifact.
+        files: path in the run folder -> file.
+        aliases: `last`, `best`: of which pass it is.
+    """
+    for tracker in trackers(trainer):
+        tracker.keep_files(name, files, aliases)
+
+
+def trackers(trainer: Trainer) -> Iterator[Tracker]:
+    """Yield the loggers that can be shown more than curves."""
+    return (logger for logger in trainer.loggers if isinstance(logger, Tracker))

@@ -6,10 +6,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
 
 from lightning_sae.tracking.hydra_job import this_job, tracker_config
+from lightning_sae.tracking.tracker import MAX_ROWS, Tracker, illustrated
 from lightning_sae.tracking.values import better
 
 REPEATED_ROWS = 1000
@@ -18,7 +21,7 @@ REPEATED_ROWS = 1000
 _OFFLINE = "Or keep the run on this machine, to be uploaded later: logger.wandb.offline=true"
 
 
-class RunWandbLogger(WandbLogger):
+class RunWandbLogger(Tracker, WandbLogger):
     """Lightning's W&B logger with one W&B run per run folder: what resumes in a folder goes on in its run.
 
     The summary of a value has its last, and its best where `tracking.values` knows which way is better:
@@ -35,6 +38,7 @@ class RunWandbLogger(WandbLogger):
         group: what is shown together; `None`: the jobs of a multirun, by the end of its folder's path.
         name: of the W&B run; `None`: of a job of a multirun what it overrides, else W&B makes one up.
         tags: beside the chosen experiment, clip, data and sae.
+        max_rows: rows of a table that are shown.
         **kwargs: passed to `lightning.pytorch.loggers.WandbLogger` and from there to `wandb.init`.
 
     Raises:
@@ -48,6 +52,7 @@ class RunWandbLogger(WandbLogger):
         group: str | None = None,
         name: str | None = None,
         tags: Sequence[str] = (),
+        max_rows: int = MAX_ROWS,
         **kwargs: Any,
     ) -> None:
         if not offline:
@@ -57,6 +62,7 @@ class RunWandbLogger(WandbLogger):
         settings = {"silent": offline}
         kwargs |= {"group": group or job.group, "name": name or job.name, "tags": [*job.tags, *tags]}
         super().__init__(save_dir=save_dir, id=run_id, offline=offline, settings=settings, **kwargs)
+        self.max_rows = max_rows
         self._rows = Path(save_dir) / "metrics.csv"
         self._behind = run_id is not None
         self._step: int | None = None
@@ -84,6 +90,40 @@ class RunWandbLogger(WandbLogger):
         self._step = self._step if step is None else step
         self._served(lambda: self._log(metrics, step))
 
+    def show_table(self, key: str, table: pd.DataFrame, step: int) -> None:
+        """Show a table."""
+        self.log_table(key, dataframe=table, step=step)
+
+    def show_picture(self, key: str, path: Path, step: int) -> None:
+        """Show the picture in a file."""
+        self.log_image(key, [str(path)], step=step)
+
+    def show_illustrated(
+        self, key: str, table: pd.DataFrame, pictures: Sequence[Image.Image], step: int
+    ) -> None:
+        """Show a table with a column of pictures."""
+        import wandb  # slow, and not wanted by a run without it
+
+        self.show_table(key, illustrated(table, [wandb.Image(picture) for picture in pictures]), step)
+
+    def show_page(self, key: str, path: Path, step: int) -> None:
+        """Show the HTML page in a file."""
+        import wandb  # slow, and not wanted by a run without it
+
+        self._served(lambda: self._log({key: wandb.Html(str(path), inject=False)}, step))
+
+    def keep_files(self, name: str, files: Mapping[str, Path], aliases: Sequence[str]) -> None:
+        """Keep files as an artifact of this run, a version each time; W&B reads them where they lie."""
+        import wandb  # slow, and not wanted by a run without it
+
+        def keep() -> None:
+            artifact = wandb.Artifact(f"{name}-{self.experiment.id}", type=name)
+            for place, path in files.items():
+                artifact.add_file(str(path), name=place, policy="immutable")
+            self.experiment.log_artifact(artifact, aliases=[*aliases])
+
+        self._served(keep)
+
     @rank_zero_only
     def finish(self) -> None:
         """Close the W&B run; the next job of the same process starts its own."""
@@ -93,15 +133,16 @@ class RunWandbLogger(WandbLogger):
     def _log_config(self) -> None:
         super().log_hyperparams(self._config)
 
-    def _log(self, metrics: Mapping[str, float], step: int | None) -> None:
+    def _log(self, metrics: Mapping[str, Any], step: int | None) -> None:
         self._repeat()
-        for key in metrics.keys() - self._defined:
+        curves = {key for key, value in metrics.items() if isinstance(value, int | float)}
+        for key in curves - self._defined:
             summary = ",".join(filter(None, (better(key), "last")))
             self.experiment.define_metric(
                 key, step_metric="trainer/global_step", step_sync=True, summary=summary
             )
             self._defined.add(key)
-        super().log_metrics(metrics, step)
+        super().log_metrics(self.once(metrics, step), step)
 
     def _close(self) -> None:
         self._repeat()

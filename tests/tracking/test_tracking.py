@@ -5,31 +5,53 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from lightning.pytorch.loggers import WandbLogger
+from google.protobuf.struct_pb2 import Value
+from lightning.pytorch.loggers import CSVLogger, Logger
 from PIL import Image
 
 from lightning_sae.tracking.csv_logger import RunCSVLogger
+from lightning_sae.tracking.mlflow_logger import RunMLFlowLogger
 from lightning_sae.tracking.publish import (
-    MAX_TRACKER_ROWS,
     publish_illustrated,
     publish_picture,
     publish_table,
+    publish_tables,
     run_dir,
 )
 from lightning_sae.tracking.tensorboard_logger import RunTensorBoardLogger
+from lightning_sae.tracking.tracker import Tracker, cannot_show, capped
+from lightning_sae.tracking.wandb_logger import RunWandbLogger
 
 
-class Recorder(WandbLogger):
+class Recorder(Tracker, Logger):
     """Keeps what it is handed."""
 
-    def __init__(self):
-        self.tables, self.images = {}, {}
+    name, version = "recorder", None
+    log_hyperparams = log_metrics = None
 
-    def log_table(self, key, dataframe, **kwargs):
-        self.tables[key] = dataframe
+    def __init__(self, max_rows=100):
+        super().__init__()
+        self.max_rows = max_rows
+        self.shown = {}
 
-    def log_image(self, key, images, **kwargs):
-        self.images[key] = images
+    def show_table(self, key, table, step):
+        self.shown[key] = table
+
+    def show_picture(self, key, path, step):
+        self.shown[key] = path
+
+    def show_illustrated(self, key, table, pictures, step):
+        self.shown[key] = table.assign(images=pictures)
+
+    def show_page(self, key, path, step):
+        self.shown[key] = path.read_text()
+
+    def keep_files(self, name, files, aliases):
+        self.shown[name] = (sorted(files), aliases)
+
+
+def trainer_of(folder, *loggers, **more):
+    return SimpleNamespace(default_root_dir=str(folder), loggers=[*loggers], global_step=8, **more)
 
 
 def checkpoint(folder, step):
@@ -80,25 +102,36 @@ def test_without_a_checkpoint_a_new_curve_starts(tmp_path):
 
 def test_a_table_lies_in_the_folder_and_its_head_in_the_tracker(tmp_path):
     recorder = Recorder()
-    trainer = SimpleNamespace(default_root_dir=str(tmp_path), loggers=[recorder])
-    table = pd.DataFrame({"latent": range(250), "label": "a, b"})
-    publish_table(trainer, "latents", table)
-    pd.testing.assert_frame_equal(pd.read_csv(run_dir(trainer) / "latents.csv"), table)
-    assert recorder.tables["tables/latents"]["latent"].tolist() == list(range(MAX_TRACKER_ROWS))
-    publish_picture(trainer, "gallery", tmp_path / "gallery.png")
-    assert recorder.images == {"gallery": [str(tmp_path / "gallery.png")]}
-    assert [path.name for path in tmp_path.iterdir()] == ["latents.csv"]
+    trainer = trainer_of(tmp_path, recorder)
+    table = pd.DataFrame({"class": "a, b", "latent": range(1250)})
+    publish_table(trainer, "attribution", table)
+    assert not recorder.shown
+    RunCSVLogger(str(tmp_path)).log_metrics({"val/fvu": 0.5}, 3)
+    publish_tables(trainer)
+    assert list(recorder.shown) == ["tables/attribution"]  # and no metrics.csv: a tracker has the curves
+    shown = recorder.shown["tables/attribution"]
+    assert shown["latent"][:-1].tolist() == list(range(100))
+    assert shown["class"].iloc[-1] == f"1,150 more rows in {tmp_path / 'attribution.csv'}"
+    assert shown.iloc[-1, 1:].tolist() == [None]
+    pd.testing.assert_frame_equal(pd.read_csv(run_dir(trainer) / "attribution.csv"), table)
+
+
+def test_a_table_of_all_its_rows_is_shown_as_it_is(tmp_path):
+    table = pd.DataFrame({"latent": range(3), "density": 0.5})
+    assert capped(table, 3, tmp_path) is table
+    assert len(capped(table, 2, tmp_path)) == 3
 
 
 def test_the_tracker_shows_names_first_and_no_label_as_a_name(tmp_path):
     recorder = Recorder()
-    trainer = SimpleNamespace(default_root_dir=str(tmp_path), loggers=[recorder])
+    trainer = trainer_of(tmp_path, recorder)
     known = pd.DataFrame({"latent": [1, 2], "label": ["star", "ferret"], "named": [True, False]})
     publish_table(trainer, "latents", known)
     publish_table(trainer, "attribution", known.drop(columns="named"))
+    publish_tables(trainer)
     publish_illustrated(trainer, "labels", known, lambda row: Image.new("RGB", (1, 1)))
     for key, star in (("latents", "star"), ("attribution", "? (star)"), ("labels", "star")):
-        shown = recorder.tables[f"tables/{key}"]
+        shown = recorder.shown[f"tables/{key}"]
         assert shown.columns[0] == "name"
         assert "label" not in shown
         assert shown["name"].tolist() == [star, "? (ferret)"]
@@ -112,16 +145,25 @@ def test_an_illustrated_table_is_drawn_only_for_who_can_show_it(tmp_path):
         drawn.append(row["latent"])
         return Image.new("RGB", (4, 2), "red")
 
-    table = pd.DataFrame({"latent": range(250), "label": "x"})
-    trainer = SimpleNamespace(default_root_dir=str(tmp_path), loggers=[RunCSVLogger(str(tmp_path))])
+    table = pd.DataFrame({"latent": range(25), "label": "x"})
+    trainer = trainer_of(tmp_path, RunCSVLogger(str(tmp_path)), RunTensorBoardLogger(str(tmp_path)))
     publish_illustrated(trainer, "labels", table, picture)
-    assert not drawn
+    assert drawn == []  # metrics.csv lies beside latents.csv and the gallery
     trainer.loggers.append(recorder)
     publish_illustrated(trainer, "labels", table, picture)
-    shown = recorder.tables["tables/labels"]
-    assert drawn == shown["latent"].tolist() == list(range(MAX_TRACKER_ROWS))
-    assert {(image.image.size, image.format) for image in shown["images"]} == {((4, 2), "png")}
+    shown = recorder.shown["tables/labels"]
+    assert drawn == shown["latent"].tolist() == list(range(25))
+    assert {image.size for image in shown["images"]} == {(4, 2)}
     assert not list(tmp_path.iterdir())
+
+
+def test_who_cannot_show_something_is_known(tmp_path):
+    assert cannot_show(RunCSVLogger(str(tmp_path))) == cannot_show(Recorder()) == []
+    assert cannot_show(RunTensorBoardLogger(str(tmp_path))) == ["tables with pictures", "pages", "files"]
+    everything = ["tables", "pictures", "tables with pictures", "pages", "files"]
+    assert cannot_show(CSVLogger(str(tmp_path))) == everything
+    for logger in (RunWandbLogger, RunMLFlowLogger):
+        assert logger.lacks.fget(logger.__new__(logger)) == []
 
 
 def scalars(folder):
@@ -142,15 +184,41 @@ def test_tensorboard_lies_in_the_run_folder_with_curves_and_pictures(tmp_path, c
     for step in range(4, 8):
         second.log_metrics({"val/fvu": 2.0}, step)
     Image.new("RGB", (6, 4), "red").save(tmp_path / "gallery.png")
-    trainer = SimpleNamespace(default_root_dir=str(tmp_path), loggers=[second], global_step=8)
+    trainer = trainer_of(tmp_path, second)
     publish_picture(trainer, "pictures/gallery", tmp_path / "gallery.png")
+    publish_table(trainer, "latents", pd.DataFrame({"latent": [7, 3], "label": "<b>|", "density": 0.123456}))
+    publish_tables(trainer)
     second.finalize("success")
     events = scalars(tmp_path)
     curve = [(event.step, event.value) for event in events.Scalars("val/fvu")]
     assert curve == [(step, 1.0 if step < 4 else 2.0) for step in range(8)]
     (picture,) = events.Images("pictures/gallery")
     assert (picture.step, picture.width, picture.height) == (8, 6, 4)
+    (table,) = events.Tensors("tables/latents/text_summary")
+    text = table.tensor_proto.string_val[0].decode()
+    assert (text.count("<tr"), "? (&lt;b&gt;|)" in text, "0.1235" in text) == (3, True, True)
     assert "_target_" not in (tmp_path / "tensorboard" / "hparams.yaml").read_text()
+
+
+def test_the_hparams_tab_has_flat_settings_and_the_last_values_of_curves(tmp_path):
+    from tensorboard.plugins.hparams import metadata
+
+    logger = RunTensorBoardLogger(str(tmp_path))
+    sae = {"_target_": "f", "k": 16, "normalisation": "standard"}
+    logger.log_hyperparams({"sae": sae, "callbacks": {"gallery": {"rows": 1}}, "run_dir": str(tmp_path)})
+    logger.log_metrics({"val/fvu": 0.5, "epoch": 0}, 3)
+    logger.finalize("success")
+    events = scalars(tmp_path)
+    assert {*events.Tags()["scalars"]} == {"val/fvu", "epoch"}  # nothing is logged for the tab alone
+    content = events.summary_metadata
+    start = metadata.parse_session_start_info_plugin_data(
+        content[metadata.SESSION_START_INFO_TAG].plugin_data.content
+    )
+    assert dict(start.hparams) == {
+        "sae.k": Value(number_value=16),
+        "sae.normalisation": Value(string_value="standard"),
+    }
+    assert metadata.EXPERIMENT_TAG not in content  # else the columns of the first run are those of all
 
 
 def test_without_tensorboard_the_message_says_what_to_install(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import wandb
@@ -163,3 +164,31 @@ def test_the_next_process_repeats_what_a_killed_one_took_along(tmp_path, wandb_c
     resumed.wandb.finish()
     wandb.teardown()
     assert wandb_curve(tmp_path, "train/loss") == TRUTH
+
+
+def test_wandb_is_shown_tables_pages_and_files_and_counts_none_as_a_curve(tmp_path, wandb_records):
+    logger, page = RunWandbLogger(str(tmp_path), entity="team"), tmp_path / "audit.html"
+    assert logger._wandb_init["entity"] == "team"
+    page.write_text("<p>audit")
+    table = pd.DataFrame({"name": ["star", "5 more rows"], "density": [0.5, None]}, dtype=object)
+    logger.log_metrics({"train/loss": 0.5, "epoch": 0}, 3)
+    logger.log_metrics({"val/fvu": 0.25, "epoch": 0}, 3)
+    logger.show_table("tables/latents", table, 4)
+    logger.show_illustrated("tables/labels", table, [Image.new("RGB", (4, 2))] * 2, 4)
+    logger.show_page("pages/audit", page, 4)
+    logger.keep_files("pages", {"audit.html": page}, ["last", "best"])
+    logger.finish()
+    wandb.teardown()
+    found = wandb_records(tmp_path)
+    curves = {r.metric.name for r in found if r.WhichOneof("record_type") == "metric"}
+    assert curves - {""} == {"trainer/global_step", "train/loss", "val/fvu", "epoch"}
+    rows = [{"/".join(i.nested_key) or i.key for i in r.history.item} for r in found if r.HasField("history")]
+    assert [row & curves - {"trainer/global_step"} for row in rows[:2]] == [
+        {"train/loss", "epoch"},
+        {"val/fvu"},
+    ]
+    shown = {key.rpartition("/")[0] for row in rows for key in row if key.endswith("/_type")}
+    assert shown == {"tables/latents", "tables/labels", "pages/audit"}
+    (kept,) = (r.artifact for r in found if r.HasField("artifact") and r.artifact.type == "pages")
+    assert {"last", "best"} <= {*kept.aliases}
+    assert [entry.path for entry in kept.manifest.contents] == ["audit.html"]
