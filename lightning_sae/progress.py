@@ -56,7 +56,7 @@ class ProgressLines:
         >>> lines = ProgressLines("capturing", 1000, "images", clock=lambda: next(seconds))
         >>> lines.move(200)
         >>> lines.move(400)
-        capturing: 400 of 1,000 images, 6.7 images/s, 2 min left
+        capturing: 400 of 1,000 images, 6.7 images/s, 90 s left
     """
 
     def __init__(
