@@ -64,6 +64,7 @@ def page(run: RunFolder, seen: Seen, served: bool = False) -> str:
         "curves": curves(run.table("metrics")),
         "frame": (WIDTH, HEIGHT),
         "served": served,
+        "texts": run.data.clip.reads_texts,
         "version": __version__,
     }
     return render(__package__, context)

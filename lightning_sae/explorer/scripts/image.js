@@ -18,7 +18,7 @@ function imagesView(page = 0, kind = "all") {
   select.addEventListener("change", () => show(imagesView(0, select.value)));
   const pager = element("div", { class: "pager" }, button("‹ Previous", page - 1), element("span", {}, `Page ${page + 1} of ${pages}`), button("Next ›", page + 1));
   const controls = arrays.image_predicted ? [element("div", { class: "controls" }, select)] : [];
-  return [heading(["Images"]), element("p", { class: "quiet" }, `${counted(shown.length)} validation images that the page has: those of the classes, and the top images of the latents.`),
+  return [heading([data.texts.length ? "Texts" : "Images"]), element("p", { class: "quiet" }, `${counted(shown.length)} validation examples that the page has: those of the classes, and what activates the latents most.`),
     ...controls, shots(shown.slice(page * IMAGES, (page + 1) * IMAGES)), pager];
 }
 

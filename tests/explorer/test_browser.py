@@ -1,0 +1,201 @@
+"""The page of a run in Debian's Chromium: what a reader does, and what must not happen."""
+
+import threading
+from contextlib import contextmanager
+
+import pytest
+import torch
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from lightning_sae.attribution.ablation import remove_shares
+from lightning_sae.attribution.explained import Explained
+from lightning_sae.audit.evidence.evidence_pass import ready
+from lightning_sae.explorer import write_page
+from lightning_sae.explorer.server import HOST, application, listen
+from lightning_sae.runs.classifier import prompt_classifier
+from lightning_sae.runs.folder import open_run
+
+from .test_page import HOSTILE
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning")]
+
+
+def go(browser, address):
+    browser.get("about:blank")
+    browser.get_log("browser")
+    browser.get(address)
+    WebDriverWait(browser, 60).until(lambda b: b.execute_script("return document.body.dataset.ready"))
+    return browser
+
+
+def all_of(browser, css):
+    return [found for found in browser.find_elements(By.CSS_SELECTOR, css) if found.is_displayed()]
+
+
+def click(browser, css, number=0):
+    found = all_of(browser, css)[number]
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
+    found.click()
+
+
+def drag(browser, slider, share):
+    browser.execute_script(
+        "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))", slider, share
+    )
+
+
+@pytest.fixture
+def opened(browser, driven_run):
+    return go(browser, (driven_run.folder / "report.html").as_uri())
+
+
+def test_what_a_latent_means_is_two_clicks_away(opened, page):
+    click(opened, "nav a[href='#latents']")
+    latent = int(all_of(opened, "#cards .card")[0].get_attribute("href").split("/")[-1])
+    click(opened, "#cards .card")
+    row = page.columns["latent"].index(latent)
+    facts = {e.find_element(By.TAG_NAME, "dt").text: e.find_element(By.TAG_NAME, "dd").text
+             for e in all_of(opened, "#view .facts div")}  # fmt: skip
+    assert facts["label"] == page.columns["labels"][page.columns["label"][row]]
+    assert float(facts["alignment"]) == pytest.approx(page.columns["numbers"]["alignment"][row], rel=1e-2)
+    assert {"p", "validity", "attribution"} <= facts.keys()
+    assert len(all_of(opened, "#view .top canvas")) == len(page.columns["examples"][str(latent)])
+    assert len(opened.find_elements(By.CSS_SELECTOR, ".histogram rect")) == 24
+    titles = [each.text for each in all_of(opened, "#view h3")]
+    assert {"What it means", "When it fires", "Its nearest latents"} <= {*titles}
+    assert not opened.get_log("browser")
+
+
+def test_what_drives_a_class_is_two_clicks_away(opened, page):
+    click(opened, "nav a[href='#classes']")
+    click(opened, ".class-list tbody a[href^='#class/']")
+    record = page.columns["records"][0]
+    assert all_of(opened, "#view h2")[0].text == record["name"]
+    links = [link.get_attribute("href") for link in all_of(opened, ".drivers .latent-link")]
+    assert [int(link.split("/")[-1]) for link in links] == record["latents"]
+    assert len(all_of(opened, ".drivers .chip.unexpected")) == sum(record["unexpected"])
+    images = [link.get_attribute("href") for link in all_of(opened, "#view .shots a")]
+    assert len(images) == sum(map(len, record["images"].values()))
+
+
+def test_why_an_image_is_called_that_and_what_changes_without_a_latent(opened, driven_run, page):
+    click(opened, "nav a[href='#images']")
+    image = int(all_of(opened, "#view .shots a")[0].get_attribute("href").split("/")[-1])
+    click(opened, "#view .shots a")
+    ready(driven_run)
+    x = torch.cat([batch.x for batch in driven_run.data.val_dataloader()])[image]
+    one = Explained.of(driven_run.data.tail, driven_run.sae, x[None, None])
+    classifier = prompt_classifier(driven_run)
+    assert ranked(opened)[0] == winner(classifier, one, [], [])
+    sliders = all_of(opened, ".removal tbody tr")
+    latents = [int(row.get_attribute("data-latent")) for row in sliders]
+    for row in sliders[:2]:
+        drag(opened, row.find_element(By.TAG_NAME, "input"), 1)
+    WebDriverWait(opened, 10).until(
+        lambda b: ranked(b)[0] == winner(classifier, one, latents[:2], [1.0, 1.0])
+    )
+    click(opened, ".removal caption button")
+    assert ranked(opened)[0] == winner(classifier, one, [], [])
+    assert not opened.get_log("browser")
+
+
+def ranked(browser):
+    """The first class, and its logit."""
+    row = all_of(browser, ".ranking tbody tr")[0].find_elements(By.TAG_NAME, "td")
+    return row[1].find_element(By.TAG_NAME, "bdi").text, row[2].text
+
+
+def winner(classifier, one, latents, shares):
+    logits = classifier.logits(remove_shares(one, latents, shares))[0]
+    best = int(logits.argmax())
+    return classifier.class_names[best], f"{logits[best]:.2f}".replace("-", "−")
+
+
+def test_latents_are_searched_sorted_filtered_and_paged(opened, page):
+    click(opened, "nav a[href='#latents']")
+    columns = page.columns
+    all_labels = [columns["labels"][place] if place >= 0 else "" for place in columns["label"]]
+    word = max(set(all_labels), key=all_labels.count)
+    opened.find_element(By.ID, "search").send_keys(word)
+    expected = sum(word in label for label in all_labels)
+    assert opened.find_element(By.ID, "status").text.startswith(f"{expected} of")
+    opened.find_element(By.ID, "reset").click()
+    Select(opened.find_element(By.ID, "only")).select_by_value("named")
+    assert opened.find_element(By.ID, "status").text.split()[0] == str(sum(columns["named"]))
+    opened.find_element(By.ID, "reset").click()
+    Select(opened.find_element(By.ID, "sort")).select_by_value("density")
+    density = dict(zip(columns["latent"], columns["numbers"]["density"], strict=True))
+    shown = [int(card.get_attribute("href").split("/")[-1]) for card in all_of(opened, "#cards .card")]
+    assert [density[j] for j in shown] == sorted(density.values(), reverse=True)[: len(shown)]
+    opened.find_element(By.ID, "order").click()
+    first = int(all_of(opened, "#cards .card")[0].get_attribute("href").split("/")[-1])
+    assert density[first] == min(density.values())
+    click(opened, "#next")
+    assert opened.find_element(By.ID, "page").text.startswith("Page 2 of")
+
+
+@pytest.mark.parametrize("width", [400, 1366])
+def test_no_view_is_wider_than_the_screen(opened, width):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        for view in ("overview", "latents", "latent/1", "classes", "class/0", "images", "image/3"):
+            opened.execute_script(f"location.hash = '#{view}'; dispatchEvent(new Event('hashchange'))")
+            assert opened.execute_script("return document.documentElement.scrollWidth") <= width
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_nothing_that_a_user_wrote_runs(browser, driven_run, tmp_path):
+    run = open_run(driven_run.folder)
+    run.latents = run.latents.assign(label=HOSTILE, second_label=HOSTILE, attribution_class=HOSTILE)
+    run.data.images("val").class_names[:] = [f"{HOSTILE}{c}" for c in range(24)]
+    opened = go(browser, write_page(run, tmp_path).as_uri())
+    views = (
+        "latents",
+        "latent/1",
+        "classes",
+        "class/0",
+        "images",
+        "image/3",
+        "latent/<img src=x>",
+        "__proto__",
+    )
+    for view in views:
+        opened.execute_script("location.hash = arguments[0]; dispatchEvent(new Event('hashchange'))", view)
+        assert not opened.find_elements(By.CSS_SELECTOR, "main img:not(#sheets img), main script")
+    assert not opened.get_log("browser")
+
+
+@contextmanager
+def served(run):
+    import uvicorn
+
+    with listen(0) as listening:
+        server = uvicorn.Server(uvicorn.Config(application(run), log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"http://{HOST}:{listening.getsockname()[1]}/"
+        server.should_exit = True
+        thread.join(30)
+
+
+def test_prompts_and_an_image_of_a_user_are_answered_by_the_server(browser, driven_run, tmp_path):
+    picture = tmp_path / "own.png"
+    driven_run.data.images("val")[5].resize((200, 150)).save(picture)
+    with served(driven_run) as address:
+        opened = go(browser, f"{address}#upload")
+        opened.find_element(By.CSS_SELECTOR, "input[type=file]").send_keys(str(picture))
+        WebDriverWait(opened, 30).until(lambda b: all_of(b, ".removal tbody tr"))
+        assert all_of(opened, "#view h2")[0].text == "your image"
+        opened.find_element(By.CSS_SELECTOR, "textarea").send_keys("a red thing\na house")
+        click(opened, "button.ask")
+        WebDriverWait(opened, 30).until(lambda b: len(all_of(b, ".ranking tbody tr")) == 2)
+        before = ranked(opened)
+        drag(opened, all_of(opened, ".removal tbody tr")[0].find_element(By.TAG_NAME, "input"), 1)
+        WebDriverWait(opened, 30).until(lambda b: ranked(b) != before)
+        opened.execute_script("location.hash = '#image/99999'")
+        WebDriverWait(opened, 30).until(lambda b: "no image 99999" in b.find_element(By.ID, "view").text)
+        errors = [entry for entry in opened.get_log("browser") if "400" not in entry["message"]]
+        assert not errors
