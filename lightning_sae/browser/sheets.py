@@ -39,7 +39,7 @@ def collect_examples(images: Any, wanted: Sequence[int], side: int = SIDE) -> Ex
         side: pixels of a picture.
     """
     places = {image_id: place for place, image_id in enumerate(wanted)}
-    if wanted and isinstance(images[wanted[0]], str):
+    if wanted and all(isinstance(images[i], str) for i in wanted):  # the first picture ends it
         return ExampleSheets(places, [], [plain(shortened(images[i])) for i in wanted], side)
     size = ROW * ROW
     sheets = [_sheet(images, wanted[start : start + size], side) for start in range(0, len(wanted), size)]

@@ -47,7 +47,7 @@ def _tops(run: RunFolder, first: Iterable[int]) -> dict[int, list[int]]:
 
 def _sized(images: Any, wanted: list[int], room: int) -> ExampleSheets:
     """Return the pictures at the largest side for which there is room; then the first ones that there is."""
-    if not wanted or isinstance(images[wanted[0]], str):
+    if all(isinstance(images[i], str) for i in wanted):
         return collect_examples(images, wanted[:TEXTS])
     wanted = wanted[:MOST]
     for side in SIDES:

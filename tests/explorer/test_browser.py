@@ -87,16 +87,14 @@ def test_why_an_image_is_called_that_and_what_changes_without_a_latent(opened, d
     x = torch.cat([batch.x for batch in driven_run.data.val_dataloader()])[image]
     one = Explained.of(driven_run.data.tail, driven_run.sae, x[None, None])
     classifier = prompt_classifier(driven_run)
-    assert ranked(opened)[0] == winner(classifier, one, [], [])
+    assert ranked(opened) == winner(classifier, one, [], [])
     sliders = all_of(opened, ".removal tbody tr")
     latents = [int(row.get_attribute("data-latent")) for row in sliders]
     for row in sliders[:2]:
         drag(opened, row.find_element(By.TAG_NAME, "input"), 1)
-    WebDriverWait(opened, 10).until(
-        lambda b: ranked(b)[0] == winner(classifier, one, latents[:2], [1.0, 1.0])
-    )
+    WebDriverWait(opened, 10).until(lambda b: ranked(b) == winner(classifier, one, latents[:2], [1.0, 1.0]))
     click(opened, ".removal caption button")
-    assert ranked(opened)[0] == winner(classifier, one, [], [])
+    assert ranked(opened) == winner(classifier, one, [], [])
     assert not opened.get_log("browser")
 
 
