@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from lightning_sae.progress import track
 from lightning_sae.report import plain, webp_uri
 from lightning_sae.report.thumbnails import thumbnail
 
@@ -42,7 +43,8 @@ def collect_examples(images: Any, wanted: Sequence[int], side: int = SIDE) -> Ex
     if wanted and all(isinstance(images[i], str) for i in wanted):  # the first picture ends it
         return ExampleSheets(places, [], [plain(shortened(images[i])) for i in wanted], side)
     size = ROW * ROW
-    sheets = [_sheet(images, wanted[start : start + size], side) for start in range(0, len(wanted), size)]
+    starts = track(range(0, len(wanted), size), "drawing the pictures", unit="sheets")
+    sheets = [_sheet(images, wanted[start : start + size], side) for start in starts]
     return ExampleSheets(places, sheets, [], side)
 
 

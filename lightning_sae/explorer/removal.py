@@ -12,6 +12,7 @@ from lightning_sae.attribution.ablation import ablate
 from lightning_sae.attribution.closed_form import LastLayer
 from lightning_sae.attribution.explained import Explained
 from lightning_sae.classifiers.classifier import Classifier
+from lightning_sae.progress import track
 
 CHUNK = 256  # images at a time
 SIZES = ((24, 32), (16, 32), (16, 16), (12, 12), (8, 8))  # latents and classes of an image, the most first
@@ -161,7 +162,9 @@ def single_removals(
         n_classes: as in `exact_removals`.
         keep: the same.
     """
-    rows = list(_measured(parts, removable, classifier))
+    measured = _measured(parts, removable, classifier)
+    n = len(removable.latents)
+    rows = list(track(measured, "removing latents", unit="images", total=n))
     logits = torch.stack(rows)
     classes = likely_classes(logits.clone(), n_classes, keep.to(logits.device))
     chosen = logits.gather(2, classes[:, None].expand(-1, logits.shape[1], -1))
