@@ -186,7 +186,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep the page there")
     options = parser.parse_args()
     start = time.perf_counter()
-    text = page(*fabricated(options.latents, options.images, options.classes))
+    run, seen = fabricated(options.latents, options.images, options.classes)
+    text = page(run, seen, run.folder)
     print(f"written in {time.perf_counter() - start:.0f} s: {len(text.encode()) / 1e6:.1f} MB")
     path = options.out or Path(tempfile.mkdtemp()) / "report.html"
     path.write_text(text, encoding="utf-8")

@@ -1,19 +1,23 @@
 """The page of a run at the end of its training: `report.html`."""
 
+from pathlib import Path
+
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from lightning_sae.explorer import print_page, write_page
-from lightning_sae.runs.folder import open_run
+from lightning_sae.runs.folder import RunFolder, open_run
 from lightning_sae.tracking.publish import run_dir
+from lightning_sae.trust.control_characters import escape
 
 
 class Report(Callback):
     """Writes the page of a run as `lightning-sae report` does, from its folder, when a training has ended.
 
     It reads what the callbacks save_sae and latent_table have written, and the findings of an audit where
-    there is one: it comes when all others are done. Where several processes
+    there is one: it comes when all others are done. A page that cannot be written takes nothing from a
+    training that has ended: a line says why, and what writes it. Where several processes
     train, CLIP and the store are opened once more for it.
     """
 
@@ -31,7 +35,16 @@ class Report(Callback):
         """Write the page behind what the other callbacks do at the end of the training."""
         if stage != "fit" or not self._ended:
             return
+        console, folder = Console(), run_dir(trainer)
+        try:
+            run = self._run(trainer, folder)
+            print_page(console, run, write_page(run, folder))
+        except Exception as error:
+            again = f"lightning-sae report {folder}"
+            said = f"The page of the run could not be written: {error}\n`{again}` writes it."
+            console.print(escape(said), soft_wrap=True, highlight=False)
+
+    def _run(self, trainer: Trainer, folder: Path) -> RunFolder:
         alone = trainer.world_size == 1  # else the other processes would be waited for
         data = trainer.datamodule if alone else None  # type: ignore[attr-defined]
-        run = open_run(run_dir(trainer), device=trainer.strategy.root_device, trusted=None, data=data)
-        print_page(Console(), run, write_page(run, run.folder))
+        return open_run(folder, device=trainer.strategy.root_device, trusted=None, data=data)

@@ -293,6 +293,7 @@ def _subject(run: RunFolder, classifier: Classifier, options: Options, found: Ex
         images=len(found.seen.predicted),
         accuracy=None if math.isnan(right) else right,
         fvu=found.seen.fvu if math.isfinite(found.seen.fvu) else None,
+        sae_sha256=run.sae_sha256,
     )
 
 

@@ -270,6 +270,7 @@ class Subject(_Model):
         images: validation images.
         accuracy: of the classifier on them; `None` where no image has a class.
         fvu: of the autoencoder on them.
+        sae_sha256: of the autoencoder's weights; "" in audits from before they were noted.
     """
 
     run: str
@@ -285,6 +286,7 @@ class Subject(_Model):
     images: int
     accuracy: float | None
     fvu: float | None
+    sae_sha256: str = ""
 
 
 class Audit(_Model):

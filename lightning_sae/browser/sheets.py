@@ -31,16 +31,24 @@ class ExampleSheets(NamedTuple):
     side: int = SIDE
 
 
-def collect_examples(images: Any, wanted: Sequence[int], side: int = SIDE) -> ExampleSheets:
-    """Draw examples, or write them down.
+def are_texts(images: Any, wanted: Sequence[int]) -> bool:
+    """Return whether examples are texts, all of them."""
+    return bool(wanted) and all(isinstance(images[i], str) for i in wanted)  # the first picture ends it
+
+
+def collect_examples(
+    images: Any, wanted: Sequence[int], side: int = SIDE, texts: bool | None = None
+) -> ExampleSheets:
+    """Draw examples, or write them down where all are texts.
 
     Args:
         images: a split: id -> RGB image, or text.
         wanted: ids, each once.
         side: pixels of a picture.
+        texts: whether all are texts; `None`: they are looked at.
     """
     places = {image_id: place for place, image_id in enumerate(wanted)}
-    if wanted and all(isinstance(images[i], str) for i in wanted):  # the first picture ends it
+    if are_texts(images, wanted) if texts is None else texts:
         return ExampleSheets(places, [], [plain(shortened(images[i])) for i in wanted], side)
     size = ROW * ROW
     starts = track(range(0, len(wanted), size), "drawing the pictures", unit="sheets")

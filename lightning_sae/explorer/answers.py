@@ -29,6 +29,7 @@ KEPT = 16  # images of a user, the last ones
 LATENTS = 24  # of an image
 CLASSES = 32
 SIDE = 336  # pixels of a picture
+LARGEST = 2048  # pixels of the side of an image that is kept
 
 
 class Answers:
@@ -58,6 +59,7 @@ class Answers:
             BadImageError: it is none.
         """
         picture = decode(content, "the image", background=self.run.data.background)
+        picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
         self._kept += 1
         name = f"own-{self._kept}"
         self._own[name] = picture
@@ -123,8 +125,10 @@ class Answers:
             ValueError: as `describe`, or latents, shares or classes that there are not.
         """
         classifier, d_sae = self._classifier(tuple(prompts)), self.run.sae.d_sae
-        if len(latents) != len(shares) or not all(0 <= j < d_sae for j in latents):
-            raise ValueError(f"a share for each latent of 0..{d_sae - 1}, got {latents} and {shares}")
+        if len({*latents}) != len(shares) or not all(0 <= j < d_sae for j in latents):
+            raise ValueError(
+                f"a share for each latent of 0..{d_sae - 1}, each once, got {latents} and {shares}"
+            )
         if not all(0 <= share <= 1 for share in shares):
             raise ValueError(f"a share lies in 0..1, got {shares}")
         if not all(0 <= c < len(classifier.class_names) for c in classes):
@@ -165,7 +169,7 @@ class Answers:
     def _driving(self, one: Explained, classifier: Classifier, c: int) -> list[int]:
         """Return the latents with the largest attributions to a class."""
         totals = attribute_own(one, classifier.scores("logit"), torch.tensor([c], device=one.x.device))
-        found = strongest(totals, totals.values.abs(), torch.tensor([0]), LATENTS, silent=True).latents[0]
+        found = strongest(totals, totals.values.abs(), torch.tensor([0]), LATENTS, signed=True).latents[0]
         return [j for j in found.tolist() if j >= 0]
 
 

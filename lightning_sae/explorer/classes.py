@@ -17,8 +17,8 @@ IMAGES = 8  # of a class and kind; fewer where there are many classes
 ALL_IMAGES = 4000  # of all classes
 
 
-class ClassImages(dict[str, list[int]]):
-    """Ids of images of a class: `right`, `taken` (images of others that are taken for it), `missed`."""
+ClassImages = dict[str, list[int]]
+"""Ids of images of a class: `right`, `taken` (images of others that are taken for it), `missed`."""
 
 
 def class_images(seen: Seen, n_classes: int) -> list[ClassImages]:
@@ -27,21 +27,22 @@ def class_images(seen: Seen, n_classes: int) -> list[ClassImages]:
     Where removals cannot be computed for every image, they are chosen of those that were attributed.
     """
     if seen.classified is None:
-        return [ClassImages() for _ in range(n_classes)]
+        return [{} for _ in range(n_classes)]
     most = max(2, min(IMAGES, ALL_IMAGES // (3 * n_classes)))
     view = seen.classified.view
     ids = view.attributed.cpu()
     predicted, targets = view.predicted.cpu()[ids], seen.targets[ids]
     margins = seen.classified.scores(view.embeddings[view.attributed]).cpu()
-    found = []
+    found: list[ClassImages] = []
     for c in range(n_classes):
         own, called, margin = targets == c, predicted == c, margins[:, c]
+        others = called & ~own & (targets >= 0)
         kinds = {
             "right": (own & called, margin),
-            "taken": (called & ~own, margin),
+            "taken": (others, margin),
             "missed": (own & ~called, -margin),
         }
-        found.append(ClassImages({kind: _largest(ids, *of, most) for kind, of in kinds.items()}))
+        found.append({kind: _largest(ids, *of, most) for kind, of in kinds.items()})
     return found
 
 
@@ -103,8 +104,8 @@ def _counts(seen: Seen, n_classes: int) -> dict[str, list[int]]:
     if seen.classified is None:
         return {}
     predicted = seen.classified.view.predicted.cpu()
-    targets = seen.targets[: len(predicted)]
+    targets = seen.targets
     right = torch.bincount(predicted[predicted == targets], minlength=n_classes)
     own = torch.bincount(targets[targets >= 0], minlength=n_classes)
-    called = torch.bincount(predicted, minlength=n_classes)
+    called = torch.bincount(predicted[targets >= 0], minlength=n_classes)
     return {"own": own.tolist(), "called": called.tolist(), "right": right.tolist()}

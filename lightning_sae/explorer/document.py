@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from lightning_sae.audit.findings import FILE as AUDIT
 from lightning_sae.audit.findings import Audit, read_audit
-from lightning_sae.audit.report.page import FILE as AUDIT_PAGE
 from lightning_sae.audit.report.page import culprits_of, drivers_of
 from lightning_sae.browser import LatentExamples, latent_columns
 from lightning_sae.explorer.classes import class_images, class_records
@@ -50,18 +49,21 @@ def document(run: RunFolder, seen: Seen) -> Document:
     examples = chosen_examples(run, [*first], culprits)
     columns = latent_columns(run, drivers, culprits, examples)
     columns["records"] = class_records(run, seen, audit, drivers, classes)
-    columns["audit"] = (run.folder / AUDIT_PAGE).is_file() and audit is not None
+    columns["audit"] = audit is not None
+    n = len(run.data.images("val"))
+    columns["sampled"] = len(seen.image_ids) if len(seen.image_ids) < n else 0
     arrays = _arrays(run, seen, examples)
-    columns["exact"] = "effect_inputs" in arrays
     return Document(columns, arrays, examples.sheets.sheets)
 
 
 def _audit(run: RunFolder) -> Audit | None:
-    """Return the audit of the run's own prompts, where there is one."""
+    """Return the audit of this autoencoder and of the run's own prompts, where there is one."""
     if not (run.folder / AUDIT).is_file():
         return None
     audit = read_audit(run.folder)
-    return audit if audit.subject.classifier == "prompts" and drivers_of(audit, run)[1] else None
+    current = audit.subject.sae_sha256 in ("", run.sae_sha256)
+    own = audit.subject.classifier == "prompts" and drivers_of(audit, run)[1]
+    return audit if own and current else None
 
 
 def _arrays(run: RunFolder, seen: Seen, examples: LatentExamples) -> dict[str, NDArray[Any]]:

@@ -44,6 +44,7 @@ def image_arrays(seen: Seen, ids: Sequence[int], rows: Tensor) -> dict[str, NDAr
     found = {"image_ids": _i4(wanted), "image_targets": _i4(torch.where(known, seen.targets[place], -1))}
     if seen.classified is None:
         removable = strongest(seen.latents, seen.latents.values, place, LATENTS)
+        removable.latents[~known], removable.activations[~known] = -1, 0.0
         return {**found, **_chosen(removable, rows)}
     predicted = seen.classified.view.predicted.cpu()[wanted]
     found["image_predicted"] = _i4(predicted)
@@ -61,10 +62,8 @@ def _exact(
     view = classified.view
     active, n_classes = int(seen.latents.offsets.diff().max()), len(classified.classifier.weight)
     m, c = size_for(len(ids), active, n_classes)
-    attributions = SparseLatents(
-        view.attributions.values.cpu(), view.attributions.indices.cpu(), view.attributions.offsets.cpu(), 1
-    )
-    removable = strongest(seen.latents, attributions.values.abs(), ids, m)
+    by = view.attributions.values.cpu().abs()  # of one token an image: in the order of the latents
+    removable = strongest(seen.latents, by, ids, m)
     x = torch.cat([part.x[:, 0] for part in view.explained])[ids.to(form.z.device)]
     device = Removable(*(part.to(form.z.device) for part in removable))
     found = exact_removals(form, x, device, classified.classifier, c, seen.targets[ids])
@@ -73,7 +72,8 @@ def _exact(
         "effect_classes": _i4(found.classes),
         "effect_bias": _f4(found.bias),
     }
-    for name in ("inputs", "outputs", "logits"):
+    arrays["effect_inputs"] = _f4(found.inputs)  # their differences are small where most is removed
+    for name in ("outputs", "logits"):
         arrays[f"effect_{name}"], arrays[f"effect_{name}_unit"] = quantised(getattr(found, name))
     return arrays
 
@@ -87,9 +87,8 @@ def _measured(seen: Seen, classified: Classified, ids: Tensor, rows: Tensor) -> 
     mine = (row_of[ids] >= 0).nonzero().flatten()[:MEASURED]
     if not len(mine):
         return _chosen(removable, rows)
-    totals, place = view.attributions, row_of[ids[mine]]
-    totals = SparseLatents(totals.values.cpu(), totals.indices.cpu(), totals.offsets.cpu(), totals.d_sae)
-    driving = strongest(totals, totals.values.abs(), place, LATENTS, silent=True)
+    totals, place = view.attributions.to("cpu"), row_of[ids[mine]]
+    driving = strongest(totals, totals.values.abs(), place, LATENTS, signed=True)
     removable.latents[mine] = driving.latents
     removable.activations[mine] = values_at(seen.latents, ids[mine], driving.latents)
     explained = [_one(view.explained, int(row)) for row in place]
@@ -121,7 +120,7 @@ def _one(parts: Sequence[Any], row: int) -> Any:
     raise IndexError(row)
 
 
-def strongest(latents: SparseLatents, by: Tensor, rows: Tensor, m: int, silent: bool = False) -> Removable:
+def strongest(latents: SparseLatents, by: Tensor, rows: Tensor, m: int, signed: bool = False) -> Removable:
     """Return the active latents of some rows with the largest keys.
 
     Args:
@@ -129,7 +128,7 @@ def strongest(latents: SparseLatents, by: Tensor, rows: Tensor, m: int, silent: 
         by: `[nnz]` keys, >= 0.
         rows: `[r]` int64, which images.
         m: at most so many latents of each.
-        silent: whether values of 0 and below count too, as those of attributions.
+        signed: whether values below 0 count too, as those of attributions.
 
     Example:
         >>> z = SparseLatents.from_dense(torch.tensor([[3.0, 0.0, 2.0], [0.0, 1.0, 0.0]]))
@@ -140,7 +139,7 @@ def strongest(latents: SparseLatents, by: Tensor, rows: Tensor, m: int, silent: 
     for i, row in enumerate(rows.tolist()):
         start, stop = int(latents.offsets[row]), int(latents.offsets[row + 1])
         values_of = latents.values[start:stop]
-        active = (values_of.abs() > 0 if silent else values_of > 0).nonzero().flatten() + start
+        active = (values_of.abs() > 0 if signed else values_of > 0).nonzero().flatten() + start
         order = active[by[active].argsort(descending=True, stable=True)[:m]]
         chosen[i, : len(order)] = latents.indices[order]
         values[i, : len(order)] = latents.values[order].float()
@@ -155,6 +154,8 @@ def values_at(latents: SparseLatents, rows: Tensor, columns: Tensor) -> Tensor:
         >>> values_at(z, torch.tensor([1, 0]), torch.tensor([[1, -1], [0, 1]])).tolist()
         [[1.0, 0.0], [3.0, 0.0]]
     """
+    if not len(latents.values):
+        return torch.zeros(columns.shape)
     keys, order = (latents.rows() * latents.d_sae + latents.indices).sort()
     asked = rows[:, None] * latents.d_sae + columns
     place = torch.searchsorted(keys, asked).clamp(max=len(keys) - 1)

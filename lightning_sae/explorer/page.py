@@ -6,6 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from lightning_sae import __version__
+from lightning_sae.audit.report.page import FILE as AUDIT_PAGE
 from lightning_sae.browser import module
 from lightning_sae.clip import HookPoint, identity_titles
 from lightning_sae.explorer.document import document
@@ -34,19 +35,21 @@ def write_page(run: RunFolder, folder: Path) -> Path:
         folder: where to.
     """
     path = folder / FILE
-    write_atomic(path, page(run, Seen.of(run)).encode())
+    write_atomic(path, page(run, Seen.of(run), folder).encode())
     return path
 
 
-def page(run: RunFolder, seen: Seen, served: bool = False) -> str:
+def page(run: RunFolder, seen: Seen, folder: Path, served: bool = False) -> str:
     """Return the page of a run.
 
     Args:
         run: an opened run.
         seen: its validation images.
+        folder: where it lies; the page of an audit is linked to where it lies beside it.
         served: whether a server answers it, which may be asked for prompts and images.
     """
     shown = document(run, seen)
+    shown.columns["audit"] = shown.columns["audit"] and (folder / AUDIT_PAGE).is_file()
     style, script = style_of(__package__), module(__package__, *SCRIPTS)
     context = {
         "policy": policy(style, script, connect="'self'" if served else ""),
@@ -78,12 +81,16 @@ def _facts(run: RunFolder, seen: Seen) -> list[tuple[str, str]]:
         ("CLIP", ", ".join(identity_titles([made["clip"]]))),
         ("hook point", str(hook)),
         ("autoencoder", f"{run.card['variant']} with {run.card['d_sae']} latents"),
-        ("images", f"{len(run.data.images('val')):,}".replace(",", " ")),
+        (
+            "texts" if run.data.clip.reads_texts else "images",
+            f"{len(run.data.images('val')):,}".replace(",", " "),
+        ),
     ]
     names = run.data.class_names
     if seen.classified is not None:
-        right = (seen.classified.view.predicted.cpu() == seen.targets).float().mean()
-        facts.append(("classes", f"{len(names)}, of which CLIP's prompts recognise {right:.1%}"))
+        known = seen.targets >= 0
+        right = (seen.classified.view.predicted.cpu() == seen.targets)[known].float().mean()
+        facts.append(("classes", f"{len(names)}; {right:.1%} of the images are recognised by CLIP's prompts"))
     return facts
 
 

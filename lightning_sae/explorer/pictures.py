@@ -5,7 +5,7 @@ from itertools import zip_longest
 from typing import Any
 
 from lightning_sae.browser.examples import SHOWN, LatentExamples, by_relevance
-from lightning_sae.browser.sheets import ROW, ExampleSheets, collect_examples
+from lightning_sae.browser.sheets import ROW, ExampleSheets, are_texts, collect_examples
 from lightning_sae.runs.folder import RunFolder
 
 BYTES = 11_000_000  # of all pictures, as letters of the page
@@ -47,14 +47,15 @@ def _tops(run: RunFolder, first: Iterable[int]) -> dict[int, list[int]]:
 
 def _sized(images: Any, wanted: list[int], room: int) -> ExampleSheets:
     """Return the pictures at the largest side for which there is room; then the first ones that there is."""
-    if all(isinstance(images[i], str) for i in wanted):
+    if not wanted or are_texts(images, wanted):
         return collect_examples(images, wanted[:TEXTS])
     wanted = wanted[:MOST]
     for side in SIDES:
-        sample = collect_examples(images, wanted[: ROW * ROW], side)
+        sample = collect_examples(images, wanted[: ROW * ROW], side, texts=False)
         each = len(sample.sheets[0]) / len(sample.places)
         if each * len(wanted) <= room or side == SIDES[-1]:
             break
     if len(wanted) <= ROW * ROW:
         return sample
-    return collect_examples(images, wanted[: max(ROW * ROW, int(room / each))], side)
+    most = max(ROW * ROW, int(room / each))
+    return collect_examples(images, wanted[:most], side, texts=False)

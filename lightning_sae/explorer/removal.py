@@ -75,8 +75,8 @@ def size_for(images: int, active: int, n_classes: int) -> tuple[int, int]:
     """
     for most_latents, most_classes in SIZES:
         m, c = min(most_latents, active), min(most_classes, n_classes)
-        numbers = (m + 1) * (m + 2) // 2 + (m + 2) * (m + 3) // 2 + c * (m + 3)
-        if 2 * numbers * images <= BYTES:
+        size = 2 * (m + 1) * (m + 2) + (m + 2) * (m + 3) + 2 * c * (m + 3)
+        if size * images <= BYTES:
             break
     return m, c
 
@@ -166,7 +166,7 @@ def single_removals(
     n = len(removable.latents)
     rows = list(track(measured, "removing latents", unit="images", total=n))
     logits = torch.stack(rows)
-    classes = likely_classes(logits.clone(), n_classes, keep.to(logits.device))
+    classes = likely_classes(logits, n_classes, keep.to(logits.device))
     chosen = logits.gather(2, classes[:, None].expand(-1, logits.shape[1], -1))
     return SingleRemovals(classes, chosen[:, 0], chosen[:, 1:])
 

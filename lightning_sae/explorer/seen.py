@@ -57,7 +57,7 @@ class Seen(NamedTuple):
             scores = classifier.scores("margin")
             view = view_split(run, classifier, scores)
             ids = torch.arange(len(view.predicted))
-            latents = _on_cpu(view.latents)
+            latents = view.latents.to("cpu")
             return cls(latents, ids, data.images("val").targets, Classified(classifier, scores, view))
         if not (run.folder / FILE).is_file():
             nothing = SparseLatents.from_dense(torch.zeros(0, run.sae.d_sae))
@@ -71,7 +71,3 @@ def has_classes(data: ActivationDataModule) -> bool:
     """Return whether the data are images of two classes or more, which a score can be compared between."""
     texts = data.clip.reads_texts or isinstance(data, JointDataModule)
     return not texts and len(data.class_names) > 1
-
-
-def _on_cpu(latents: SparseLatents) -> SparseLatents:
-    return SparseLatents(latents.values.cpu(), latents.indices.cpu(), latents.offsets.cpu(), latents.d_sae)

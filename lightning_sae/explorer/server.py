@@ -1,5 +1,7 @@
-"""The server of the explorer: on this machine alone, for this machine's browser alone."""
+"""The server of the explorer: on this machine alone, for whom it has told its address."""
 
+import logging
+import secrets
 import socket
 from collections.abc import Awaitable, Callable
 from threading import Lock
@@ -22,6 +24,7 @@ from lightning_sae.runs.folder import RunFolder
 
 HOST = "127.0.0.1"
 MARK = "X-Explorer"  # a header that a page of somewhere else cannot send without asking first
+HEADERS = {"Cache-Control": "no-store", "X-Frame-Options": "DENY", "X-Content-Type-Options": "nosniff"}
 LARGEST = 64 * 2**20  # bytes of an image that is sent
 
 
@@ -37,26 +40,33 @@ class RemovalQuestion(BaseModel):
     classes: list[int]
 
 
-def application(run: RunFolder) -> Starlette:
+def new_token() -> str:
+    """Return what an address holds that other users of the machine do not know."""
+    return secrets.token_urlsafe(16)
+
+
+def application(run: RunFolder, token: str) -> Starlette:
     """Return the application of a run; its page is made once, here.
 
-    Only a browser on this machine that has opened the page by this machine's name is answered: another name,
-    to which an address of this machine was given, is refused, and so is a question that does not come from
-    the page.
+    Everything lies behind the token, so that other users of the machine are not answered. Another name, to
+    which an address of this machine was given, is refused, and so is a question that does not come from the
+    page.
 
     Args:
         run: an opened run; what its store lacks is captured.
+        token: first part of every path.
     """
-    content = page(run, Seen.of(run), served=True)
+    content = page(run, Seen.of(run), run.folder, served=True)
     answers = None if run.data.clip.reads_texts else Answers(run)
     lock = Lock()
 
     async def shown(request: Request) -> Response:
-        return HTMLResponse(content, headers={"Cache-Control": "no-store"})
+        return HTMLResponse(content, headers=HEADERS)
 
     async def audit(request: Request) -> Response:
         file = run.folder / AUDIT_PAGE
-        return FileResponse(file) if file.is_file() else Response("there is no audit", status_code=404)
+        found = file.is_file()
+        return FileResponse(file, headers=HEADERS) if found else Response("there is no audit", 404)
 
     async def image(request: Request) -> Any:
         words = request.query_params
@@ -83,11 +93,11 @@ def application(run: RunFolder) -> Starlette:
         return await run_in_threadpool(answer)
 
     routes = [
-        Route("/", shown),
-        Route(f"/{AUDIT_PAGE}", audit),
-        Route("/image", _as_json(image)),
-        Route("/upload", _as_json(upload), methods=["POST"]),
-        Route("/remove", _as_json(remove), methods=["POST"]),
+        Route(f"/{token}/", shown),
+        Route(f"/{token}/{AUDIT_PAGE}", audit),
+        Route(f"/{token}/image", _as_json(image)),
+        Route(f"/{token}/upload", _as_json(upload), methods=["POST"]),
+        Route(f"/{token}/remove", _as_json(remove), methods=["POST"]),
     ]
     own = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False)
     return Starlette(routes=routes, middleware=[own])
@@ -103,6 +113,9 @@ def _as_json(answer: Callable[[Request], Awaitable[Any]]) -> Callable[[Request],
             return JSONResponse(await answer(request))
         except (ValueError, OSError) as error:
             return JSONResponse({"error": str(error)}, status_code=400)
+        except Exception as error:  # the reader is told as well
+            logging.getLogger(__name__).exception("no answer to %s", request.url.path)
+            return JSONResponse({"error": f"{type(error).__name__}: {error}"}, status_code=500)
 
     return endpoint
 

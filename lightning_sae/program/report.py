@@ -47,11 +47,13 @@ def explore(
     """
     from rich.console import Console
 
-    from lightning_sae.explorer.server import application, listen, serve
+    from lightning_sae.explorer.server import application, listen, new_token, serve
 
     listening = listen(port)
     console = Console()
-    app = application(open_named(run, moved, device, trust))
+    token = new_token()
+    app = application(open_named(run, moved, device, trust), token)
     host, chosen = listening.getsockname()
-    console.print(f"http://{host}:{chosen} shows the run, on this machine alone; Ctrl-C ends it")
+    console.print(f"http://{host}:{chosen}/{token}/", soft_wrap=True)
+    console.print("shows the run, on this machine alone; Ctrl-C ends it")
     serve(app, listening)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +21,7 @@ from lightning_sae.report import render_cell
 from lightning_sae.runs.latent import Latent
 from lightning_sae.sae import SparseAutoencoder, load_sae
 from lightning_sae.sae.saving.folder import CONFIG as SAE_CONFIG
+from lightning_sae.sae.saving.folder import WEIGHTS as SAE_WEIGHTS
 from lightning_sae.tracking.values import VALUES
 from lightning_sae.training.settings import CONFIG
 from lightning_sae.trust.documents import NO_CONFIG, read_config, read_json, read_yaml_list
@@ -126,6 +128,11 @@ class RunFolder:
         """The saved autoencoder, checked against the CLIP, on the same device; in evaluation mode."""
         import_trusted(self.config, "sae", self._trusted)  # a variant is known once it is imported
         return load_sae(self.folder / "sae", self.data.clip.identity()).to(self.data.clip.device)
+
+    @cached_property
+    def sae_sha256(self) -> str:
+        """The digest of the saved autoencoder's weights; "" without."""
+        return self._read(f"sae/{SAE_WEIGHTS}", lambda path: sha256(path.read_bytes()).hexdigest(), "")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.folder)!r})"

@@ -81,8 +81,8 @@ def test_two_processes_write_one_run_folder(fitted):
     folder, said = fitted
     names = {path.name for path in folder.iterdir()}
     others = {".hydra", "checkpoints", "sae", "pictures", "run.json", "image_latents.safetensors"}
-    assert names == {f"{table}.csv" for table in [*TABLES, "metrics"]} | others
-    assert said.count("Everything lies in") == 1
+    assert names == {f"{table}.csv" for table in [*TABLES, "metrics"]} | others | {"report.html"}
+    assert said.count("Everything lies in") == said.count("report.html") == 1
     curve = pd.read_csv(folder / "metrics.csv")
     assert curve["step"].dropna().tolist() == [1, 3, 3, 5, 7, 7, 8]
 

@@ -52,3 +52,9 @@ def driven_run(train_py, tmp_path_factory):
 def page(driven_run):
     """Its page, read."""
     return read_page(driven_run.folder / "report.html")
+
+
+@pytest.fixture(scope="session")
+def uneven_run(train_small):
+    """Images with different numbers of active latents."""
+    return open_run(train_small("uneven", "sae=batch_topk", "sae.k=4", "trainer.max_steps=30"))

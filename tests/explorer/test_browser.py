@@ -3,6 +3,7 @@
 import threading
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from selenium.webdriver.common.by import By
@@ -16,7 +17,8 @@ from lightning_sae.explorer.server import HOST, application, listen
 from lightning_sae.runs.classifier import prompt_classifier
 from lightning_sae.runs.folder import open_run
 
-from .test_page import HOSTILE
+from .conftest import read_page
+from .test_page import HOSTILE, replaced
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -79,22 +81,38 @@ def test_what_drives_a_class_is_two_clicks_away(opened, page):
     assert len(images) == sum(map(len, record["images"].values()))
 
 
-def test_why_an_image_is_called_that_and_what_changes_without_a_latent(opened, driven_run, page):
+def test_why_an_image_is_called_that_and_what_changes_without_a_latent(opened, driven_run):
     click(opened, "nav a[href='#images']")
     image = int(all_of(opened, "#view .shots a")[0].get_attribute("href").split("/")[-1])
     click(opened, "#view .shots a")
-    ready(driven_run)
-    x = torch.cat([batch.x for batch in driven_run.data.val_dataloader()])[image]
-    one = Explained.of(driven_run.data.tail, driven_run.sae, x[None, None])
-    classifier = prompt_classifier(driven_run)
-    assert ranked(opened) == winner(classifier, one, [], [])
-    sliders = all_of(opened, ".removal tbody tr")
-    latents = [int(row.get_attribute("data-latent")) for row in sliders]
-    for row in sliders[:2]:
+    check_removal(opened, driven_run, image)
+
+
+def test_images_with_different_numbers_of_latents(browser, uneven_run, tmp_path):
+    address = write_page(uneven_run, tmp_path).as_uri()
+    arrays = read_page(tmp_path / "report.html").arrays
+    counts = (arrays["image_latents"] >= 0).sum(1)
+    assert counts.min() < counts.max()
+    for place in (counts.argmin(), np.flatnonzero(counts > counts.min() + 1)[0], counts.argmax()):
+        image = int(arrays["image_ids"][place])
+        check_removal(go(browser, f"{address}#image/{image}"), uneven_run, image)
+
+
+def check_removal(opened, run, image):
+    """The first class and its logit are those of CLIP, also without the first latents."""
+    ready(run)
+    x = torch.cat([batch.x for batch in run.data.val_dataloader()])[image]
+    one = Explained.of(run.data.tail, run.sae, x[None, None])
+    classifier = prompt_classifier(run)
+    WebDriverWait(opened, 10).until(lambda b: ranked(b) == winner(classifier, one, [], []))
+    rows = all_of(opened, ".removal tbody tr")
+    latents = [int(row.get_attribute("data-latent")) for row in rows[:2]]
+    for row in rows[:2]:
         drag(opened, row.find_element(By.TAG_NAME, "input"), 1)
-    WebDriverWait(opened, 10).until(lambda b: ranked(b) == winner(classifier, one, latents[:2], [1.0, 1.0]))
+    gone = winner(classifier, one, latents, [1.0] * len(latents))
+    WebDriverWait(opened, 10).until(lambda b: ranked(b) == gone)
     click(opened, ".removal caption button")
-    assert ranked(opened) == winner(classifier, one, [], [])
+    WebDriverWait(opened, 10).until(lambda b: ranked(b) == winner(classifier, one, [], []))
     assert not opened.get_log("browser")
 
 
@@ -148,8 +166,9 @@ def test_no_view_is_wider_than_the_screen(opened, width):
 def test_nothing_that_a_user_wrote_runs(browser, driven_run, tmp_path):
     run = open_run(driven_run.folder)
     run.latents = run.latents.assign(label=HOSTILE, second_label=HOSTILE, attribution_class=HOSTILE)
-    run.data.images("val").class_names[:] = [f"{HOSTILE}{c}" for c in range(24)]
-    opened = go(browser, write_page(run, tmp_path).as_uri())
+    with replaced(run.data.images("val").class_names, [f"{HOSTILE}{c}" for c in range(24)]):
+        path = write_page(run, tmp_path)
+    opened = go(browser, path.as_uri())
     views = (
         "latents",
         "latent/1",
@@ -171,10 +190,10 @@ def served(run):
     import uvicorn
 
     with listen(0) as listening:
-        server = uvicorn.Server(uvicorn.Config(application(run), log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(application(run, "abc"), log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        yield f"http://{HOST}:{listening.getsockname()[1]}/"
+        yield f"http://{HOST}:{listening.getsockname()[1]}/abc/"
         server.should_exit = True
         thread.join(30)
 
@@ -187,6 +206,7 @@ def test_prompts_and_an_image_of_a_user_are_answered_by_the_server(browser, driv
         opened.find_element(By.CSS_SELECTOR, "input[type=file]").send_keys(str(picture))
         WebDriverWait(opened, 30).until(lambda b: all_of(b, ".removal tbody tr"))
         assert all_of(opened, "#view h2")[0].text == "your image"
+        assert "#image/own-1" in opened.current_url
         opened.find_element(By.CSS_SELECTOR, "textarea").send_keys("a red thing\na house")
         click(opened, "button.ask")
         WebDriverWait(opened, 30).until(lambda b: len(all_of(b, ".ranking tbody tr")) == 2)

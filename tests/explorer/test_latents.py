@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from lightning_sae.explorer.images import strongest, values_at
+from lightning_sae.browser.sheets import are_texts, collect_examples
+from lightning_sae.explorer.images import image_arrays, strongest, values_at
 from lightning_sae.explorer.latents import BINS, CLASSES, NEAREST, activity, nearest
+from lightning_sae.explorer.seen import Seen
 from lightning_sae.explorer.token_maps import token_maps
 from lightning_sae.types import SparseLatents
 
@@ -92,3 +95,24 @@ def test_maps_show_where_a_latent_fires():
     assert maps[0, 0].tolist() == [[0, 64], [128, 255]]
     assert maps[0, 1].max() == 0
     assert maps[1, 0].tolist() == [[0, 255], [0, 0]]
+
+
+def test_an_image_of_which_nothing_is_known_has_no_latents():
+    z = SparseLatents.from_dense(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
+    seen = Seen(z, torch.tensor([2, 7]), torch.tensor([0, 1]), None)
+    found = image_arrays(seen, [2, 4, 7, 9], torch.arange(2))
+    assert found["image_targets"].tolist() == [0, -1, 1, -1]
+    assert found["image_latents"][:, 0].tolist() == [0, -1, 1, -1]
+
+
+def test_where_nothing_fires_everything_is_silent():
+    z = SparseLatents.from_dense(torch.zeros(3, 2))
+    assert values_at(z, torch.tensor([1]), torch.tensor([[0, -1]])).tolist() == [[0.0, 0.0]]
+
+
+def test_a_picture_among_texts_is_drawn():
+    images = ["a text"] * 300 + [Image.new("RGB", (9, 9))]
+    assert not are_texts(images, range(301))
+    assert are_texts(images, range(300))
+    found = collect_examples(images, range(301), side=16)
+    assert (len(found.sheets), found.texts) == (2, [])

@@ -1,6 +1,9 @@
 """The page of a run: its numbers are those of the run, and nothing that a user wrote can run in it."""
 
+import json
 import re
+import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -9,13 +12,16 @@ import torch
 
 from lightning_sae.attribution.ablation import remove_shares
 from lightning_sae.attribution.explained import Explained, explain_probe
+from lightning_sae.audit.audit import audit_to_folder
+from lightning_sae.audit.evidence.cues import Limits
 from lightning_sae.audit.evidence.evidence_pass import ready
+from lightning_sae.audit.examination import Options
 from lightning_sae.explorer import write_page
 from lightning_sae.report import plain
 from lightning_sae.runs.classifier import prompt_classifier
 from lightning_sae.runs.folder import open_run
 
-from .conftest import read_page
+from .conftest import SMALL, read_page
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -30,8 +36,8 @@ def shares_removed(arrays, place, shares):
     """The logits as the script of the page computes them, from whole numbers and their units."""
 
     def matrix(name, n):
-        full = np.zeros((n, n))
-        full[np.triu_indices(n)] = arrays[name][place].astype(float) * arrays[f"{name}_unit"][place]
+        full, units = np.zeros((n, n)), arrays.get(f"{name}_unit")
+        full[np.triu_indices(n)] = arrays[name][place].astype(float) * (1 if units is None else units[place])
         return full + np.triu(full, 1).T
 
     c = np.concatenate([[1.0], -np.asarray(shares)])
@@ -42,7 +48,6 @@ def shares_removed(arrays, place, shares):
 
 def test_the_sliders_of_the_page_are_exact_at_the_last_layer(driven_run, page, activations):
     classifier, arrays = prompt_classifier(driven_run), page.arrays
-    assert page.columns["exact"]
     assert len(arrays["image_ids"]) > 100
     generator = np.random.default_rng(0)
     for place in range(0, len(arrays["image_ids"]), 10):
@@ -110,7 +115,7 @@ def test_maps_and_measured_removals_in_the_middle_of_clip(small_patch_run, tmp_p
     run = open_run(small_patch_run)
     page = read_page(write_page(run, tmp_path))
     arrays = page.arrays
-    assert not page.columns["exact"]
+    assert "effect_inputs" not in arrays
     maps, store = arrays["maps"], run.data.val_dataloader().store
     for at in range(0, len(maps), 7):
         latent = page.columns["latent"][arrays["map_rows"][at]]
@@ -137,14 +142,57 @@ def test_maps_and_measured_removals_in_the_middle_of_clip(small_patch_run, tmp_p
 HOSTILE = "</script><img src=x onerror=alert(1)>\u202e"
 
 
+@contextmanager
+def replaced(values, others):
+    """Values of a run, which others share, replaced for a while."""
+    before = values.clone() if isinstance(values, torch.Tensor) else [*values]
+    values[:] = others
+    yield
+    values[:] = before
+
+
 def test_nothing_that_a_user_wrote_becomes_a_tag(driven_run, tmp_path):
     run = open_run(driven_run.folder)
     run.latents = run.latents.assign(label=HOSTILE, attribution_class=HOSTILE)
-    run.data.images("val").class_names[0] = HOSTILE
-    page = read_page(write_page(run, tmp_path))
+    with replaced(run.data.images("val").class_names, [HOSTILE] * 24):
+        page = read_page(write_page(run, tmp_path))
     assert "onerror" not in page.text
     assert page.columns["labels"][0] == plain(HOSTILE)
     assert plain(HOSTILE) in page.columns["classes"]
+
+
+def test_a_page_that_cannot_be_written_takes_nothing_from_the_training(train_py, tmp_path, capsys):
+    words = [*SMALL, "trainer.max_steps=4", "trainer.val_check_interval=4", "~callbacks.save_sae"]
+    words += ["~callbacks.reliance", "~callbacks.attribution", "~callbacks.spliced_accuracy"]
+    assert train_py(*words, f"data.store_dir={tmp_path / 'store'}", f"hydra.run.dir={tmp_path / 'run'}") == 0
+    said = capsys.readouterr().out
+    assert "could not be written" in said
+    assert "lightning-sae report" in said
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["metrics"]
+
+
+def test_an_audit_of_other_weights_is_not_shown(driven_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(driven_run.folder, folder)
+    run = open_run(folder)
+    audit_to_folder(run, folder, options=Options("logit", Limits(min_images=1)))
+    assert any(r["verdict"] for r in read_page(write_page(run, folder)).columns["records"])
+    audit = json.loads((folder / "audit.json").read_text())
+    audit["subject"]["sae_sha256"] = "0" * 64
+    (folder / "audit.json").write_text(json.dumps(audit))
+    assert not any(r["verdict"] for r in read_page(write_page(run, folder)).columns["records"])
+
+
+def test_images_without_a_class_are_no_errors(driven_run, tmp_path):
+    run = open_run(driven_run.folder)
+    targets = run.data.images("val").targets
+    partly = torch.where(torch.arange(len(targets)) % 2 == 0, -1, targets)
+    with replaced(targets, partly):
+        page = read_page(write_page(run, tmp_path))
+    targets = partly
+    for record in page.columns["records"]:
+        assert all(targets[image] >= 0 for image in record["images"]["taken"])
+    assert sum(record["called"] for record in page.columns["records"]) == int((targets >= 0).sum())
 
 
 def test_a_run_with_few_tables_has_a_page(driven_run, tmp_path):

@@ -74,6 +74,8 @@ def view_split(run: RunFolder, classifier: Classifier, scores: ClassScores) -> S
     """
     data, sae = run.data, run.sae
     images, fvu = ImageLatents(sae.d_sae).to(data.clip.device), FVU(sae.d_in).to(data.clip.device)
+    for metric in (images, fvu):  # one process looks at all images, whichever others there are
+        metric.distributed_available_fn = lambda: False
     explained, embeddings = [], []
     for batch in track(data.val_dataloader(), "looking at the images", unit="batches"):
         tokens = Explained.of(data.tail, sae, batch.x[:, None], image_ids=batch.image_ids)

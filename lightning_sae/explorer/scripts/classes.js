@@ -11,9 +11,9 @@ function classesView() {
     return element("tr", {}, element("td", {}, classLink(c)), element("td", { class: "number" }, record.own === undefined ? "" : counted(record.own)),
       element("td", { class: "number" }, share(recall(record))), element("td", { class: "number" }, record.latents.length ? share(foreign) : ""),
       element("td", {}, ...top.flatMap((row) => [latentLink(row), " "])),
-      element("td", {}, ...record.findings.map((found) => element("a", { class: `chip ${found.severity}`, href: `audit.html#finding-${found.number}` }, String(found.number)))));
+      element("td", {}, ...record.findings.map((found) => findingChip(found.number, found.severity, String(found.number)))));
   });
-  const heads = ["class", "images", "recognised", "driven unexpectedly", "driven most by", data.audit ? "findings" : ""];
+  const heads = ["class", "images", "recognised", "driven unexpectedly", "driven most by", data.records.some((record) => record.findings.length) ? "findings" : ""];
   return [heading(["Classes"]), element("div", { class: "wide" }, element("table", { class: "lines class-list" },
     element("thead", {}, element("tr", {}, ...heads.map((word, i) => element("th", { scope: "col", class: i > 0 && i < 4 ? "number" : "" }, word)))),
     element("tbody", {}, ...lines)))];
@@ -25,7 +25,7 @@ function classView(c) {
   const known = [["prompts", record.prompts.join(" · ")], ["images", record.own === undefined ? "" : counted(record.own)], ["recognised", share(recall(record))],
     ["taken for it", record.called === undefined ? "" : counted(record.called - record.right)], ["audit", record.verdict]];
   const found = record.findings.map((one) => element("p", { class: "finding-line" },
-    element("a", { class: `chip ${one.severity}`, href: `audit.html#finding-${one.number}` }, `finding ${one.number}`), " ", element("bdi", {}, one.summary)));
+    findingChip(one.number, one.severity, `finding ${one.number}`), " ", element("bdi", {}, one.summary)));
   return [heading([element("bdi", {}, record.name)]), facts(known), ...found, driversPart(record), ...imageParts(record)];
 }
 
@@ -36,7 +36,7 @@ function driversPart(record) {
     element("td", {}, latentLink(row), ...(record.unexpected[i] ? [" ", element("span", { class: "chip unexpected" }, "unexpected")] : [])),
     element("td", { class: "number" }, said(record.attributions[i])), element("td", {}, bar(record.shares[i] / most)), element("td", { class: "number quiet" }, share(record.shares[i]))));
   if (!lines.length) return element("p", { class: "quiet" }, "The run has no attributions to this class.");
-  return titled("What drives it", "Mean attribution over the images that are predicted as it, and the share of all that raises it. Unexpected: the latent's images do not mean the class.",
+  return titled("What drives it", "Mean attribution over the examples that are predicted as it, and the share of all that raises it. Unexpected: its examples do not mean the class.",
     element("table", { class: "drivers" }, ...lines));
 }
 

@@ -4,7 +4,7 @@ const IMAGES = 60;
 
 function imagesView(page = 0, kind = "all") {
   const all = imageIds.map((_, place) => place);
-  const wrong = (place) => numberOf("image_predicted", place) !== null && numberOf("image_predicted", place) !== numberOf("image_targets", place);
+  const wrong = (place) => numberOf("image_targets", place) >= 0 && numberOf("image_predicted", place) !== numberOf("image_targets", place);
   const shown = kind === "wrong" ? all.filter(wrong) : all;
   const pages = Math.max(1, Math.ceil(shown.length / IMAGES));
   const button = (word, to) => {
@@ -17,25 +17,34 @@ function imagesView(page = 0, kind = "all") {
   select.value = kind;
   select.addEventListener("change", () => show(imagesView(0, select.value)));
   const pager = element("div", { class: "pager" }, button("‹ Previous", page - 1), element("span", {}, `Page ${page + 1} of ${pages}`), button("Next ›", page + 1));
-  const controls = arrays.image_predicted ? [element("div", { class: "controls" }, select)] : [];
+  const controls = element("div", { class: "controls" }, ...(arrays.image_predicted ? [select] : []), ...(data.served && !data.texts.length ? [anyImage()] : []));
   return [heading([data.texts.length ? "Texts" : "Images"]), element("p", { class: "quiet" }, `${counted(shown.length)} validation examples that the page has: those of the classes, and what activates the latents most.`),
-    ...controls, shots(shown.slice(page * IMAGES, (page + 1) * IMAGES)), pager];
+    controls, shots(shown.slice(page * IMAGES, (page + 1) * IMAGES)), pager];
 }
 
-function imageView(id) {
+function imageView(word) {
+  const id = Number(word);
   const place = placeOf.get(id);
+  if (data.served && (place === undefined || prompts.length)) return servedImage(word);
   if (place === undefined) {
-    return data.served ? servedImage(id) : [heading([`image ${id}`]), element("p", {}, "This page does not have the image: lightning-sae explore RUN shows any.")];
+    return [heading([`${EXAMPLE} ${word}`]), element("p", {}, "This page does not have it: lightning-sae explore RUN shows any image.")];
   }
   const removal = removalOf(place);
-  const latents = Array.from(rowsOf("image_latents", place), (row, i) => ({ row, activation: rowsOf("image_activations", place)[i] * numberOf("image_activations_unit", place) })).filter(({ row }) => row >= 0);
+  const unit = numberOf("image_activations_unit", place);
+  const slots = Array.from(rowsOf("image_latents", place), (row, slot) => ({ row, slot, activation: rowsOf("image_activations", place)[slot] * unit }));
+  const latents = slots.filter(({ row }) => row >= 0); // the others are empty, or no latents of the table
+  const spread = (shares) => {
+    const whole = new Float64Array(slots.length);
+    latents.forEach(({ slot }, i) => { whole[slot] = shares[i]; });
+    return whole;
+  };
   const target = numberOf("image_targets", place) ?? -1;
   const seen = {
-    title: `image ${id}: ${imageTitle(place)}`, target, latents, exact: removal ? removal.exact : true,
+    title: target < 0 ? imageTitle(place) : `${EXAMPLE} ${id}: ${imageTitle(place)}`, target, latents, exact: removal ? removal.exact : true,
     picture: data.texts.length ? element("bdi", { class: "told" }, data.texts[place]) : picture(place, imageTitle(place)),
     names: removal ? removal.classes.map(className) : [], own: removal ? removal.classes.indexOf(target) : -1,
     all: removal !== null && removal.classes.length === data.records.length,
-    logits: removal ? (shares) => removal.logits(shares) : null,
+    logits: removal ? (shares) => removal.logits(spread(shares)) : null,
   };
   return [...explained(seen), ...(data.served ? [promptForm(String(id))] : [])];
 }
@@ -45,7 +54,7 @@ function explained(seen) {
   const head = element("div", { class: "image-head" }, element("div", { class: "big" }, seen.picture), element("div", {}, heading([element("bdi", {}, seen.title)])));
   if (!seen.logits) {
     const lines = seen.latents.map(({ row, activation }) => element("tr", {}, element("td", {}, latentLink(row)), element("td", { class: "number" }, said(activation))));
-    return [head, titled("Latents that fire", "By activation.", element("table", {}, ...lines))];
+    return [head, titled("Latents that fire", lines.length ? "By activation." : "The run has no activations of it: image_latents.safetensors keeps some thousands of examples.", element("table", { class: "removal" }, ...lines))];
   }
   const shares = new Float64Array(seen.latents.length);
   const ranking = element("div", { class: "ranking", "aria-live": "polite" });
@@ -113,7 +122,7 @@ function drawRanking(seen, ranking, zero, now, target) {
       element("td", { class: "number" }, now[i].toFixed(2).replace("-", "−")), element("td", {}, bar((now[i] - low) / (high - low || 1))),
       element("td", { class: "number quiet" }, now === zero ? "" : signed(+(now[i] - zero[i]).toFixed(2))), element("td", { class: "quiet" }, moved ? `${moved > 0 ? "↑" : "↓"}${Math.abs(moved)}` : ""));
   });
-  const note = seen.all ? "All by their logit." : `The likeliest ${seen.names.length} by their logit.`;
+  const note = `By their logit${seen.all ? "" : `, of the likeliest ${seen.names.length}`}: the score that they are compared by, ${RANKED} first.`;
   ranking.dataset.first = seen.names[order[0]];
   ranking.replaceChildren(element("p", { class: "quiet" }, note), element("table", {}, element("tbody", {}, ...lines)));
 }

@@ -6,7 +6,7 @@ function latentView(latent) {
   selected = row;
   const chips = element("div", { class: "chips" }, element("span", { class: "quiet" }, `latent ${latent}`));
   if (!data.named[row]) chips.append(element("span", { class: "chip medium" }, "no name to rely on"));
-  for (const number of findingsOf(row).slice(0, 4)) chips.append(element("a", { class: "chip high", href: `audit.html#finding-${number}` }, `culprit of finding ${number}`));
+  for (const number of findingsOf(row).slice(0, 4)) chips.append(findingChip(number, "high", `culprit of finding ${number}`));
   return [heading(calledAs(row), chips, beside(row)), topExamples(row),
     element("div", { class: "columns" }, labelPart(row), firingPart(row), drivesPart(row), nearestPart(row))];
 }
@@ -77,9 +77,9 @@ function firingPart(row) {
     return element("tr", {}, element("td", {}, classLink(c)), element("td", { class: "number" }, counted(count)),
       element("td", {}, own ? bar(count / own) : ""), element("td", { class: "number quiet" }, own ? `${Math.round((100 * count) / own)} %` : ""));
   });
-  return titled("When it fires", `On ${counted(fired)} images; how many by activation, from 0 to the largest, heights by their root.`,
-    histogram(rowsOf("latent_histogram", row), "0", said(numberOf("latent_largest", row)), "images by activation"),
-    ...(lines.length ? [element("h4", {}, "Its images by class, and the share of the class"), element("table", {}, ...lines)] : []));
+  return titled("When it fires", `On ${counted(fired)} ${EXAMPLES}${data.sampled ? ` of ${counted(data.sampled)}` : ""}; how many by activation, from 0 to the largest, heights by their root.`,
+    histogram(rowsOf("latent_histogram", row), "0", said(numberOf("latent_largest", row)), `${EXAMPLES} by activation`),
+    ...(lines.length ? [element("h4", {}, `Its ${EXAMPLES} by class, and the share of the class`), element("table", {}, ...lines)] : []));
 }
 
 function drivesPart(row) {

@@ -7,12 +7,20 @@ function svg(name, attributes = {}, ...children) {
   return made;
 }
 
+const EXAMPLE = data.texts.length ? "text" : "image";
+const EXAMPLES = `${EXAMPLE}s`;
 const counted = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, " ");
 const signed = (value) => (value > 0 ? `+${said(value)}` : said(value));
 const rowOfLatent = (latent) => rowOf.get(latent) ?? null;
 
-function latentLink(row, ...after) {
-  return element("a", { class: "latent-link", href: `#latent/${data.latent[row]}` }, ...calledAs(row), ...after);
+function latentLink(row) {
+  return element("a", { class: "latent-link", href: `#latent/${data.latent[row]}` }, ...calledAs(row));
+}
+
+// A finding of the audit: a link where its page lies beside this one.
+function findingChip(number, severity, ...words) {
+  const where = data.audit ? { href: `audit.html#finding-${number}` } : {};
+  return element(data.audit ? "a" : "span", { class: `chip ${severity}`, ...where }, ...words);
 }
 
 function classLink(c) {
@@ -21,16 +29,16 @@ function classLink(c) {
 }
 
 // A picture, or a text, that leads to the page of its image.
-function imageLink(place, title, kind = "shot") {
+function imageLink(place, title) {
   if (data.texts.length) return element("a", { class: "told", href: `#image/${imageIds[place]}` }, element("bdi", {}, data.texts[place]));
-  return element("a", { class: kind, href: `#image/${imageIds[place]}`, title }, picture(place, title));
+  return element("a", { class: "shot", href: `#image/${imageIds[place]}`, title }, picture(place, title));
 }
 
 function imageTitle(place) {
   const target = numberOf("image_targets", place);
   const called = numberOf("image_predicted", place);
-  const own = target === null || target < 0 ? `image ${imageIds[place]}` : className(target);
-  return called === null || called === target ? own : `${own}, taken for ${className(called)}`;
+  const own = target === null || target < 0 ? `${EXAMPLE} ${imageIds[place]}` : className(target);
+  return called === null || target < 0 || called === target ? own : `${own}, taken for ${className(called)}`;
 }
 
 function facts(pairs) {
@@ -46,8 +54,8 @@ function titled(title, note, ...content) {
   return element("section", { class: "part" }, element("h3", {}, title), ...(note ? [element("p", { class: "quiet" }, note)] : []), ...content);
 }
 
-function shots(places, title) {
-  return element("div", { class: data.texts.length ? "texts" : "shots" }, ...places.map((place) => imageLink(place, title || imageTitle(place))));
+function shots(places) {
+  return element("div", { class: data.texts.length ? "texts" : "shots" }, ...places.map((place) => imageLink(place, imageTitle(place))));
 }
 
 // Bars of heights in 0..255 side by side.

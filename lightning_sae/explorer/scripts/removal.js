@@ -15,7 +15,7 @@ function quadratic(triangle, unit, vector) {
 // Exact behind the last layer: the closed form of explorer/removal.py.
 function exactLogits(place, shares) {
   const c = [1, ...Array.from(shares, (share) => -share)];
-  const r = Math.sqrt(quadratic(rowsOf("effect_inputs", place), numberOf("effect_inputs_unit", place), c));
+  const r = Math.sqrt(Math.max(1e-12, quadratic(rowsOf("effect_inputs", place), 1, c)));
   const v = [...c.map((value) => value / r), 1];
   const length = Math.sqrt(quadratic(rowsOf("effect_outputs", place), numberOf("effect_outputs_unit", place), v));
   const [products, unit, bias] = [rowsOf("effect_logits", place), numberOf("effect_logits_unit", place), rowsOf("effect_bias", place)];

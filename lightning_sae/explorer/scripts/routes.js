@@ -5,12 +5,16 @@ const views = {
   classes: () => classesView(),
   class: (word) => classView(Number(word)),
   images: () => imagesView(),
-  image: (word) => imageView(Number(word)),
+  image: (word) => imageView(word),
   upload: () => (data.served ? uploadView() : []),
 };
 
+const run = document.title;
+
 function show(content) {
   at("view").replaceChildren(...content);
+  const title = at("view").querySelector("h2");
+  document.title = title ? `${title.textContent} · ${run}` : run;
 }
 
 function route() {
@@ -25,7 +29,10 @@ function route() {
     else link.removeAttribute("aria-current");
   }
   if (view) show(view(word));
-  else drawScatter(rows, selected);
+  else {
+    document.title = run;
+    drawScatter(rows, selected);
+  }
   window.scrollTo(0, 0);
 }
 

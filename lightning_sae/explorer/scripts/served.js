@@ -24,18 +24,27 @@ function fromServer(image, told) {
 }
 
 async function showImage(image) {
+  const here = window.location.hash;
+  const showHere = (content) => { if (window.location.hash === here) show(content); }; // else the reader went on
   show([element("p", { class: "quiet" }, "…")]);
   try {
     const told = await asked(`image?image=${encodeURIComponent(image)}&${query(prompts)}`);
-    show([...fromServer(image, told), promptForm(image)]);
+    showHere([...fromServer(image, told), promptForm(image)]);
   } catch (error) {
-    show([heading(["This cannot be shown"]), element("p", { class: "warning" }, error.message), promptForm(image)]);
+    showHere([heading(["This cannot be shown"]), element("p", { class: "warning" }, error.message), promptForm(image)]);
   }
 }
 
-function servedImage(id) {
-  showImage(String(id));
+function servedImage(image) {
+  showImage(image);
   return [element("p", { class: "quiet" }, "…")];
+}
+
+// A box for the number of any image of the run.
+function anyImage() {
+  const box = element("input", { type: "number", min: 0, placeholder: "number of any image", "aria-label": "number of any image" });
+  box.addEventListener("change", () => { if (box.value) window.location.hash = `#image/${box.value}`; });
+  return box;
 }
 
 function promptForm(image) {
@@ -58,7 +67,7 @@ function uploadView() {
     said.textContent = `reading ${file.name} …`;
     try {
       const { image } = await asked("upload", { method: "POST", body: file });
-      await showImage(image);
+      window.location.hash = `#image/${image}`;
     } catch (error) {
       said.textContent = error.message;
       said.className = "warning";
