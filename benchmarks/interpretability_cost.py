@@ -220,7 +220,8 @@ def measure(size: Size, with_callbacks: bool, n_steps: int) -> dict[str, Any]:
             start = time.perf_counter()
             each = validate(trainer, module, data, callbacks)
             passes.append(time.perf_counter() - start)
-        average = {name: seconds / getattr(callbacks[name], "every", 1) for name, seconds in each.items()}
+        turns = {name: getattr(callbacks[name], "every", 1) for name in each}  # 0: behind the last pass alone
+        average = {name: seconds / turns[name] if turns[name] else 0.0 for name, seconds in each.items()}
         if isinstance(truth := callbacks.get("truth"), Truth):
             truth.ks, share = [], 1 / truth.probe_every
             without_probes = validate(trainer, module, data, callbacks)["truth"]

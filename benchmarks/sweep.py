@@ -36,8 +36,8 @@ def train(*arguments: str) -> Way:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    captured = re.findall(r"^capturing .*?(\d+)/\1 ", done.stdout, re.MULTILINE)
-    return Way(time.perf_counter() - start, sum(map(int, captured)))
+    captured = re.findall(r"capturing .*: ([\d,]+) images in ", done.stdout)
+    return Way(time.perf_counter() - start, sum(int(n.replace(",", "")) for n in captured))
 
 
 def separate(folder: Path, jobs: list[tuple[int, float]], small: list[str]) -> Way:

@@ -117,9 +117,12 @@ def check_removal(opened, run, image):
 
 
 def ranked(browser):
-    """The first class, and its logit."""
-    row = all_of(browser, ".ranking tbody tr")[0].find_elements(By.TAG_NAME, "td")
-    return row[1].find_element(By.TAG_NAME, "bdi").text, row[2].text
+    """The first class, and its logit, read at once: it may be drawn anew meanwhile."""
+    row = browser.execute_script(
+        "const row = document.querySelector('.ranking tbody tr');"
+        "return row && [row.querySelector('bdi').textContent, row.cells[2].textContent]"
+    )
+    return tuple(row or ())
 
 
 def winner(classifier, one, latents, shares):
@@ -149,6 +152,21 @@ def test_latents_are_searched_sorted_filtered_and_paged(opened, page):
     assert density[first] == min(density.values())
     click(opened, "#next")
     assert opened.find_element(By.ID, "page").text.startswith("Page 2 of")
+
+
+def test_back_finds_the_page_of_images_again(opened):
+    click(opened, "nav a[href='#images']")
+    click(opened, "#view .pager button", 1)
+    wait = WebDriverWait(opened, 10)
+    wait.until(lambda b: "#images/1" in b.current_url)
+    assert all_of(opened, "#view .pager span")[0].text.startswith("Page 2 of")
+    shown = [link.get_attribute("href") for link in all_of(opened, "#view .shots a")]
+    click(opened, "#view .shots a")
+    opened.back()
+    wait.until(lambda b: "#images/1" in b.current_url and all_of(b, "#view .pager span"))
+    assert [link.get_attribute("href") for link in all_of(opened, "#view .shots a")] == shown
+    Select(all_of(opened, "#view select")[0]).select_by_value("wrong")
+    assert opened.current_url.endswith("#images/0/wrong")
 
 
 @pytest.mark.parametrize("width", [400, 1366])
@@ -193,9 +211,11 @@ def served(run):
         server = uvicorn.Server(uvicorn.Config(application(run, "abc"), log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        yield f"http://{HOST}:{listening.getsockname()[1]}/abc/"
-        server.should_exit = True
-        thread.join(30)
+        try:
+            yield f"http://{HOST}:{listening.getsockname()[1]}/abc/"
+        finally:
+            server.should_exit = True
+            thread.join(30)
 
 
 def test_prompts_and_an_image_of_a_user_are_answered_by_the_server(browser, driven_run, tmp_path):

@@ -2,7 +2,8 @@
 
 const IMAGES = 60;
 
-function imagesView(page = 0, kind = "all") {
+// The page and the kind stand in the address, so that Back finds them again.
+function imagesView(page, kind) {
   const all = imageIds.map((_, place) => place);
   const wrong = (place) => numberOf("image_targets", place) >= 0 && numberOf("image_predicted", place) !== numberOf("image_targets", place);
   const shown = kind === "wrong" ? all.filter(wrong) : all;
@@ -10,12 +11,12 @@ function imagesView(page = 0, kind = "all") {
   const button = (word, to) => {
     const made = element("button", { type: "button" }, word);
     made.disabled = to < 0 || to >= pages;
-    made.addEventListener("click", () => show(imagesView(to, kind)));
+    made.addEventListener("click", () => { window.location.hash = `#images/${to}/${kind}`; });
     return made;
   };
   const select = element("select", { "aria-label": "which images" }, element("option", { value: "all" }, "all images"), element("option", { value: "wrong" }, "wrong predictions"));
   select.value = kind;
-  select.addEventListener("change", () => show(imagesView(0, select.value)));
+  select.addEventListener("change", () => { window.location.hash = `#images/0/${select.value}`; });
   const pager = element("div", { class: "pager" }, button("‹ Previous", page - 1), element("span", {}, `Page ${page + 1} of ${pages}`), button("Next ›", page + 1));
   const controls = element("div", { class: "controls" }, ...(arrays.image_predicted ? [select] : []), ...(data.served && !data.texts.length ? [anyImage()] : []));
   return [heading([data.texts.length ? "Texts" : "Images"]), element("p", { class: "quiet" }, `${counted(shown.length)} validation examples that the page has: those of the classes, and what activates the latents most.`),

@@ -4,7 +4,7 @@ const views = {
   latent: (word) => latentView(Number(word)),
   classes: () => classesView(),
   class: (word) => classView(Number(word)),
-  images: () => imagesView(),
+  images: (word, kind) => imagesView(Number(word) || 0, kind === "wrong" ? "wrong" : "all"),
   image: (word) => imageView(word),
   upload: () => (data.served ? uploadView() : []),
 };
@@ -18,7 +18,7 @@ function show(content) {
 }
 
 function route() {
-  const [name, word] = window.location.hash.slice(1).split("/");
+  const [name, ...words] = window.location.hash.slice(1).split("/");
   const view = Object.hasOwn(views, name) ? views[name] : null;
   const part = name === "latents" ? "latents" : "overview";
   at("view").hidden = !view;
@@ -28,7 +28,7 @@ function route() {
     if (link.getAttribute("href") === own) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (view) show(view(word));
+  if (view) show(view(...words));
   else {
     document.title = run;
     drawScatter(rows, selected);
