@@ -17,8 +17,8 @@ class Report(Callback):
 
     It reads what the callbacks save_sae and latent_table have written, and the findings of an audit where
     there is one: it comes when all others are done. A page that cannot be written takes nothing from a
-    training that has ended: a line says why, and what writes it. Where several processes
-    train, CLIP and the store are opened once more for it.
+    training that has ended: a line says why, and what writes it. Where several processes train, CLIP and the
+    store are opened once more for it.
     """
 
     logs = ()
@@ -39,9 +39,11 @@ class Report(Callback):
         try:
             run = self._run(trainer, folder)
             print_page(console, run, write_page(run, folder))
-        except Exception as error:
-            again = f"lightning-sae report {folder}"
-            said = f"The page of the run could not be written: {error}\n`{again}` writes it."
+        except Exception as error:  # whatever it is, the training has ended well
+            why = f"{type(error).__name__}: {error}"
+            said = (
+                f"The page of the run could not be written: {why}\n`lightning-sae report {folder}` writes it."
+            )
             console.print(escape(said), soft_wrap=True, highlight=False)
 
     def _run(self, trainer: Trainer, folder: Path) -> RunFolder:

@@ -41,8 +41,8 @@ class Parts(NamedTuple):
     `u = sum_i c_i / r outputs_i + outputs_last`.
 
     Attributes:
-        inputs: `[n, m + 2, d_in + 1]`: the activation, then each latent's part, divided by the scale; the
-            last one is 0. Their last coordinate is what the epsilon of the layer norm adds.
+        inputs: `[n, m + 1, d_in + 1]`: the activation, then each latent's part, divided by the scale. Their
+            last coordinate is what the epsilon of the layer norm adds.
         outputs: `[n, m + 2, d_embed]`, the same behind the linear part, then the bias; `||u|| = 1` where
             nothing is removed.
     """
@@ -150,8 +150,7 @@ class LastLayer:
         outputs = outputs / (outputs[:, 0] + outputs[:, -1]).norm(dim=1)[:, None, None]
         extra = torch.zeros_like(inputs[..., :1])
         extra[:, 0, 0] = epsilon.sqrt()
-        inputs = torch.cat([inputs, extra], 2)
-        return Parts(torch.cat([inputs, torch.zeros_like(inputs[:, :1])], 1), outputs)
+        return Parts(torch.cat([inputs, extra], 2), outputs)
 
     @torch.no_grad()
     def along(self, pushed: Pushed, latents: SparseLatents, directions: Tensor) -> Tensor:

@@ -1,10 +1,9 @@
 """The latents of a run in a page: columns, pictures on sheets, and the scripts that search, sort and draw."""
 
-from importlib.resources import files
-
 from lightning_sae.browser.columns import latent_columns, rounded
 from lightning_sae.browser.examples import LatentExamples, by_relevance, first_examples
 from lightning_sae.browser.sheets import ExampleSheets, collect_examples
+from lightning_sae.report.style import script_of
 
 __all__ = [
     "ExampleSheets",
@@ -27,6 +26,4 @@ def module(package: str, *names: str) -> str:
         package: such as `lightning_sae.audit.report`.
         names: of the files that stand behind the shared ones, in this order.
     """
-    shared = [files(__package__) / "scripts" / f"{name}.js" for name in SHARED]
-    own = [files(package) / "scripts" / f"{name}.js" for name in names]
-    return "\n" + "\n".join(file.read_text("utf-8") for file in (*shared, *own))
+    return script_of(__package__, SHARED) + script_of(package, names)

@@ -59,5 +59,5 @@ def by_relevance(table: pd.DataFrame, first: Iterable[int] = ()) -> Sequence[int
     keys = [name for name in ("unexpected", "attribution", "density") if name in table]
     rows = table[keys].apply(pd.to_numeric, errors="coerce") if keys else table[[]]
     rows = rows.sort_values(keys, ascending=False) if keys else rows
-    known = [j for j in first if j in rows.index]
-    return [*known, *(int(j) for j in rows.index if j not in {*known})]
+    known = dict.fromkeys(j for j in first if j in rows.index)
+    return [*known, *(int(j) for j in rows.index if j not in known)]

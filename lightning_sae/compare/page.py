@@ -1,7 +1,6 @@
 """The page of a comparison."""
 
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -13,7 +12,7 @@ from lightning_sae.compare.comparison import Comparison
 from lightning_sae.compare.runs import Run
 from lightning_sae.report import picture_uri, png_uri, render
 from lightning_sae.report.policy import policy
-from lightning_sae.report.style import style_of
+from lightning_sae.report.style import script_of, style_of
 from lightning_sae.trust.control_characters import visible
 
 SCRIPTS = ("axes", "parallel", "main")  # in this order, one module
@@ -49,7 +48,7 @@ def page(found: Comparison, pictures: Sequence[Picture], names: Sequence[str]) -
         pictures: of all runs, in their order on the page.
         names: of the files that are written beside the page.
     """
-    style, script = style_of(__package__), _script()
+    style, script = style_of(__package__), script_of(__package__, SCRIPTS)
     variants = [variant.name for variant in found.variants]
     galleries = [(v.name, picture_uri(v.run.folder / "pictures" / "gallery.png")) for v in found.variants]
     context = {
@@ -83,11 +82,6 @@ def page(found: Comparison, pictures: Sequence[Picture], names: Sequence[str]) -
     order = PARTS if found.side_by_side else sorted(PARTS, key=lambda name: name not in RUNS)
     parts = [(name, words) for name in order for words, shows in [PARTS[name]] if context[shows]]
     return render(__package__, {**context, "parts": parts})
-
-
-def _script() -> str:
-    folder = files(__package__) / "scripts"
-    return "\n" + "\n".join((folder / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
 
 
 def title(found: Comparison) -> str:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lightning_sae.attribution.ablation import ablate, remove_shares
+from lightning_sae.attribution.ablation import remove_shares
 from lightning_sae.attribution.explained import Explained
 from lightning_sae.attribution.methods import attribute_own
 from lightning_sae.classifiers.classifier import Classifier
@@ -18,7 +18,7 @@ from lightning_sae.data import decode
 from lightning_sae.explain.explanation import check_request
 from lightning_sae.explain.picture import as_clip_sees
 from lightning_sae.explorer.images import strongest
-from lightning_sae.explorer.removal import likely_classes
+from lightning_sae.explorer.removal import likely_classes, logits_without
 from lightning_sae.explorer.seen import has_classes
 from lightning_sae.report import plain, webp_uri
 from lightning_sae.report.thumbnails import thumbnail
@@ -86,9 +86,7 @@ class Answers:
         one, target = self._explained(image), self._target(image)
         whole = classifier.logits(one.tail(one.x, one.context))[0]
         latents = self._driving(one, classifier, int(whole.argmax()))
-        logits = whole.repeat(1 + len(latents), 1)
-        for edited in ablate(one, [[j] for j in latents]):
-            logits[1 + edited.removal] = classifier.logits(edited.embeddings)
+        logits = logits_without(one, latents, classifier)
         own = torch.tensor([-1 if prompts else target])
         chosen = likely_classes(logits[None].cpu(), min(CLASSES, len(whole)), own)[0]
         shown = logits[:, chosen.to(logits.device)].cpu()
@@ -169,7 +167,7 @@ class Answers:
     def _driving(self, one: Explained, classifier: Classifier, c: int) -> list[int]:
         """Return the latents with the largest attributions to a class."""
         totals = attribute_own(one, classifier.scores("logit"), torch.tensor([c], device=one.x.device))
-        found = strongest(totals, totals.values.abs(), torch.tensor([0]), LATENTS, signed=True).latents[0]
+        found = strongest(totals, totals.values.abs(), torch.tensor([0]), LATENTS).latents[0]
         return [j for j in found.tolist() if j >= 0]
 
 

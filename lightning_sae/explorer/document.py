@@ -1,5 +1,6 @@
 """The content of a page about a run, put together."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from lightning_sae.audit.findings import FILE as AUDIT
 from lightning_sae.audit.findings import Audit, read_audit
+from lightning_sae.audit.report.page import FILE as AUDIT_PAGE
 from lightning_sae.audit.report.page import culprits_of, drivers_of
 from lightning_sae.browser import LatentExamples, latent_columns
 from lightning_sae.explorer.classes import class_images, class_records
@@ -16,6 +18,8 @@ from lightning_sae.explorer.pictures import chosen_examples
 from lightning_sae.explorer.seen import Seen
 from lightning_sae.explorer.token_maps import grid_of, token_maps
 from lightning_sae.runs.folder import RunFolder
+
+DRIVERS = ["class", "latent", "attribution", "share"]  # columns of `attribution.csv`
 
 
 class Document(NamedTuple):
@@ -32,28 +36,28 @@ class Document(NamedTuple):
     sheets: list[str]
 
 
-def document(run: RunFolder, seen: Seen) -> Document:
+def document(run: RunFolder, seen: Seen, folder: Path) -> Document:
     """Put together what a page shows.
 
     Args:
         run: an opened run.
         seen: its validation images.
+        folder: where the page lies: that of an audit is linked to where it lies beside it.
     """
     audit = _audit(run)
     culprits = {} if audit is None else culprits_of(audit)
-    drivers = run.table("attribution") if audit is None else drivers_of(audit, run)[0]
-    if not len(drivers):
-        drivers = run.table("attribution").reindex(columns=["class", "latent", "attribution", "share"])
+    drivers = run.table("attribution").reindex(columns=DRIVERS)
     classes = class_images(seen, len(run.data.class_names))
     first = dict.fromkeys(i for images in classes for kind in images.values() for i in kind)
     examples = chosen_examples(run, [*first], culprits)
-    columns = latent_columns(run, drivers, culprits, examples)
-    columns["records"] = class_records(run, seen, audit, drivers, classes)
-    columns["audit"] = audit is not None
-    n = len(run.data.images("val"))
-    columns["sampled"] = len(seen.image_ids) if len(seen.image_ids) < n else 0
-    arrays = _arrays(run, seen, examples)
-    return Document(columns, arrays, examples.sheets.sheets)
+    n, known = len(run.data.images("val")), len(seen.image_ids)
+    columns = {
+        **latent_columns(run, drivers, culprits, examples),
+        "records": class_records(run, seen, audit, drivers, classes),
+        "audit": audit is not None and (folder / AUDIT_PAGE).is_file(),
+        "sampled": known if known < n else 0,
+    }
+    return Document(columns, _arrays(run, seen, examples), examples.sheets.sheets)
 
 
 def _audit(run: RunFolder) -> Audit | None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_sae.attribution.closed_form import LastLayer
+from lightning_sae.attribution.explained import Explained
 from lightning_sae.explorer.removal import (
     Removable,
     exact_removals,
@@ -88,18 +89,12 @@ def _measured(seen: Seen, classified: Classified, ids: Tensor, rows: Tensor) -> 
     if not len(mine):
         return _chosen(removable, rows)
     totals, place = view.attributions.to("cpu"), row_of[ids[mine]]
-    driving = strongest(totals, totals.values.abs(), place, LATENTS, signed=True)
+    driving = strongest(totals, totals.values.abs(), place, LATENTS)
     removable.latents[mine] = driving.latents
     removable.activations[mine] = values_at(seen.latents, ids[mine], driving.latents)
     explained = [_one(view.explained, int(row)) for row in place]
     c = min(32, len(classified.classifier.weight))
-    found = single_removals(
-        explained,
-        driving,
-        classified.classifier,
-        c,
-        seen.targets[ids[mine]],
-    )
+    found = single_removals(explained, driving, classified.classifier, c, seen.targets[ids[mine]])
     effect_row = torch.full((len(ids),), -1)
     effect_row[mine] = torch.arange(len(mine))
     return {
@@ -111,7 +106,7 @@ def _measured(seen: Seen, classified: Classified, ids: Tensor, rows: Tensor) -> 
     }
 
 
-def _one(parts: Sequence[Any], row: int) -> Any:
+def _one(parts: Sequence[Explained], row: int) -> Explained:
     """Return the image of a number in parts."""
     for part in parts:
         if row < len(part.x):
@@ -120,15 +115,14 @@ def _one(parts: Sequence[Any], row: int) -> Any:
     raise IndexError(row)
 
 
-def strongest(latents: SparseLatents, by: Tensor, rows: Tensor, m: int, signed: bool = False) -> Removable:
-    """Return the active latents of some rows with the largest keys.
+def strongest(latents: SparseLatents, by: Tensor, rows: Tensor, m: int) -> Removable:
+    """Return the latents of some rows with the largest keys above 0.
 
     Args:
         latents: of `n` images.
-        by: `[nnz]` keys, >= 0.
+        by: `[nnz]` keys: activations, or sizes of attributions.
         rows: `[r]` int64, which images.
         m: at most so many latents of each.
-        signed: whether values below 0 count too, as those of attributions.
 
     Example:
         >>> z = SparseLatents.from_dense(torch.tensor([[3.0, 0.0, 2.0], [0.0, 1.0, 0.0]]))
@@ -138,8 +132,7 @@ def strongest(latents: SparseLatents, by: Tensor, rows: Tensor, m: int, signed: 
     chosen, values = torch.full((len(rows), m), -1), torch.zeros(len(rows), m)
     for i, row in enumerate(rows.tolist()):
         start, stop = int(latents.offsets[row]), int(latents.offsets[row + 1])
-        values_of = latents.values[start:stop]
-        active = (values_of.abs() > 0 if signed else values_of > 0).nonzero().flatten() + start
+        active = (by[start:stop] > 0).nonzero().flatten() + start
         order = active[by[active].argsort(descending=True, stable=True)[:m]]
         chosen[i, : len(order)] = latents.indices[order]
         values[i, : len(order)] = latents.values[order].float()

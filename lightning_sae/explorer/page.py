@@ -6,7 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from lightning_sae import __version__
-from lightning_sae.audit.report.page import FILE as AUDIT_PAGE
+from lightning_sae.audit.report.view import counted
 from lightning_sae.browser import module
 from lightning_sae.clip import HookPoint, identity_titles
 from lightning_sae.explorer.document import document
@@ -48,8 +48,7 @@ def page(run: RunFolder, seen: Seen, folder: Path, served: bool = False) -> str:
         folder: where it lies; the page of an audit is linked to where it lies beside it.
         served: whether a server answers it, which may be asked for prompts and images.
     """
-    shown = document(run, seen)
-    shown.columns["audit"] = shown.columns["audit"] and (folder / AUDIT_PAGE).is_file()
+    shown = document(run, seen, folder)
     style, script = style_of(__package__), module(__package__, *SCRIPTS)
     context = {
         "policy": policy(style, script, connect="'self'" if served else ""),
@@ -82,8 +81,8 @@ def _facts(run: RunFolder, seen: Seen) -> list[tuple[str, str]]:
         ("hook point", str(hook)),
         ("autoencoder", f"{run.card['variant']} with {run.card['d_sae']} latents"),
         (
-            "texts" if run.data.clip.reads_texts else "images",
-            f"{len(run.data.images('val')):,}".replace(",", " "),
+            "validation",
+            counted(len(run.data.images("val")), "text" if run.data.clip.reads_texts else "image"),
         ),
     ]
     names = run.data.class_names
@@ -104,4 +103,4 @@ def _audit(columns: dict[str, Any]) -> str:
     if not columns["audit"]:
         return ""
     found = sum(len(record["findings"]) for record in columns["records"])
-    return f"{found} finding" if found == 1 else f"{found} findings"
+    return counted(found, "finding")

@@ -1,6 +1,6 @@
 """The effect of removing latents on the scores of an image, in numbers that a page computes with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -123,9 +123,9 @@ def _exact(
 
 def _without_each(inputs: Tensor, outputs: Tensor, logits: Tensor) -> Tensor:
     """Return `[n, m + 1, C]` logits without bias: of the image as it is, then without each latent."""
-    m = inputs.shape[1] - 2
+    m = inputs.shape[1] - 1
     c = torch.cat([torch.ones(m + 1, 1), torch.cat([torch.zeros(1, m), -torch.eye(m)])], 1).to(inputs)
-    r = torch.einsum("ki,nij,kj->nk", c, inputs[:, :-1, :-1], c).sqrt()
+    r = torch.einsum("ki,nij,kj->nk", c, inputs, c).sqrt()
     v = torch.cat([c / r[..., None], torch.ones_like(r)[..., None]], 2)
     length = torch.einsum("nki,nij,nkj->nk", v, outputs, v).sqrt()
     return v @ logits / length[..., None]
@@ -151,38 +151,36 @@ def likely_classes(logits: Tensor, n_classes: int, keep: Tensor) -> Tensor:
 
 @torch.no_grad()
 def single_removals(
-    parts: Sequence[Explained], removable: Removable, classifier: Classifier, n_classes: int, keep: Tensor
+    images: Sequence[Explained], removable: Removable, classifier: Classifier, n_classes: int, keep: Tensor
 ) -> SingleRemovals:
     """Return what removing each latent of some images does, by running what follows the hook point.
 
     Args:
-        parts: the images, in parts.
+        images: each by itself.
         removable: the latents of the same images.
         classifier: whose logits.
         n_classes: as in `exact_removals`.
         keep: the same.
     """
-    measured = _measured(parts, removable, classifier)
-    n = len(removable.latents)
-    rows = list(track(measured, "removing latents", unit="images", total=n))
-    logits = torch.stack(rows)
-    classes = likely_classes(logits, n_classes, keep.to(logits.device))
+    pairs = track([*zip(images, removable.latents.tolist(), strict=True)], "removing latents", unit="images")
+    logits = torch.stack([logits_without(one, latents, classifier) for one, latents in pairs])
+    classes = likely_classes(logits, n_classes, keep)
     chosen = logits.gather(2, classes[:, None].expand(-1, logits.shape[1], -1))
     return SingleRemovals(classes, chosen[:, 0], chosen[:, 1:])
 
 
-def _measured(parts: Sequence[Explained], removable: Removable, classifier: Classifier) -> Iterator[Tensor]:
-    """Yield `[m + 1, C]` logits for each image: as it is, then without each latent."""
-    image = 0
-    for explained in parts:
-        for i in range(len(explained.x)):
-            one, latents = explained.images(i, i + 1), removable.latents[image].tolist()
-            whole = classifier.logits(one.tail(one.x, one.context))
-            logits = whole.repeat(1 + len(latents), 1)
-            for edited in ablate(one, [[j] for j in latents if j >= 0]):
-                logits[1 + edited.removal] = classifier.logits(edited.embeddings)
-            yield logits
-            image += 1
+def logits_without(one: Explained, latents: Sequence[int], classifier: Classifier) -> Tensor:
+    """Return the logits of an image as it is, then without each latent: `[1 + m, C]`.
+
+    Args:
+        one: the image.
+        latents: `m` numbers, -1 behind the last one for none.
+        classifier: whose logits.
+    """
+    logits = classifier.logits(one.tail(one.x, one.context)).repeat(1 + len(latents), 1)
+    for edited in ablate(one, [[j] for j in latents if j >= 0]):
+        logits[1 + edited.removal] = classifier.logits(edited.embeddings)
+    return logits
 
 
 def quantised(numbers: Tensor) -> tuple[NDArray[np.int16], NDArray[np.float32]]:

@@ -9,9 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from lightning_sae.report.packing import KINDS
 from lightning_sae.runs.folder import open_run
-
-KINDS = {"u1": np.uint8, "i1": np.int8, "u2": np.uint16, "i2": np.int16, "i4": np.int32, "f4": np.float32}
 
 
 def read_page(path):

@@ -78,7 +78,8 @@ def test_single_removals_are_those_of_the_exact_form():
     form = LastLayer.of(images.tail, images.W_dec)
     own, none = classifier(images.tail(images.x).shape[1]), torch.full((N,), -1)
     exact = exact_removals(form, images.x[:, 0], removable, own, 7, none)
-    measured = single_removals([images.images(0, 2), images.images(2, N)], removable, own, 7, none)
+    each = [images.images(i, i + 1) for i in range(N)]
+    measured = single_removals(each, removable, own, 7, none)
     assert measured.classes.tolist() == exact.classes.tolist()
     for i in range(N):
         assert logits(exact, i, torch.zeros(K)).tolist() == pytest.approx(

@@ -1,6 +1,6 @@
 // Numbers by latent and by image, as views of one buffer; see report/packing.py.
 
-const VIEWS = { u1: Uint8Array, i1: Int8Array, u2: Uint16Array, i2: Int16Array, i4: Int32Array, f4: Float32Array };
+const VIEWS = { u1: Uint8Array, i1: Int8Array, i2: Int16Array, i4: Int32Array, f4: Float32Array };
 
 async function unpackArrays(id) {
   const content = await unpacked(id).arrayBuffer();
