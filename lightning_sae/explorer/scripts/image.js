@@ -123,7 +123,7 @@ function drawRanking(seen, ranking, zero, now, target) {
       element("td", { class: "number" }, now[i].toFixed(2).replace("-", "−")), element("td", {}, bar((now[i] - low) / (high - low || 1))),
       element("td", { class: "number quiet" }, now === zero ? "" : signed(+(now[i] - zero[i]).toFixed(2))), element("td", { class: "quiet" }, moved ? `${moved > 0 ? "↑" : "↓"}${Math.abs(moved)}` : ""));
   });
-  const note = `By their logit${seen.all ? "" : `, of the likeliest ${seen.names.length}`}: the score that they are compared by, ${RANKED} first.`;
+  const note = `By their logit${seen.all ? "" : `, of the likeliest ${seen.names.length}`}: the score that they are compared by; the first ${RANKED}.`;
   ranking.dataset.first = seen.names[order[0]];
   ranking.replaceChildren(element("p", { class: "quiet" }, note), element("table", {}, element("tbody", {}, ...lines)));
 }
