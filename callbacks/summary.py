@@ -10,6 +10,7 @@ from rich.table import Table
 from callbacks.base import Pass, PassCallback
 from lightning_sae.attribution.reliance import ClassReliance
 from lightning_sae.classifiers.comparison import ProbeComparison
+from lightning_sae.clip import clip_titles
 from lightning_sae.concepts.naming import names_of
 from lightning_sae.tracking.publish import run_dir
 from lightning_sae.tracking.values import VALUES
@@ -54,6 +55,9 @@ class Summary(PassCallback):
             console.print(culprit_table(reliance.culprits, self.classes))
         if comparison is not None:
             console.print(escape(comparison.sentence()), highlight=False, soft_wrap=True)
+        if pass_.data.clip.random_seed is not None:
+            title = escape(clip_titles(pass_.data.clip)[0])
+            console.print(f"{title}: CLIP has learned nothing, and this is a baseline", highlight=False)
         folder = escape(str(run_dir(pass_.trainer)))
         console.print(f"Everything lies in [bold]{folder}[/bold]", soft_wrap=True)
 

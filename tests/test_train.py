@@ -1,5 +1,6 @@
 """train.py from end to end, on a few pictures."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -172,3 +173,13 @@ def test_help_is_readable():
         assert words in done.stdout
     assert "_target_" not in done.stdout
     assert len(done.stdout.splitlines()) < 60
+
+
+def test_a_clip_that_learned_nothing_is_a_baseline_and_no_judge(train, tmp_path, capsys):
+    train(tmp_path, "experiment=random_clip", "~callbacks.faithfulness", "~callbacks.gallery")
+    *_, last, _ = capsys.readouterr().out.split("\n\n")[-1].strip().splitlines()
+    assert "random seed 0: CLIP has learned nothing" in last
+    made_for = json.loads((tmp_path / "sae" / "cfg.json").read_text())["provenance"]["clip"]
+    assert made_for["pretrained"] == "random seed 0"
+    with pytest.raises(SystemExit, match="judge of what latents mean has to have learned"):
+        train(tmp_path / "alone", "experiment=random_clip", "~clip@data.judge")

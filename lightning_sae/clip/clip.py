@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lightning_sae.files import user_path
+from lightning_sae.trust.numbers import check_counts
 
 if TYPE_CHECKING:
     from lightning_sae.clip.loading.sources import Preprocess, Tokenizer
@@ -34,8 +35,10 @@ class Clip(nn.Module):
         tokenizer: texts -> `[m, context]` token ids.
         name: the model's name, with `-quickgelu` where its weights ask for that activation function; of a
             local config its stem and a digest of its content.
-        pretrained: tag or file name of the weights; `None` for random weights or a hub model's own.
+        pretrained: tag or file name of the weights; `random seed N` for those drawn with a seed; `None` for
+            other random weights or a hub model's own.
         folder: name of the folder that a file of weights lies in; "" for all others.
+        random_seed: that the weights were drawn with; `None` for a CLIP that has learned something.
         reads_texts: whether the examples that it encodes are texts, see `TextClip`.
     """
 
@@ -49,6 +52,7 @@ class Clip(nn.Module):
         name: str,
         pretrained: str | None,
         folder: str = "",
+        random_seed: int | None = None,
     ) -> None:
         from lightning_sae.clip.preprocessing import in_two_parts  # and torchvision, slowly
 
@@ -60,6 +64,7 @@ class Clip(nn.Module):
         self.name = name
         self.pretrained = pretrained
         self.folder = folder
+        self.random_seed = random_seed
         self.text_features = nn.Identity()  # final text embeddings pass it, so that they can be hooked
         self.eval()
 
@@ -189,6 +194,7 @@ def load_clip(
     precision: Literal["fp32", "bf16"] = "fp32",
     cache_dir: str | None = None,
     like: str | None = None,
+    random_seed: int | None = None,
 ) -> Clip:
     """Load a CLIP by open_clip's own words, or from local files.
 
@@ -207,19 +213,32 @@ def load_clip(
         cache_dir: where fetched weights are kept; `None` for the libraries' default.
         like: for a local checkpoint, the tag of the model that was trained with the same activation function
             and preprocessing, such as the one that it was tuned from.
+        random_seed: gives the model as open_clip initialises it, with weights drawn with this seed, in place
+            of the pretrained ones; activation function and preprocessing stay theirs. What is measured on it
+            is what nothing learned gives (Adebayo et al. 2018, arXiv 1810.03292). The weights of a tag are
+            not fetched.
 
     Raises:
         FileNotFoundError: a config or checkpoint file is missing.
         ValueError: unknown model or tag; broken config; a checkpoint that is unreadable, does not fit, or
-            does not tell how it was trained; `like` beside weights that tell it.
+            does not tell how it was trained; `like` beside weights that tell it; a negative seed.
         ConnectionError: something has to be fetched and cannot be.
     """
-    from lightning_sae.clip.loading.sources import build, find_source, load_weights  # and open_clip, slowly
+    from lightning_sae.clip.loading.sources import (  # and open_clip, slowly
+        build,
+        build_random,
+        find_source,
+        load_weights,
+    )
 
+    check_counts(0, random_seed=random_seed)
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
     cache_dir = None if cache_dir is None else str(user_path(cache_dir))
-    source = find_source(model, pretrained, cache_dir, like)
+    source = find_source(model, pretrained, cache_dir, like, fetch=random_seed is None)
+    if random_seed is not None:
+        random = build_random(source, precision, cache_dir, random_seed)
+        return Clip(*random, source.name, f"random seed {random_seed}", random_seed=random_seed)
     built, preprocess, tokenizer = build(source, precision, cache_dir)
     if source.checkpoint is None:
         warnings.warn(f"{source.name} has random weights; for a real CLIP set clip.pretrained", stacklevel=2)

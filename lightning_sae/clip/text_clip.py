@@ -20,7 +20,8 @@ class TextClip(Clip):
     reads_texts: ClassVar[bool] = True
 
     def __init__(self, clip: Clip) -> None:
-        super().__init__(clip.model, self._tokenize, clip.tokenizer, clip.name, clip.pretrained, clip.folder)
+        weights = clip.pretrained, clip.folder, clip.random_seed
+        super().__init__(clip.model, self._tokenize, clip.tokenizer, clip.name, *weights)
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Return the unit embeddings `[n, d_embed]` of token ids `[n, context]`.

@@ -156,6 +156,12 @@ class ActivationDataModule(LightningDataModule):
                 "take a hook_point in `visual` for images, and data such as world_captions for the text tower"
             )
         self.clip, self.judge = clip, judge or clip
+        if self.judge.random_seed is not None:
+            raise ValueError(
+                f"the judge of what latents mean has to have learned something, got {clip_titles(self.judge)[0]}: "
+                "name the CLIP that the random one stands for with clip@data.judge=open_clip "
+                "data.judge.model=MODEL data.judge.pretrained=TAG"
+            )
         self._also = [self.hook._replace(module=module) for module in also_capture]
         self._splits = CapturedSplits(images, store_dir, decode, background)
         self.prompts = class_prompts(self.class_names, templates, prompts_file)

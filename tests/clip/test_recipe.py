@@ -67,6 +67,16 @@ def test_a_tag_brings_its_activation_function_and_preprocessing(open_clips, quic
     assert clip.identity()["model"] != other.identity()["model"]
 
 
+def test_random_weights_stand_for_a_tag_that_is_not_fetched(open_clips, weights):
+    open_clips(openai=OPENAI | {"quick_gelu": True}, other=APPLE)
+    trained = load_clip("tiny", "openai")
+    weights.unlink()
+    random = load_clip("tiny", "openai", random_seed=0)
+    assert (random.name, random.pretrained, black(random)) == ("tiny-quickgelu", "random seed 0", -2.0)
+    assert has_quick_gelu(random)
+    assert random.identity()["preprocess"] == trained.identity()["preprocess"]
+
+
 @pytest.mark.parametrize(
     ("model", "tag"),
     [

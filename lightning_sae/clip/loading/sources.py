@@ -70,9 +70,21 @@ class Source(NamedTuple):
 
 
 def find_source(
-    model: str | Path, pretrained: str | Path | None, cache_dir: str | None, like: str | None = None
+    model: str | Path,
+    pretrained: str | Path | None,
+    cache_dir: str | None,
+    like: str | None = None,
+    fetch: bool = True,
 ) -> Source:
     """Resolve the words of a user, fetching the checkpoint of a tag into the cache.
+
+    Args:
+        model: as in `load_clip`.
+        pretrained: as in `load_clip`.
+        cache_dir: as in `load_clip`.
+        like: as in `load_clip`.
+        fetch: whether weights that are not a local file are wanted; what was trained with a tag is known
+            without them.
 
     Raises:
         FileNotFoundError: a config or checkpoint file is missing.
@@ -87,6 +99,8 @@ def find_source(
         if pretrained is not None:
             raise ValueError(f"{name} brings its own weights, got pretrained={pretrained!r}: set it to null")
         _check_config(name, name, cache_dir)
+        if not fetch:
+            return Source(name, name, None, None, None, Recipe())
         checkpoint = _fetch(name, None, cache_dir)
         return Source(name, name, None, checkpoint, _state(checkpoint), Recipe())
     known = local_model(user_path(model)) if name.lower().endswith(".json") else built_in_model(name)
@@ -94,6 +108,8 @@ def find_source(
         return Source(known.name, known.registered, None, None, None, known.stated)
     if open_clip.is_pretrained_cfg(known.name, str(pretrained)):
         tag = str(pretrained)
+        if not fetch:  # open_clip fetches what a tag names
+            return _source(known, None, None, None, tag_recipe(known.name, tag))
         checkpoint = _fetch(known.name, tag, cache_dir)
         return _source(known, tag, checkpoint, _state(checkpoint), tag_recipe(known.name, tag))
     checkpoint = _local_checkpoint(known.name, pretrained)
@@ -102,7 +118,7 @@ def find_source(
 
 
 def _source(
-    model: ModelConfig, tag: str | None, checkpoint: Path, state: State | None, recipe: Recipe
+    model: ModelConfig, tag: str | None, checkpoint: Path | None, state: State | None, recipe: Recipe
 ) -> Source:
     quick = recipe.quick_gelu and not model.stated.quick_gelu
     return Source(model.name + (_QUICK if quick else ""), model.registered, tag, checkpoint, state, recipe)
@@ -176,6 +192,15 @@ def build(source: Source, precision: str, cache_dir: str | None) -> tuple[nn.Mod
     _refuse_unfit_pool(model.visual, source.name)
     _refuse_unfit_tokenizer(model, tokenizer, source.name)
     return model, preprocess, tokenizer
+
+
+def build_random(
+    source: Source, precision: str, cache_dir: str | None, seed: int
+) -> tuple[nn.Module, Preprocess, Tokenizer]:
+    """Return the same as `build`, with weights that depend on a seed alone; a run's own draws go on."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(source, precision, cache_dir)
 
 
 def _check_config(name: str, registered: str, cache_dir: str | None) -> None:
