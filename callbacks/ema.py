@@ -68,4 +68,6 @@ class EMA(EMAWeightAveraging):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the average the result; its decoder rows, which averaging shortens, get unit norm again."""
         super().on_train_end(trainer, pl_module)
-        cast(SAEModule, pl_module).sae.absorb_row_norms()
+        sae = cast(SAEModule, pl_module).sae
+        if sae.W_dec.requires_grad:
+            sae.absorb_row_norms()

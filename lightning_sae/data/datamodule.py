@@ -100,8 +100,8 @@ class ActivationDataModule(LightningDataModule):
         agree: called in `setup` before anything is captured: several processes compare what they are on.
 
     Raises:
-        ValueError: a number out of its range, classes that prompts cannot tell apart, or a hook point that
-            the examples never reach.
+        ValueError: a number out of its range, classes that prompts cannot tell apart, a hook point that the
+            examples never reach, or a judge with random weights.
     """
 
     store: ActivationStore
@@ -158,9 +158,9 @@ class ActivationDataModule(LightningDataModule):
         self.clip, self.judge = clip, judge or clip
         if self.judge.random_seed is not None:
             raise ValueError(
-                f"the judge of what latents mean has to have learned something, got {clip_titles(self.judge)[0]}: "
-                "name the CLIP that the random one stands for with clip@data.judge=open_clip "
-                "data.judge.model=MODEL data.judge.pretrained=TAG"
+                "the judge of what latents mean has to have learned something, got "
+                f"{clip_titles(self.judge)[0]}: name the CLIP that the random one stands for with "
+                "clip@data.judge=open_clip data.judge.model=MODEL data.judge.pretrained=TAG"
             )
         self._also = [self.hook._replace(module=module) for module in also_capture]
         self._splits = CapturedSplits(images, store_dir, decode, background)

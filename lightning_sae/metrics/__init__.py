@@ -7,6 +7,7 @@ from lightning_sae.metrics.image_latents import ImageLatents, max_over_tokens
 from lightning_sae.metrics.modality import Modality, fires_on, modality_score
 from lightning_sae.metrics.monosemanticity import MonoSemanticity, monosemanticity
 from lightning_sae.metrics.reconstruction import FVU, Cosine, cosine, fvu
+from lightning_sae.metrics.token_maps import MoransI, TokenMaps, morans_i
 from lightning_sae.metrics.top_images import TopImages, top_images
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "Interval",
     "Modality",
     "MonoSemanticity",
+    "MoransI",
+    "TokenMaps",
     "TopImages",
     "auroc",
     "cosine",
@@ -32,6 +35,7 @@ __all__ = [
     "mean_in_units",
     "modality_score",
     "monosemanticity",
+    "morans_i",
     "sparse_auroc",
     "top_images",
 ]

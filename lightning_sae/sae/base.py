@@ -329,9 +329,10 @@ class SparseAutoencoder(Normalised, HubMixin):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Count an optimiser step that was made, and give the decoder rows unit norm again."""
+        """Count an optimiser step that was made, and give the decoder rows unit norm again if they learn."""
         self.steps.add_(1)
-        self.normalise_decoder()
+        if self.W_dec.requires_grad:
+            self.normalise_decoder()
 
     @torch.no_grad()
     def normalise_decoder(self) -> None:

@@ -24,7 +24,14 @@ from lightning_sae.types import Batch, ValidationOutput
 
 Decay = Literal["linear", "cosine"]
 SAMPLE = 16_384  # activations that a geometric median is of, at least
-FIXED = ("lr", "betas", "bias", "rows", "tied")  # settings of a training that its checkpoint has taken in
+FIXED = (
+    "lr",
+    "betas",
+    "bias",
+    "rows",
+    "tied",
+    "frozen_decoder",
+)  # settings of a training that its checkpoint has taken in
 QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
 
 
@@ -74,6 +81,9 @@ class SAEModule(LightningModule):
             which single outliers do not move, or `zero`.
         rows: where the decoder rows start: `random` directions, or `data`, activations about the bias.
         tied: whether the encoder rows start as the decoder rows.
+        frozen_decoder: whether the decoder rows stay as they start, bit for bit, while encoder and biases
+            learn: the baseline that shows what a dictionary of random directions explains (Korznikov et al.
+            2026, arXiv 2602.14111).
         gradient_clip: largest norm of the gradient over all parameters; `None` for any.
         betas: of Adam.
         top_n: images kept per latent.
@@ -119,6 +129,7 @@ class SAEModule(LightningModule):
         bias: BiasStart = "mean",
         rows: RowStart = "random",
         tied: bool = True,
+        frozen_decoder: bool = False,
         gradient_clip: float | None = 1e-3,
         betas: Sequence[float] = (0.9, 0.99),
         top_n: int = 20,
@@ -150,6 +161,7 @@ class SAEModule(LightningModule):
             "bias": bias,
             "rows": rows,
             "tied": tied,
+            "frozen_decoder": frozen_decoder,
             "gradient_clip": gradient_clip,
             "betas": [float(beta) for beta in betas],
             "top_n": top_n,
@@ -224,6 +236,7 @@ class SAEModule(LightningModule):
             self.sae = find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
             if fresh:
                 self._initialise()
+        self.sae.W_dec.requires_grad_(not self.hparams["frozen_decoder"])
         self.fvu, self.cosine, self.l0 = FVU(d_in), Cosine(), L0()
         self.firing = Density(self.sae.d_sae)
         self.top_images = TopImages(self.hparams["top_n"], self.sae.d_sae)
@@ -305,7 +318,7 @@ class SAEModule(LightningModule):
             torch.nn.utils.clip_grad_norm_(self.sae.parameters(), largest * scale)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Make a step, after which the decoder rows have unit norm again."""
+        """Make a step, after which decoder rows that learn have unit norm again."""
         super().optimizer_step(*args, **kwargs)
         self.sae.after_step()
 

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from callbacks.ema import EMA
 from lightning_sae.metrics import cosine, density, fvu, l0, top_images
 from lightning_sae.sae import TopK
 from lightning_sae.training.module import SAEModule, lr_factor
@@ -316,6 +317,46 @@ def test_where_training_starts(tmp_path: Path, bias: str, rows: str, tied: bool)
             errors.append(float((x - scaled(x)[0]).square().sum()))
         assert errors[1] == min(errors) or float(sae.encoder.norm(dim=1).max()) > 0.999
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(D_SAE))
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "TopK": {"k": K, "dead_after": 100},
+    "MatryoshkaBatchTopK": {"k": K, "prefixes": [0.5, 1.0], "dead_after": 100},
+    "Gated": {"l1_weight": 1e-3},
+    "JumpReLU": {"l0_weight": 0.3, "target_l0": K},
+    "ReLU": {"l1_weight": 1e-3},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_frozen_decoder_stays_as_it_starts_bit_for_bit(tmp_path: Path, variant: str) -> None:
+    sae = {"variant": variant, "d_sae": D_SAE, **VARIANTS[variant]}
+    start, keep = Start(), ModelCheckpoint(tmp_path, save_last=True, save_top_k=0)
+    average = EMA(decay=0.5)
+    trainer = make_trainer(tmp_path, (start, keep, average), max_epochs=1)
+    torch.manual_seed(3)
+    module = SAEModule(sae, lr=1e-2, warmup_steps=3, decay_fraction=0.0, frozen_decoder=True)
+    trainer.fit(module, datamodule=Toy())
+    assert torch.equal(module.sae.W_dec, start.sae.W_dec)
+    for name in ("encoder", "b_dec"):
+        assert not torch.equal(getattr(module.sae, name), getattr(start.sae, name))
+    assert torch.equal(module.sae.fold().W_dec, start.sae.W_dec)
+
+
+def test_a_frozen_decoder_is_resumed_frozen(tmp_path: Path) -> None:
+    keep = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=3, save_top_k=-1)
+    whole, resumed = (make_module(frozen_decoder=True) for _ in range(2))
+    make_trainer(tmp_path, (keep,), max_epochs=1).fit(whole, datamodule=Toy())
+    path = tmp_path / "step=3.ckpt"
+    again = make_trainer(tmp_path, max_epochs=1)
+    again.fit(resumed, datamodule=Toy(), ckpt_path=path, weights_only=True)
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[key]), key
+    alone = SAEModule.load_from_checkpoint(path, weights_only=True)
+    assert not alone.sae.W_dec.requires_grad
+    assert alone.sae.encoder.requires_grad
+    with pytest.raises(ValueError, match=r"other settings: module\.frozen_decoder"):
+        make_trainer(tmp_path).fit(make_module(), datamodule=Toy(), ckpt_path=path, weights_only=True)
 
 
 def test_nan_activations(tmp_path: Path) -> None:
