@@ -85,3 +85,13 @@ def test_sweep(benchmark):
     cells = [line.split("│") for line in said.splitlines() if line.startswith("│")]
     counts = [int(row[2].replace(",", "")) for row in cells]
     assert counts == [240 + 2 * 40, 2 * (240 + 2 * 40)]  # the judge sees the validation images as well
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["visaebench", "sae_lens"])
+def test_yardsticks_of_peers(benchmark, small_patch_run, name):
+    pytest.importorskip(name, reason=f"pip install {name}, in an environment of its own")
+    said = benchmark(
+        {"visaebench": "visaebench_scores", "sae_lens": "saelens_evals"}[name], str(small_patch_run)
+    )
+    assert "the same definition" in said

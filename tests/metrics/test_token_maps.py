@@ -106,3 +106,17 @@ def test_nothing_that_fires():
 def test_grids_that_fit_no_image(grid):
     with pytest.raises(ValueError, match="at least 4 patches and divide the 12 tokens"):
         morans_i(SparseLatents.from_dense(torch.ones(12, 2)), grid)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_visaebench_says_the_same(grid):
+    theirs = pytest.importorskip(
+        "visaebench.metrics.spatial_coherence.localization", reason="pip install visaebench, in its own place"
+    )
+    n = grid[0] * grid[1]
+    dense, weights = sparse_patches(5, n, 6), theirs._build_weight_matrix(*grid).double()
+    assert torch.equal(weights, neighbours(grid))
+    codes = dense.view(5, n, 6).double()
+    wanted, valid = theirs._compute_morans_i_batch(codes, weights, n, float(weights.sum()), 1, n)
+    found = morans_i(SparseLatents.from_dense(dense), grid)
+    torch.testing.assert_close(found.morans_i, wanted[valid], rtol=0, atol=1e-6)
