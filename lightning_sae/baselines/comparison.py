@@ -10,7 +10,7 @@ import pandas as pd
 from lightning_sae.baselines.terms import Terms
 from lightning_sae.tracking.values import better
 
-COLUMNS = ["key", "baseline", "trained", "value", "difference", "low", "high", "tells"]
+COLUMNS = ["key", "baseline", "trained", "baseline_value", "difference", "low", "high", "tells"]
 NAMES = ("untrained", "neurons", "components", "shuffled")
 """In the order in which they are shown."""
 NOT_COMPARED = ("zero_shot/original*", "val/l0", "baseline/*")
@@ -41,13 +41,21 @@ class BaselineTable(NamedTuple):
     @property
     def names(self) -> list[str]:
         """The baselines, in the order in which they are shown."""
-        found = self.frame["baseline"].unique().tolist()
+        found: list[str] = self.frame["baseline"].unique().tolist()
         return sorted(found, key=lambda name: NAMES.index(name) if name in NAMES else len(NAMES))
+
+    @property
+    def keys(self) -> list[str]:
+        """The numbers, in the order of their rows."""
+        found: list[str] = self.frame["key"].unique().tolist()
+        return found
 
     def values(self, key: str) -> dict[str, float]:
         """Return the values of a number by baseline."""
         rows = self.frame[self.frame["key"] == key]
-        return dict(zip(rows["baseline"], rows["value"], strict=True))
+        return {
+            name: float(value) for name, value in zip(rows["baseline"], rows["baseline_value"], strict=True)
+        }
 
     def silent(self, key: str) -> list[str]:
         """Return the baselines that a number does not tell the trained dictionary from."""

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from lightning_sae.metrics.welch import Difference, mean_difference
@@ -36,7 +35,8 @@ class Terms(NamedTuple):
     def minus(self, other: "Terms", confidence: float = 0.95) -> Difference:
         """Return how much larger this number is than that of another dictionary, with its interval."""
         one, two = (
-            terms.values * (int(terms.values.isfinite().sum()) if terms.total else 1) for terms in (self, other)
+            terms.values * (int(terms.values.isfinite().sum()) if terms.total else 1)
+            for terms in (self, other)
         )
         return mean_difference(one, two, self.paired, confidence)
 

@@ -8,11 +8,11 @@ import pandas as pd
 
 from lightning_sae.clip import identity_titles
 from lightning_sae.compare.shared_concepts import Concepts, Pair
-from lightning_sae.compare.table import RunTable, cells, shown_value
+from lightning_sae.compare.table import RunTable, cells
 from lightning_sae.compare.variants import Cell, CulpritShare, Variant, contrasts
 from lightning_sae.concepts.naming import LatentName, names_of
 from lightning_sae.report import percent
-from lightning_sae.tracking.values import VALUES, better, column_title
+from lightning_sae.tracking.values import VALUES, better, column_title, shown_value
 
 ROWS = 12  # of a list of latents
 
