@@ -19,7 +19,7 @@ from lightning_sae.trust.control_characters import escape
 
 
 class Summary(PassCallback):
-    """Prints the last values beside those of baselines, the classes with the most unexpected reliance, and where everything lies.
+    """Prints the last values, those of baselines, the most unexpected reliance, and where all of it lies.
 
     Args:
         classes: how many classes with unexpected reliance are named.

@@ -1,6 +1,5 @@
 """Numbers beside those of baselines, for people: a table on the terminal, cells of a page, a few words."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import pandas as pd
@@ -34,15 +33,25 @@ class Row(NamedTuple):
 def read_baselines(table: pd.DataFrame) -> BaselineTable:
     """Return `baselines.csv` as it was read; a run without has no rows.
 
+    Raises:
+        ValueError: a column is missing, or holds something else than numbers.
+
     Example:
         >>> read_baselines(pd.DataFrame()).names
         []
     """
+    if len(table):
+        if missing := [column for column in COLUMNS if column not in table]:
+            raise ValueError(f"baselines.csv has no column {', '.join(missing)}")
+        for column in ("trained", "baseline_value"):
+            if not pd.api.types.is_numeric_dtype(table[column]):
+                raise ValueError(f"the column {column} of baselines.csv holds other things than numbers")
+        table = table.astype({"key": str, "baseline": str})
     return BaselineTable(table.reindex(columns=COLUMNS))
 
 
 def shown_rows(table: BaselineTable) -> list[Row]:
-    """Return the numbers that matter and that some baseline has with an interval, in the order of `VALUES`."""
+    """Return the numbers that matter and that have an interval, in the order of `VALUES`."""
     judged = set(table.frame.loc[table.frame["tells"].notna(), "key"])
     return [_row(table, key) for key, value in VALUES.items() if key in judged and value.title]
 
@@ -73,16 +82,14 @@ def _marked(cell: Cell) -> str:
     return f"[yellow]{cell.text} {SILENT}[/yellow]" if cell.silent else f"{cell.text}  " if cell.text else ""
 
 
-def words(table: BaselineTable, keys: Iterable[str]) -> str:
-    """Return the baselines of the first of some numbers that has any; "" for none.
+def words(table: BaselineTable, key: str) -> str:
+    """Return what the baselines of a number have; "" where there are none.
 
     Example:
-        >>> frame = pd.DataFrame([["alignment/mean", "untrained", 0.3, 0.25, 0.05, -0.1, 0.2, False]], columns=COLUMNS)
-        >>> words(BaselineTable(frame), ["alignment/mean"])
+        >>> row = ["alignment/mean", "untrained", 0.3, 0.25, 0.05, -0.1, 0.2, False]
+        >>> words(BaselineTable(pd.DataFrame([row], columns=COLUMNS)), "alignment/mean")
         'untrained 0.250: does not tell'
     """
-    for key in keys:
-        if values := table.values(key):
-            said = ", ".join(f"{visible(name)} {shown_value(key, value)}" for name, value in values.items())
-            return f"{said}: does not tell" if table.silent(key) else said
-    return ""
+    values, silent = table.values(key), table.silent(key)
+    said = ", ".join(f"{visible(name)} {shown_value(key, value)}" for name, value in values.items())
+    return f"{said}: does not tell" if silent else said

@@ -71,8 +71,8 @@ def test_a_number_that_a_random_dictionary_also_gets_is_marked():
         "alignment/clarity": True,
     }
     assert table.silent("alignment/mean") == ["random"]
-    assert words(table, ["alignment/mean"]).endswith(": does not tell")
-    assert "does not tell" not in words(table, ["alignment/clarity"])
+    assert words(table, "alignment/mean").endswith(": does not tell")
+    assert "does not tell" not in words(table, "alignment/clarity")
 
 
 def test_better_is_the_way_of_the_number():

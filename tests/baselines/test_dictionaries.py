@@ -148,7 +148,8 @@ def test_of_another_variant_it_is_a_topk_of_as_many_active_latents(data):
     active = (module.sae.encode(data.x).to_dense() > 0).sum(1).double().mean()
     assert k == round(float(active)) > 1
     sae = untrained(module, data, k)
-    assert isinstance(sae, TopK) and sae.k == k
+    assert isinstance(sae, TopK)
+    assert sae.k == k
     assert torch.equal(sae.encoder, module.sae.encoder)
     assert torch.equal(sae.W_dec, module.sae.W_dec)
     silent = module_of(data, JumpReLU, l0_weight=0.1, target_l0=2, bandwidth=1.0, threshold=1e6).sae

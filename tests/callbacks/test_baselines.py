@@ -101,7 +101,8 @@ def test_the_table_has_what_was_logged(run):
         )
         if not pd.isna(row.tells):
             assert row.difference == pytest.approx(row.trained - row.baseline_value, abs=1e-4), row.key
-            assert not row.low > row.difference and not row.high < row.difference
+            assert not row.low > row.difference
+            assert not row.high < row.difference
     means = {"val/fvu", "val/cosine", "alignment/mean", "alignment/monosemanticity", "truth/auroc_class"}
     assert means <= set(table.loc[table["tells"].notna(), "key"])
     assert not {"val/l0", "zero_shot/original"} & set(table["key"])
