@@ -1,13 +1,17 @@
 """What each latent encodes: the label that its top images agree with best, and whether to believe it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from callbacks.base import Pass, PassCallback
 from lightning_sae.attribution.closed_form import LastLayer
+from lightning_sae.baselines.shuffled import mean_alignment, permuted
+from lightning_sae.baselines.terms import Terms
 from lightning_sae.clip import Clip
 from lightning_sae.concepts.alignment import (
     Labels,
@@ -80,6 +84,27 @@ class Alignment(PassCallback):
         self.embedded: EmbeddedVocabulary | None = None
         self._audited: EmbeddedVocabulary | None = None  # the same words as the audited CLIP reads them
         self.concepts: ConceptLabels | None = None
+        self._terms: dict[str, Terms] = {}
+        self._index = torch.empty(0)  # of the labels of the last pass
+
+    def baseline(self) -> Self:
+        """Return a copy, which shares the embedded labels."""
+        return copy(self)
+
+    def terms(self) -> Mapping[str, Terms]:
+        """Return the terms of its means and counts, a latent each."""
+        return self._terms
+
+    def shuffled_terms(self, pass_: Pass, seed: int) -> Mapping[str, Terms]:
+        """Return the same of the latents with each other's labels.
+
+        The alignment is its mean over all permutations; the tests are of one, drawn by the seed.
+        """
+        words, index = self.embed(pass_.data), self._index
+        vectors = concept_vectors(pass_.top_ids, pass_.data.judge_embeddings)
+        columns = self._test(pass_, vectors, permuted(index, seed))
+        scores = mean_alignment(vectors, index, words.texts, words.empty)
+        return _terms(index >= 0, {"mean": scores}, columns)
 
     def check(self, data: ActivationDataModule) -> None:
         """Refuse labels of the data that are none."""
@@ -104,26 +129,29 @@ class Alignment(PassCallback):
         vectors = concept_vectors(top_ids, data.judge_embeddings)
         labels = best_labels(vectors, words.texts, words.empty)
         columns = {"clarity": clarity(top_ids, data.judge_embeddings)}
-        columns |= self._test(pass_, vectors, labels)
+        columns |= self._test(pass_, vectors, labels.index)
         columns |= self._compare(pass_, vectors, labels.index)
         known = top_ids[:, 0] >= 0
+        self._index = labels.index
+        means = {"mean": labels.score, "margin": labels.margin, "clarity": columns["clarity"]}
+        self._terms = _terms(known, means, columns)
         if known.any():
             _log(pass_, known, labels, columns)
         self.concepts = self._concepts(data, vectors, labels, columns)
         return self.concepts
 
-    def _test(self, pass_: Pass, vectors: Tensor, labels: Labels) -> dict[str, Tensor]:
+    def _test(self, pass_: Pass, vectors: Tensor, index: Tensor) -> dict[str, Tensor]:
         """Return the chance and held-out validity of the labels."""
         data, words, top_ids = pass_.data, self.embed(pass_.data), pass_.top_ids
         latents, image_ids = pass_.latents
         sizes = (top_ids >= 0).sum(1)
-        z = label_z(vectors, sizes, labels.index, words.texts, data.judge_embeddings)
+        z = label_z(vectors, sizes, index, words.texts, data.judge_embeddings)
         p = p_values_by_size(z, sizes, partial(self._null, data, words))
         validity = label_validity(
             latents,
             image_ids,
             top_ids,
-            labels.index,
+            index,
             words.texts,
             data.judge_embeddings,
             self.min_held_out,
@@ -175,6 +203,15 @@ class Alignment(PassCallback):
     def latent_columns(self) -> dict[str, Sequence[object]]:
         """Return columns of `latents.csv`, each of length d_sae; none before the first validation pass."""
         return dict(self.concepts.columns) if self.concepts else {}
+
+
+def _terms(known: Tensor, means: dict[str, Tensor], columns: dict[str, Tensor]) -> dict[str, Terms]:
+    """Return the terms of the means of some columns and of the tests, over the latents with an image."""
+    named = columns["named"][known].float().cpu()
+    shares = {"significant_share": columns["significant"][known].float().cpu(), "named_share": named}
+    found = {key: column[known].float().cpu() for key, column in means.items()} | shares
+    terms = {f"alignment/{key}": Terms(values) for key, values in found.items()}
+    return terms | {"alignment/named": Terms(named, total=True)}
 
 
 def _log(pass_: Pass, known: Tensor, labels: Labels, columns: dict[str, Tensor]) -> None:

@@ -1,7 +1,7 @@
 """How each latent drives the scores of the classes: activation x gradient, mean per class."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, Self, get_args
 
 import pandas as pd
 import torch
@@ -106,6 +106,10 @@ class Attribution(PassCallback):
         self._by_prompt: MeanOverImages | None = None
         self._fitted: LinearClassifier | None = None
         self._class_names: list[str] = []
+
+    def baseline(self) -> Self:
+        """Return one for the classes alone, without prompts and probe."""
+        return type(self)(self.output, self.over)
 
     def heatmap(self, image_id: int, latent: int | None = None) -> Tensor:
         """Return the attribution of each token of a probe image, `[t]`: of one latent, or the sum of all.

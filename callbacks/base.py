@@ -1,7 +1,7 @@
 """What the callbacks of a validation pass share: the pass itself, and what they give each other."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, TypeVar, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import pandas as pd
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 from lightning_sae.attribution.explained import Explained, PassImages, probe_images
 from lightning_sae.attribution.means import ClassAttribution
 from lightning_sae.attribution.reliance import ClassReliance
+from lightning_sae.baselines.comparison import BaselineTable
+from lightning_sae.baselines.module import BaselineModule
+from lightning_sae.baselines.terms import Terms
 from lightning_sae.classifiers.comparison import ProbeComparison
 from lightning_sae.concepts.concept_labels import ConceptLabels
 from lightning_sae.data import ActivationDataModule
@@ -24,6 +27,7 @@ GIVERS: dict[type, str] = {
     ClassAttribution: "attribution",
     ClassReliance: "reliance",
     ProbeComparison: "probe_vs_prompt",
+    BaselineTable: "baselines",
 }
 """Result -> the callback of the default configuration that gives it."""
 
@@ -35,7 +39,7 @@ class Pass:
 
     Args:
         trainer: that validates.
-        pl_module: an `SAEModule`.
+        pl_module: an `SAEModule`, or a baseline in its place.
         collects: whether the latents of all images are collected.
 
     Attributes:
@@ -47,7 +51,9 @@ class Pass:
         results: type of a result -> what its giver found in this pass.
     """
 
-    def __init__(self, trainer: Trainer, pl_module: LightningModule, collects: bool = False) -> None:
+    def __init__(
+        self, trainer: Trainer, pl_module: LightningModule | BaselineModule, collects: bool = False
+    ) -> None:
         self.trainer = trainer
         self.module = cast(SAEModule, pl_module)
         self.data = cast(ActivationDataModule, trainer.datamodule)  # type: ignore[attr-defined]
@@ -55,6 +61,12 @@ class Pass:
         self.is_last = trainer.should_stop or trainer.global_step == trainer.max_steps
         self.results: dict[type, Any] = {}
         self._collected = ImageLatents(self.sae.d_sae).to(self.module.device) if collects else None
+
+    def beside(self, baseline: BaselineModule) -> "Pass":
+        """Return a pass of a baseline over the same images, outside of the training."""
+        other = Pass(self.trainer, baseline, collects=True)
+        other.fitting = False
+        return other
 
     @property
     def sae(self) -> SparseAutoencoder:
@@ -196,6 +208,18 @@ class PassCallback(Callback):
     def report(self, pass_: Pass) -> None:
         """Write files and tables: all callbacks have finished, and every result is there."""
 
+    def baseline(self) -> Self | None:
+        """Return a fresh copy that measures a baseline by the same code; `None`: it has no number of one."""
+        return None
+
+    def terms(self) -> Mapping[str, Terms]:
+        """Return what its numbers of the last turn are means of, key -> terms, the same on every rank."""
+        return {}
+
+    def shuffled_terms(self, pass_: Pass, seed: int) -> Mapping[str, Terms]:
+        """Return the terms of its numbers if the latents had each other's labels, in or after `finish`."""
+        return {}
+
     @property
     def name(self) -> str:
         """The name that the configuration calls it by."""
@@ -211,7 +235,7 @@ class PassCallback(Callback):
         Raises:
             ValueError: names both callbacks.
         """
-        everyone = _pass_callbacks(trainer)
+        everyone = pass_callbacks(trainer)
         given, before = (
             {callback.gives: callback.name for callback in callbacks if callback.gives is not None}
             for callbacks in (everyone, everyone[: everyone.index(self)])
@@ -238,7 +262,7 @@ class PassCallback(Callback):
         self.current = self._turn = None
         if trainer.sanity_checking:
             return
-        everyone = _pass_callbacks(trainer)
+        everyone = pass_callbacks(trainer)
         first = everyone[0]
         if first is self:
             self.current = Pass(trainer, pl_module, any(callback.needs_latents for callback in everyone))
@@ -258,17 +282,24 @@ class PassCallback(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Hand the batch on."""
-        if self.current is not None and _pass_callbacks(trainer)[0] is self:
+        if self.current is not None and pass_callbacks(trainer)[0] is self:
             self.current.collect(outputs)
         if self._turn is not None:
-            self.add_batch(self._turn, outputs)
-            if self._takes_images() and self._turn.closed_form:
-                self.add(self._turn, self._turn.batch_images(outputs))
+            self.take(self._turn, outputs)
+
+    def take(self, pass_: Pass, outputs: ValidationOutput) -> None:
+        """Hand a batch on, and its images where the tail is a closed form."""
+        self.add_batch(pass_, outputs)
+        if self._takes_images() and pass_.closed_form:
+            self.add(pass_, pass_.batch_images(outputs))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the pass."""
+        if self._turn is not None:
+            self.close(self._turn)
+
+    def close(self, pass_: Pass) -> None:
         """Hand the probe on where no batch is enough, and keep the result for the callbacks behind."""
-        if (pass_ := self._turn) is None:
-            return
         if self._takes_images() and not pass_.closed_form:
             for images in pass_.probe_images():
                 self.add(pass_, images)
@@ -294,10 +325,15 @@ class PassCallback(Callback):
         """Go on counting."""
         self.passes = state_dict["passes"]
 
+    def had_turn(self, pass_: Pass) -> bool:
+        """Return whether a pass is or was its turn."""
+        return self._turn is pass_
+
     def _takes_images(self) -> bool:
         return type(self).add is not PassCallback.add
 
 
-def _pass_callbacks(trainer: Trainer) -> list[PassCallback]:
+def pass_callbacks(trainer: Trainer) -> list[PassCallback]:
+    """Return the callbacks of the pass, in their order."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     return [callback for callback in callbacks if isinstance(callback, PassCallback)]

@@ -1,6 +1,8 @@
 """Whether attribution tells what drives the score, measured on the probe during training."""
 
 from collections.abc import Mapping
+from copy import copy
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -76,6 +78,10 @@ class Faithfulness(PassCallback):
         self.reference, self.truth, self.confidence = reference, truth, confidence
         self.batch_size = batch_size
         self.evidence: Evidence | None = None
+
+    def baseline(self) -> Self:
+        """Return a copy."""
+        return copy(self)
 
     def finish(self, pass_: Pass) -> None:
         """Measure and log."""

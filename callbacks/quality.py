@@ -1,12 +1,13 @@
 """How good the latents are, and how much they change from one validation pass to the next."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from callbacks.base import Pass, PassCallback
+from lightning_sae.baselines.terms import Terms
 from lightning_sae.concepts.alignment import concept_vectors
 from lightning_sae.concepts.concept_labels import ConceptLabels
 from lightning_sae.concepts.quality import (
@@ -56,6 +57,15 @@ class Quality(PassCallback):
         self._monosemanticity: MonoSemanticity | None = None
         self._before: dict[str, Any] = {}
         self._change: dict[str, float] = {}
+
+    def baseline(self) -> Self:
+        """Return one without a memory, and without the polysemanticity that takes long."""
+        return type(self)()
+
+    def terms(self) -> Mapping[str, Terms]:
+        """Return the scores of the latents."""
+        scores = {key: score for key, score in self._scores.items() if key != "most_alike"}
+        return {f"alignment/{key}": Terms(score.float().cpu()) for key, score in scores.items()}
 
     def begin(self, pass_: Pass) -> None:
         """Empty the sums."""

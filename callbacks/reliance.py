@@ -1,7 +1,8 @@
 """What nobody intended: latents that drive the score of a class and do not mean it, and what they do."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Any, Self
 
 import pandas as pd
 from torch import Tensor
@@ -10,6 +11,7 @@ from callbacks.base import Pass, PassCallback
 from lightning_sae.attribution.ablation import COLUMNS, AblationEffects, Removal, effects_table, mean_effects
 from lightning_sae.attribution.means import ClassAttribution
 from lightning_sae.attribution.reliance import ClassReliance, Reliance, culprits, unexpected_reliance
+from lightning_sae.baselines.terms import Terms
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.concepts.concept_labels import ConceptLabels
 from lightning_sae.concepts.meaning import Meaning, MeaningTests, class_meaning, shown_classes
@@ -99,6 +101,18 @@ class UnexpectedReliance(PassCallback):
         self.table, self.groups = pd.DataFrame(), pd.DataFrame()
         self._class_names: list[str] = []
         self._names: Tensor | None = None
+
+    def baseline(self) -> Self:
+        """Return a copy that removes nothing: to remove culprits costs more than to find them."""
+        fresh = copy(self)
+        fresh.classes = fresh.probe_classes = 0
+        return fresh
+
+    def terms(self) -> Mapping[str, Terms]:
+        """Return the unexpected share of each class."""
+        if self.reliance is None:
+            return {}
+        return {"attribution/unexpected_share": Terms(self.reliance.share.cpu(), paired=True)}
 
     def finish(self, pass_: Pass) -> ClassReliance:
         """Join means and meanings, ablate and log."""

@@ -1,12 +1,15 @@
 """What the autoencoder costs: zero-shot accuracy with its reconstruction in place of the activation."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from callbacks.base import Pass, PassCallback
 from lightning_sae.attribution.explained import PassImages
+from lightning_sae.baselines.terms import Terms
 from lightning_sae.concepts.vocabulary import embed_labels
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.metrics.accuracy import accuracy, predict, worst_group
@@ -40,6 +43,15 @@ class SplicedAccuracy(PassCallback):
         self._texts: dict[str, Tensor] = {}
         self._truth: dict[str, Tensor] = {}
         self._predictions: dict[str, Tensor] = {}
+        self._terms: dict[str, Terms] = {}
+
+    def baseline(self) -> Self:
+        """Return a copy, which shares the embedded prompts."""
+        return copy(self)
+
+    def terms(self) -> Mapping[str, Terms]:
+        """Return which images are right, with the autoencoder spliced in."""
+        return self._terms
 
     def begin(self, pass_: Pass) -> None:
         """Embed the prompts once and forget the predictions."""
@@ -68,12 +80,15 @@ class SplicedAccuracy(PassCallback):
 
     def finish(self, pass_: Pass) -> None:
         """Log the accuracies."""
+        self._terms = {}
         for way in ("original", "spliced"):
             for factor in self._texts:
                 predictions = self._gathered(pass_, f"{way}_{factor}")
                 truth = self._truth[factor].where(predictions >= 0, -1)  # only images of this pass
                 suffix = "" if factor == "class" else f"_{factor}"
                 pass_.module.log(f"zero_shot/{way}{suffix}", accuracy(predictions, truth))
+                right = (predictions == truth).float().where(truth >= 0, torch.nan)
+                self._terms[f"zero_shot/{way}{suffix}"] = Terms(right, paired=True)
                 if factor == "class" and len(self._truth) > 1:
                     pass_.module.log(f"zero_shot/{way}_worst", self._worst(predictions, truth))
 

@@ -9,6 +9,8 @@ from rich.table import Table
 
 from callbacks.base import Pass, PassCallback
 from lightning_sae.attribution.reliance import ClassReliance
+from lightning_sae.baselines import shown
+from lightning_sae.baselines.comparison import BaselineTable
 from lightning_sae.classifiers.comparison import ProbeComparison
 from lightning_sae.clip import clip_titles
 from lightning_sae.concepts.naming import names_of
@@ -18,7 +20,7 @@ from lightning_sae.trust.control_characters import escape
 
 
 class Summary(PassCallback):
-    """Prints the last values, the classes with the most unexpected reliance, and where everything lies.
+    """Prints the last values, those of baselines, the most unexpected reliance, and where all of it lies.
 
     Args:
         classes: how many classes with unexpected reliance are named.
@@ -50,6 +52,9 @@ class Summary(PassCallback):
             del metrics["val/fvu"]
         for line in lines(metrics):
             console.print(line, highlight=False)
+        baselines = pass_.get(BaselineTable)
+        if baselines is not None and (table := shown.terminal(baselines)) is not None:
+            console.print(table)
         reliance, comparison = pass_.get(ClassReliance), pass_.get(ProbeComparison)
         if reliance is not None and len(reliance.culprits):
             console.print(culprit_table(reliance.culprits, self.classes))

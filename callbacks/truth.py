@@ -1,6 +1,8 @@
 """How well the latents tell what the data know: the best detector of each value, and sparse probes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor
 
 from callbacks.base import Pass, PassCallback
+from lightning_sae.baselines.terms import Terms
 from lightning_sae.concepts.concept_labels import ConceptLabels
 from lightning_sae.concepts.detectors import best_detectors, purity, sparse_probes
 from lightning_sae.concepts.naming import name_columns
@@ -59,6 +62,25 @@ class Truth(PassCallback):
         self.detected, self.min_images, self.ks = detected, min_images, list(ks)
         self.probe_every, self.seed = probe_every, seed
         self.table: pd.DataFrame | None = None
+
+    def baseline(self) -> Self:
+        """Return a copy without probes, which cost more than all else."""
+        fresh = copy(self)
+        fresh.ks = []
+        return fresh
+
+    def terms(self) -> Mapping[str, Terms]:
+        """Return what the means of each factor are over, a value each."""
+        found = {} if self.table is None else dict(iter(self.table.groupby("factor", sort=False)))
+        return {
+            f"truth/{name}_{factor}": Terms(torch.tensor(column.to_numpy(float)), paired=True)
+            for factor, rows in found.items()
+            for name, column in {
+                "auroc": rows["auroc"],
+                "purity": rows["purity"],
+                "detected": rows["auroc"] >= self.detected,
+            }.items()
+        }
 
     def finish(self, pass_: Pass) -> None:
         """Find the detectors of every factor, probe when it is time, and log."""

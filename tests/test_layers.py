@@ -15,7 +15,7 @@ ORDER = (
     *("sae.kernels", "sae", "sae.variants", "sae.saving", "sae.exchange", "sae:front"),
     *("data.claims", "data.hashing", "data.images", "data.store", "data.capture"),
     *("data.loading", "data", "data.engines", "data.sources", "data:front"),
-    *("concepts", "classifiers", "attribution", "training", "tracking", "runs"),
+    *("concepts", "classifiers", "attribution", "training", "tracking", "runs", "baselines"),
     *("report.latent_name", "report.faithfulness_picture", "report.gallery_picture"),
     *("explain", "compare", "browser"),
     *(

@@ -6,17 +6,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lightning_sae.baselines.comparison import COLUMNS
+
 AREAS = tuple(f"{curve}{end}" for curve in ("deletion", "insertion") for end in ("", "_low", "_high"))
 NEEDED = {
     "latents": ("latent",),
     "attribution": ("class", "images"),
     "reliance": ("class", "share", "class_share", "images"),
     "faithfulness": ("method", *AREAS),
+    "baselines": tuple(COLUMNS),
 }
 """Columns of each table."""
 
 COUNTS = ("latent", "images")
-NUMBERS = (*COUNTS, "share", "class_share", "alignment", "unexpected", *AREAS)
+NUMBERS = (*COUNTS, "share", "class_share", "alignment", "unexpected", *AREAS, "trained", "baseline_value")
 IDENTITY = ("model", "pretrained", "weights")  # of a CLIP, what titles are made of
 ONCE = {"latents": "latent", "faithfulness": "method"}
 """Column of a table whose rows all differ in it."""

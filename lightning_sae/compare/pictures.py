@@ -9,10 +9,10 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_sae.compare.table import RunTable, shown_value
+from lightning_sae.compare.table import RunTable
 from lightning_sae.compare.variants import Variant
 from lightning_sae.report.palette import GREY, INK, LIGHT
-from lightning_sae.tracking.values import Goal, column_title
+from lightning_sae.tracking.values import Goal, column_title, shown_value
 
 ACCENT = "#0969da"
 MAX_AXES = 10  # of parallel coordinates; more cannot be read

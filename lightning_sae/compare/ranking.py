@@ -9,8 +9,8 @@ from rich.console import Console
 
 from lightning_sae.compare.comparison import pareto_front
 from lightning_sae.compare.runs import Run, read_runs
-from lightning_sae.compare.table import RunTable, run_table, shown_value, terminal
-from lightning_sae.tracking.values import Goal, better, goal
+from lightning_sae.compare.table import RunTable, run_table, terminal
+from lightning_sae.tracking.values import Goal, better, goal, shown_value
 from lightning_sae.trust.control_characters import escape
 
 SHOWN = 20  # jobs in the table, and failed ones in the list

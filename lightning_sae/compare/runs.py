@@ -14,7 +14,10 @@ from lightning_sae.runs.folder import RunFolder, T, flat
 from lightning_sae.training.settings import CONFIG, ERROR
 from lightning_sae.trust.control_characters import visible
 
-TABLES = ("latents", "attribution", "reliance", "reliance_groups", "faithfulness", "truth")
+TABLES = (
+    *("latents", "attribution", "reliance", "reliance_groups", "faithfulness", "truth"),
+    "baselines",
+)
 _FINISHED = {
     "metrics.csv": "logger.csv",
     "latents.csv": "callbacks.latent_table",

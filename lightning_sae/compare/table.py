@@ -1,6 +1,5 @@
 """The table of runs: what differs between their configs, and the values that matter."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ from rich.table import Table
 
 from lightning_sae.compare.differences import differing, is_part, value
 from lightning_sae.compare.runs import Run
-from lightning_sae.tracking.values import VALUES, Goal, column_title, logged_value
+from lightning_sae.tracking.values import VALUES, Goal, column_title, logged_value, shown_value
 from lightning_sae.trust.control_characters import escape, visible
 
 
@@ -57,18 +56,6 @@ def _row(run: Run, keys: Sequence[str]) -> dict[str, Any]:
     made = {key: value(run.recipe, key) for key in keys}
     state = {"finished": run.finished, "missing": "; ".join(run.missing), "folder": visible(str(run.folder))}
     return {**made, **run.metrics, **state}
-
-
-def shown_value(key: str, number: Any) -> str:
-    """Return a value as people read it; "" for NaN.
-
-    Example:
-        >>> shown_value("zero_shot/original", 0.5837), shown_value("val/l0", 16), shown_value("a", 0.5)
-        ('58.4 %', '16.0', '0.5')
-    """
-    if not isinstance(number, int | float):
-        return str(number)
-    return "" if math.isnan(number) else format(number, logged_value(key).form).replace("%", " %")
 
 
 def cells(table: RunTable, starred: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:

@@ -6,13 +6,14 @@ from typing import Any
 
 import pandas as pd
 
+from lightning_sae.baselines.shown import read_baselines, words
 from lightning_sae.clip import identity_titles
 from lightning_sae.compare.shared_concepts import Concepts, Pair
-from lightning_sae.compare.table import RunTable, cells, shown_value
+from lightning_sae.compare.table import RunTable, cells
 from lightning_sae.compare.variants import Cell, CulpritShare, Variant, contrasts
 from lightning_sae.concepts.naming import LatentName, names_of
 from lightning_sae.report import percent
-from lightning_sae.tracking.values import VALUES, better, column_title
+from lightning_sae.tracking.values import VALUES, better, column_title, shown_value
 
 ROWS = 12  # of a list of latents
 
@@ -37,7 +38,18 @@ def _card(variant: Variant, clip: str) -> dict[str, Any]:
         "runs": variant.runs,
         "clip": clip,
         "values": {name: " → ".join(shown) for name, shown in values.items()},
+        "beside": _beside(variant),
     }
+
+
+def _beside(variant: Variant) -> dict[str, str]:
+    """Return what baselines have, by row of a card."""
+    table = read_baselines(variant.run.table("baselines"))
+    rows: dict[str, list[str]] = {}
+    for key, entry in VALUES.items():
+        if entry.card and (said := words(table, key)):
+            rows.setdefault(entry.card, []).append(said)
+    return {name: "; ".join(said) for name, said in rows.items()}
 
 
 def run_columns(table: RunTable) -> list[dict[str, str]]:

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from lightning_sae import __version__
 from lightning_sae.audit.report.view import counted
+from lightning_sae.baselines.shown import LEGEND, SILENT, TITLE, read_baselines, shown_rows
 from lightning_sae.browser import module
 from lightning_sae.clip import HookPoint, identity_titles
 from lightning_sae.explorer.document import document
@@ -57,6 +58,7 @@ def page(run: RunFolder, seen: Seen, folder: Path, served: bool = False) -> str:
         "title": run.folder.resolve().name,
         "facts": _facts(run, seen),
         "values": _values(run),
+        "baselines": _baselines(run),
         "latents": packed({**shown.columns, "served": served}),
         "arrays": packed_arrays(shown.arrays),
         "sheets": shown.sheets,
@@ -96,6 +98,15 @@ def _facts(run: RunFolder, seen: Seen) -> list[tuple[str, str]]:
 def _values(run: RunFolder) -> list[tuple[str, str]]:
     known = {key: value for key, value in VALUES.items() if key in run.metrics and value.title}
     return [(value.title, format(run.metrics[key], value.form)) for key, value in known.items()]
+
+
+def _baselines(run: RunFolder) -> dict[str, Any]:
+    """Return the numbers beside those of baselines; empty where the run has none."""
+    table = read_baselines(run.table("baselines"))
+    rows = shown_rows(table)
+    if not rows:
+        return {}
+    return {"title": TITLE, "names": table.names, "rows": rows, "mark": SILENT, "legend": LEGEND}
 
 
 def _audit(columns: dict[str, Any]) -> str:

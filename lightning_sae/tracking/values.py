@@ -1,7 +1,8 @@
 """The one table of logged values: which way each is better, and how it is shown."""
 
+import math
 from fnmatch import fnmatchcase
-from typing import Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 Direction = Literal["min", "max"]
 
@@ -104,6 +105,18 @@ def column_title(key: str) -> str:
         ('FVU', 'val/cosine')
     """
     return logged_value(key).title or key
+
+
+def shown_value(key: str, number: Any) -> str:
+    """Return a value as people read it; "" for NaN.
+
+    Example:
+        >>> shown_value("zero_shot/original", 0.5837), shown_value("val/l0", 16), shown_value("a", 0.5)
+        ('58.4 %', '16.0', '0.5')
+    """
+    if not isinstance(number, int | float):
+        return str(number)
+    return "" if math.isnan(number) else format(number, logged_value(key).form).replace("%", " %")
 
 
 class Goal(NamedTuple):

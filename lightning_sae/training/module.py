@@ -14,25 +14,19 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_sae.mappings import differences, flatten
-from lightning_sae.metrics import FVU, L0, Cosine, Density, TopImages, density_quantiles
+from lightning_sae.metrics import TopImages
 from lightning_sae.sae import SparseAutoencoder, find_variant
 from lightning_sae.sae.initialisation import BiasStart, RowStart, initialise, start_bias
 from lightning_sae.training.clipping import clip_by_scale
 from lightning_sae.training.final_validation import FinalValidation
+from lightning_sae.training.validation import QUANTILES, ValidationMetrics
 from lightning_sae.trust.numbers import check_counts, check_numbers, check_positive
 from lightning_sae.types import Batch, ValidationOutput
 
 Decay = Literal["linear", "cosine"]
 SAMPLE = 16_384  # activations that a geometric median is of, at least
-FIXED = (
-    "lr",
-    "betas",
-    "bias",
-    "rows",
-    "tied",
-    "frozen_decoder",
-)  # settings of a training that its checkpoint has taken in
-QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
+# settings of a training that its checkpoint has taken in
+FIXED = ("lr", "betas", "bias", "rows", "tied", "frozen_decoder")
 
 
 def lr_factor(
@@ -91,7 +85,7 @@ class SAEModule(LightningModule):
 
     Attributes:
         sae: the autoencoder, once configured.
-        top_images: `TopImages` of the running or last validation pass.
+        validation: what the running or last validation pass measures, once configured.
         dead: `[d_sae]` bool, never active on the whole train store; `None` until the end of `fit`.
         infinite: `[3]` int64 buffer, the first step whose loss was not finite, -1 for none, with how many of
             its activations were not, of how many. It is read when a row is logged, before a validation pass,
@@ -112,11 +106,7 @@ class SAEModule(LightningModule):
         *(f"val/density_{name}" for name in QUANTILES),
     )
     sae: SparseAutoencoder
-    fvu: FVU
-    cosine: Cosine
-    l0: L0
-    firing: Density
-    top_images: TopImages
+    validation: ValidationMetrics
     infinite: Tensor
 
     def __init__(
@@ -175,8 +165,12 @@ class SAEModule(LightningModule):
     @property
     def density(self) -> Tensor:
         """`[d_sae]` share of the validation tokens on which each latent fires; on all ranks or on none."""
-        density: Tensor = self.firing.compute()
-        return density
+        return self.validation.density
+
+    @property
+    def top_images(self) -> TopImages:
+        """The top images of the running or last validation pass."""
+        return self.validation.top_images
 
     def check(self, d_in: int) -> None:
         """Refuse arguments that no autoencoder of this width takes, before its data are there.
@@ -227,30 +221,39 @@ class SAEModule(LightningModule):
         """
         if hasattr(self, "sae"):
             return
-        fresh, arguments = self.hparams["d_in"] is None, dict(self.hparams["sae"])
+        fresh = self.hparams["d_in"] is None
         if fresh:
             self.hparams["d_in"] = self._datamodule().d_in
-        d_in = self.hparams["d_in"]
+        self.sae = self._build(fresh)
+        self.validation = ValidationMetrics(self.sae, self.hparams["top_n"])
+
+    def untrained(self) -> SparseAutoencoder:
+        """Return the autoencoder as it was before the first step, on the CPU.
+
+        A module that goes on from a checkpoint gives the same as long as it was made with the same seed.
+        """
+        return self._build(fresh=True)
+
+    def _build(self, fresh: bool) -> SparseAutoencoder:
+        arguments = dict(self.hparams["sae"])
         with torch.device("cpu"), torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self._random)
-            self.sae = find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
+            sae = find_variant(arguments.pop("variant"))(d_in=self.hparams["d_in"], **arguments)
             if fresh:
-                self._initialise()
-        self.sae.W_dec.requires_grad_(not self.hparams["frozen_decoder"])
-        self.fvu, self.cosine, self.l0 = FVU(d_in), Cosine(), L0()
-        self.firing = Density(self.sae.d_sae)
-        self.top_images = TopImages(self.hparams["top_n"], self.sae.d_sae)
+                self._initialise(sae)
+        sae.W_dec.requires_grad_(not self.hparams["frozen_decoder"])
+        return sae
 
-    def _initialise(self) -> None:
+    def _initialise(self, sae: SparseAutoencoder) -> None:
         statistics, start = self._datamodule().statistics, self.hparams
         mean = statistics.mean.cpu()
-        self.sae.set_normalisation(mean, statistics.scale)
+        sae.set_normalisation(mean, statistics.scale)
         needed = start["rows"] == "data" or start["bias"] == "geometric_median"
         sample = None
-        if needed or self.sae.normalisation == "layer_norm":
-            sample = self._datamodule().sample(max(SAMPLE, self.sae.d_sae)).cpu()
-        bias = start_bias(self.sae, start["bias"], mean, sample)
-        initialise(self.sae, bias, sample if start["rows"] == "data" else None, start["tied"])
+        if needed or sae.normalisation == "layer_norm":
+            sample = self._datamodule().sample(max(SAMPLE, sae.d_sae)).cpu()
+        bias = start_bias(sae, start["bias"], mean, sample)
+        initialise(sae, bias, sample if start["rows"] == "data" else None, start["tied"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the fused Adam, and a schedule in optimiser steps."""
@@ -370,39 +373,20 @@ class SAEModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last pass, the sanity check included."""
-        for metric in (self.fvu, self.cosine, self.l0, self.firing, self.top_images):
-            metric.reset()
+        self.validation.reset()
 
     def validation_step(  # type: ignore[override]  # Lightning hands any output to the callbacks
         self, batch: Batch, batch_idx: int
     ) -> ValidationOutput:
         """Reconstruct a batch in raw units and update the metrics; callbacks take it from here."""
-        if batch.embeddings is None:
-            raise ValueError("validation batches must carry image embeddings, got None")
-        x_hat, latents = self.sae(batch.x)
-        self.fvu.update(batch.x, x_hat)
-        self.cosine.update(batch.x, x_hat)
-        self.l0.update(latents)
-        self.firing.update(latents)
-        self.top_images.update(latents, batch.image_ids)
-        latents = latents.with_values(latents.values.float())
-        x, x_hat, embeddings = batch.x.float(), x_hat.float(), batch.embeddings.float()
-        return ValidationOutput(x, x_hat, latents, batch.image_ids, batch.targets, embeddings)
+        return self.validation.step(self.sae, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the pass."""
-        values = {
-            "val/fvu": self.fvu.compute(),
-            "val/cosine": self.cosine.compute(),
-            "val/l0": self.l0.compute(),
-            "val/dead_fraction": self.sae.dead.float().mean(),
-        }
-        quantiles = density_quantiles(self.density, list(QUANTILES.values()))
-        values |= {f"val/density_{name}": value for name, value in zip(QUANTILES, quantiles, strict=True)}
-        if self.sae.normalisation == "layer_norm":
-            values["val/fvu_layer_norm"] = values["val/fvu"]  # marked: does not compare with that of others
-        self.log("val/fvu", values.pop("val/fvu").float(), prog_bar=True, sync_dist=True)
-        self.log_dict({name: value.float() for name, value in values.items()}, sync_dist=True)
+        values = self.validation.values(self.sae)
+        values["val/dead_fraction"] = self.sae.dead.float().mean()
+        self.log("val/fvu", values.pop("val/fvu"), prog_bar=True, sync_dist=True)
+        self.log_dict(dict(values), sync_dist=True)
 
     @torch.no_grad()
     def _never_fired(self) -> Tensor:

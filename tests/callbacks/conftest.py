@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 
 from callbacks.alignment import Alignment
 from callbacks.attribution import Attribution
+from callbacks.baselines import Baselines
 from callbacks.faithfulness import Faithfulness
 from callbacks.gallery import Gallery
 from callbacks.latent_table import LatentTable
@@ -47,6 +48,7 @@ def all_callbacks() -> dict[str, Callback]:
         "spliced_accuracy": SplicedAccuracy({"colour": ["{}"]}, min_group=1),
         "reliance": UnexpectedReliance(min_images=3, level=0.1, draws=100),
         "faithfulness": Faithfulness({"act_grad": ActGrad(), "ablation": Ablation()}, n_images=12, steps=4),
+        "baselines": Baselines(),
         "gallery": Gallery(rows=3, images=4, every=2),
         "latent_table": LatentTable(),
         "save_sae": SaveSAE(),

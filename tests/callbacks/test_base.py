@@ -8,6 +8,7 @@ import torch
 from callbacks.alignment import Alignment
 from callbacks.attribution import Attribution
 from callbacks.base import GIVERS, Pass, PassCallback
+from callbacks.baselines import Baselines
 from callbacks.faithfulness import Faithfulness
 from callbacks.gallery import Gallery
 from callbacks.latent_table import LatentTable
@@ -143,9 +144,9 @@ def test_it_is_refused_before_anything_is_captured(train_py, tmp_path):
 
 
 def test_each_result_is_given_by_the_callback_that_is_named():
-    for giver in (Alignment, Attribution, UnexpectedReliance, ProbeVsPrompt):
+    for giver in (Alignment, Attribution, UnexpectedReliance, ProbeVsPrompt, Baselines):
         assert GIVERS[giver.gives] == giver.__module__.removeprefix("callbacks.")
-    assert len(GIVERS) == 4
+    assert len(GIVERS) == 5
 
 
 def test_a_result_of_an_earlier_pass_is_never_used(fit, tmp_path):

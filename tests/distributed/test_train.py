@@ -23,7 +23,10 @@ SMALL = [
     ),
     *("callbacks.attribution.prompts=[star, moon]", "callbacks.faithfulness.n_images=40"),
 ]
-TABLES = ["attribution", "faithfulness", "latents", "prompts", "reliance", "reliance_groups", "truth"]
+TABLES = [
+    *("attribution", "baselines", "faithfulness", "latents", "prompts", "reliance", "reliance_groups"),
+    "truth",
+]
 pytestmark = pytest.mark.timeout(900)
 FOREVER = [
     "callbacks=checkpoint",

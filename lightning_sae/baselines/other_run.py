@@ -1,0 +1,51 @@
+"""The numbers of another run as a baseline, such as the same recipe on a CLIP with random weights."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from lightning_sae.baselines.comparison import Measured, is_compared
+from lightning_sae.mappings import differences, flatten
+from lightning_sae.runs.folder import RunFolder
+from lightning_sae.training.module import FIXED
+
+
+def other_run(name: str, folder: str, recipe: Mapping[str, Any]) -> Measured:
+    """Return the last values of another run of the same recipe.
+
+    Args:
+        name: of the baseline.
+        folder: of the run.
+        recipe: hyper-parameters of the module in training, with its `sae`.
+
+    Raises:
+        ValueError: the folder has no values, or the run had other settings of `sae` or `module`; says which.
+    """
+    run = RunFolder(folder)
+    numbers = {key: value for key, value in run.metrics.items() if is_compared(key)}
+    if not numbers or "sae" not in run.config:
+        raise ValueError(
+            f"callbacks.baselines.runs.{name}: {folder} has no values of a validation pass; name the folder "
+            "of a run that came to its end"
+        )
+    changed = differences(_recipe_of(run), flatten(_chosen(recipe)))
+    if changed:
+        raise ValueError(
+            f"callbacks.baselines.runs.{name}: {folder} was trained by another recipe: {', '.join(changed)}. "
+            "Train it again with the settings of this run, or leave it out"
+        )
+    return Measured(numbers, {})
+
+
+def _chosen(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    return {"sae": dict(recipe["sae"]), "module": {key: recipe.get(key) for key in FIXED}}
+
+
+def _recipe_of(run: RunFolder) -> dict[str, Any]:
+    """Return the settings of a run as its module keeps them: the variant by the name of its class."""
+    made: Any = OmegaConf.to_container(run.config.sae, resolve=True)
+    module: Any = OmegaConf.to_container(run.config.module, resolve=True)
+    variant = str(made["_target_"]).rpartition(".")[2]
+    options = {key: value for key, value in made.items() if not key.startswith("_")}
+    return flatten(_chosen({**module, "sae": {"variant": variant, **options}}))
