@@ -11,6 +11,7 @@ from scipy.sparse import csc_array
 from lightning_sae.compare.matching import Array, firing_correlation
 
 LEVEL = 0.05  # of the null: the share of latents that have a match by chance, at most
+GRID = np.linspace(-1, 1, 20_001)  # of cosines and correlations, so fine are the limits
 CHUNK = 1024  # latents at a time; memory grows with it and with the size of the other dictionary
 
 
@@ -87,11 +88,9 @@ def find_recurring(dictionaries: Sequence[Dictionary], level: float = LEVEL) -> 
     """Look for every latent in every other dictionary.
 
     Two latents match if they are alike in direction *and* on images: the cosine of their decoder rows and the
-    correlation of their activations both lie above a limit. The null of either is what the nearest *other*
-    latent of the same dictionary gives, where the right one is absent by construction; only a share `level`
-    of all latents comes above its limit. So a latent has a match by chance with a probability of `level` at
-    most, also where either of the two is alike for another reason (an intersection-union test, Berger 1982,
-    Technometrics 24).
+    correlation of their activations both lie above a limit (`find_limits`). Only a share `level` of all
+    latents has *another* latent of its own dictionary above both, where the right one is absent by
+    construction: so many match by chance.
 
     Args:
         dictionaries: at least two, with two latents or more each.
@@ -107,8 +106,7 @@ def find_recurring(dictionaries: Sequence[Dictionary], level: float = LEVEL) -> 
         [1.0, 0.0, 1.0]
     """
     _check(dictionaries)
-    null = np.concatenate([nearest_others(one) for one in dictionaries], axis=1)
-    limits = Limits(*np.quantile(null, 1 - level, axis=1).tolist())
+    limits = find_limits(dictionaries, level)
     best: list[dict[int, Best]] = [{} for _ in dictionaries]
     pairs = {}
     for i, j in combinations(range(len(dictionaries)), 2):
@@ -116,15 +114,43 @@ def find_recurring(dictionaries: Sequence[Dictionary], level: float = LEVEL) -> 
     return Recurrence(limits, best, pairs)
 
 
-def nearest_others(dictionary: Dictionary) -> Array:
-    """Return `[2, m]`, the largest cosine and correlation of each latent with another of its dictionary."""
-    found = []
-    for start, *parts in _chunks(dictionary, dictionary):
-        own = np.arange(len(parts[0]))
-        for part in parts:
-            part[own, start + own] = -1.0
-        found.append([part.max(1) for part in parts])
-    return np.concatenate(found, axis=1)
+def find_limits(dictionaries: Sequence[Dictionary], level: float = LEVEL) -> Limits:
+    """Return the limits above both of which a share `level` of the latents has another of its dictionary.
+
+    Cosines and correlations are brought to one scale: each as the share of all pairs of different latents of
+    one dictionary that are no more alike. A pair is as alike as the lower one of its two shares says; the
+    limits stand at one share, above which all but a share `level` of the latents have no other.
+
+    Args:
+        dictionaries: of one recipe.
+        level: in (0, 1).
+    """
+    counts = np.zeros((2, len(GRID) - 1), dtype=np.int64)
+    for parts in _others(dictionaries):
+        counts += [np.histogram(part, GRID)[0] for part in parts]
+    shares = counts.cumsum(1) / counts[0].sum()
+    nearest = [
+        np.minimum(*(known[_bins(part)] for known, part in zip(shares, parts, strict=True))).max(1)
+        for parts in _others(dictionaries)
+    ]
+    at = np.quantile(np.concatenate(nearest), 1 - level, method="higher")
+    return Limits(*(float(GRID[np.searchsorted(known, at) + 1]) for known in shares))
+
+
+def _bins(values: Array) -> NDArray[np.int64]:
+    """Return the place in `GRID` of the interval that each value is in."""
+    places: NDArray[np.int64] = np.searchsorted(GRID, values, side="right") - 1
+    return places.clip(0, len(GRID) - 2)
+
+
+def _others(dictionaries: Sequence[Dictionary]) -> Iterator[tuple[Array, Array]]:
+    """Yield cosines and correlations of some latents with all of their dictionary, -1 with themselves."""
+    for dictionary in dictionaries:
+        for start, *parts in _chunks(dictionary, dictionary):
+            own = np.arange(len(parts[0]))
+            for part in parts:
+                part[own, start + own] = -1.0
+            yield parts[0], parts[1]
 
 
 def _check(dictionaries: Sequence[Dictionary]) -> None:

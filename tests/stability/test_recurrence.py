@@ -6,7 +6,7 @@ from scipy.sparse import csc_array
 
 from lightning_sae.compare.matching import firing_correlation
 from lightning_sae.stability import Dictionary, find_recurring
-from lightning_sae.stability.recurrence import nearest_others
+from lightning_sae.stability.recurrence import find_limits
 from lightning_sae.stability.shares import jackknife, reconstruction_shares, recurring_share
 
 N, D_IN = 300, 16
@@ -23,6 +23,12 @@ def made(directions, firing):
     return Dictionary(directions, csc_array(firing))
 
 
+def of_concepts(directions, images=None):
+    """A latent for each concept: a direction and ten images of its own."""
+    firing = np.repeat(np.eye(40), 10, axis=0)
+    return made(np.eye(40)[directions], firing[:, directions if images is None else images])
+
+
 def test_an_equal_dictionary_recurs_whole_in_any_order_and_scale():
     directions, firing = dictionary(0)
     order = np.random.default_rng(1).permutation(12)
@@ -35,27 +41,21 @@ def test_an_equal_dictionary_recurs_whole_in_any_order_and_scale():
 
 
 def test_half_shared_is_half():
-    (directions, firing), (others, elsewhere) = (
-        dictionary(0, d_in=200, n=2000),
-        dictionary(1, d_in=200, n=2000),
-    )
-    half = made(np.vstack([directions[:6], others[6:]]), np.hstack([firing[:, :6], elsewhere[:, 6:]]))
-    found = find_recurring([made(directions, firing), half])
-    assert found.probability(0).tolist() == [1.0] * 6 + [0.0] * 6
+    found = find_recurring([of_concepts(range(12)), of_concepts(range(6, 18))])
+    assert found.probability(0).tolist() == [0.0] * 6 + [1.0] * 6
+    assert found.probability(1).tolist() == [1.0] * 6 + [0.0] * 6
     weights = np.arange(12) / np.arange(12).sum()
-    assert recurring_share(found, [weights, weights]).value == pytest.approx(weights[:6].sum())
+    want = (weights[6:].sum() + weights[:6].sum()) / 2
+    assert recurring_share(found, [weights, weights]).value == pytest.approx(want)
 
 
-def test_a_rotated_dictionary_or_one_on_other_images_does_not_recur():
-    """Alike on images but not in direction, or in direction but not on images, is not alike."""
-    directions, firing = dictionary(0, d_in=200, n=2000)
-    rotation, _ = np.linalg.qr(np.random.default_rng(2).standard_normal((200, 200)))
-    shuffled = np.random.default_rng(3).permuted(firing, axis=0)
-    one = made(directions, firing)
-    for other in (made(directions @ rotation, firing), made(directions, shuffled)):
+def test_alike_in_one_way_alone_is_not_alike():
+    """A rotated dictionary that fires on the same images, and one of the same directions on others."""
+    one, moved = of_concepts(range(12)), range(20, 32)
+    for other in (of_concepts(moved, range(12)), of_concepts(range(12), moved)):
         found = find_recurring([one, other])
-        assert found.probability(0).mean() <= 1 / 12  # of 24 latents one has another as near by the null
-        assert found.means(0).similarity.max() < 0.3
+        assert found.probability(0).tolist() == found.probability(1).tolist() == [0.0] * 12
+        assert found.means(0).similarity.max() <= 0
 
 
 def test_similarity_is_that_of_every_pair():
@@ -86,47 +86,42 @@ def test_chunks_change_nothing(monkeypatch):
         np.testing.assert_array_equal(parts.matched(place), whole.matched(place))
 
 
-def test_the_limits_are_quantiles_of_the_nearest_others():
-    one, other = (made(*dictionary(seed)) for seed in (0, 1))
-    null: list[list[float]] = [[], []]
-    for d in (one, other):
+def test_the_limits_leave_a_level_of_the_latents_with_another_of_their_own():
+    some, above, pairs = [made(*dictionary(seed, m=100)) for seed in (0, 1)], [], []
+    limits = find_limits(some, level=0.2)
+    for d in some:
         units = d.directions / np.linalg.norm(d.directions, axis=1, keepdims=True)
-        for part, all_of_it in zip(
-            null, (units @ units.T, np.corrcoef(d.activations.toarray().T)), strict=True
-        ):
-            part += [max(all_of_it[i, j] for j in range(12) if j != i) for i in range(12)]
-        np.testing.assert_allclose(nearest_others(d), [part[-12:] for part in null])
-    assert find_recurring([one, other], level=0.2).limits == pytest.approx(np.quantile(null, 0.8, axis=1))
+        parts = np.stack([units @ units.T, np.corrcoef(d.activations.toarray().T)])
+        over = (parts > np.array(limits)[:, None, None]) & ~np.eye(100, dtype=bool)
+        above += over.all(0).any(1).tolist()
+        pairs.append(over.mean((1, 2)))
+    assert np.mean(above) == pytest.approx(0.2, abs=0.011)  # they come in twos
+    assert np.ptp(np.mean(pairs, 0)) < 2e-3  # either limit leaves as many pairs
 
 
 @pytest.mark.parametrize("level", [0.05, 0.2])
 @pytest.mark.parametrize("alike", ["nothing", "images", "direction"])
-def test_the_level_bounds_the_rate_of_false_matches(alike, level):
-    """Dictionaries that have nothing in common, or one of the two alone; either limit has the level."""
+def test_the_level_is_the_rate_of_false_matches(alike, level):
+    """Dictionaries that have nothing in common match at the level; one of the two alone is never enough."""
     (directions, firing), (others, elsewhere) = (dictionary(seed, m=500, d_in=32) for seed in (0, 1))
-    other = made(directions if alike == "direction" else others, firing if alike == "images" else elsewhere)
-    found = find_recurring([made(directions, firing), other], level)
+    rows, fires = directions if alike == "direction" else others, firing if alike == "images" else elsewhere
+    found = find_recurring([made(directions, firing), made(rows, fires)], level)
     slack = 4 * np.sqrt(level * (1 - level) / 500)
-    assert found.probability(0).mean() <= level + slack
-    if alike == "nothing":
-        units = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (directions, others)]
-        parts = units[0] @ units[1].T, firing_correlation(csc_array(firing), csc_array(elsewhere))
-        for part, limit in zip(parts, found.limits, strict=True):
-            assert (part.max(1) > limit).mean() == pytest.approx(level, abs=slack)
+    rate = found.probability(0).mean()
+    assert rate == pytest.approx(level, abs=slack) if alike == "nothing" else rate <= level + slack
 
 
 def test_probabilities_are_over_the_other_dictionaries():
-    """The first four latents are in all of five dictionaries, the next four in three, the rest in one."""
-    parts = [dictionary(seed, d_in=200, n=2000) for seed in range(5)]
-    (directions, firing), dictionaries = parts[0], []
-    for place, (own, fires) in enumerate(parts):
-        shared = 8 if place < 3 else 4
-        rows = np.vstack([directions[:shared], own[shared:]])
-        dictionaries.append(made(rows, np.hstack([firing[:, :shared], fires[:, shared:]])))
-    found = find_recurring(dictionaries)
-    assert found.probability(0)[:8].tolist() == [1.0] * 4 + [0.5] * 4
-    assert found.probability(4)[:4].tolist() == [1.0] * 4
-    assert [found.probability(place)[8:].max() for place in range(5)] == [0.0] * 5
+    """Concepts 0 to 3 are in all of five dictionaries, 4 to 7 in three, the others in one."""
+    found = find_recurring(
+        [
+            of_concepts([*range(8 if place < 3 else 4), *range(10 + 5 * place, 14 + 5 * place)])
+            for place in range(5)
+        ]
+    )
+    assert found.probability(0).tolist() == [1.0] * 4 + [0.5] * 4 + [0.0] * 4
+    assert found.probability(4).tolist() == [1.0] * 4 + [0.0] * 4
+    assert found.means(0).cosine[:8] == pytest.approx([1.0] * 4 + [0.5] * 4)
 
 
 def test_fewer_than_two_are_refused():
