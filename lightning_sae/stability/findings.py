@@ -8,7 +8,8 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from lightning_sae.audit.findings import Audit, Finding
+from lightning_sae.audit.findings import FILE, Audit, Finding, read_audit
+from lightning_sae.compare.runs import Run
 
 ALIKE = ("clip", "hook_point", "tokens", "classifier", "output", "judge", "data")
 """Fields of the subject that are equal in audits whose findings are compared."""
@@ -62,6 +63,22 @@ def recurring_findings(audits: Sequence[Audit], matches: Matches) -> list[Recurr
         groups.setdefault(int(label), []).append(one)
     found = [RecurringFinding(members) for members in groups.values()]
     return sorted(found, key=lambda one: (-one.seeds, -max(m.finding.harm.value for m in one.members)))
+
+
+def read_seed_audit(run: Run) -> Audit:
+    """Read the audit of a run.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or of an autoencoder that the run had before.
+    """
+    audit = read_audit(run.folder)
+    if audit.subject.sae_sha256 not in ("", run.sae_sha256):
+        raise ValueError(
+            f"{run.folder / FILE} is of another autoencoder than that of the run: audit it again with "
+            f"`lightning-sae audit {run.folder}`"
+        )
+    return audit
 
 
 def _one(first: Placed, second: Placed, matches: Matches) -> bool:
