@@ -200,7 +200,7 @@ class Attribution(PassCallback):
         return table
 
     def latent_columns(self) -> dict[str, Sequence[Any]]:
-        """Return for each latent the class that it drives most, and how much.
+        """Return for each latent the class that it drives most, how much, and all that it drives.
 
         There are no columns before the first validation pass.
         """
@@ -210,6 +210,7 @@ class Attribution(PassCallback):
         known = best.values > -torch.inf
         return {
             "attribution": best.values.where(known, torch.nan).tolist(),
+            "attribution_mass": self.means.mean.abs().nansum(0).tolist(),
             "attribution_class": [
                 self._class_names[c] if k else "" for c, k in zip(best.indices, known, strict=True)
             ],

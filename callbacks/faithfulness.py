@@ -39,7 +39,7 @@ class Faithfulness(PassCallback):
     Args:
         methods: name -> method, called as `lightning_sae.attribution.methods` are.
         every: measure after every so many validation passes, and at the last step of a fit.
-        n_images: probe images, class-balanced, fixed by the data's seed.
+        n_images: probe images, class-balanced, fixed by the data's `probe_seed`.
         steps: of a curve.
         output: the score, a name or one of your own; `None`: that of the attribution callback, the margin if
             there is none.
@@ -94,7 +94,7 @@ class Faithfulness(PassCallback):
         The chunks of images are the same for any number of ranks.
         """
         data, trainer = pass_.data, pass_.trainer
-        chosen = choose_probe(data.probe.targets.cpu(), self.n_images, data.seed)
+        chosen = choose_probe(data.probe.targets.cpu(), self.n_images, data.probe_seed)
         n, m, s = len(chosen), len(self.methods), self.steps + 1
         sizes = (n, s), (n, m, s), (n, m, s), (n, m)
         found = Evidence(*(torch.zeros(size, dtype=torch.float64) for size in sizes))

@@ -17,9 +17,16 @@ ORDER = (
     *("data.loading", "data", "data.engines", "data.sources", "data:front"),
     *("concepts", "classifiers", "attribution", "training", "tracking", "runs", "baselines"),
     *("report.latent_name", "report.faithfulness_picture", "report.gallery_picture"),
+    *(
+        "compare.checks",
+        "compare.runs",
+        "compare.differences",
+        "compare.matching",
+        "audit.findings",
+        "stability",
+    ),
     *("explain", "compare", "browser"),
     *(
-        "audit.findings",
         "audit.evidence",
         "audit.verdict",
         "audit",

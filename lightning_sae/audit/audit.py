@@ -32,6 +32,7 @@ from lightning_sae.audit.findings import (
     write_audit,
 )
 from lightning_sae.audit.report import write_report
+from lightning_sae.audit.seeds import OtherSeeds
 from lightning_sae.audit.untold import suspects_left, untold
 from lightning_sae.audit.verdict.cases import OF_THINGS, Suspect, driven_images
 from lightning_sae.audit.verdict.severity import RemovalEffect, measure
@@ -51,6 +52,7 @@ def audit_to_folder(
     classifier: str = "prompts",
     prompts_file: str | None = None,
     options: Options | None = None,
+    others: OtherSeeds | None = None,
 ) -> Audit:
     """Audit a run, and write `audit.html` and `audit.json`, beside them the probe that it fits.
 
@@ -60,9 +62,10 @@ def audit_to_folder(
         classifier: `prompts`, `probe`, or the folder of a saved probe.
         prompts_file: JSON or YAML, `{class: [prompt, ...]}`, for `prompts`.
         options: how.
+        others: runs of its recipe that its findings are looked for in.
 
     Raises:
-        ValueError: a run on texts, or what `chosen_classifier` refuses.
+        ValueError: a run on texts, what `chosen_classifier` refuses, or others that were audited otherwise.
     """
     options = options or Options()
     check_choice(classifier, prompts_file)
@@ -72,6 +75,8 @@ def audit_to_folder(
     else:
         chosen = chosen_classifier(run, classifier, prompts_file)
     audit = audit_run(run, chosen, options)
+    if others is not None:
+        audit = others.count(audit)
     folder.mkdir(parents=True, exist_ok=True)
     write_report(audit, run, folder, chosen, options.output)
     write_audit(audit, folder)

@@ -16,6 +16,7 @@ Kind = Literal["spurious", "typographic", "polysemous", "compound"]
 Severity = Literal["low", "medium", "high"]
 Verdict = Literal["findings", "no findings", "cannot be told", "not enough evidence"]
 SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high")
+ONE_SEED = "one seed: nothing is known about recurrence; -m experiment=stability"
 LIMITS: dict[Severity, float] = {"high": 0.1, "medium": 0.02}  # harm, from which a finding is so severe
 
 
@@ -181,6 +182,7 @@ class Finding(_Model):
         effect: of ablating the culprits.
         summary: one sentence.
         advice: what to do: data to collect, prompt to change, correction to export.
+        in_seeds: runs of the recipe that have it, this one counted; of `Audit.seeds`.
     """
 
     number: int
@@ -198,6 +200,7 @@ class Finding(_Model):
     effect: Effect
     summary: str
     advice: tuple[str, ...]
+    in_seeds: int = 1
 
 
 class GroupGap(_Model):
@@ -298,6 +301,7 @@ class Audit(_Model):
         subject: what was audited.
         classes: a result for each, in the order of the classifier.
         findings: the most severe first.
+        seeds: runs of the recipe that its findings were looked for in; 1: this one alone.
     """
 
     schema_version: Literal[2] = 2
@@ -305,13 +309,25 @@ class Audit(_Model):
     subject: Subject
     classes: tuple[ClassResult, ...]
     findings: tuple[Finding, ...]
+    seeds: int = 1
 
-    def at_least(self, severity: Severity) -> tuple[Finding, ...]:
-        """Return the findings whose harm is of a severity or a worse one at the lower end of its interval."""
+    def at_least(self, severity: Severity, in_seeds: int = 1) -> tuple[Finding, ...]:
+        """Return the findings whose harm is of a severity or a worse one at the lower end of its interval.
+
+        Args:
+            severity: the least.
+            in_seeds: runs of the recipe that have them, at least.
+        """
         least = SEVERITIES.index(severity)
         return tuple(
-            finding for finding in self.findings if SEVERITIES.index(severity_of(finding.harm.low)) >= least
+            finding
+            for finding in self.findings
+            if SEVERITIES.index(severity_of(finding.harm.low)) >= least and finding.in_seeds >= in_seeds
         )
+
+    def said_of_seeds(self, finding: Finding) -> str:
+        """Return `4 of 5 seeds`; "" where one run alone is known."""
+        return f"{finding.in_seeds} of {self.seeds} seeds" if self.seeds > 1 else ""
 
     def finding(self, number: int) -> Finding:
         """Return the finding of a number.

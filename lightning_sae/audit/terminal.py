@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lightning_sae.audit.findings import SEVERITIES, Audit, Finding
+from lightning_sae.audit.findings import ONE_SEED, SEVERITIES, Audit, Finding
 from lightning_sae.trust.control_characters import escape
 
 STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
@@ -33,6 +33,8 @@ def print_audit(console: Console, audit: Audit, folder: Path) -> None:
             highlight=False,
         )
     counts = [f"{n} {s}" for s in reversed(SEVERITIES) if (n := _count(audit, s))]
+    if audit.seeds == 1:
+        console.print(f"[dim]{ONE_SEED}[/]", highlight=False)
     n = len(audit.findings)
     said = f"{n} finding{'s' * (n != 1)}" + f" ({', '.join(counts)})" * bool(counts)
     classes = f"{len(audit.classes)} class{'es' * (len(audit.classes) != 1)}"
@@ -65,6 +67,7 @@ def _findings(audit: Audit) -> Table:
     for finding in audit.findings:
         style = STYLES[finding.severity]
         head = f"[{style}]{finding.severity}[/] {finding.kind}: [bold]{escape(finding.class_name)}[/]"
+        head += f" ({said})" if (said := audit.said_of_seeds(finding)) else ""
         table.add_row(str(finding.number), "\n".join([head, escape(finding.summary), _effect(finding)]))
     return table
 

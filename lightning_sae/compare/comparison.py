@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightning_sae.compare.runs import Run, read_runs
+from lightning_sae.compare.seeds import SeedComparison, compare_recipes
 from lightning_sae.compare.shared_concepts import Concepts, compare_concepts
 from lightning_sae.compare.table import RunTable, run_table
 from lightning_sae.compare.variants import Cell, Variant, find_variants, reliance_matrix
@@ -29,6 +30,7 @@ class Comparison(NamedTuple):
         left_out: names of the variants beyond `MOST_VARIANTS`.
         matrix: class -> what it relies on, per variant.
         concepts: what the variants share.
+        seeds: what recurs of recipes with several seeds.
     """
 
     runs: list[Run]
@@ -40,6 +42,7 @@ class Comparison(NamedTuple):
     left_out: list[str]
     matrix: dict[str, list[Cell]]
     concepts: Concepts
+    seeds: SeedComparison
 
     @property
     def side_by_side(self) -> bool:
@@ -95,7 +98,8 @@ def compare(
     left_out = [variant.name for variant in found[MOST_VARIANTS:]]
     matrix, concepts = reliance_matrix(variants), compare_concepts(variants)
     names = [str(name) for name in finished.index[on_front]]
-    return Comparison(runs, table, goal, trade_off, names, variants, left_out, matrix, concepts)
+    seeds = compare_recipes([run for run in runs if run.finished])
+    return Comparison(runs, table, goal, trade_off, names, variants, left_out, matrix, concepts, seeds)
 
 
 def pareto_front(values: ArrayLike, goals: Sequence[Goal]) -> NDArray[np.bool_]:

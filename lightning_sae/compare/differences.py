@@ -8,6 +8,8 @@ from lightning_sae.compare.runs import Run
 
 _NO_RECIPE = ("run_dir", "ckpt_path", "data.store_dir", "experiment")
 """Where a run lies, and what it was called: no part of how it was made."""
+SEEDS = ("seed", "data.seed")
+"""Of a training: where it starts, and the order of its batches. The data have seeds of their own."""
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
@@ -32,6 +34,12 @@ def differing(runs: Sequence[Run]) -> list[str]:
         ),
         key=list(keys).index,
     )
+
+
+def training_of(run: Run) -> tuple[tuple[str, str], ...]:
+    """Return how a run was made, but for its seed: equal for runs that differ in nothing else."""
+    keys = (key for key in run.recipe if not _is_clutter(key) and key not in SEEDS)
+    return tuple(sorted((key, value(run.recipe, key)) for key in keys))
 
 
 def is_part(key: str, part: str) -> bool:

@@ -32,6 +32,8 @@ def write(found: Comparison, out: Path) -> list[str]:
     }
     if len(found.concepts.table):
         files["concepts.csv"] = csv_bytes(found.concepts.table)
+    if len(found.seeds.table):
+        files["recurrence.csv"] = csv_bytes(found.seeds.table)
     names = [*files, "compare.html"]
     files["compare.html"] = page(found, list(pictures.values()), names).encode()
     for name, content in files.items():
@@ -66,6 +68,7 @@ def _markdown(found: Comparison, pictures: Sequence[str]) -> str:
         markdown(*cells(found.table, found.front)),
         f"\\* no run is better in both {found.trade_off_words}. Best first by {found.goal.key}.",
         *_unfinished_texts(found),
+        *_seed_texts(found),
     ]
     variants = _variant_texts(found)
     parts = [*variants, "## Runs", *runs] if found.side_by_side else [*runs, *variants]
@@ -75,6 +78,15 @@ def _markdown(found: Comparison, pictures: Sequence[str]) -> str:
 def _unfinished_texts(found: Comparison) -> list[str]:
     lines = [f"- {markdown_text(run.name)}: {markdown_text(run.why)}" for run in found.unfinished]
     return ["## Unfinished", "\n".join(lines)] if lines else []
+
+
+def _seed_texts(found: Comparison) -> list[str]:
+    parts = []
+    for block in view.seed_blocks(found.seeds):
+        parts += [f"## Seeds{': ' * bool(block['name'])}{markdown_text(block['name'])}", block["sentence"]]
+        rows = [[f["kind"], f["class"], f["seeds"]] for f in block["findings"]]
+        parts += [markdown(["kind", "class", "found in"], rows)] if rows else []
+    return parts
 
 
 def _variant_texts(found: Comparison) -> list[str]:

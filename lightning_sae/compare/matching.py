@@ -10,6 +10,7 @@ from scipy.sparse import csc_array, csr_array
 from lightning_sae.types import SparseLatents
 
 Array = NDArray[np.float64]
+MIN_IMAGES = 10  # a latent that fires on fewer is not matched: two rare latents meet by chance
 
 
 class Matching(NamedTuple):

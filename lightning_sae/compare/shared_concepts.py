@@ -9,13 +9,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from lightning_sae.compare.matching import Matching, match_latents, sparse_columns
+from lightning_sae.compare.matching import MIN_IMAGES, Matching, match_latents, sparse_columns
 from lightning_sae.compare.variants import Variant
 from lightning_sae.concepts.naming import LatentName, names_of
 from lightning_sae.runs.image_latents import FILE, ImageLatentsFile, load_image_latents
 from lightning_sae.trust.control_characters import visible
 
-MIN_IMAGES = 10  # a latent that fires on fewer is not matched: two rare latents meet by chance
 MOST = 4000  # latents of a run, the first of latents.csv: the assignment takes their number cubed
 
 

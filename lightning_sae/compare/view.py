@@ -1,18 +1,21 @@
 """What the page shows, as plain values: variants, who relies on what, shared concepts."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from lightning_sae.baselines.shown import read_baselines, words
 from lightning_sae.clip import identity_titles
+from lightning_sae.compare.seeds import Recipe, SeedComparison
 from lightning_sae.compare.shared_concepts import Concepts, Pair
 from lightning_sae.compare.table import RunTable, cells
 from lightning_sae.compare.variants import Cell, CulpritShare, Variant, contrasts
 from lightning_sae.concepts.naming import LatentName, names_of
 from lightning_sae.report import percent
+from lightning_sae.stability.findings import RecurringFinding
+from lightning_sae.stability.shares import RecurringShare
 from lightning_sae.tracking.values import VALUES, better, column_title, shown_value
 
 ROWS = 12  # of a list of latents
@@ -172,6 +175,80 @@ def _block(pair: Pair, variants: Sequence[Variant]) -> dict[str, Any]:
             "both": sorted(named[0] & named[1]),
             "only": [sorted(named[0] - named[1]), sorted(named[1] - named[0])],
         },
+    }
+
+
+def seed_blocks(seeds: SeedComparison) -> list[dict[str, Any]]:
+    """Return what recurs of each recipe that has several seeds."""
+    return [_seed_block(recipe) for recipe in seeds.recipes]
+
+
+def _seed_block(recipe: Recipe) -> dict[str, Any]:
+    found, n = recipe.stability, len(recipe.stability.runs)
+    first = found.latents[found.latents["run"] == found.runs[0].name]
+    latents = first.sort_values("reconstruction", ascending=False, kind="stable")
+    counts = (found.latents["recurs"] * (n - 1)).round().astype(int).value_counts()
+    return {
+        "name": recipe.name,
+        "runs": [run.name for run in found.runs],
+        "sentence": seed_sentence(found.shares, n),
+        "shares": [
+            {"what": what, "value": percent(share.value), "interval": _interval(share)}
+            for what, share in found.shares.items()
+        ],
+        "limits": [f"{limit:.2f}" for limit in found.found.limits],
+        "images": found.images,
+        "counts": [(f"{i} of {n - 1}", int(counts.get(i, 0))) for i in reversed(range(n))],
+        "lists": [
+            (title, [_seed_latent(row) for row in latents[chosen].head(ROWS).to_dict("records")])
+            for title, chosen in (
+                (f"Of {found.runs[0].name}, in every other run", latents["recurs"] == 1),
+                (f"Of {found.runs[0].name}, in no other run", latents["recurs"] == 0),
+            )
+        ],
+        "findings": [_seed_finding(finding, n) for finding in recipe.findings],
+        "problem": recipe.problem,
+    }
+
+
+def seed_sentence(shares: Mapping[str, RecurringShare], n: int) -> str:
+    """Return how much recurs, in one sentence.
+
+    Example:
+        >>> seed_sentence({"latents": RecurringShare(0.66, 0.6, 0.7)}, 5)
+        'Of 5 seeds, in any other one recur 66 % (60 % to 70 %) of the latents.'
+    """
+    known = [
+        f"{percent(share.value)}{_interval(share) and f' ({_interval(share)})'} of the {what}"
+        for what, share in shares.items()
+        if percent(share.value)
+    ]
+    return f"Of {n} seeds, in any other one recur {', '.join(known)}."
+
+
+def _interval(share: RecurringShare) -> str:
+    return "" if math.isnan(share.low) else f"{percent(share.low)} to {percent(share.high)}"
+
+
+def _seed_latent(row: dict[Hashable, Any]) -> dict[str, Any]:
+    latent = int(row["latent"])
+    return {
+        "name": LatentName.of(row).or_number(latent),
+        "reconstruction": percent(row["reconstruction"], digits=1),
+        "cosine": f"{row['cosine']:.2f}",
+        "correlation": f"{row['correlation']:.2f}",
+    }
+
+
+def _seed_finding(finding: RecurringFinding, n: int) -> dict[str, Any]:
+    first = max((member.finding for member in finding.members), key=lambda one: one.harm.value)
+    culprits = (LatentName(culprit.label, culprit.named) for culprit in first.culprits[:1])
+    return {
+        "kind": first.kind,
+        "class": first.class_name,
+        "seeds": f"{finding.seeds} of {n} seeds",
+        "culprit": next(culprits).or_number(first.culprits[0].latent),
+        "harm": percent(first.harm.value),
     }
 
 

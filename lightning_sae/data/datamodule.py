@@ -82,7 +82,8 @@ class ActivationDataModule(LightningDataModule):
         max_leaks: images of a split whose files another one before it has as well, a count, or a share below
             1; more than that are refused before anything is captured.
         n_probe: images of `val` on which the later part of CLIP is run.
-        seed: of shuffling and of the choice of the probe.
+        seed: of shuffling, and of the activations that a training starts from.
+        probe_seed: of the choice of the probe.
 
     Attributes:
         clip: the audited CLIP.
@@ -136,6 +137,7 @@ class ActivationDataModule(LightningDataModule):
         max_leaks: float = 0,
         n_probe: int = 512,
         seed: int = 0,
+        probe_seed: int = 0,
     ) -> None:
         super().__init__()
         check_counts(
@@ -173,7 +175,8 @@ class ActivationDataModule(LightningDataModule):
         self.memory_limit_gb = memory_limit_gb
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.capture_batch_size = capture_batch_size
-        self.num_workers, self.n_probe, self.seed = num_workers, n_probe, seed
+        self.num_workers, self.seed = num_workers, seed
+        self.n_probe, self.probe_seed = n_probe, probe_seed
         self.tokens_per_image, self.max_bad_images = tokens_per_image, max_bad_images
         self.processes = 1
         self.agree: Callable[[], None] = lambda: None
@@ -406,8 +409,8 @@ class ActivationDataModule(LightningDataModule):
 
     def _probe(self) -> ProbeImages:
         images = self.images("val")
-        path = self._hook_folder("val") / f"probe-{self.n_probe}-{self.seed}.safetensors"
-        ids = choose_probe(images.targets, self.n_probe, self.seed)
+        path = self._hook_folder("val") / f"probe-{self.n_probe}-{self.probe_seed}.safetensors"
+        ids = choose_probe(images.targets, self.n_probe, self.probe_seed)
         return cached_probe(path, images, self.clip, self.hook, ids, self.capture_batch_size)
 
     def _open(self, split: Split) -> ActivationStore:

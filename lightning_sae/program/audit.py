@@ -30,11 +30,23 @@ def audit(
     ] = None,
     output: Output = "margin",
     min_images: Annotated[int, typer.Option(metavar="N", help="fewer are not enough evidence")] = 20,
+    stability: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            parser=user_path,
+            help="audited runs of other seeds, or the folder of a multirun; again for others",
+        ),
+    ] = None,
     fail_on: Annotated[
         Severity | None,
         typer.Option(
             metavar="low|medium|high", help=f"exit status {FOUND} where a finding is at least this severe"
         ),
+    ] = None,
+    in_seeds: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="--fail-on only where a finding is in so many seeds"),
     ] = None,
     out: Annotated[
         Path | None,
@@ -52,12 +64,18 @@ def audit(
     from lightning_sae.audit.audit import audit_to_folder
     from lightning_sae.audit.evidence.cues import Limits
     from lightning_sae.audit.examination import Options
+    from lightning_sae.audit.seeds import read_other_seeds
     from lightning_sae.audit.terminal import print_audit
 
+    if in_seeds is not None and not (stability and fail_on):
+        raise ValueError("--in-seeds N says how many seeds --fail-on takes: name both it and --stability DIR")
+    others = read_other_seeds(run, stability) if stability else None
+    if in_seeds and others and in_seeds > len(others.audits):
+        raise ValueError(f"--in-seeds {in_seeds}: there are {len(others.audits)} seeds, this run counted")
     opened = open_named(run, moved, device, trust)
     folder = out or opened.folder
     options = Options(output, Limits(min_images=min_images))
-    found = audit_to_folder(opened, folder, classifier, prompts, options)
+    found = audit_to_folder(opened, folder, classifier, prompts, options, others)
     print_audit(Console(), found, folder)
-    if fail_on and found.at_least(fail_on):
+    if fail_on and found.at_least(fail_on, in_seeds or 1):
         raise typer.Exit(FOUND)

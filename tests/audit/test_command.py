@@ -211,6 +211,27 @@ def test_the_exit_status_is_asked_for(small_run, tmp_path, monkeypatch, level, s
     assert stopped.value.code == status
 
 
+@pytest.mark.parametrize(("in_seeds", "status"), [(2, FOUND), (3, None)])
+def test_findings_of_enough_seeds_alone_can_be_asked_for(small_run, monkeypatch, in_seeds, status):
+    from .fabricated import audit, culprit, finding, result
+
+    made = audit((result("star", (1,)),), (finding(1, "star", (culprit(3, "red"),), in_seeds=2),))
+    others = SimpleNamespace(audits=[None] * 3)
+    monkeypatch.setattr("lightning_sae.audit.audit.audit_to_folder", lambda *given: made)
+    monkeypatch.setattr("lightning_sae.audit.seeds.read_other_seeds", lambda run, folders: others)
+    asked = [str(small_run), "--stability", "DIR", "--fail-on", "high", "--in-seeds"]
+    if status is None:
+        main([*asked, str(in_seeds)])
+    else:
+        with pytest.raises(SystemExit) as stopped:
+            main([*asked, str(in_seeds)])
+        assert stopped.value.code == status
+    with pytest.raises(SystemExit, match="--in-seeds 4: there are 3 seeds, this run counted"):
+        main([*asked, "4"])
+    with pytest.raises(SystemExit, match="name both it and --stability DIR"):
+        main([str(small_run), "--in-seeds", "2"])
+
+
 def test_a_label_that_is_a_number_stays_a_text(small_run, tmp_path):
     part = tmp_path / "digits"
     shutil.copytree(small_run, part)

@@ -92,6 +92,7 @@ def test_nothing_found_and_nobody_asked():
     assert said.splitlines() == [
         "the audited CLIP, world ViT, weights biased, judged its own latents: a bias of ",
         "its own can stay hidden",
+        "one seed: nothing is known about recurrence; -m experiment=stability",
         "0 findings in 1 class: /a/run/folder/audit.html",
     ]
 
@@ -116,3 +117,10 @@ def test_names_do_not_steer_the_terminal():
     said = printed(found, width=400)
     assert said.count(seen) >= 3
     assert not {"\x1b", "\r", "\x07"} & {*said}
+
+
+def test_in_how_many_seeds_a_finding_is():
+    found = audit((result("star", (1,)),), (finding(1, "star", (culprit(3, "red"),), in_seeds=4),))
+    said = printed(found.model_copy(update={"seeds": 5}))
+    assert "high spurious: star (4 of 5 seeds)" in said
+    assert "one seed" not in said

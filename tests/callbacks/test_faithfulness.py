@@ -38,7 +38,7 @@ def logged(run):
 def by_hand(run, output, n_images=30, steps=4):
     """Evidence on the class-balanced probe images, put together here."""
     data, sae = run.data, run.module.sae
-    rows = choose_probe(data.probe.targets, n_images, data.seed)
+    rows = choose_probe(data.probe.targets, n_images, data.probe_seed)
     x, context = data.probe.x[rows], None if data.probe.context is None else data.probe.context[rows]
     x_hat, latents = sae(x.flatten(0, 1))
     cosines = data.tail(x, context) @ data.class_embeddings.T

@@ -43,7 +43,8 @@ def finding_views(audit: Audit, images: Any, heatmaps: Heatmaps | None) -> list[
     for finding in audit.findings:
         for culprit in finding.culprits[:CULPRITS]:
             examples += len(culprit.examples[:EXAMPLES]) + len(culprit.top_images[:TOP])
-        views.append(finding_view(finding, images if examples <= PICTURED else None, heatmaps))
+        shown = finding_view(finding, images if examples <= PICTURED else None, heatmaps)
+        views.append({**shown, "seeds": audit.said_of_seeds(finding)})
     return views
 
 

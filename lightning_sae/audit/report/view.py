@@ -6,7 +6,16 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from lightning_sae.audit.findings import SEVERITIES, Audit, ClassResult, GroupGap, Kind, Subject, Verdict
+from lightning_sae.audit.findings import (
+    ONE_SEED,
+    SEVERITIES,
+    Audit,
+    ClassResult,
+    GroupGap,
+    Kind,
+    Subject,
+    Verdict,
+)
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.report import compact, percent
 
@@ -65,8 +74,15 @@ def summary(audit: Audit) -> dict[str, Any]:
     severities = list(reversed(SEVERITIES))
     return {
         "sentence": sentence(audit),
+        "seeds": _said_of_seeds(audit),
         "worst": [
-            {"number": f.number, "severity": f.severity, "kind": f.kind, "summary": f.summary}
+            {
+                "number": f.number,
+                "severity": f.severity,
+                "kind": f.kind,
+                "summary": f.summary,
+                "seeds": audit.said_of_seeds(f),
+            }
             for f in audit.findings[:WORST]
         ],
         "more": max(0, len(audit.findings) - WORST),
@@ -77,6 +93,13 @@ def summary(audit: Audit) -> dict[str, Any]:
         "judge": audit.subject.judge,
         "judge_independent": audit.subject.judge_independent,
     }
+
+
+def _said_of_seeds(audit: Audit) -> str:
+    """Return what the findings were compared with."""
+    if audit.seeds == 1:
+        return f"{ONE_SEED[0].upper()}{ONE_SEED[1:]}."
+    return f"Each finding was looked for in {counted(audit.seeds - 1, 'other seed')} of the same recipe."
 
 
 def _subject(subject: Subject) -> list[tuple[str, str]]:

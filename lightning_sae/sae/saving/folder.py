@@ -91,6 +91,22 @@ def load_sae(
     return sae.eval()
 
 
+def load_decoder(folder: str | Path) -> Tensor:
+    """Read the decoder rows of a saved autoencoder, `W_dec [d_sae, d_in]`; no variant has to be known.
+
+    Raises:
+        FileNotFoundError: a file of the folder is missing.
+        ValueError: a file is damaged, or the tensor has another shape than the configuration says.
+    """
+    folder = user_path(folder)
+    config, tensors = _read_config(folder), _read_tensors(folder)
+    said = [config["d_sae"], config["d_in"]]
+    got = list(tensors["W_dec"].shape) if "W_dec" in tensors else None
+    if got != said:
+        raise ValueError(f"{folder / WEIGHTS} does not fit {CONFIG}: W_dec {got} instead of {said}")
+    return tensors["W_dec"]
+
+
 def configuration(
     sae: SparseAutoencoder, provenance: Mapping[str, Any], metrics: Mapping[str, float]
 ) -> dict[str, Any]:

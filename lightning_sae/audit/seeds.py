@@ -1,0 +1,57 @@
+"""The seeds of a recipe beside the audited run: in how many of them its findings are."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lightning_sae.audit.findings import Audit
+from lightning_sae.compare.runs import read_runs
+from lightning_sae.stability.findings import Matches, read_seed_audit, recurring_findings
+from lightning_sae.stability.stability import compare_seeds
+
+
+class OtherSeeds(NamedTuple):
+    """Audits of other runs of one recipe, and the latents that are theirs as well.
+
+    Attributes:
+        audits: of the finished runs, in the order of their paths; `None` stands for the audited one.
+        matches: places of two runs -> their latents that match.
+    """
+
+    audits: list[Audit | None]
+    matches: Matches
+
+    def count(self, audit: Audit) -> Audit:
+        """Return the audit with the number of seeds that each of its findings is in.
+
+        Raises:
+            ValueError: the others were audited otherwise; names what differs.
+        """
+        own = self.audits.index(None)
+        groups = recurring_findings([audit if one is None else one for one in self.audits], self.matches)
+        seeds = {
+            member.finding.number: group.seeds
+            for group in groups
+            for member in group.members
+            if member.place == own
+        }
+        found = [finding.model_copy(update={"in_seeds": seeds[finding.number]}) for finding in audit.findings]
+        return audit.model_copy(update={"seeds": len(self.audits), "findings": tuple(found)})
+
+
+def read_other_seeds(run: Path, folders: Sequence[Path]) -> OtherSeeds:
+    """Read the other seeds of a run.
+
+    Args:
+        run: folder of the audited run, whether it is among the others or not.
+        folders: run folders, or folders of them, as that of a multirun; what is not finished is left out.
+
+    Raises:
+        FileNotFoundError: there is no run, or one has not been audited.
+        ValueError: the run is not finished, is the only one, or differs from another in more than the seed.
+    """
+    runs = [one for one in read_runs([run, *folders]) if one.finished or one.folder == run.resolve()]
+    if lacking := [one for one in runs if not one.finished]:
+        raise ValueError(f"{run} is not finished ({lacking[0].why}): nothing can be said of its seeds")
+    audits = [None if one.folder == run.resolve() else read_seed_audit(one) for one in runs]
+    return OtherSeeds(audits, compare_seeds(runs).matches)
