@@ -24,37 +24,39 @@ class RedrawableImages(ImageSet, Protocol):
 
 
 class Counterfactuals:
-    """Images of the data, each beside itself with one factor changed: a pair for every factor.
+    """Images of the data, each beside itself with one factor changed.
 
-    Each value of a factor is what about as many images change to. Data that cannot be drawn again, as
-    photographs, have no such pairs.
+    Of one factor every pair has another first image, and each value is what as many images change to, if
+    there are enough. Data that cannot be drawn again, as photographs, have no such pairs.
 
     Args:
-        n: images, as many of each class as there are.
+        per_value: pairs in which a value comes; about as many are those in which it goes.
         seed: of the choice of images, and of what they change to.
     """
 
-    def __init__(self, n: int = 160, seed: int = 0) -> None:
-        check_counts(1, n=n)
-        self.n, self.seed = n, seed
+    def __init__(self, per_value: int = 12, seed: int = 0) -> None:
+        check_counts(1, per_value=per_value)
+        self.per_value, self.seed = per_value, seed
 
     def pairs(self, images: ImageSet) -> ImagePairs | None:
-        """Return `n` pairs a factor, or `None` where the images cannot be drawn again."""
+        """Return the pairs, factor by factor, or `None` where the images cannot be drawn again."""
         if not isinstance(images, RedrawableImages):
             return None
-        ids = choose_probe(images.targets, self.n, self.seed).tolist()
+        most = self.per_value * max(len(values) for values, _ in images.factors.values())
+        ids = choose_probe(images.targets, most, self.seed)
         draws = np.random.default_rng(self.seed)
-        drawn = [partial(images.__getitem__, i) for i in ids]
+        drawn = [partial(images.__getitem__, i) for i in ids.tolist()]
         targets, before, contrasts = images.targets[ids].tolist(), list[int](), list[Contrast]()
         for factor, (values, truth) in images.factors.items():
-            places = draws.permutation(len(ids)).tolist()
-            now = truth[ids][places].tolist()
+            places = draws.permutation(len(ids))[: self.per_value * len(values)].tolist()
+            now = truth[ids[places]].tolist()
             for place, was, new in zip(places, now, others(now, len(values)), strict=True):
-                drawn.append(partial(images.counterfactual, ids[place], factor, values[new]))
+                drawn.append(partial(images.counterfactual, int(ids[place]), factor, values[new]))
                 targets.append(new if factor == "class" else targets[place])
                 before.append(place)
                 contrasts.append(Contrast(factor, values[was] if was >= 0 else None, values[new]))
-        key = {"name": "counterfactuals", "images": images.identity(), "n": self.n, "seed": self.seed}
+        key = {"images": images.identity(), "per_value": self.per_value, "seed": self.seed}
+        key |= {"name": "counterfactuals"}
         whole = DrawnImages(drawn, torch.tensor(targets), images.class_names, key)
         after = torch.arange(len(ids), len(whole))
         return ImagePairs(whole, torch.tensor(before, dtype=torch.int64), after, contrasts)

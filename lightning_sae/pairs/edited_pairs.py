@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lightning_sae.data.images.image_set import ImageSet
+from lightning_sae.data.images.image_set import ImageSet, digest
 from lightning_sae.data.probe_images import choose_probe
 from lightning_sae.pairs.edits import Edit
 from lightning_sae.pairs.pair import Contrast, DrawnImages, ImagePairs
@@ -19,29 +19,30 @@ class EditedPairs:
 
     Args:
         edits: name -> edit; the names are the user's own.
-        n: images, as many of each class as there are.
+        n_images: images, as many of each class as there are.
         seed: of the choice of images and of what edits leave to chance; of one image it is the same for all
             edits, so that patches of two colours lie in one place.
 
     Raises:
-        ValueError: no edits, or `n` below 1.
+        ValueError: no edits, or `n_images` below 1.
     """
 
-    def __init__(self, edits: Mapping[str, Edit], n: int = 64, seed: int = 0) -> None:
-        check_counts(1, n=n)
+    def __init__(self, edits: Mapping[str, Edit], n_images: int = 64, seed: int = 0) -> None:
+        check_counts(1, n_images=n_images)
         if not edits:
             raise ValueError("edits names no edit: give at least one, as a Patch")
-        self.edits, self.n, self.seed = dict(edits), n, seed
+        self.edits, self.n_images, self.seed = dict(edits), n_images, seed
 
     def pairs(self, images: ImageSet) -> ImagePairs:
-        """Return `n` pairs an edit."""
-        ids = choose_probe(images.targets, self.n, self.seed)
+        """Return `n_images` pairs an edit."""
+        ids = choose_probe(images.targets, self.n_images, self.seed)
         edits = list(self.edits.values())
         kinds = list(dict.fromkeys([*(edit.start for edit in edits), *edits]))  # None: as it is
         drawn = [partial(self._draw, kind, images, i) for kind in kinds for i in ids.tolist()]
         row = {kind: k * len(ids) + torch.arange(len(ids)) for k, kind in enumerate(kinds)}
         known = [edit.identity(images, ids.tolist()) for edit in edits]
-        key = {"name": "edits", "images": images.identity(), "n": self.n, "seed": self.seed, "edits": known}
+        key = {"name": "edits", "images": images.identity(), "ids": digest(ids.tolist()), "edits": known}
+        key["seed"] = self.seed
         return ImagePairs(
             DrawnImages(drawn, images.targets[ids].repeat(len(kinds)), images.class_names, key),
             torch.cat([row[edit.start] for edit in edits]),

@@ -199,7 +199,7 @@ class OtherBackground(Edit):
         if lost := [path for path in paths if not (Path(self.masks) / path).is_file()]:
             raise FileNotFoundError(
                 f"{len(lost)} of {len(paths)} images have no mask in {self.masks}:{listed(lost)}\n"
-                "Put a PNG there for each, white where the thing is, or take fewer images (n)"
+                "Put a PNG there for each, white where the thing is, or take fewer images (n_images)"
             )
         name = type(self).__name__
         return {"edit": name, "colour": self.colour, "masks": digest(content_hashes(self.masks, paths))}

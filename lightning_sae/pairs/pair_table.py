@@ -3,6 +3,7 @@
 import posixpath
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from lightning_sae.data.images.image_files import ImageFile, ImageFiles
@@ -55,7 +56,8 @@ class PairTable:
         needed = [self.before, self.after, self.factor]
         optional = [column for column in (self.value, self.value_before, self.label) if column]
         self._check(table.columns.tolist(), [*needed, *optional])
-        if empty := [f"row {i + 1}" for i in range(len(table)) if "" in table.loc[i, needed].tolist()]:
+        lacking = table[needed].eq("").to_numpy().any(axis=1)
+        if empty := [f"row {row}" for row in (np.flatnonzero(lacking) + 1).tolist()]:
             raise ValueError(
                 f"{len(empty)} rows of {self.path} lack {' or '.join(needed)}:{listed(empty)}\nFill them in"
             )

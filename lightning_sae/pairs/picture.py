@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from lightning_sae.concepts.naming import LatentName
@@ -26,22 +26,21 @@ def draw_responses(found: Strongest, names: list[LatentName]) -> Figure:
         names: of all latents; none for numbers.
     """
     first = found.latents[:, 0]
-    size = found.measured.response[np.arange(len(first)), first]
-    shown = np.sort(np.argsort(-np.nan_to_num(size, nan=-np.inf), kind="stable")[:MOST])
+    size = np.where(first >= 0, found.measured.response[np.arange(len(first)), first], -np.inf)
+    order = np.argsort(-size, kind="stable")
+    shown = np.sort(order[first[order] >= 0][:MOST])
     columns = list(dict.fromkeys(first[shown].tolist()))
     matrix = found.measured.response[np.ix_(shown, columns)]
     height, width = CELL * len(shown), CELL * len(columns)
     figure = Figure(figsize=(width + 4.2, height + 3.4), layout="constrained")
     axes = figure.subplots()
-    largest = max(1.0, float(np.nanmax(np.abs(matrix))))
-    norm = TwoSlopeNorm(0, -largest, largest)
-    image = axes.imshow(matrix, cmap=COLOURS, norm=norm, aspect="equal", interpolation="none")
+    image = axes.imshow(matrix, cmap=COLOURS, vmin=-1, vmax=1, aspect="equal", interpolation="none")
     values = [found.values[v] for v in shown]
     _name_axes(axes, [str(value) for value in values], [_called(j, names) for j in columns])
     factors = [value.factor for value in values]
     for edge in np.flatnonzero(pd.Series(factors).ne(pd.Series(factors).shift()))[1:]:
         axes.axhline(edge - 0.5, color=GREY, linewidth=0.8)
-    bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 2.4 / height), aspect=14, pad=0.02)
+    bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 2.4 / height), aspect=14, pad=0.02, extend="both")
     bar.set_label("response (1: silent to strongly active)", color=GREY, fontsize=8)
     bar.ax.tick_params(labelsize=7, colors=GREY)
     bar.outline.set_edgecolor(LIGHT)  # type: ignore[operator]

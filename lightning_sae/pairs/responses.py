@@ -88,10 +88,7 @@ class Responses(NamedTuple):
         Returns:
             In [0, 1]; NaN for a latent without a scale, 1 for one that never moves and below two pairs.
         """
-        mean, error, n = self.response[values, latents], self.error[values, latents], self.counts[values]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found = student_t.sf(mean / error, n - 1)
-        return np.where(np.isnan(mean), np.nan, np.where(np.isnan(found), 1.0, found))
+        return p_above_zero(self.response[values, latents], self.error[values, latents], self.counts[values])
 
     @property
     def side_effect(self) -> Floats:
@@ -153,25 +150,46 @@ class Moved(NamedTuple):
     def _rows(self, rows: NDArray[np.int64]) -> "Moved":
         return Moved(self.changes[rows], [self.contrasts[i] for i in rows])
 
-    def signs(self, values: Sequence[FactorValue]) -> csr_array:
-        """Return `[V, p]`: 1 where a value comes, -1 where it goes, else 0."""
-        place = {value: v for v, value in enumerate(values)}
-        entries = [
-            (place[value], i, sign)
-            for i, contrast in enumerate(self.contrasts)
-            for value, sign in _sides(contrast)
-            if value in place
-        ]
-        rows, columns, signs = zip(*entries, strict=True) if entries else ((), (), ())
-        shape = (len(values), len(self.contrasts))
-        return csr_array((np.array(signs, dtype=np.float64), (rows, columns)), shape=shape)
-
     def samples(self, value: FactorValue, latents: Sequence[int], scale: Floats) -> Floats:
         """Return `[n, len(latents)]`: change of some latents in the pairs that speak for a value."""
-        sign = self.signs([value]).toarray()[0]
+        sign = signs_of(self.contrasts, [value]).toarray()[0]
         rows = np.flatnonzero(sign)
         found: Floats = sign[rows, None] * self.changes[rows][:, latents].toarray() / scale[list(latents)]
         return found
+
+
+def signs_of(contrasts: Sequence[Contrast], values: Sequence[FactorValue]) -> csr_array:
+    """Return `[V, p]`: 1 where a value comes, -1 where it goes, else 0."""
+    place = {value: v for v, value in enumerate(values)}
+    entries = [
+        (place[value], i, sign)
+        for i, contrast in enumerate(contrasts)
+        for value, sign in _sides(contrast)
+        if value in place
+    ]
+    rows, columns, signs = zip(*entries, strict=True) if entries else ((), (), ())
+    shape = (len(values), len(contrasts))
+    return csr_array((np.array(signs, dtype=np.float64), (rows, columns)), shape=shape)
+
+
+def p_above_zero(mean: Floats, error: Floats, n: NDArray[np.int64]) -> Floats:
+    """Return the chance of so large means if the truth were 0 or less, by Student's t test.
+
+    Args:
+        mean: `[m]`, of `n` differences.
+        error: `[m]`, its standard error.
+        n: `[m]`.
+
+    Returns:
+        In [0, 1]; 1 where nothing differs or `n` is 1, NaN for a mean of NaN.
+
+    Example:
+        >>> p_above_zero(np.array([1.0, 0.0]), np.array([0.5, 0.0]), np.array([10, 10])).round(3).tolist()
+        [0.038, 1.0]
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = student_t.sf(mean / error, n - 1)
+    return np.where(np.isnan(mean), np.nan, np.where(np.isnan(found), 1.0, found))
 
 
 def _sides(contrast: Contrast) -> list[tuple[FactorValue, int]]:
@@ -211,7 +229,7 @@ def respond(moved: Moved, values: Sequence[FactorValue], scale: Floats) -> Respo
     """
     known = np.isfinite(scale)
     own = diags_array(np.where(known, 1 / np.where(known, scale, 1), 0))
-    changes, signs = csr_array(moved.changes @ own), moved.signs(values)
+    changes, signs = csr_array(moved.changes @ own), signs_of(moved.contrasts, values)
     ways = changes.sign()
     counts = np.diff(signs.indptr)
     n = np.maximum(counts, 1)[:, None]

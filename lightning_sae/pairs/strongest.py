@@ -19,7 +19,8 @@ class Strongest(NamedTuple):
     """The latents that respond most to each value.
 
     Attributes:
-        latents: `[V, m]` int64, the strongest first on the half of the pairs that chose them.
+        latents: `[V, m]` int64, the strongest first on the half of the pairs that chose them; -1 behind those
+            that rise there.
         own: `[d_sae]` int64, place of the value that each latent responds to most there; -1 for a latent
             whose response on the other half is no more than chance.
         measured: the responses on the other half.
@@ -43,7 +44,8 @@ class Strongest(NamedTuple):
 
         Each is a mean over the values where it is defined, NaN where it is nowhere.
         """
-        first = np.arange(len(self.values)), self.latents[:, 0]
+        some = np.flatnonzero(self.latents[:, 0] >= 0)
+        first = some, self.latents[some, 0]
         found = {
             "response": self.measured.response[first],
             "right_way": self.measured.right_way[first],
@@ -69,7 +71,7 @@ class Strongest(NamedTuple):
         specific = measured.specificity
         rows = []
         for v, value in enumerate(self.values):
-            latents = self.latents[v].tolist()
+            latents = [j for j in self.latents[v].tolist() if j >= 0]
             band = interval(torch.from_numpy(self.moved.samples(value, latents, self.scale)))
             for place, j in enumerate(latents):
                 rows.append(
@@ -116,4 +118,5 @@ def strongest(moved: Moved, scale: Floats, most: int = 5, min_pairs: int = 10) -
     p = measured.p_values(own, np.arange(len(own)))
     sure = significant(torch.from_numpy(p), FDR).numpy() & (chosen.max(0) > 0)
     latents = np.argsort(-chosen, axis=1, kind="stable")[:, :most]
+    latents = np.where(np.take_along_axis(chosen, latents, 1) > 0, latents, -1)
     return Strongest(latents, np.where(sure, own, -1), measured, second, scale)

@@ -36,6 +36,12 @@ def audit(
             metavar="low|medium|high", help=f"exit status {FOUND} where a finding is at least this severe"
         ),
     ] = None,
+    edits: Annotated[
+        bool,
+        typer.Option(
+            "--edits", help="edit images to show findings: tints, patches, the words of their classes"
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", parser=user_path, help="folder to write to (RUN)"),
@@ -56,7 +62,7 @@ def audit(
 
     opened = open_named(run, moved, device, trust)
     folder = out or opened.folder
-    options = Options(output, Limits(min_images=min_images))
+    options = Options(output, Limits(min_images=min_images), edits=edits)
     found = audit_to_folder(opened, folder, classifier, prompts, options)
     print_audit(Console(), found, folder)
     if fail_on and found.at_least(fail_on):
