@@ -16,6 +16,7 @@ ORDER = (
     *("data.claims", "data.hashing", "data.images", "data.store", "data.capture"),
     *("data.loading", "data", "data.engines", "data.sources", "data:front"),
     *("concepts", "classifiers", "attribution", "training", "tracking", "runs", "baselines"),
+    "pairs",
     *("report.latent_name", "report.faithfulness_picture", "report.gallery_picture"),
     *(
         "compare.checks",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_sae.data import ActivationDataModule
+from lightning_sae.data.probe_images import ProbeImages
 from lightning_sae.sae import SparseAutoencoder
 from lightning_sae.types import SparseLatents
 
@@ -96,10 +97,16 @@ class PassImages(NamedTuple):
 
 def explain_probe(data: ActivationDataModule, sae: SparseAutoencoder, rows: Tensor) -> Explained:
     """Return some of the probe images, by their rows `[n]` in it, with what the autoencoder sees in them."""
-    probe = data.probe
-    rows = rows.to(probe.x.device)
-    context = None if probe.context is None else probe.context[rows]
-    return Explained.of(data.tail, sae, probe.x[rows], context, probe.image_ids[rows])
+    return explain_some(data, sae, data.probe, rows)
+
+
+def explain_some(
+    data: ActivationDataModule, sae: SparseAutoencoder, images: ProbeImages, rows: Tensor
+) -> Explained:
+    """Return some of the images, by their rows `[n]`, with what the autoencoder sees in them."""
+    rows = rows.to(images.x.device)
+    context = None if images.context is None else images.context[rows]
+    return Explained.of(data.tail, sae, images.x[rows], context, images.image_ids[rows])
 
 
 def probe_images(

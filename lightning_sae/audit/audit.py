@@ -31,14 +31,17 @@ from lightning_sae.audit.findings import (
     severity_of,
     write_audit,
 )
+from lightning_sae.audit.paired import pair_evidence, pair_views
 from lightning_sae.audit.report import write_report
 from lightning_sae.audit.seeds import OtherSeeds
 from lightning_sae.audit.untold import suspects_left, untold
 from lightning_sae.audit.verdict.cases import OF_THINGS, Suspect, driven_images
+from lightning_sae.audit.verdict.pair_effects import Cause, PairEffect, effects_on_pairs
 from lightning_sae.audit.verdict.severity import RemovalEffect, measure
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.clip import clip_titles
 from lightning_sae.metrics.accuracy import accuracy
+from lightning_sae.pairs.responses import activation_scale
 from lightning_sae.runs.classifier import check_choice, chosen_classifier, kept_probe, prompt_classifier
 from lightning_sae.runs.folder import RunFolder
 
@@ -156,10 +159,11 @@ def _findings(
     culprits = [draft.culprit for draft in drafts]
     factors = dict(run.data.images("val").factors)
     measured = measure(scores, found.seen, found.subjects, factors, culprits, options.min_group)
+    certain = [both for both in zip(drafts, measured, strict=True) if both[1].harm.share.low > 0]
+    effects = _on_pairs(run, classifier, options, found, certain)
     made = [
-        (draft.studied.c, _finding(classifier, found, draft, one))
-        for draft, one in zip(drafts, measured, strict=True)
-        if one.harm.share.low > 0
+        (draft.studied.c, _finding(classifier, found, draft, one, effect))
+        for (draft, one), effect in zip(certain, effects, strict=True)
     ]
     # shares that only rounding sets apart keep the order of the classes: on any device it is the same
     made.sort(key=lambda pair: (-SEVERITIES.index(pair[1].severity), -round(pair[1].harm.value, 4)))
@@ -169,7 +173,32 @@ def _findings(
     ]
 
 
-def _finding(classifier: Classifier, found: Examined, draft: _Draft, measured: RemovalEffect) -> Finding:
+def _on_pairs(
+    run: RunFolder,
+    classifier: Classifier,
+    options: Options,
+    found: Examined,
+    drafts: Sequence[tuple[_Draft, RemovalEffect]],
+) -> list[PairEffect | None]:
+    """Return the effect of the culprits of each draft on pairs that differ in the cue alone."""
+    words = list(dict.fromkeys(draft.studied.phrase for draft, _ in drafts))
+    views = pair_views(run, words, options.edits) if drafts else []
+    causes = [
+        Cause(c, found.subjects.of_class[c], draft.culprit.latents, measured.effect.cue)
+        for draft, measured in drafts
+        for c in [draft.studied.c]
+    ]
+    scores, scale = classifier.scores(options.output), activation_scale(found.seen.latents)
+    return effects_on_pairs(scores, views, scale, causes, options.min_group)
+
+
+def _finding(
+    classifier: Classifier,
+    found: Examined,
+    draft: _Draft,
+    measured: RemovalEffect,
+    on_pairs: PairEffect | None,
+) -> Finding:
     studied, kind, worst = draft.studied, draft.kind, draft.culprits[0]
     cue, decided = worst.suspect.cue, worst.suspect.decided
     ranking = studied.rankings[studied.cues.index(cue)]
@@ -191,6 +220,8 @@ def _finding(classifier: Classifier, found: Examined, draft: _Draft, measured: R
         effect=measured.effect,
         summary=summarise(name, kind, studied.phrase, culprits, things, cue.group.name if cue.group else ""),
         advice=advise(name, kind, studied.phrase, things, classifier.kind),
+        standing="shown" if on_pairs and on_pairs.shown else "inferred",
+        pairs=pair_evidence(on_pairs),
     )
 
 

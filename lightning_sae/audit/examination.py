@@ -33,6 +33,7 @@ class Options:
         output: the score: cosine, logit, margin, probability, or one of your own.
         limits: from which size on something counts.
         min_group: images; smaller groups cannot be the worst.
+        edits: whether pairs are also made of the validation images, by edits (`lightning_sae.audit.paired`).
 
     Raises:
         ValueError: there is no such score.
@@ -41,6 +42,7 @@ class Options:
     output: Output | str = "margin"
     limits: Limits = field(default_factory=Limits)
     min_group: int = 10
+    edits: bool = False
 
     def __post_init__(self) -> None:
         as_output(self.output)

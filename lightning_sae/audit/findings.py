@@ -15,6 +15,7 @@ FILE = "audit.json"
 Kind = Literal["spurious", "typographic", "polysemous", "compound"]
 Severity = Literal["low", "medium", "high"]
 Verdict = Literal["findings", "no findings", "cannot be told", "not enough evidence"]
+Standing = Literal["shown", "inferred"]
 SEVERITIES: tuple[Severity, ...] = ("low", "medium", "high")
 ONE_SEED = "one seed: nothing is known about recurrence; -m experiment=stability"
 LIMITS: dict[Severity, float] = {"high": 0.1, "medium": 0.02}  # harm, from which a finding is so severe
@@ -163,6 +164,29 @@ class Effect(_Model):
     worst_group: Change | None = None
 
 
+class PairEvidence(_Model):
+    """The culprits on pairs of images that differ in one thing; differences with it less without it.
+
+    Attributes:
+        value: what comes, as `background=brown`.
+        pairs: number of pairs, none of which shows the class.
+        right_way: share of them in which the culprits are more active with it; one in which they do not
+            change counts half.
+        activation: change of the culprits' mean activation, each in units of its own scale (`docs/pairs.md`).
+        score: change of the margin of the class.
+        carried: the part of that change that is gone when the culprits are removed from both images.
+        shown: whether all three are above 0, among all that the audit tries.
+    """
+
+    value: str
+    pairs: int
+    right_way: float
+    activation: Estimate
+    score: Estimate
+    carried: Estimate
+    shown: bool
+
+
 class Finding(_Model):
     """One reliance that nobody intended.
 
@@ -183,6 +207,8 @@ class Finding(_Model):
         summary: one sentence.
         advice: what to do: data to collect, prompt to change, correction to export.
         in_seeds: runs of the recipe that have it, this one counted; of `Audit.seeds`.
+        standing: `shown` where pairs that differ in the cue alone show it, else `inferred`.
+        pairs: what they show; `None` without pairs of the cue.
     """
 
     number: int
@@ -201,6 +227,8 @@ class Finding(_Model):
     summary: str
     advice: tuple[str, ...]
     in_seeds: int = 1
+    standing: Standing = "inferred"
+    pairs: PairEvidence | None = None
 
 
 class GroupGap(_Model):

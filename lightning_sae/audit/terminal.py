@@ -68,7 +68,8 @@ def _findings(audit: Audit) -> Table:
         style = STYLES[finding.severity]
         head = f"[{style}]{finding.severity}[/] {finding.kind}: [bold]{escape(finding.class_name)}[/]"
         head += f" ({said})" if (said := audit.said_of_seeds(finding)) else ""
-        table.add_row(str(finding.number), "\n".join([head, escape(finding.summary), _effect(finding)]))
+        lines = [head, escape(finding.summary), _effect(finding), *_on_pairs(finding)]
+        table.add_row(str(finding.number), "\n".join(lines))
     return table
 
 
@@ -79,3 +80,15 @@ def _effect(finding: Finding) -> str:
     changes += [f"accuracy on the class {right.as_it_is:.0%} -> {right.without:.0%}"] if right else []
     said = f"harm {harm.value:.1%} ({harm.low:.1%} to {harm.high:.1%}) of {escape(finding.harm_of)}"
     return f"[dim]{'; ablated: '.join([said, *filter(None, [', '.join(changes)])])}[/]"
+
+
+def _on_pairs(finding: Finding) -> list[str]:
+    """Return what pairs of images that differ in the cue alone show, on one line; none without pairs."""
+    if (found := finding.pairs) is None:
+        return []
+    score, carried = (f"{x.value:.1f} ({x.low:.1f} to {x.high:.1f})" for x in (found.score, found.carried))
+    said = (
+        f"{finding.standing}: in {found.pairs} pairs that differ in {escape(found.value)} alone the culprits "
+        f"are more active with it in {found.right_way:.0%}, the margin rises by {score}; by them {carried}"
+    )
+    return [f"[dim]{said}[/]"]

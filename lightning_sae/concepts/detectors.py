@@ -124,7 +124,7 @@ def sparse_probes(
     """
     order = np.random.default_rng(seed).permutation(len(latents))
     parts = order[: len(order) // 2], order[len(order) // 2 :]
-    x = _matrix(latents)
+    x = csr_of(latents)
     columns = [x[half].tocsc() for half in parts]
     truth = [labels.cpu().numpy()[half] for half in parts]
     differences = _MeanDifference(columns[0], truth[0], n_values)
@@ -141,7 +141,8 @@ def sparse_probes(
         return np.array([probe(value) for value in range(n_values)]).reshape(n_values, len(ks))
 
 
-def _matrix(latents: SparseLatents) -> csr_array:
+def csr_of(latents: SparseLatents) -> csr_array:
+    """Return the latents as a sparse matrix of SciPy, `[n, d_sae]` float64 on the CPU."""
     parts = (latents.values.detach().double(), latents.indices, latents.offsets)
     return csr_array(tuple(part.cpu().numpy() for part in parts), shape=(len(latents), latents.d_sae))
 

@@ -8,7 +8,6 @@ import torch
 
 from lightning_sae import __version__
 from lightning_sae.audit.evidence.phrases import class_phrases
-from lightning_sae.audit.evidence.printing import Label
 from lightning_sae.audit.findings import Finding
 from lightning_sae.audit.verdict.sides import told_value
 from lightning_sae.classifiers.classifier import Classifier
@@ -34,6 +33,7 @@ from lightning_sae.correct.strategies import (
 )
 from lightning_sae.data.images.image_set import Split
 from lightning_sae.metrics.group_errors import others_than
+from lightning_sae.pairs.printing import Label
 from lightning_sae.runs.folder import RunFolder
 
 DEFAULT = Rule()

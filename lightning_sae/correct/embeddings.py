@@ -6,13 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.evidence.printing import Label, put_label
 from lightning_sae.clip import make_tail
 from lightning_sae.correct.clamp import Clamp, clamped, clamping
 from lightning_sae.data import ActivationStore, hook_folder
 from lightning_sae.data.images.image_set import Split
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.metrics.group_errors import OUTSIDE, UNKNOWN
+from lightning_sae.pairs.printing import Label, put_label
 from lightning_sae.progress import track
 from lightning_sae.runs.folder import RunFolder
 from lightning_sae.sae import SparseAutoencoder

@@ -5,12 +5,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.evidence.printing import Label
 from lightning_sae.correct.clamp import Clamp
 from lightning_sae.correct.embeddings import CulpritView, embed_split
 from lightning_sae.correct.printed import printed_on, view_printed
 from lightning_sae.data.images.image_set import Split
 from lightning_sae.metrics.group_errors import Groups, culprit_groups, factor_groups, one_against_rest
+from lightning_sae.pairs.printing import Label
 from lightning_sae.runs.folder import RunFolder
 
 CULPRITS = "culprits"  # the factor that is always there

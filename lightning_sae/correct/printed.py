@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from lightning_sae.audit.evidence.printing import STYLES, Label, Style
 from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.clip import capture
 from lightning_sae.correct.embeddings import CulpritView, culprit_activations, pixels
 from lightning_sae.data.images.image_set import Split
 from lightning_sae.metrics.group_errors import others_than
+from lightning_sae.pairs.printing import STYLES, Label, Style
 from lightning_sae.runs.folder import RunFolder
 
 AT_AN_EDGE = tuple(style for style in STYLES if style.place in (0.0, 1.0))  # where a label hides least

@@ -306,6 +306,16 @@ class ActivationDataModule(LightningDataModule):
         self.judge_embeddings = read_tensor(self.judge_folder / "images", "embeddings").to(self._device)
         self.probe = self.probe.to(self._device)
 
+    def look_at(self, images: ImageSet) -> ProbeImages:
+        """Return images beside the splits as the probe has its own, on the same device.
+
+        CLIP runs on them once: they are kept in the store, by their identity.
+        """
+        name = f"{images.identity()['name']}-{digest(images.identity())[:16]}"
+        path, ids = self._hook_folder("val") / f"{name}.safetensors", torch.arange(len(images))
+        found = cached_probe(path, images, self.clip, self.hook, ids, self.capture_batch_size)
+        return found.to(self._device)
+
     def train_dataloader(self) -> TrainLoader:
         """Return the shuffled batches; they resume in the middle of a pass."""
         targets = self._targets("train")

@@ -48,6 +48,12 @@ def audit(
         int | None,
         typer.Option(metavar="N", min=1, help="--fail-on only where a finding is in so many seeds"),
     ] = None,
+    edits: Annotated[
+        bool,
+        typer.Option(
+            "--edits", help="edit images to show findings: tints, patches, the words of their classes"
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", parser=user_path, help="folder to write to (RUN)"),
@@ -74,7 +80,7 @@ def audit(
         raise ValueError(f"--in-seeds {in_seeds}: there are {len(others.audits)} seeds, this run counted")
     opened = open_named(run, moved, device, trust)
     folder = out or opened.folder
-    options = Options(output, Limits(min_images=min_images))
+    options = Options(output, Limits(min_images=min_images), edits=edits)
     found = audit_to_folder(opened, folder, classifier, prompts, options, others)
     print_audit(Console(), found, folder)
     if fail_on and found.at_least(fail_on, in_seeds or 1):

@@ -52,6 +52,7 @@ class RunFolder:
 
     Attributes:
         folder: where it lies.
+        trusted: packages that the configuration may name beside what is ours.
 
     Raises:
         ValueError: (by each part) its file is damaged; names it.
@@ -65,7 +66,7 @@ class RunFolder:
         trusted: Sequence[str] | None = (),
     ) -> None:
         self.folder = user_path(folder)
-        self._moved, self._device, self._trusted = moved, device, trusted
+        self._moved, self._device, self.trusted = moved, device, trusted
         self._tables: dict[str, pd.DataFrame] = {}
 
     def _read(self, name: str, read: Callable[[Path], T], empty: T) -> T:
@@ -120,13 +121,13 @@ class RunFolder:
         """Images, CLIP and judge on one device; nothing is captured, `setup` is not called."""
         from lightning_sae.data import ActivationDataModule  # and Lightning, slowly
 
-        data = instantiate_as(ActivationDataModule, self.config, "data", self._trusted)
+        data = instantiate_as(ActivationDataModule, self.config, "data", self.trusted)
         return data.to(self._device or find_device())
 
     @cached_property
     def sae(self) -> SparseAutoencoder:
         """The saved autoencoder, checked against the CLIP, on the same device; in evaluation mode."""
-        import_trusted(self.config, "sae", self._trusted)  # a variant is known once it is imported
+        import_trusted(self.config, "sae", self.trusted)  # a variant is known once it is imported
         return load_sae(self.folder / "sae", self.data.clip.identity()).to(self.data.clip.device)
 
     @cached_property
@@ -155,7 +156,7 @@ class RunFolder:
 
     def vocabulary(self) -> Vocabulary:
         """Return the words that latents are labelled with."""
-        return instantiate_as(Vocabulary, self.config, "labels", self._trusted)
+        return instantiate_as(Vocabulary, self.config, "labels", self.trusted)
 
     def top_images(self, latent: int) -> list[int]:
         """Return ids of the latent's top validation images, the largest activation first; none if silent."""

@@ -35,11 +35,18 @@ OURS = frozenset(
         "concepts.vocabulary.imagenet_vocabulary",
         "concepts.vocabulary.vocabulary_from_file",
         "composing.given.given",
+        "pairs.counterfactuals.Counterfactuals",
+        "pairs.edited_pairs.EditedPairs",
+        "pairs.edits.OtherBackground",
+        "pairs.edits.Patch",
+        "pairs.edits.PrintedWord",
+        "pairs.edits.Tint",
+        "pairs.pair_table.PairTable",
         "world.config_path",
         "world.weights_path",
     )
 )
-"""Data sets, CLIPs and vocabularies, and what says that one was an object of Python.
+"""Data sets, CLIPs, vocabularies and sources of pairs, and what says that one was an object of Python.
 
 Other parts of this package write files, so they are not here.
 """

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from scipy.stats import ttest_ind
 
-from lightning_sae.audit.evidence.printing import Style, _label, check_letters, meaningless_words, put_label
 from lightning_sae.audit.evidence.reading import READ, exceeds, read_words, turned
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.clip import HookPoint, capture_context, load_clip, make_tail
+from lightning_sae.pairs.printing import Style, _label, check_letters, meaningless_words, put_label
 from lightning_sae.types import SparseLatents
 from lightning_sae.world import THINGS, World, config_path, weights_path
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from lightning_sae.audit.audited import audited_classifier
-from lightning_sae.audit.evidence.printing import Label, Style, put_label
 from lightning_sae.audit.findings import (
     Audit,
     ClassResult,
@@ -32,6 +31,7 @@ from lightning_sae.correct.printed import AT_AN_EDGE, printed_on, view_printed
 from lightning_sae.correct.terminal import headline
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.metrics import auroc
+from lightning_sae.pairs.printing import Label, Style, put_label
 from lightning_sae.runs.classifier import kept_probe, probe_classifier
 from lightning_sae.runs.folder import open_run
 from lightning_sae.runs.probe import probe_of

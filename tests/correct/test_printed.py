@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_sae.audit.evidence.printing import STYLES, Style, put_label
 from lightning_sae.correct.choice import Candidate, Rule, choose
 from lightning_sae.correct.measures import Predictions, measured
 from lightning_sae.correct.printed import AT_AN_EDGE, printed_on
 from lightning_sae.metrics.group_errors import Groups
+from lightning_sae.pairs.printing import STYLES, Style, put_label
 
 
 @pytest.mark.parametrize("size", [(40, 40), (64, 30), (5, 4)])

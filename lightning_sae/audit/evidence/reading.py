@@ -11,11 +11,11 @@ from torch import Tensor
 
 from lightning_sae.attribution.explained import CHUNK, Explained
 from lightning_sae.attribution.methods import attribute_own
-from lightning_sae.audit.evidence.printing import STYLES, Style, check_letters, meaningless_words, put_label
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.clip import capture_context
 from lightning_sae.data import choose_probe
 from lightning_sae.metrics import max_over_tokens, sparse_auroc
+from lightning_sae.pairs.printing import STYLES, Style, check_letters, meaningless_words, put_label
 from lightning_sae.progress import track
 from lightning_sae.runs.folder import RunFolder
 from lightning_sae.types import SparseLatents

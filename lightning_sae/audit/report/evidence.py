@@ -2,7 +2,16 @@
 
 from typing import Any, NamedTuple
 
-from lightning_sae.audit.findings import Audit, Change, Culprit, Effect, Estimate, EvidenceTest, Finding
+from lightning_sae.audit.findings import (
+    Audit,
+    Change,
+    Culprit,
+    Effect,
+    Estimate,
+    EvidenceTest,
+    Finding,
+    PairEvidence,
+)
 from lightning_sae.audit.report.heatmaps import Heatmaps
 from lightning_sae.browser.sheets import shortened
 from lightning_sae.concepts.naming import LatentName
@@ -70,7 +79,33 @@ def finding_view(finding: Finding, images: Any, heatmaps: Heatmaps | None) -> di
         "evidence": [_test(test) for test in finding.evidence],
         "effect": effect_rows(finding.effect),
         "advice": finding.advice,
+        "standing": finding.standing,
+        "pairs": None if finding.pairs is None else _pairs(finding.pairs),
     }
+
+
+def _pairs(found: PairEvidence) -> dict[str, Any]:
+    return {
+        "value": found.value,
+        "pairs": found.pairs,
+        "right_way": percent(found.right_way),
+        "rows": [
+            ("activation of the culprits, in units of their own scale", change(found.activation)),
+            ("margin of the class", change(found.score)),
+            ("of that, gone without the culprits", change(found.carried)),
+        ],
+    }
+
+
+def change(estimate: Estimate) -> str:
+    """Return a difference with its interval.
+
+    Example:
+        >>> change(Estimate(value=0.914, low=-0.06, high=1.2))
+        '+0.91 (−0.06 to +1.20)'
+    """
+    value, low, high = (f"{x:+.2f}".replace("-", "−") for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low} to {high})"
 
 
 def _culprit(culprit: Culprit, class_name: str, images: Any, heatmaps: Heatmaps | None) -> dict[str, Any]:

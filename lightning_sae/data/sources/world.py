@@ -46,6 +46,10 @@ class WorldSplit:
     def __getitem__(self, index: int) -> Image.Image:
         return self.world.image(index)
 
+    def counterfactual(self, index: int, factor: str, value: str) -> Image.Image:
+        """Return a picture with another value of a factor, as `World.counterfactual` draws it."""
+        return self.world.counterfactual(index, **{"thing" if factor == "class" else factor: value})
+
     def identity(self) -> dict[str, Any]:
         """Return what the pictures are a function of."""
         world = self.world

@@ -77,13 +77,14 @@ def check_letters(words: Sequence[str]) -> None:
         )
 
 
-def put_label(picture: Image.Image, word: str, style: Style) -> Image.Image:
+def put_label(picture: Image.Image, word: str, style: Style, written: bool = True) -> Image.Image:
     """Return the picture with a word in black on a white label, as on a sticker.
 
     Args:
         picture: in RGB, of any size.
         word: what is written; "" leaves the label empty.
         style: font, size and place. A word that is too wide for the picture is squeezed.
+        written: whether the word stands on the label; else the label is as wide, and empty.
 
     Returns:
         A copy.
@@ -97,6 +98,7 @@ def put_label(picture: Image.Image, word: str, style: Style) -> Image.Image:
     width = max(1, min(round(WIDEST * picture.width), round(label.width * height / label.height)))
     labelled = picture.convert("RGB")
     drawn = label.resize((width, height), Image.Resampling.LANCZOS).convert("RGB")
+    drawn = drawn if written else Image.new("RGB", drawn.size, "white")
     place = (picture.width - width) // 2, round(style.place * (picture.height - height))
     labelled.paste(drawn, place)
     return labelled

@@ -1,0 +1,94 @@
+"""How the latents respond when one thing in an image changes, and nothing else."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import vstack
+
+from callbacks.base import Pass, PassCallback
+from lightning_sae.concepts.concept_labels import ConceptLabels
+from lightning_sae.concepts.naming import name_columns
+from lightning_sae.data import ActivationDataModule
+from lightning_sae.pairs.pair import PairSource
+from lightning_sae.pairs.picture import draw_responses
+from lightning_sae.pairs.responses import Moved, activation_scale
+from lightning_sae.pairs.seen_pairs import SeenPairs, see_pairs
+from lightning_sae.pairs.strongest import Strongest, strongest
+from lightning_sae.report.figures import save_figure
+from lightning_sae.tracking.publish import publish_picture, publish_table, run_dir
+
+
+class Pairs(PassCallback):
+    """Shows the autoencoder pairs of images that differ in one thing: one factor has another value.
+
+    CLIP runs once over the images, and the store keeps them. Where no source has pairs for the data, nothing
+    is done. Every second pair chooses the latents, the others measure them.
+
+    Logged, of the latent that responds most to each value, means over the values:
+        pairs/response: mean change of its activation when the value comes, in units of its own scale.
+        pairs/right_way: share of the pairs in which it rises, in [0, 1]; chance is 1/2.
+        pairs/selectivity: `r / (r + s)` of its response `r` and its largest mean movement `s` with any other
+            factor, in [0, 1].
+        pairs/specificity: 1 where it moves with a single factor, 0 where it moves with all alike.
+
+    Writes `pairs.csv`, a row per value and latent, and `pictures/pairs.png`, values against latents.
+    `latents.csv` gets the columns `factor`, `response` and `side_effect`.
+
+    Args:
+        sources: name -> where pairs come from, a `PairSource`; `None` in the place of one leaves it out.
+        min_pairs: values that fewer pairs speak for are left out.
+        rows: latents of a value in `pairs.csv`.
+    """
+
+    uses = (ConceptLabels,)
+    logs = ("pairs/response", "pairs/right_way", "pairs/selectivity", "pairs/specificity")
+    needs_latents = True
+
+    def __init__(self, sources: Mapping[str, PairSource | None], min_pairs: int = 10, rows: int = 5) -> None:
+        if min(min_pairs, rows) < 1:
+            raise ValueError(f"min_pairs and rows must be at least 1, got {min_pairs} and {rows}")
+        self.sources = {name: source for name, source in sources.items() if source is not None}
+        self.min_pairs, self.rows = min_pairs, rows
+        self.found: Strongest | None = None
+        self._seen: list[SeenPairs] | None = None
+
+    def check(self, data: ActivationDataModule) -> None:
+        """Refuse pairs that are not there before hours of training."""
+        for source in self.sources.values():
+            source.pairs(data.images("val"))
+
+    def finish(self, pass_: Pass) -> None:
+        """Encode the images of all pairs, measure the responses and log."""
+        if self._seen is None:
+            seen = [see_pairs(pass_.data, source) for source in self.sources.values()]
+            self._seen = [some for some in seen if some is not None]
+        if not self._seen:
+            return
+        changes = vstack([some.changes(pass_.sae) for some in self._seen], format="csr")
+        moved = Moved(changes, [contrast for some in self._seen for contrast in some.contrasts])
+        scale = activation_scale(pass_.latents[0])
+        self.found = strongest(moved, scale, self.rows, self.min_pairs)
+        if self.found is not None:
+            for name, mean in self.found.means().items():
+                if not np.isnan(mean):
+                    pass_.module.log(f"pairs/{name}", mean)
+
+    def latent_columns(self) -> dict[str, list[str] | list[float]]:
+        """Return columns for `latents.csv`: the value that a latent responds to, and how selectively."""
+        return {} if self.found is None else self.found.latent_columns()
+
+    def report(self, pass_: Pass) -> None:
+        """Write the table and the picture."""
+        if self.found is None or not pass_.trainer.is_global_zero:
+            return
+        concepts = pass_.get(ConceptLabels)
+        names = concepts.names if concepts else []
+        publish_table(pass_.trainer, "pairs", _named(self.found.table(), names))
+        path = run_dir(pass_.trainer) / "pictures" / "pairs.png"
+        save_figure(draw_responses(self.found, names), path, dpi=130)
+        publish_picture(pass_.trainer, "pictures/pairs", path)
+
+
+def _named(table: pd.DataFrame, names: list) -> pd.DataFrame:
+    return table.assign(**name_columns([names[j] for j in table["latent"]])) if names else table
