@@ -1,4 +1,4 @@
-"""Which start makes dictionaries of several seeds agree, and at what price: `python benchmarks/stable_starts.py`.
+"""Which start makes dictionaries of several seeds agree, at what price: `python benchmarks/stable_starts.py`.
 
 TopK on the activations of the embedded world, trained by each way (`benchmarks/start_ways.py`) with several
 seeds. The activations are the same in all; a seed draws the order of the batches and, unless a way is
@@ -162,7 +162,8 @@ def random_level(x: Tensor, d_sae: int, draws: int = 5) -> float:
     root = vectors * values.clamp_min(0).sqrt()
     random = torch.Generator().manual_seed(0)
     rows = [torch.randn(d_sae, x.shape[1], generator=random) @ root.T for _ in range(2 * draws)]
-    return float(torch.cat([matched(*pair)[1] for pair in zip(rows[::2], rows[1::2], strict=True)]).quantile(LEVEL))
+    cosines = [matched(*pair)[1] for pair in zip(rows[::2], rows[1::2], strict=True)]
+    return float(torch.cat(cosines).quantile(LEVEL))
 
 
 class Agreement(NamedTuple):
@@ -252,7 +253,7 @@ def main() -> None:
     )
     parser.add_argument("--short", action="store_true", help="small, for a check that it runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5, 6, 7])
-    parser.add_argument("--ways", nargs="+", help="some of them by name; the first is what others differ from")
+    parser.add_argument("--ways", nargs="+", help="some by name; others differ from the first")
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--out", type=Path, default=Path("outputs/stable_starts"), metavar="DIR")
@@ -261,7 +262,7 @@ def main() -> None:
     d_sae, k, steps = (32, 4, 8) if options.short else (256, 16, options.steps)
     recipe = Recipe(world.train, d_sae, k, steps, options.batch)
     every = ways(steps, d_sae)
-    console, found = Console(width=120), dict[str, list[Result]]()
+    console, found = Console(width=140), dict[str, list[Result]]()
     level = random_level(world.train, d_sae)
     console.print(
         f"{machine()}; {d_sae} latents, k {k}, {steps} steps of {options.batch}; seeds "

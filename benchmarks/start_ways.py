@@ -4,8 +4,7 @@ Each way takes two seeds: one of its start and one of the order of the batches. 
 dictionaries agree before they have learned anything; with a start for each, what they agree on is learned.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -136,11 +135,9 @@ def farthest(recipe: Recipe, start: int, order: int) -> Trained:
     return _from_points(recipe, recipe.x[torch.stack(chosen)], start, order)
 
 
-def archetypal(
-    recipe: Recipe, start: int, order: int, radius: float, points: int, points_seed: int | None = 0
-) -> Trained:
-    """Train with rows in the relaxed hull of centroids; `points_seed` of them, `None` for that of the start."""
-    hull_points = k_means(recipe.x, points, start if points_seed is None else points_seed)
+def archetypal(recipe: Recipe, start: int, order: int, radius: float, points: int) -> Trained:
+    """Train with rows in the relaxed hull of centroids, the same in all trainings; each row starts as one."""
+    hull_points = k_means(recipe.x, points, seed=0)
     first = torch.randperm(points, generator=torch.Generator().manual_seed(start))[: recipe.d_sae]
     sae = _fresh(recipe, start)
     hull = Hull(hull_points, first, radius)
