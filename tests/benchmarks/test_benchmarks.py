@@ -51,6 +51,15 @@ def test_interpretability_cost(benchmark):
 
 
 @pytest.mark.slow
+def test_stable_starts(benchmark, runs):
+    arguments = ("--short", "--seeds", "0", "1", "2", "--batch", "64", "--out", str(runs / "starts"))
+    said = benchmark("stable_starts", *arguments)
+    assert "pooled, 5 x cost" in said
+    assert "less random, same seeds" in said
+    assert benchmark("stable_starts", *arguments).count("±") == said.count("±")  # from what was kept
+
+
+@pytest.mark.slow
 def test_first_light_and_what_shares_its_runs(benchmark, runs):
     said = benchmark("first_light", "--seeds", "0", "--out", str(runs), *SHORT)
     assert "unexpected share" in said
