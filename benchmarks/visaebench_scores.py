@@ -114,7 +114,7 @@ def scores(exported: Exported) -> list[Line]:
     spliced = logged.get("zero_shot/spliced", math.nan) / logged.get("zero_shot/original", math.nan)
     return [
         *localisation(exported, sae, grid, given),
-        ("M2 FVU", whole.value, fvu(x, exported.x_hat), "the same definition"),
+        ("M2 FVU", whole.value, fvu(x, exported.x_hat), "theirs without (sum of the mean residual)²"),
         ("   L0", whole.metadata["l0"], l0(latents), "the same definition"),
         (
             "   silent on val, %",
