@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from callbacks.base import Pass, PassCallback, pass_callbacks
 from lightning_sae.baselines.comparison import BaselineTable, Measured, compare_with, is_compared
@@ -69,8 +69,7 @@ class Baselines(PassCallback):
         self._k = 0  # active latents of what was measured
         self._running: dict[str, _Measurement] = {}
         self._errors: ImageErrors | None = None
-        self._of_runs: dict[str, Measured] | None = None
-        self._table: BaselineTable | None = None
+        self._of_runs: dict[str, Measured] = {}
 
     def check_order(self, trainer: Trainer) -> None:
         """Refuse also a callback behind it whose numbers it should measure.
@@ -87,11 +86,14 @@ class Baselines(PassCallback):
                     f"it: list {late.name} before, or add it to callbacks.{self.name}.leave_out"
                 )
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Read the other runs."""
+        super().setup(trainer, pl_module, stage)
+        recipe = pl_module.hparams
+        self._of_runs = {name: other_run(name, folder, recipe) for name, folder in self.runs.items()}
+
     def begin(self, pass_: Pass) -> None:
         """Make the dictionaries that are not measured yet."""
-        if self._of_runs is None:
-            recipe = pass_.module.hparams
-            self._of_runs = {name: other_run(name, folder, recipe) for name, folder in self.runs.items()}
         k = active_latents(pass_.sae, pass_.data)
         if k != self._k:
             self.measured, self._k = {}, k
@@ -123,11 +125,10 @@ class Baselines(PassCallback):
         baselines = {name: self.measured[name] for name in self.dictionaries}
         if self.shuffled:
             baselines[SHUFFLED] = self._shuffle(pass_)
-        baselines |= self._of_runs or {}
+        baselines |= self._of_runs
         for name, (numbers, _) in baselines.items():
             pass_.module.log_dict({f"baseline/{name}/{key}": value for key, value in numbers.items()})
-        self._table = compare_with(trained, baselines, self.confidence)
-        return self._table
+        return compare_with(trained, baselines, self.confidence)
 
     def _trained(self, pass_: Pass, errors: ImageErrors) -> Measured:
         """Return what the callbacks of this pass have found."""
