@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from callbacks.base import Pass, PassCallback, pass_callbacks
-from lightning_sae.baselines.comparison import BaselineTable, Measured, compare_with, is_compared
+from lightning_sae.baselines.comparison import BaselineTable, DictionaryNumbers, compare_with, is_compared
 from lightning_sae.baselines.dictionaries import DICTIONARIES, active_latents
 from lightning_sae.baselines.module import BaselineModule
 from lightning_sae.baselines.other_run import other_run
@@ -65,12 +65,11 @@ class Baselines(PassCallback):
             raise ValueError(f"confidence must be in (0, 1), got {confidence}")
         self.dictionaries, self.shuffled, self.runs = list(dictionaries), shuffled, dict(runs or {})
         self.leave_out, self.confidence, self.seed = list(leave_out), confidence, seed
-        self.measured: dict[str, Measured] = {}
+        self.measured: dict[str, DictionaryNumbers] = {}
         self._k = 0  # active latents of what was measured
         self._running: dict[str, _Measurement] = {}
         self._errors: ImageErrors | None = None
-        self._of_runs: dict[str, Measured] | None = None
-        self._table: BaselineTable | None = None
+        self._of_runs: dict[str, DictionaryNumbers] = {}
 
     def check_order(self, trainer: Trainer) -> None:
         """Refuse also a callback behind it whose numbers it should measure.
@@ -87,11 +86,14 @@ class Baselines(PassCallback):
                     f"it: list {late.name} before, or add it to callbacks.{self.name}.leave_out"
                 )
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Read the other runs."""
+        super().setup(trainer, pl_module, stage)
+        recipe = pl_module.hparams
+        self._of_runs = {name: other_run(name, folder, recipe) for name, folder in self.runs.items()}
+
     def begin(self, pass_: Pass) -> None:
         """Make the dictionaries that are not measured yet."""
-        if self._of_runs is None:
-            recipe = pass_.module.hparams
-            self._of_runs = {name: other_run(name, folder, recipe) for name, folder in self.runs.items()}
         k = active_latents(pass_.sae, pass_.data)
         if k != self._k:
             self.measured, self._k = {}, k
@@ -123,22 +125,21 @@ class Baselines(PassCallback):
         baselines = {name: self.measured[name] for name in self.dictionaries}
         if self.shuffled:
             baselines[SHUFFLED] = self._shuffle(pass_)
-        baselines |= self._of_runs or {}
+        baselines |= self._of_runs
         for name, (numbers, _) in baselines.items():
             pass_.module.log_dict({f"baseline/{name}/{key}": value for key, value in numbers.items()})
-        self._table = compare_with(trained, baselines, self.confidence)
-        return self._table
+        return compare_with(trained, baselines, self.confidence)
 
-    def _trained(self, pass_: Pass, errors: ImageErrors) -> Measured:
+    def _trained(self, pass_: Pass, errors: ImageErrors) -> DictionaryNumbers:
         """Return what the callbacks of this pass have found."""
         metrics = pass_.trainer.callback_metrics
         logged = {key: float(value) for key, value in metrics.items() if is_compared(key)}
         return _measured(pass_, logged, self._of_turn(pass_), errors)
 
-    def _shuffle(self, pass_: Pass) -> Measured:
+    def _shuffle(self, pass_: Pass) -> DictionaryNumbers:
         found = (each.shuffled_terms(pass_, self.seed).items() for each in self._of_turn(pass_))
         terms = {key: term for items in found for key, term in items}
-        return Measured({key: term.number for key, term in terms.items()}, terms)
+        return DictionaryNumbers({key: term.number for key, term in terms.items()}, terms)
 
     def report(self, pass_: Pass) -> None:
         """Write the table."""
@@ -154,7 +155,7 @@ class Baselines(PassCallback):
         super().load_state_dict(state_dict)
         self._k = state_dict["k"]
         self.measured = {
-            name: Measured(numbers, {key: Terms(**term) for key, term in terms.items()})
+            name: DictionaryNumbers(numbers, {key: Terms(**term) for key, term in terms.items()})
             for name, (numbers, terms) in state_dict["measured"].items()
         }
 
@@ -179,7 +180,7 @@ class _Measurement:
         for callback in self._callbacks:
             callback.take(self._pass, own)
 
-    def finish(self) -> Measured:
+    def finish(self) -> DictionaryNumbers:
         """Return what was found."""
         for callback in self._callbacks:
             callback.close(self._pass)
@@ -189,14 +190,14 @@ class _Measurement:
 
 def _measured(
     pass_: Pass, logged: Mapping[str, float], callbacks: Sequence[PassCallback], errors: ImageErrors
-) -> Measured:
+) -> DictionaryNumbers:
     """Return what callbacks have logged, with the values of the pass itself and all terms."""
     values = {key: float(value) for key, value in pass_.module.validation.values(pass_.sae).items()}
     own = {key: value for key, value in values.items() if is_compared(key)}
     terms = image_terms(*(part.cpu() for part in errors.compute()), own["val/fvu"])
     terms |= {"val/fvu_layer_norm": terms["val/fvu"]} if "val/fvu_layer_norm" in own else {}
     terms |= {key: term for callback in callbacks for key, term in callback.terms().items()}
-    return Measured({**own, **logged, **own}, {key: terms[key] for key in terms if is_compared(key)})
+    return DictionaryNumbers({**own, **logged, **own}, {key: terms[key] for key in terms if is_compared(key)})
 
 
 def _plain(terms: Mapping[str, Terms]) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ NOT_COMPARED = ("zero_shot/original*", "val/l0", "baseline/*")
 """Keys that no dictionary changes, of what all have alike, and of baselines."""
 
 
-class Measured(NamedTuple):
+class DictionaryNumbers(NamedTuple):
     """What was measured of a dictionary.
 
     Attributes:
@@ -84,7 +84,7 @@ def is_compared(key: str) -> bool:
 
 
 def compare_with(
-    trained: Measured, baselines: Mapping[str, Measured], confidence: float = 0.95
+    trained: DictionaryNumbers, baselines: Mapping[str, DictionaryNumbers], confidence: float = 0.95
 ) -> BaselineTable:
     """Return the numbers of the trained dictionary beside those of its baselines.
 
@@ -98,7 +98,7 @@ def compare_with(
     Example:
         >>> import torch
         >>> one, other = (
-        ...     Measured({"alignment/mean": mean}, {"alignment/mean": Terms(torch.tensor([mean, mean]))})
+        ...     DictionaryNumbers({"alignment/mean": mean}, {"alignment/mean": Terms(torch.tensor([mean, mean]))})
         ...     for mean in (0.75, 0.5)
         ... )
         >>> compare_with(one, {"neurons": other}).frame[["difference", "tells"]].values.tolist()
@@ -114,7 +114,7 @@ def compare_with(
 
 
 def _rows(
-    key: str, trained: Measured, baselines: Mapping[str, Measured], confidence: float
+    key: str, trained: DictionaryNumbers, baselines: Mapping[str, DictionaryNumbers], confidence: float
 ) -> Iterator[tuple[Any, ...]]:
     mine = trained.numbers[key]
     for name, baseline in baselines.items():

@@ -5,13 +5,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lightning_sae.baselines.comparison import Measured, is_compared
+from lightning_sae.baselines.comparison import DictionaryNumbers, is_compared
 from lightning_sae.mappings import differences, flatten
 from lightning_sae.runs.folder import RunFolder
 from lightning_sae.training.module import FIXED
 
 
-def other_run(name: str, folder: str, recipe: Mapping[str, Any]) -> Measured:
+def other_run(name: str, folder: str, recipe: Mapping[str, Any]) -> DictionaryNumbers:
     """Return the last values of another run of the same recipe.
 
     Args:
@@ -35,7 +35,7 @@ def other_run(name: str, folder: str, recipe: Mapping[str, Any]) -> Measured:
             f"callbacks.baselines.runs.{name}: {folder} was trained by another recipe: {', '.join(changed)}. "
             "Train it again with the settings of this run, or leave it out"
         )
-    return Measured(numbers, {})
+    return DictionaryNumbers(numbers, {})
 
 
 def _chosen(recipe: Mapping[str, Any]) -> dict[str, Any]:

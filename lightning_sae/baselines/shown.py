@@ -15,19 +15,19 @@ SILENT = "≈"
 LEGEND = f"{SILENT} does not tell: the difference may as well be none"
 
 
-class Cell(NamedTuple):
+class BaselineCell(NamedTuple):
     """The number of a baseline as it is shown, and whether the trained one does not leave it."""
 
     text: str
     silent: bool
 
 
-class Row(NamedTuple):
+class BaselineRow(NamedTuple):
     """A number as it is shown: what it is called, of the trained dictionary, of each baseline."""
 
     title: str
     trained: str
-    cells: list[Cell]
+    cells: list[BaselineCell]
 
 
 def read_baselines(table: pd.DataFrame) -> BaselineTable:
@@ -50,19 +50,20 @@ def read_baselines(table: pd.DataFrame) -> BaselineTable:
     return BaselineTable(table.reindex(columns=COLUMNS))
 
 
-def shown_rows(table: BaselineTable) -> list[Row]:
+def shown_rows(table: BaselineTable) -> list[BaselineRow]:
     """Return the numbers that matter and that have an interval, in the order of `VALUES`."""
     judged = set(table.frame.loc[table.frame["tells"].notna(), "key"])
     return [_row(table, key) for key, value in VALUES.items() if key in judged and value.title]
 
 
-def _row(table: BaselineTable, key: str) -> Row:
+def _row(table: BaselineTable, key: str) -> BaselineRow:
     values, silent = table.values(key), table.silent(key)
     trained = table.frame.loc[table.frame["key"] == key, "trained"].iloc[0]
     cells = [
-        Cell(shown_value(key, values[name]) if name in values else "", name in silent) for name in table.names
+        BaselineCell(shown_value(key, values[name]) if name in values else "", name in silent)
+        for name in table.names
     ]
-    return Row(VALUES[key].title, shown_value(key, float(trained)), cells)
+    return BaselineRow(VALUES[key].title, shown_value(key, float(trained)), cells)
 
 
 def terminal(table: BaselineTable) -> Table | None:
@@ -78,7 +79,7 @@ def terminal(table: BaselineTable) -> Table | None:
     return shown
 
 
-def _marked(cell: Cell) -> str:
+def _marked(cell: BaselineCell) -> str:
     return f"[yellow]{cell.text} {SILENT}[/yellow]" if cell.silent else f"{cell.text}  " if cell.text else ""
 
 

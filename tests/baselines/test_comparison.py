@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import ttest_1samp, ttest_ind
 
-from lightning_sae.baselines.comparison import COLUMNS, Measured, compare_with
+from lightning_sae.baselines.comparison import COLUMNS, DictionaryNumbers, compare_with
 from lightning_sae.baselines.shown import read_baselines, shown_rows, terminal, words
 from lightning_sae.baselines.terms import Terms, image_terms
 from lightning_sae.metrics import ImageErrors, cosine, fvu
@@ -20,7 +20,7 @@ def draws(n, mean, seed):
 
 def measured(**terms):
     by_key = {key.replace("__", "/"): term for key, term in terms.items()}
-    return Measured({key: term.number for key, term in by_key.items()}, by_key)
+    return DictionaryNumbers({key: term.number for key, term in by_key.items()}, by_key)
 
 
 def test_the_interval_is_that_of_scipy():
@@ -86,11 +86,12 @@ def test_better_is_the_way_of_the_number():
 
 
 def test_what_cannot_be_told_has_no_mark():
-    trained = Measured(
+    trained = DictionaryNumbers(
         {"alignment/p50": 0.3, "alignment/margin": math.nan, "val/l0": 4.0, "train/x": 1.0}, {}
     )
     table = compare_with(
-        trained, {"run": Measured({"alignment/p50": 0.1, "alignment/margin": 0.1, "val/l0": 4.0}, {})}
+        trained,
+        {"run": DictionaryNumbers({"alignment/p50": 0.1, "alignment/margin": 0.1, "val/l0": 4.0}, {})},
     )
     assert table.frame["key"].tolist() == ["alignment/p50"]
     assert table.frame["tells"].tolist() == [None]

@@ -150,7 +150,7 @@ def test_wrong_arguments_are_refused():
 
 def test_another_run_of_the_same_recipe_is_a_baseline(small_run, train_small):
     """The same in the run itself: its own numbers."""
-    given = (f"callbacks.baselines.runs.again={small_run}", "callbacks.baselines.dictionaries=[]")
+    given = (f"+callbacks.baselines.runs.again={small_run}", "callbacks.baselines.dictionaries=[]")
     folder = train_small("beside", *given)
     table = pd.read_csv(folder / "baselines.csv").set_index(["baseline", "key"])
     assert table.loc["again", "difference"].abs().max() < 1e-6
@@ -159,4 +159,4 @@ def test_another_run_of_the_same_recipe_is_a_baseline(small_run, train_small):
     with pytest.raises(AssertionError, match=r"by another recipe: sae\.k 4 -> 2"):
         train_small("other", *given, "sae.k=2")
     with pytest.raises(AssertionError, match="has no values of a validation pass"):
-        train_small("none", f"callbacks.baselines.runs.none={folder / 'pictures'}")
+        train_small("none", f"+callbacks.baselines.runs.none={folder / 'pictures'}")
