@@ -79,7 +79,7 @@ def audit_to_folder(
         chosen = chosen_classifier(run, classifier, prompts_file)
     audit = audit_run(run, chosen, options)
     if others is not None:
-        audit = others.count(audit)
+        audit = others.count_seeds(audit)
     folder.mkdir(parents=True, exist_ok=True)
     write_report(audit, run, folder, chosen, options.output)
     write_audit(audit, folder)

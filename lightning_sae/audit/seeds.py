@@ -21,7 +21,7 @@ class OtherSeeds(NamedTuple):
     audits: list[Audit | None]
     matches: Matches
 
-    def count(self, audit: Audit) -> Audit:
+    def count_seeds(self, audit: Audit) -> Audit:
         """Return the audit with the number of seeds that each of its findings is in.
 
         Raises:

@@ -212,6 +212,14 @@ def test_probe_is_balanced_and_fixed():
     assert len(choose_probe(targets, 1000, seed=0)) == 58
 
 
+def test_the_seed_of_a_training_changes_no_image(make):
+    first, other, chosen = (ready(make(**seeds)) for seeds in ({}, {"seed": 1}, {"probe_seed": 1}))
+    assert first.probe.image_ids.equal(other.probe.image_ids)
+    assert not first.probe.image_ids.equal(chosen.probe.image_ids)
+    assert first.data_identity() == other.data_identity()
+    assert not torch.equal(next(iter(first.train_dataloader())).x, next(iter(other.train_dataloader())).x)
+
+
 @pytest.mark.parametrize("name", ["world", "image_folder", "fashion_mnist", "table", "huggingface"])
 def test_the_yaml_states_the_defaults_of_the_signatures(name):
     files = [CONF / "base" / "activations.yaml", CONF / f"{name}.yaml"]

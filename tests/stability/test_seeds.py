@@ -67,7 +67,7 @@ def test_a_finding_is_counted_where_class_kind_and_a_culprit_are_the_same(
     write_findings(folders[1], ("star", "spurious", [0]), ("bolt", "compound", [0]))
     write_findings(folders[2], ("star", "spurious", [1]), ("gear", "spurious", [1]))
     others = read_other_seeds(folders[0], [tmp_path / "runs"])
-    found = others.count(read_audit(folders[0]))
+    found = others.count_seeds(read_audit(folders[0]))
     assert found.seeds == 3
     assert [finding.in_seeds for finding in found.findings] == [3, 1, 1]
     assert [f.number for f in found.at_least("high", in_seeds=3)] == [1]
@@ -77,7 +77,7 @@ def test_a_finding_is_counted_where_class_kind_and_a_culprit_are_the_same(
         "1 of 3 seeds",
     ]
     alone = read_other_seeds(folders[0], folders[1:2])
-    assert [f.in_seeds for f in alone.count(read_audit(folders[0])).findings] == [2, 1, 1]
+    assert [f.in_seeds for f in alone.count_seeds(read_audit(folders[0])).findings] == [2, 1, 1]
 
 
 def test_audits_of_something_else_are_refused(write_seed, write_findings, tmp_path):
@@ -88,7 +88,7 @@ def test_audits_of_something_else_are_refused(write_seed, write_findings, tmp_pa
     write_findings(folders[1], classifier="probe")
     others = read_other_seeds(folders[0], [tmp_path / "runs"])
     with pytest.raises(ValueError, match="the audits of 0 and 1 differ in classifier prompts and probe"):
-        others.count(read_audit(folders[0]))
+        others.count_seeds(read_audit(folders[0]))
     write_findings(folders[1], sae_sha256="other")
     with pytest.raises(ValueError, match="is of another autoencoder than that of the run"):
         read_other_seeds(folders[0], [tmp_path / "runs"])
