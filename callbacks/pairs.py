@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from lightning.pytorch import LightningModule, Trainer
 from scipy.sparse import vstack
 
 from callbacks.base import Pass, PassCallback
 from lightning_sae.concepts.concept_labels import ConceptLabels
-from lightning_sae.concepts.naming import name_columns
+from lightning_sae.concepts.naming import LatentName, name_columns
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.pairs.pair import PairSource
 from lightning_sae.pairs.picture import draw_responses
@@ -39,17 +40,26 @@ class Pairs(PassCallback):
         sources: name -> where pairs come from, a `PairSource`; `None` in the place of one leaves it out.
         min_pairs: values that fewer pairs speak for are left out.
         rows: latents of a value in `pairs.csv`.
+        draw_every: draw after every so many validation passes; the last pass of a fit is always drawn.
     """
 
     uses = (ConceptLabels,)
     logs = ("pairs/response", "pairs/right_way", "pairs/selectivity", "pairs/specificity")
     needs_latents = True
 
-    def __init__(self, sources: Mapping[str, PairSource | None], min_pairs: int = 10, rows: int = 5) -> None:
-        if min(min_pairs, rows) < 1:
-            raise ValueError(f"min_pairs and rows must be at least 1, got {min_pairs} and {rows}")
+    def __init__(
+        self,
+        sources: Mapping[str, PairSource | None],
+        min_pairs: int = 10,
+        rows: int = 5,
+        draw_every: int = 4,
+    ) -> None:
+        if min(min_pairs, rows, draw_every) < 1:
+            raise ValueError(
+                f"min_pairs, rows and draw_every must be at least 1, got {min_pairs}, {rows}, {draw_every}"
+            )
         self.sources = {name: source for name, source in sources.items() if source is not None}
-        self.min_pairs, self.rows = min_pairs, rows
+        self.min_pairs, self.rows, self.draw_every = min_pairs, rows, draw_every
         self.found: Strongest | None = None
         self._seen: list[SeenPairs] | None = None
 
@@ -79,16 +89,29 @@ class Pairs(PassCallback):
         return {} if self.found is None else self.found.latent_columns()
 
     def report(self, pass_: Pass) -> None:
-        """Write the table and the picture."""
-        if self.found is None or not pass_.trainer.is_global_zero:
-            return
-        concepts = pass_.get(ConceptLabels)
-        names = concepts.names if concepts else []
-        publish_table(pass_.trainer, "pairs", _named(self.found.table(), names))
-        path = run_dir(pass_.trainer) / "pictures" / "pairs.png"
-        save_figure(draw_responses(self.found, names), path, dpi=130)
-        publish_picture(pass_.trainer, "pictures/pairs", path)
+        """Write the table and, where it is its turn, the picture."""
+        if self.found is not None and pass_.trainer.is_global_zero:
+            publish_table(pass_.trainer, "pairs", _named(self.found.table(), _names(pass_)))
+        if self.is_turn(pass_, self.draw_every):
+            self._draw(pass_)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the last pass where nobody knew that it was the last."""
+        if self.current is not None and not self.is_turn(self.current, self.draw_every):
+            self._draw(self.current)
+
+    def _draw(self, pass_: Pass) -> None:
+        if self.found is not None and pass_.trainer.is_global_zero:
+            path = run_dir(pass_.trainer) / "pictures" / "pairs.png"
+            save_figure(draw_responses(self.found, _names(pass_)), path, dpi=130)
+            publish_picture(pass_.trainer, "pictures/pairs", path)
 
 
-def _named(table: pd.DataFrame, names: list) -> pd.DataFrame:
+def _names(pass_: Pass) -> list[LatentName]:
+    """Return the names of all latents; none where nobody gives them."""
+    concepts = pass_.get(ConceptLabels)
+    return concepts.names if concepts else []
+
+
+def _named(table: pd.DataFrame, names: list[LatentName]) -> pd.DataFrame:
     return table.assign(**name_columns([names[j] for j in table["latent"]])) if names else table

@@ -24,7 +24,7 @@ SMALL = [
     *("trainer.max_steps=4", "trainer.val_check_interval=4", "trainer.num_sanity_val_steps=0", "logger=csv"),
     *("~callbacks.faithfulness", "~callbacks.reliance", "~callbacks.spliced_accuracy", "~callbacks.truth"),
     *("~callbacks.quality", "~callbacks.gallery", "~callbacks.attribution", "~callbacks.checkpoint"),
-    "~callbacks.report",
+    *("~callbacks.report", "~callbacks.pairs"),
     *("callbacks.progress.refresh_rate=0", "callbacks.alignment.draws=20"),
 ]
 

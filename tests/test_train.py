@@ -18,6 +18,7 @@ SMALL = [
     *("sae.d_sae=64", "sae.k=4", "module.decay_fraction=0", "trainer.accelerator=cpu"),
     *("trainer.max_steps=8", "trainer.val_check_interval=4", "trainer.log_every_n_steps=2"),
     *("callbacks.reliance.draws=100", "callbacks.progress.refresh_rate=0", "~callbacks.report"),
+    *("callbacks.pairs.sources.counterfactuals.per_value=2", "callbacks.pairs.min_pairs=4"),
 ]
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -53,7 +54,7 @@ def test_the_command_leaves_a_run_folder(store, tmp_path):
     assert "FVU" in done.stdout
     assert str(tmp_path) in done.stdout.replace("\n", "")
     names = {path.name for path in tmp_path.iterdir()}
-    tables = "metrics latents attribution reliance reliance_groups faithfulness truth"
+    tables = "metrics latents attribution reliance reliance_groups faithfulness truth pairs"
     others = {".hydra", "checkpoints", "sae", "pictures", "wandb", "run.json", "image_latents.safetensors"}
     assert names == {f"{table}.csv" for table in tables.split()} | others | {"report.html"}
     assert done.stdout.splitlines()[-1].endswith("report.html")

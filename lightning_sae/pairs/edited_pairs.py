@@ -40,9 +40,13 @@ class EditedPairs:
         kinds = list(dict.fromkeys([*(edit.start for edit in edits), *edits]))  # None: as it is
         drawn = [partial(self._draw, kind, images, i) for kind in kinds for i in ids.tolist()]
         row = {kind: k * len(ids) + torch.arange(len(ids)) for k, kind in enumerate(kinds)}
-        known = [edit.identity(images, ids.tolist()) for edit in edits]
-        key = {"name": "edits", "images": images.identity(), "ids": digest(ids.tolist()), "edits": known}
-        key["seed"] = self.seed
+        key = {
+            "name": "edits",
+            "images": images.identity(),
+            "ids": digest(ids.tolist()),
+            "edits": [edit.identity(images, ids.tolist()) for edit in edits],
+            "seed": self.seed,
+        }
         return ImagePairs(
             DrawnImages(drawn, images.targets[ids].repeat(len(kinds)), images.class_names, key),
             torch.cat([row[edit.start] for edit in edits]),

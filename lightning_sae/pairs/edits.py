@@ -24,12 +24,12 @@ class Edit:
 
     @property
     def factor(self) -> str:
-        """What it changes."""
+        """The thing that it changes."""
         raise NotImplementedError
 
     @property
     def value(self) -> str:
-        """What it changes it to."""
+        """The value that it changes it to."""
         raise NotImplementedError
 
     @property

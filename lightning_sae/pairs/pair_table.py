@@ -56,7 +56,7 @@ class PairTable:
         needed = [self.before, self.after, self.factor]
         optional = [column for column in (self.value, self.value_before, self.label) if column]
         self._check(table.columns.tolist(), [*needed, *optional])
-        lacking = table[needed].eq("").to_numpy().any(axis=1)
+        lacking = (table[needed].to_numpy() == "").any(axis=1)
         if empty := [f"row {row}" for row in (np.flatnonzero(lacking) + 1).tolist()]:
             raise ValueError(
                 f"{len(empty)} rows of {self.path} lack {' or '.join(needed)}:{listed(empty)}\nFill them in"

@@ -1,5 +1,8 @@
 """The picture of responses: values of factors against the latents that respond to them most."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,7 +18,7 @@ CELL = 0.19  # inches
 COLOURS = LinearSegmentedColormap.from_list("responses", [LOWERS, "white", RAISES])
 
 
-def draw_responses(found: Strongest, names: list[LatentName]) -> Figure:
+def draw_responses(found: Strongest, names: Sequence[LatentName]) -> Figure:
     """Draw the responses of the strongest latent of each value to all values.
 
     What responds to its own value alone makes a diagonal; a column with several marks does not tell its
@@ -43,13 +46,13 @@ def draw_responses(found: Strongest, names: list[LatentName]) -> Figure:
     bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 2.4 / height), aspect=14, pad=0.02, extend="both")
     bar.set_label("response (1: silent to strongly active)", color=GREY, fontsize=8)
     bar.ax.tick_params(labelsize=7, colors=GREY)
-    bar.outline.set_edgecolor(LIGHT)  # type: ignore[operator]
+    bar.outline.set_edgecolor(LIGHT)
     axes.set_title("What comes, and which latents respond", loc="left", color=INK, weight="bold", fontsize=11)
     return figure
 
 
 def _name_axes(axes: Axes, values: list[str], latents: list[str]) -> None:
-    small = {"fontsize": 7, "color": INK, "parse_math": False}
+    small: dict[str, Any] = {"fontsize": 7, "color": INK, "parse_math": False}
     axes.set_yticks(range(len(values)), values, **small)
     axes.set_xticks(range(len(latents)), latents, rotation=90, **small)
     axes.set_xlabel("the latent that responds most to each value", color=GREY, fontsize=8)
@@ -62,5 +65,5 @@ def _name_axes(axes: Axes, values: list[str], latents: list[str]) -> None:
         spine.set_color(LIGHT)
 
 
-def _called(latent: int, names: list[LatentName]) -> str:
+def _called(latent: int, names: Sequence[LatentName]) -> str:
     return f"{names[latent].or_number(latent)}  {latent}" if names else str(latent)

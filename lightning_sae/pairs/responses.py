@@ -127,7 +127,7 @@ class Responses(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """How the latents move in pairs.
+    """The latents as they move in pairs.
 
     Attributes:
         changes: `[p, d_sae]`, activation in the second image less that in the first.

@@ -75,6 +75,7 @@ VALUES = {
     "alignment/churn": LoggedValue("min"),
     "alignment/*": LoggedValue("max"),
     "truth/*": LoggedValue("max"),
+    "pairs/*": LoggedValue("max"),
     "zero_shot/*": LoggedValue("max"),
     "attribution/*_share": LoggedValue("min"),
     "probe_vs_prompt/*_share": LoggedValue("min"),

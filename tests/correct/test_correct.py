@@ -44,7 +44,13 @@ SMALL = [
     *("data.batch_size=128", "sae.d_sae=64", "sae.k=8", "module.decay_fraction=0", "+module.top_n=5"),
     *("trainer.accelerator=cpu", "trainer.max_steps=120", "trainer.val_check_interval=120", "logger=csv"),
     *("trainer.num_sanity_val_steps=0", "~callbacks.faithfulness", "~callbacks.reliance"),
-    *("~callbacks.spliced_accuracy", "~callbacks.truth", "~callbacks.quality", "~callbacks.gallery"),
+    *(
+        "~callbacks.spliced_accuracy",
+        "~callbacks.truth",
+        "~callbacks.pairs",
+        "~callbacks.quality",
+        "~callbacks.gallery",
+    ),
     *("~callbacks.attribution", "~callbacks.checkpoint", "callbacks.progress.refresh_rate=0"),
     *("callbacks.alignment.draws=20", "callbacks.summary.classes=0"),
 ]

@@ -34,7 +34,13 @@ SMALL = (
     *("data.n_train=512", "data.n_val=300", "data.n_test=1", "data.n_probe=8", "data.batch_size=256"),
     *("sae.d_sae=64", "sae.k=4", "module.decay_fraction=0", "trainer.accelerator=cpu", "logger=csv"),
     *("trainer.max_steps=40", "trainer.val_check_interval=40", "trainer.num_sanity_val_steps=0"),
-    *("~callbacks.faithfulness", "~callbacks.truth", "~callbacks.gallery", "~callbacks.quality"),
+    *(
+        "~callbacks.faithfulness",
+        "~callbacks.truth",
+        "~callbacks.pairs",
+        "~callbacks.gallery",
+        "~callbacks.quality",
+    ),
     *("callbacks.reliance.draws=100", "callbacks.alignment.draws=100", "callbacks.progress.refresh_rate=0"),
 )
 
