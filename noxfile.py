@@ -13,7 +13,9 @@ nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "docs", "fast"]
 nox.options.stop_on_first_error = True
 
-OFFLINE = {"WANDB_MODE": "offline"}
+PYTEST = ("pytest", "-q", "--dist", "loadfile", "--no-loadscope-reorder")
+"""Tests of a file share what they have trained; in the order of the files, whose last ones are short."""
+ENVIRONMENT = {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
 
 
 @nox.session
@@ -32,9 +34,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def fast(session: nox.Session) -> None:
     """Run the tests that take seconds, on all cores."""
-    env = OFFLINE | {"OMP_NUM_THREADS": "1"}
-    workers = ("-n", "auto", "--dist", "loadfile")
-    session.run(*within(1200), "pytest", "-q", *workers, *session.posargs, env=env)
+    session.run(*within(1200), *PYTEST, "-n", "auto", *session.posargs, env=ENVIRONMENT)
 
 
 @nox.session
@@ -48,8 +48,11 @@ def oldest(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Run the tests that take minutes; they install and start a browser and a SLURM, where they may."""
-    session.run(*within(2700), "pytest", "-q", "-m", "slow", *session.posargs, env=OFFLINE)
+    """Run the tests that take minutes, two at a time: many of them start processes of their own.
+
+    They install and start a browser and a SLURM, where they may.
+    """
+    session.run(*within(2700), *PYTEST, "-m", "slow", "-n", "2", *session.posargs, env=ENVIRONMENT)
 
 
 @nox.session

@@ -7,11 +7,13 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 
@@ -99,6 +101,17 @@ def small_patch_run(train_small: Callable[..., Path]) -> Path:
     return train_small("patch", "hook_point=visual.transformer.resblocks.1", "tokens=patch")
 
 
+@pytest.fixture(scope="module")
+def few_drawn_words() -> Iterator[None]:
+    """Audits print a word 7 times instead of 174 times, and two meaningless ones instead of 20."""
+    from lightning_sae.audit.evidence import reading
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, few in {"STYLES": reading.STYLES[:3], "IMAGES": 1, "FRESH": 4, "MEANINGLESS": 2}.items():
+            patch.setattr(reading, name, few)
+        yield
+
+
 def _records(content: bytes) -> Iterator[Any]:
     """Of one segment: LevelDB's log format behind a header of seven bytes."""
     from wandb.proto.wandb_internal_pb2 import Record
@@ -181,25 +194,29 @@ def system_fonts(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium without a window; its log of errors can be read.
+def debian() -> Callable[..., None]:
+    """Installs packages, one process after the other; a test is skipped where it may not."""
 
-    A test is skipped where there is none, and nobody may install it.
-    """
+    def debian(*packages: str) -> None:
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            pytest.skip(f"wants {' and '.join(packages)}, or root on Debian to install them")
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        install = ["install", "-qq", "-y", "--no-install-recommends", *packages]
+        with FileLock(Path(tempfile.gettempdir()) / "lightning_sae_apt.lock"):
+            for words in (["update", "-qq"], install):
+                subprocess.run(["apt-get", *words], env=env, check=True, timeout=280)
+
+    return debian
+
+
+@pytest.fixture(scope="session")
+def browser(debian: Callable[..., None]) -> Iterator[Any]:
+    """Debian's Chromium without a window; its log of errors can be read."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        if os.geteuid() != 0 or shutil.which("apt-get") is None:
-            pytest.skip("wants Chromium and its driver, or root on Debian to install them")
-        quiet: dict[str, Any] = {
-            "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-            "check": True,
-            "timeout": 280,
-        }
-        subprocess.run(["apt-get", "update", "-qq"], **quiet)
-        packages = ["chromium", "chromium-driver"]
-        subprocess.run(["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages], **quiet)
+        debian("chromium", "chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))
     for word in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1366,900"):

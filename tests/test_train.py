@@ -21,10 +21,12 @@ SMALL = [
     *("callbacks.pairs.sources.counterfactuals.per_value=2", "callbacks.pairs.min_pairs=4"),
 ]
 
+ALWAYS = ("callbacks.truth.probe_every=1", "callbacks.faithfulness.every=1")  # else also at a run's end
+
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def train(train_py, store):
     """Runs train.py with a small setting and some overrides."""
 
@@ -35,6 +37,12 @@ def train(train_py, store):
         return folder
 
     return train
+
+
+@pytest.fixture(scope="module")
+def whole(train, tmp_path_factory):
+    """A run whose every pass measures all that there is."""
+    return train(tmp_path_factory.mktemp("whole"), *ALWAYS)
 
 
 def curve(folder):
@@ -65,12 +73,9 @@ def test_the_command_leaves_a_run_folder(store, tmp_path):
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 1
 
 
-def test_a_resumed_run_equals_the_uninterrupted_one(train, tmp_path):
-    always = ("callbacks.truth.probe_every=1", "callbacks.faithfulness.every=1")  # else also at a run's end
-    train(tmp_path / "warm", "trainer.max_steps=4")  # all runs read the same store
-    whole = train(tmp_path / "whole", *always)
-    half = train(tmp_path / "half", *always, "trainer.max_steps=4")
-    train(half, *always, f"ckpt_path={half}/checkpoints/last.ckpt")
+def test_a_resumed_run_equals_the_uninterrupted_one(train, whole, tmp_path):
+    half = train(tmp_path / "half", *ALWAYS, "trainer.max_steps=4")
+    train(half, *ALWAYS, f"ckpt_path={half}/checkpoints/last.ckpt")
     expected, resumed = curve(whole), curve(half)
     assert resumed["step"].tolist() == expected["step"].tolist()
     pd.testing.assert_frame_equal(resumed[expected.columns], expected, rtol=1e-4, atol=1e-5)
@@ -78,10 +83,9 @@ def test_a_resumed_run_equals_the_uninterrupted_one(train, tmp_path):
         assert len(pd.read_csv(half / name)) == len(pd.read_csv(whole / name))
 
 
-def test_validate_logs_what_fit_logged(train, tmp_path):
-    run = train(tmp_path / "fit")
-    again = train(tmp_path / "again", "task=validate", f"ckpt_path={run}/checkpoints/last.ckpt")
-    expected = last_validation(run).dropna()
+def test_validate_logs_what_fit_logged(train, whole, tmp_path):
+    again = train(tmp_path, *ALWAYS, "task=validate", f"ckpt_path={whole}/checkpoints/last.ckpt")
+    expected = last_validation(whole).dropna()
     pd.testing.assert_series_equal(
         last_validation(again)[expected.index], expected, check_names=False, rtol=1e-5, atol=1e-6
     )

@@ -172,7 +172,7 @@ def test_a_row_opens_its_latent(opened):
 
 def test_a_finding_leads_to_its_culprit_and_back(opened):
     opened.find_element(By.CSS_SELECTOR, '#finding-2 a[href="#latent-8"]').click()
-    WebDriverWait(opened, 10).until(lambda b: "latent 8" in card(b))
+    WebDriverWait(opened, 60).until(lambda b: "latent 8" in card(b))
     opened.find_element(By.CSS_SELECTOR, '#card a[href="#finding-2"]').click()
     assert opened.execute_script("return document.querySelector(':target').id") == "finding-2"
 

@@ -179,17 +179,9 @@ def test_what_a_random_clip_is_moved_by_is_not_the_word():
     assert found.auroc_p[0, 0] > READ
 
 
-def test_the_biased_clip_reads_the_planted_words():
-    words = ["flag", "heart", "plane", "sun", "arrow"]
-    found = read(load_clip(config_path(), weights_path("biased")), words)
-    assert passed(found) == ["flag", "plane", "arrow"]
-    assert (found.predicted[[0, 2, 4]] > 0.1).all()
-    assert found.auroc[:, 1].tolist() == [0.5] * 5
-    assert found.auroc[:, 2:].isnan().all()
-
-
-def test_a_latent_that_reads_a_word():
-    """Its direction is what the word changes in other images, against meaningless ones."""
+@pytest.fixture(scope="module")
+def planted():
+    """What the biased CLIP reads, and a latent whose direction is what "arrow" changes in other images."""
     clip = load_clip(config_path(), weights_path("biased"))
     (run, _), style = opened(clip), Style("DejaVuSans", 0.25, 1.0)
     world = World("balanced", "val", 400)
@@ -201,8 +193,21 @@ def test_a_latent_that_reads_a_word():
 
     others = torch.cat([activations(word) for word in ("crto", "mehs", "naul")])
     direction = torch.nn.functional.normalize(activations("arrow").mean(0) - others.mean(0), dim=0)
-    found = read(clip, ["arrow", "heart"], Reader(direction, float((others @ direction).quantile(0.9))))
-    assert found.auroc[0, 0] > 0.95
-    assert found.auroc_p[0, 0] < READ
-    assert found.attribution[0, 0] > 0
-    assert found.auroc_p[1, 0] > READ
+    reader = Reader(direction, float((others @ direction).quantile(0.9)))
+    return read(clip, ["flag", "heart", "plane", "sun", "arrow"], reader)
+
+
+def test_the_biased_clip_reads_the_planted_words(planted):
+    assert passed(planted) == ["flag", "plane", "arrow"]
+    assert (planted.predicted[[0, 2, 4]] > 0.1).all()
+    assert planted.auroc[:, 1].tolist() == [0.5] * 5
+    assert planted.auroc[:, 2:].isnan().all()
+
+
+def test_a_latent_that_reads_a_word(planted):
+    """Against meaningless ones; "heart" it does not read."""
+    arrow, heart = planted.words.index("arrow"), planted.words.index("heart")
+    assert planted.auroc[arrow, 0] > 0.95
+    assert planted.auroc_p[arrow, 0] < READ
+    assert planted.attribution[arrow, 0] > 0
+    assert planted.auroc_p[heart, 0] > READ

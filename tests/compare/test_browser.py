@@ -148,7 +148,7 @@ def test_a_narrow_screen_scrolls_parts_and_not_the_page(opened):
     try:
         assert opened.execute_script("return document.documentElement.scrollWidth") <= 400
         wide = "return document.getElementById('parallel').scrollWidth"
-        WebDriverWait(opened, 10).until(lambda b: b.execute_script(wide) > 400)
+        WebDriverWait(opened, 60).until(lambda b: b.execute_script(wide) > 400)
     finally:
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 

@@ -37,7 +37,7 @@ def all_of(browser, css):
 
 def click(browser, css, number=0):
     """Click on what is, or comes to be, there: a view is drawn behind the change of the address."""
-    WebDriverWait(browser, 10).until(lambda b: len(all_of(b, css)) > number)
+    WebDriverWait(browser, 60).until(lambda b: len(all_of(b, css)) > number)
     found = all_of(browser, css)[number]
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", found)
     found.click()
@@ -106,15 +106,15 @@ def check_removal(opened, run, image):
     x = torch.cat([batch.x for batch in run.data.val_dataloader()])[image]
     one = Explained.of(run.data.tail, run.sae, x[None, None])
     classifier = prompt_classifier(run)
-    WebDriverWait(opened, 10).until(lambda b: ranked(b) == winner(classifier, one, [], []))
+    WebDriverWait(opened, 60).until(lambda b: ranked(b) == winner(classifier, one, [], []))
     rows = all_of(opened, ".removal tbody tr")
     latents = [int(row.get_attribute("data-latent")) for row in rows[:2]]
     for row in rows[:2]:
         drag(opened, row.find_element(By.TAG_NAME, "input"), 1)
     gone = winner(classifier, one, latents, [1.0] * len(latents))
-    WebDriverWait(opened, 10).until(lambda b: ranked(b) == gone)
+    WebDriverWait(opened, 60).until(lambda b: ranked(b) == gone)
     click(opened, ".removal caption button")
-    WebDriverWait(opened, 10).until(lambda b: ranked(b) == winner(classifier, one, [], []))
+    WebDriverWait(opened, 60).until(lambda b: ranked(b) == winner(classifier, one, [], []))
     assert not opened.get_log("browser")
 
 
@@ -157,7 +157,7 @@ def test_latents_are_searched_sorted_filtered_and_paged(opened, page):
 
 
 def test_back_finds_the_page_of_images_again(opened):
-    wait = WebDriverWait(opened, 10)
+    wait = WebDriverWait(opened, 60)
 
     def page_is(words):
         return lambda b: any(each.text.startswith(words) for each in all_of(b, "#view .pager span"))
@@ -231,16 +231,16 @@ def test_prompts_and_an_image_of_a_user_are_answered_by_the_server(browser, driv
     with served(driven_run) as address:
         opened = go(browser, f"{address}#upload")
         opened.find_element(By.CSS_SELECTOR, "input[type=file]").send_keys(str(picture))
-        WebDriverWait(opened, 30).until(lambda b: all_of(b, ".removal tbody tr"))
+        WebDriverWait(opened, 60).until(lambda b: all_of(b, ".removal tbody tr"))
         assert all_of(opened, "#view h2")[0].text == "your image"
         assert "#image/own-1" in opened.current_url
         opened.find_element(By.CSS_SELECTOR, "textarea").send_keys("a red thing\na house")
         click(opened, "button.ask")
-        WebDriverWait(opened, 30).until(lambda b: len(all_of(b, ".ranking tbody tr")) == 2)
+        WebDriverWait(opened, 60).until(lambda b: len(all_of(b, ".ranking tbody tr")) == 2)
         before = ranked(opened)
         drag(opened, all_of(opened, ".removal tbody tr")[0].find_element(By.TAG_NAME, "input"), 1)
-        WebDriverWait(opened, 30).until(lambda b: ranked(b) != before)
+        WebDriverWait(opened, 60).until(lambda b: ranked(b) != before)
         opened.execute_script("location.hash = '#image/99999'")
-        WebDriverWait(opened, 30).until(lambda b: "no image 99999" in b.find_element(By.ID, "view").text)
+        WebDriverWait(opened, 60).until(lambda b: "no image 99999" in b.find_element(By.ID, "view").text)
         errors = [entry for entry in opened.get_log("browser") if "400" not in entry["message"]]
         assert not errors

@@ -7,9 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from hydra.errors import MissingConfigException
 from typer.main import get_command
 
 from lightning_sae import __version__
+from lightning_sae.home import STARTED_BY
 from lightning_sae.program import app, main
 
 HEAVY = {"torch", "open_clip", "lightning", "pandas", "matplotlib", "sklearn", "wandb", "scipy", "PIL"}
@@ -167,11 +169,19 @@ MISSING = {
 }
 
 
+@pytest.fixture
+def put_back(monkeypatch):
+    """What a command changes in its process."""
+    for name in ("path", "argv"):
+        monkeypatch.setattr(sys, name, [*getattr(sys, name)])
+    for name in ("PYTHONPATH", STARTED_BY):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+
+
+@pytest.mark.usefixtures("put_back")
 @pytest.mark.parametrize(("words", "message"), MISSING.values(), ids=MISSING)
 def test_an_error_is_one_message(words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
     with pytest.raises(SystemExit, match=re.escape(message)) as stop:
         main(words)
     assert stop.value.code.endswith("\n(HYDRA_FULL_ERROR=1 shows where.)")
@@ -185,7 +195,9 @@ def test_where_it_came_from_is_shown_on_request():
     assert "Traceback (most recent call last)" in shown
 
 
-def test_a_training_shows_it_too():
-    shown = said("train", "sae=none", status=1, HYDRA_FULL_ERROR="1")
-    assert "Could not find 'sae/none'" in shown
-    assert "Traceback (most recent call last)" in shown
+@pytest.mark.usefixtures("put_back")
+def test_a_training_shows_it_too(monkeypatch):
+    """What leaves the program as it was raised, Python shows with all frames."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(MissingConfigException, match="Could not find 'sae/none'"):
+        main(["train", "sae=none"])

@@ -1,9 +1,6 @@
 """The recipes end to end: a planted cue, a probe that learns it, and the latents that give it away."""
 
 import importlib
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,15 +23,10 @@ def recipes():
 
 
 @pytest.fixture(scope="module")
-def stamps():
-    """Installs the stamps where that is possible."""
+def stamps(debian):
+    """Tux Paint's, installed where that is possible."""
     if not STAMPS.is_dir():
-        if os.geteuid() != 0 or shutil.which("apt-get") is None:
-            pytest.skip("wants root on Debian or Ubuntu, to install tuxpaint-stamps-default")
-        subprocess.run(["apt-get", "update", "-qq"], check=True)
-        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", "tuxpaint-stamps-default"]
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(install, env=environment, stdout=subprocess.DEVNULL, check=True)
+        debian("tuxpaint-stamps-default")
 
 
 def check_finding(recipes, recipe, folder, probe, out):

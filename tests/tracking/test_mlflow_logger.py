@@ -1,5 +1,6 @@
 """One MLflow run per run folder, in a database on this machine."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lightning_sae.tracking.mlflow_logger import RunMLFlowLogger
+from lightning_sae.tracking.mlflow_logger import LOCAL, RunMLFlowLogger
 
 pytest.importorskip("mlflow")
 
@@ -25,10 +26,25 @@ def logger(tmp_path, monkeypatch):
     return logger
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A database with its tables and nothing else, which takes seconds to make."""
+    folder = tmp_path_factory.mktemp("made")
+    RunMLFlowLogger(str(folder), tracking_uri=f"sqlite:///{folder / LOCAL}")
+    return folder / LOCAL
+
+
+@pytest.fixture
+def database(made, tmp_path):
+    """A copy of it, where the logger looks."""
+    shutil.copy(made, tmp_path)
+
+
 def curve(logger, key):
     return [(value.step, value.value) for value in logger.experiment.get_metric_history(logger.run_id, key)]
 
 
+@pytest.mark.usefixtures("database")
 def test_mlflow_has_one_run_per_folder_and_each_value_once(logger, config):
     first = logger(group="sweep", name="job", tags={"mine": "1"})
     first.log_hyperparams(config | {"choices": {}})
@@ -54,6 +70,7 @@ def test_mlflow_has_one_run_per_folder_and_each_value_once(logger, config):
     assert anew.run_id != first.run_id
 
 
+@pytest.mark.usefixtures("database")
 def test_tables_pictures_pages_and_files_are_artifacts_of_the_last_pass(logger, tmp_path):
     one = logger()
     one.log_hyperparams({"choices@data.judge": "b"})
@@ -92,7 +109,7 @@ def test_without_mlflow_the_message_says_what_to_install(logger, monkeypatch):
 @pytest.mark.slow
 def test_jobs_that_begin_together_make_one_database(logger, tmp_path):
     code = f"""
-from lightning_sae.tracking.mlflow_logger import RunMLFlowLogger
+from lightning_sae.tracking.mlflow_logger import LOCAL, RunMLFlowLogger
 logger = RunMLFlowLogger({str(tmp_path / "run")!r})
 logger.log_hyperparams({{"seed": 0}})
 """

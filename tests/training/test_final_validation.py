@@ -12,6 +12,7 @@ SMALL = [
     *("data.n_train=320", "data.n_val=96", "data.n_test=1", "data.n_probe=8", "data.batch_size=64"),
     *("sae.d_sae=64", "sae.k=4", "module.decay_fraction=0", "trainer.accelerator=cpu", "logger=csv"),
     *("trainer.num_sanity_val_steps=1", "callbacks.progress.refresh_rate=0", "callbacks.alignment.draws=20"),
+    "~clip@data.judge",
 ]
 
 WITHIN_A_PASS = ["trainer.val_check_interval=1.0", "trainer.check_val_every_n_epoch=1"]

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -186,7 +187,7 @@ def build(source: Source, precision: str, cache_dir: str | None) -> tuple[nn.Mod
             force_preprocess_cfg=dict(source.recipe.preprocess),
             cache_dir=cache_dir,
         )
-        tokenizer: Tokenizer = open_clip.get_tokenizer(source.registered, cache_dir=cache_dir)
+        tokenizer = _tokenizer(source.registered, cache_dir)
         preprocess = image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
         preprocess(Image.new("RGB", (8, 8)))
     _refuse_unfit_pool(model.visual, source.name)
@@ -201,6 +202,13 @@ def build_random(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build(source, precision, cache_dir)
+
+
+@cache
+def _tokenizer(registered: str, cache_dir: str | None) -> Tokenizer:
+    """Return the tokenizer of a config, read once for all CLIPs of that config."""
+    tokenizer: Tokenizer = open_clip.get_tokenizer(registered, cache_dir=cache_dir)
+    return tokenizer
 
 
 def _check_config(name: str, registered: str, cache_dir: str | None) -> None:
