@@ -237,6 +237,11 @@ class ActivationDataModule(LightningDataModule):
         if self._rank[1] == 1:
             self.fill()
 
+    @property
+    def modules(self) -> list[str]:
+        """Module paths of all hook points that are trained on, in order; that of `hook` is last."""
+        return [*(each.hook.module for each in self.earlier.values()), self.hook.module]
+
     def check(self) -> None:
         """Refuse dead hook points, and before a capture also leaks and text towers of NaN.
 
@@ -358,8 +363,7 @@ class ActivationDataModule(LightningDataModule):
         return {**self._trained_on(), "data": self.data_identity(), "seed": self.seed}
 
     def _trained_on(self) -> dict[str, Any]:
-        earlier = [each.hook.module for each in self.earlier.values()]
-        return self.provenance() | ({"hook_points": [*earlier, self.hook.module]} if earlier else {})
+        return self.provenance() | ({"hook_points": self.modules} if self.earlier else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse a checkpoint as `check_checkpoint`."""

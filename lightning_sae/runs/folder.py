@@ -12,13 +12,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from lightning_sae.clip import HookPoint, identity_titles
+from lightning_sae.clip import HookPoint, identity_titles, short_names
 from lightning_sae.concepts.vocabulary import Vocabulary
 from lightning_sae.devices.device import find_device
 from lightning_sae.files import user_path
 from lightning_sae.mappings import flatten
 from lightning_sae.report import render_cell
 from lightning_sae.runs.latent import Latent
+from lightning_sae.runs.layers import RunLayer, sae_folder
 from lightning_sae.sae import SparseAutoencoder, load_sae
 from lightning_sae.sae.saving.folder import CONFIG as SAE_CONFIG
 from lightning_sae.sae.saving.folder import WEIGHTS as SAE_WEIGHTS
@@ -126,8 +127,23 @@ class RunFolder:
     @cached_property
     def sae(self) -> SparseAutoencoder:
         """The saved autoencoder, checked against the CLIP, on the same device; in evaluation mode."""
+        return self._load_sae()
+
+    @cached_property
+    def layers(self) -> dict[str, RunLayer]:
+        """The hook points of the run with their autoencoders, by short names, from the first to its own.
+
+        Raises:
+            FileNotFoundError: an autoencoder is missing.
+        """
+        *earlier, own = short_names(self.data.modules)
+        before = {name: RunLayer(self.data.earlier[name].hook, self._load_sae(name)) for name in earlier}
+        return before | {own: RunLayer(self.data.hook, self.sae)}
+
+    def _load_sae(self, name: str = "") -> SparseAutoencoder:
         import_trusted(self.config, "sae", self._trusted)  # a variant is known once it is imported
-        return load_sae(self.folder / "sae", self.data.clip.identity()).to(self.data.clip.device)
+        folder = sae_folder(self.folder, name)
+        return load_sae(folder, self.data.clip.identity()).to(self.data.clip.device)
 
     @cached_property
     def sae_sha256(self) -> str:
