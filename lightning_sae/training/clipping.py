@@ -62,7 +62,7 @@ class AdamOfGroups(Adam):
 
     scales: Sequence[Tensor] = ()
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Step group by group."""
         loss = None
         if closure is not None:

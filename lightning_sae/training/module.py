@@ -315,7 +315,8 @@ class SAEModule(LightningModule):
 
         It also advances their counters of dead latents.
         """
-        losses, values = [], {}
+        losses: list[Tensor] = []
+        values: dict[str, Tensor] = {}
         for place, (layer, x) in enumerate(zip(self.layers, (*batch.earlier, batch.x), strict=True)):
             loss, latents, parts = layer.sae.training_loss(x)
             names = [f"train/{name}{layer.suffix}" for name in ("loss", *parts)]
