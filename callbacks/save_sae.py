@@ -3,7 +3,7 @@
 from lightning.pytorch import LightningModule, Trainer
 
 from callbacks.base import Pass, PassCallback
-from lightning_sae.runs.layers import sae_folder
+from lightning_sae.runs.layers import layer_folder
 from lightning_sae.sae import save_sae
 from lightning_sae.tracking.publish import run_dir
 
@@ -37,5 +37,5 @@ class SaveSAE(PassCallback):
         values = {key: float(value) for key, value in pass_.trainer.callback_metrics.items()}
         for layer in pass_.module.layers:
             made_for = pass_.data.earlier[layer.name] if layer.name else pass_.data
-            folder = sae_folder(run_dir(pass_.trainer), layer.name)
+            folder = layer_folder(run_dir(pass_.trainer), layer.name) / "sae"
             save_sae(layer.sae, folder, made_for.provenance(), layer.values_in(values))

@@ -61,6 +61,8 @@ def test_the_layers_of_a_run_folder(runs):
     assert earlier.provenance["hook_point"] == FIRST
     assert torch.equal(earlier.W_dec, load_sae(runs["first"] / "sae").W_dec)
     assert [*open_run(runs["last"]).layers] == ["resblocks.3"]
+    known = open_run(runs["first"]).latents[["density", "top_images"]]
+    pd.testing.assert_frame_equal(run.layers["resblocks.1"].latents.sort_index(), known.sort_index())
 
 
 def test_a_checkpoint_of_several_is_validated(runs, train_small, capsys):

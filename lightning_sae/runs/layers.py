@@ -1,7 +1,9 @@
-"""The hook points of a run, and where the autoencoder of each lies in its folder."""
+"""The hook points of a run, and where its folder holds what it knows of each."""
 
 from pathlib import Path
 from typing import NamedTuple
+
+import pandas as pd
 
 from lightning_sae.clip import HookPoint
 from lightning_sae.sae import SparseAutoencoder
@@ -13,21 +15,24 @@ class RunLayer(NamedTuple):
     Attributes:
         hook: the hook point.
         sae: saved, on raw activations, in evaluation mode.
+        latents: its table by latent, `density`, `top_images` and whatever else is known; without rows where
+            callbacks.latent_table wrote none.
     """
 
     hook: HookPoint
     sae: SparseAutoencoder
+    latents: pd.DataFrame
 
 
-def sae_folder(run: Path, name: str = "") -> Path:
-    """Return where the autoencoder of a hook point is saved.
+def layer_folder(run: Path, name: str = "") -> Path:
+    """Return where a run has `sae/` and `latents.csv` of a hook point.
 
     Args:
         run: folder of the run.
         name: short name of an earlier hook point; "" for the run's own.
 
     Example:
-        >>> sae_folder(Path("RUN"), "resblocks.1").as_posix()
-        'RUN/layers/resblocks.1/sae'
+        >>> layer_folder(Path("RUN"), "resblocks.1").as_posix()
+        'RUN/layers/resblocks.1'
     """
-    return run / "layers" / name / "sae" if name else run / "sae"
+    return run / "layers" / name if name else run
