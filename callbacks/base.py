@@ -136,7 +136,7 @@ class Pass:
             ends = batch.image_ids[[0, -1]].to(ids) + torch.tensor([0, 1]).to(ids)
             start, stop = torch.searchsorted(ids, ends).tolist()
             if stop - start == len(batch.x):  # else the pass ended before
-                x, image_ids, targets, embeddings = (part.to(ids.device) for part in batch)
+                x, image_ids, targets, embeddings = (part.to(ids.device) for part in batch[:4])
                 mine = latents.slice(start, stop)
                 x_hat = self.sae.decode(mine, x).float()
                 yield self.batch_images(ValidationOutput(x, x_hat, mine, image_ids, targets, embeddings))

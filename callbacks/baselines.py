@@ -192,7 +192,8 @@ def _measured(
     pass_: Pass, logged: Mapping[str, float], callbacks: Sequence[PassCallback], errors: ImageErrors
 ) -> DictionaryNumbers:
     """Return what callbacks have logged, with the values of the pass itself and all terms."""
-    values = {key: float(value) for key, value in pass_.module.validation.values(pass_.sae).items()}
+    found = pass_.module.validation.values(pass_.sae)
+    values = {f"val/{name}": float(value) for name, value in found.items()}
     own = {key: value for key, value in values.items() if is_compared(key)}
     terms = image_terms(*(part.cpu() for part in errors.compute()), own["val/fvu"])
     terms |= {"val/fvu_layer_norm": terms["val/fvu"]} if "val/fvu_layer_norm" in own else {}

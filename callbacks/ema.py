@@ -66,8 +66,8 @@ class EMA(EMAWeightAveraging):
             self.on_train_end(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the average the result; its decoder rows, which averaging shortens, get unit norm again."""
+        """Make the average the result; decoder rows, which averaging shortens, get unit norm again."""
         super().on_train_end(trainer, pl_module)
-        sae = cast(SAEModule, pl_module).sae
-        if sae.W_dec.requires_grad:
-            sae.absorb_row_norms()
+        for layer in cast(SAEModule, pl_module).layers:
+            if layer.sae.W_dec.requires_grad:
+                layer.sae.absorb_row_norms()

@@ -16,6 +16,7 @@ from lightning_sae.clip import clip_titles
 from lightning_sae.concepts.naming import names_of
 from lightning_sae.tracking.publish import run_dir
 from lightning_sae.tracking.values import VALUES
+from lightning_sae.training.module import Layer
 from lightning_sae.trust.control_characters import escape
 
 
@@ -46,11 +47,11 @@ class Summary(PassCallback):
         console = Console()
         console.print()
         metrics = {key: float(value) for key, value in pass_.trainer.callback_metrics.items()}
-        if (dead := pass_.module.dead) is not None:
-            metrics["train/dead_fraction"] = float(dead.float().mean())
-        if "val/fvu_layer_norm" in metrics:
-            del metrics["val/fvu"]
-        for line in lines(metrics):
+        *earlier, own = pass_.module.layers
+        said = lines(metrics | _end_values(own, metrics))
+        for layer in earlier:
+            said += lines(_end_values(layer, metrics), layer.name)
+        for line in said:
             console.print(line, highlight=False)
         baselines = pass_.get(BaselineTable)
         if baselines is not None and (table := shown.terminal(baselines)) is not None:
@@ -67,8 +68,22 @@ class Summary(PassCallback):
         console.print(f"Everything lies in [bold]{folder}[/bold]", soft_wrap=True)
 
 
-def lines(metrics: dict[str, float]) -> list[str]:
+def _end_values(layer: Layer, metrics: dict[str, float]) -> dict[str, float]:
+    """Return what the end of a training says of one autoencoder; `val/fvu` is NaN where it is misleading."""
+    values = layer.values_in(metrics)
+    if layer.metrics.dead is not None:
+        values["train/dead_fraction"] = float(layer.metrics.dead.float().mean())
+    if "val/fvu_layer_norm" in values:
+        values["val/fvu"] = math.nan
+    return values
+
+
+def lines(metrics: dict[str, float], title: str = "") -> list[str]:
     """Return the last values as sentences; what was not logged is left out.
+
+    Args:
+        metrics: the values.
+        title: of all of them, in the place of their own.
 
     Example:
         >>> lines({"val/fvu": 0.0312, "zero_shot/original": 0.9, "zero_shot/spliced": 0.875})
@@ -77,9 +92,9 @@ def lines(metrics: dict[str, float]) -> list[str]:
     found: dict[str, list[str]] = {}
     for key, value in VALUES.items():
         if value.summary and not math.isnan(metrics.get(key, math.nan)):
-            title, words = value.summary
-            found.setdefault(title, []).append(words.format(metrics[key]).replace("%", " %"))
-    return [f"{title:<16}{', '.join(parts)}" for title, parts in found.items()]
+            own, words = value.summary
+            found.setdefault(title or own, []).append(words.format(metrics[key]).replace("%", " %"))
+    return [f"{name:<15} {', '.join(parts)}" for name, parts in found.items()]
 
 
 def culprit_table(culprits: pd.DataFrame, classes: int) -> Table:

@@ -181,12 +181,14 @@ class Batch(NamedTuple):
         image_ids: `[n]` int64, the image that each token comes from (its index in the split).
         targets: `[n]` int64, class of that image, -1 where unknown.
         embeddings: `[n, d_embed]` unit final image embeddings of the audited CLIP; `None` in training.
+        earlier: activations of the same tokens at the earlier hook points of the run, `[n, d_in]` each.
     """
 
     x: Tensor
     image_ids: Tensor
     targets: Tensor
     embeddings: Tensor | None = None
+    earlier: tuple[Tensor, ...] = ()
 
 
 class ValidationOutput(NamedTuple):

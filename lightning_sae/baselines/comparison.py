@@ -13,8 +13,8 @@ from lightning_sae.tracking.values import better
 COLUMNS = ["key", "baseline", "trained", "baseline_value", "difference", "low", "high", "tells"]
 NAMES = ("untrained", "neurons", "components", "shuffled")
 """In the order in which they are shown."""
-NOT_COMPARED = ("zero_shot/original*", "val/l0", "baseline/*")
-"""Keys that no dictionary changes, of what all have alike, and of baselines."""
+NOT_COMPARED = ("zero_shot/original*", "val/l0", "*dead_fraction", "baseline/*")
+"""Keys that no dictionary changes, of what all have alike, of what only a training counts, and of baselines."""
 
 
 class DictionaryNumbers(NamedTuple):

@@ -1,6 +1,7 @@
 """Hook points: a module of any open_clip tower, and which tokens of its output are meant."""
 
 import difflib
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from torch import nn
@@ -38,6 +39,36 @@ class HookPoint(NamedTuple):
     def is_text(self) -> bool:
         """True if it stands in the text tower."""
         return self.module.split(".")[0] != "visual"
+
+
+def short_names(modules: Sequence[str]) -> list[str]:
+    """Return the shortest tails of module paths that tell them apart.
+
+    Each begins with a name, not a number, and holds the last number of its path.
+
+    Args:
+        modules: different paths.
+
+    Example:
+        >>> short_names(["visual.transformer.resblocks.1", "visual.transformer.resblocks.3.mlp"])
+        ['resblocks.1', 'resblocks.3.mlp']
+        >>> short_names(["visual.trunk.stages.0.blocks.1", "visual.trunk.stages.1.blocks.1", "visual"])
+        ['stages.0.blocks.1', 'stages.1.blocks.1', 'visual']
+    """
+    tails = [_tails(module) for module in modules]
+    return [
+        next(tail for tail in own if sum(tail in others for others in tails) == 1 or tail == module)
+        for module, own in zip(modules, tails, strict=True)
+    ]
+
+
+def _tails(module: str) -> list[str]:
+    """Return the tails of a path that a name may be, the shortest first and the path itself last."""
+    parts = module.split(".")
+    numbers = [place for place, part in enumerate(parts) if part.isdigit()]
+    last = numbers[-1] if numbers else len(parts) - 1
+    starts = [place for place in range(last, -1, -1) if not parts[place].isdigit()]
+    return [".".join(parts[start:]) for start in starts]
 
 
 def find_module(clip: Clip, path: str) -> nn.Module:

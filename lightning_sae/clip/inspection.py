@@ -1,8 +1,9 @@
 """Is a hook point usable, and how wide is it: one dry forward, and a gradient."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NamedTuple, get_args
 
 import torch
@@ -59,6 +60,53 @@ def inspect_hook_point(clip: Clip, hook_point: HookPoint) -> HookShape:
         works = " or ".join(_alternatives(clip, hook_point, outputs[0])) or "an earlier module"
         raise ValueError(f"{hook_point} cannot influence the score, its gradient is zero; use {works}")
     return HookShape(x.shape[1], x.shape[2])
+
+
+def check_path(clip: Clip, hook_points: Sequence[HookPoint]) -> None:
+    """Refuse hook points that do not lie one behind the other, or that differ in their number of tokens.
+
+    Args:
+        clip: the model.
+        hook_points: of one tower, from the first to the last; each usable by itself (`inspect_hook_point`).
+
+    Raises:
+        ValueError: one does not act on the next, or has other tokens; says which, and what would work.
+    """
+    for first, second in pairwise(hook_points):
+        if not _acts_on(clip, first, second):
+            advice = (
+                "name them from the first to the last"
+                if _acts_on(clip, second, first)
+                else "choose modules that lie one behind the other"
+            )
+            raise ValueError(f"{first} does not act on {second}, which is named after it: {advice}")
+    tokens = {hook_point: inspect_hook_point(clip, hook_point).tokens for hook_point in hook_points}
+    if len({*tokens.values()}) > 1:
+        said = ", ".join(f"{hook_point} has {n}" for hook_point, n in tokens.items())
+        raise ValueError(
+            f"hook points of one run need the same number of tokens per image: {said}; train them in runs of "
+            "their own"
+        )
+
+
+def _acts_on(clip: Clip, first: HookPoint, second: HookPoint) -> bool:
+    """Return whether the tokens at a hook point change those at another one, by the gradient."""
+    found: dict[str, Tensor] = {}
+
+    def begin(x: Tensor) -> Tensor:
+        found["x"] = x.detach().requires_grad_()
+        return found["x"]
+
+    def end(y: Tensor) -> None:
+        found["y"] = y
+
+    with torch.inference_mode(False), torch.enable_grad():
+        with visited(clip, first, begin), visited(clip, second, end):
+            _dry_forward(clip, first.is_text)
+        if not found["y"].requires_grad:
+            return False
+        score = (found["y"] * _noise(found["y"])).sum()
+        return _influences(torch.autograd.grad(score, found["x"], allow_unused=True)[0])
 
 
 def _dry_run(clip: Clip, hook_point: HookPoint) -> tuple[Tensor | None, Tensor | None]:

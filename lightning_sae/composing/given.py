@@ -88,7 +88,7 @@ def _is_importable(thing: Any) -> bool:
     return pkgutil.resolve_name(f"{thing.__module__}:{thing.__qualname__}") is thing
 
 
-def said_by(data: ActivationDataModule) -> dict[str, str]:
+def said_by(data: ActivationDataModule) -> dict[str, Any]:
     """Return the settings that a datamodule holds, so that the configuration says what is so.
 
     Raises:
@@ -96,4 +96,10 @@ def said_by(data: ActivationDataModule) -> dict[str, str]:
     """
     if not isinstance(data, ActivationDataModule):
         raise ValueError(f"data must be an ActivationDataModule, got {type(data).__name__}")
-    return {"hook_point": data.hook.module, "tokens": data.hook.tokens, "clip": data.clip.name}
+    several = [*data.modules] if data.earlier else None
+    return {
+        "hook_point": data.hook.module,
+        "hook_points": several,
+        "tokens": data.hook.tokens,
+        "clip": data.clip.name,
+    }

@@ -12,7 +12,7 @@ from lightning_sae.mappings import flatten
 
 GROUPS = ("clip", "data", "labels", "sae")
 """Groups of the configuration in whose place an object can stand."""
-IN_DATA = ("hook_point", "tokens", "clip")
+IN_DATA = ("hook_point", "hook_points", "tokens", "clip")
 """Settings that a datamodule holds."""
 
 

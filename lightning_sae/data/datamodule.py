@@ -16,11 +16,14 @@ from lightning_sae.clip import (
     Tail,
     TokenRule,
     Tokens,
+    check_path,
     clip_titles,
     inspect_hook_point,
     make_tail,
+    short_names,
 )
 from lightning_sae.data.capture.capture import Capture
+from lightning_sae.data.earlier import EarlierActivations
 from lightning_sae.data.images.class_names import check_distinct, check_words
 from lightning_sae.data.images.copies import check_leaks
 from lightning_sae.data.images.decoding import WHITE
@@ -57,6 +60,8 @@ class ActivationDataModule(LightningDataModule):
         clip: the audited CLIP.
         hook_point: path of a module inside the open_clip model.
         tokens: which tokens of it: `cls`, `patch`, `all` or `pooled`, or a rule of your own.
+        hook_points: several of one tower, from the first to the last, each trained on the same tokens; the
+            last takes the place of `hook_point`.
         judge: the CLIP that names latents; `None` is the audited CLIP itself, with a warning.
         templates: prompts of a class, `{}` is its name.
         prompts_file: JSON or YAML, `{class: [prompt, ...]}`, instead of templates.
@@ -90,6 +95,7 @@ class ActivationDataModule(LightningDataModule):
         judge: the CLIP that names latents.
         judge_independent: whether the judge has other weights than the audited CLIP.
         hook: the hook point with its token rule.
+        earlier: the hook points before it that are trained on beside, by their short names, in order.
         store: activations of `train`.
         statistics: mean and scale of the activations of `train`.
         prompts: prompts of each class.
@@ -101,8 +107,8 @@ class ActivationDataModule(LightningDataModule):
         agree: called in `setup` before anything is captured: several processes compare what they are on.
 
     Raises:
-        ValueError: a number out of its range, classes that prompts cannot tell apart, a hook point that the
-            examples never reach, or a judge with random weights.
+        ValueError: a number out of its range, classes that prompts cannot tell apart, hook points that the
+            examples never reach, or that are not different ones, or a judge with random weights.
     """
 
     store: ActivationStore
@@ -119,6 +125,7 @@ class ActivationDataModule(LightningDataModule):
         hook_point: str,
         tokens: Tokens | TokenRule = "cls",
         judge: Clip | None = None,
+        hook_points: Sequence[str] | None = None,
         templates: Sequence[str] = ("a photo of a {}",),
         prompts_file: str | None = None,
         store_dir: str | None = None,
@@ -151,12 +158,15 @@ class ActivationDataModule(LightningDataModule):
         )
         check_counts(0, num_workers=num_workers)
         check_numbers(memory_limit_gb=memory_limit_gb, max_bad_images=max_bad_images, max_leaks=max_leaks)
-        self.hook = HookPoint(hook_point, str(tokens))
-        if self.hook.is_text != clip.reads_texts:
-            raise ValueError(
-                f"the data are {'texts' if clip.reads_texts else 'images'}, which never reach {hook_point}: "
-                "take a hook_point in `visual` for images, and data such as world_captions for the text tower"
-            )
+        modules = [hook_point] if hook_points is None else _different(hook_points)
+        *before, self.hook = hooks = [HookPoint(module, str(tokens)) for module in modules]
+        for hook in hooks:
+            if hook.is_text != clip.reads_texts:
+                raise ValueError(
+                    f"the data are {'texts' if clip.reads_texts else 'images'}, which never reach "
+                    f"{hook.module}: take a hook_point in `visual` for images, and data such as "
+                    "world_captions for the text tower"
+                )
         self.clip, self.judge = clip, judge or clip
         if self.judge.random_seed is not None:
             raise ValueError(
@@ -164,7 +174,11 @@ class ActivationDataModule(LightningDataModule):
                 f"{clip_titles(self.judge)[0]}: name the CLIP that the random one stands for with "
                 "clip@data.judge=open_clip data.judge.model=MODEL data.judge.pretrained=TAG"
             )
-        self._also = [self.hook._replace(module=module) for module in also_capture]
+        self.earlier = {
+            name: EarlierActivations(clip, hook, seed, eval_batch_size)
+            for name, hook in zip(short_names(modules)[:-1], before, strict=True)
+        }
+        self._captured = [self.hook, *before, *(self.hook._replace(module=module) for module in also_capture)]
         self._splits = CapturedSplits(images, store_dir, decode, background)
         self.prompts = class_prompts(self.class_names, templates, prompts_file)
         check_distinct(self.class_names, self.prompts, clip.tokenizer)
@@ -232,13 +246,19 @@ class ActivationDataModule(LightningDataModule):
         if self._rank[1] == 1:
             self.fill()
 
+    @property
+    def modules(self) -> list[str]:
+        """Module paths of all hook points that are trained on, in order; that of `hook` is last."""
+        return [*(each.hook.module for each in self.earlier.values()), self.hook.module]
+
     def check(self) -> None:
         """Refuse dead hook points, and before a capture also leaks and text towers of NaN.
 
         A CLIP that is its own judge is warned of.
         """
-        for hook in (self.hook, *self._also):
+        for hook in self._captured:
             inspect_hook_point(self.clip, hook)  # refuse before hours of capture
+        self.check_hook_points()
         if not all(capture.complete for capture in self.captures().values()):
             self._check_leaks("train", "val")
             for clip in (self.clip, self.judge):
@@ -251,13 +271,21 @@ class ActivationDataModule(LightningDataModule):
                 stacklevel=3,
             )
 
+    def check_hook_points(self) -> None:
+        """Refuse hook points that cannot be trained on together; nothing is captured yet.
+
+        Raises:
+            ValueError: as `check_path`.
+        """
+        if self.earlier:
+            check_path(self.clip, [*(each.hook for each in self.earlier.values()), self.hook])
+
     def _check_leaks(self, *splits: Split) -> None:
         check_leaks({split: self._splits.whole(split) for split in splits}, self.max_leaks)
 
     def captures(self) -> dict[str, Capture]:
         """Return what belongs into the store: `train`, `val`, and the judge's view of `val`."""
-        hook_points = (self.hook, *self._also)
-        captures = {split: self._capture(self.clip, split, hook_points) for split in ("train", "val")}
+        captures = {split: self._capture(self.clip, split, self._captured) for split in ("train", "val")}
         if self.judge is not self.clip:
             captures["judge"] = self._capture(self.judge, "val", ())
         return captures
@@ -273,7 +301,7 @@ class ActivationDataModule(LightningDataModule):
 
     def capture(self, split: Split) -> Path:
         """Capture what the store lacks of one split, and return the folder it lies in."""
-        capture = self._capture(self.clip, split, (self.hook, *self._also))
+        capture = self._capture(self.clip, split, self._captured)
         if split == "test" and not capture.complete:
             self._check_leaks("train", "val", "test")
         return capture.fill()
@@ -293,12 +321,9 @@ class ActivationDataModule(LightningDataModule):
         self.clip.to(self._device)
         self.judge.to(self._device)
         self.fill()
-        self.store = self._open("train")
-        expected = (self.tokens_per_image or self.shape.tokens, self.shape.d_in)
-        if self.store.layout[1:] != expected:
-            raise ValueError(
-                f"the store {self.store.folder} holds {self.store.layout}, {self.hook} gives {self.shape}"
-            )
+        self.store = self._open_train(self.hook, self.d_in)
+        for each in self.earlier.values():
+            each.store = self._open_train(each.hook, each.d_in)
         self.statistics = self.store.statistics
         self.tail = make_tail(self.clip, self.hook)
         self.class_embeddings = self._embed_classes().float().to(self._device)
@@ -312,14 +337,16 @@ class ActivationDataModule(LightningDataModule):
         CLIP runs on them once: they are kept in the store, by their identity.
         """
         name = f"{images.identity()['name']}-{digest(images.identity())[:16]}"
-        path, ids = self._hook_folder("val") / f"{name}.safetensors", torch.arange(len(images))
+        path, ids = self._hook_folder("val", self.hook) / f"{name}.safetensors", torch.arange(len(images))
         found = cached_probe(path, images, self.clip, self.hook, ids, self.capture_batch_size)
         return found.to(self._device)
 
     def train_dataloader(self) -> TrainLoader:
         """Return the shuffled batches; they resume in the middle of a pass."""
-        targets = self._targets("train")
-        return TrainLoader(self.store, targets, self.batch_size, self.seed, *self._rank, self._device)
+        targets, earlier = self._targets("train"), [each.store for each in self.earlier.values()]
+        return TrainLoader(
+            self.store, targets, self.batch_size, self.seed, *self._rank, self._device, earlier
+        )
 
     def val_dataloader(self) -> EvalLoader:
         """Return the batches of `val` in image order, with embeddings."""
@@ -352,7 +379,10 @@ class ActivationDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the activations that it is trained on, their images and the seed of the order."""
-        return {**self.provenance(), "data": self.data_identity(), "seed": self.seed}
+        return {**self._trained_on(), "data": self.data_identity(), "seed": self.seed}
+
+    def _trained_on(self) -> dict[str, Any]:
+        return self.provenance() | ({"hook_points": self.modules} if self.earlier else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse a checkpoint as `check_checkpoint`."""
@@ -370,7 +400,7 @@ class ActivationDataModule(LightningDataModule):
             ValueError: weights or preprocessing of CLIP, hook point or token rule differ, or the images, or
                 the seed; names them.
         """
-        check_provenance(then, self.provenance())
+        check_provenance(then, self._trained_on())
         if goes_on:
             check_data(then["data"], self.data_identity())
             if then["seed"] != self.seed:
@@ -396,8 +426,8 @@ class ActivationDataModule(LightningDataModule):
     def _folder(self, split: Split) -> Path:
         return self._splits.folder(split, self.clip)
 
-    def _hook_folder(self, split: Split) -> Path:
-        return hook_folder(self._folder(split), self.hook, self._tokens_per_image(split))
+    def _hook_folder(self, split: Split, hook: HookPoint) -> Path:
+        return hook_folder(self._folder(split), hook, self._tokens_per_image(split))
 
     def _tokens_per_image(self, split: Split) -> int | None:
         return self.tokens_per_image if split == "train" else None
@@ -419,12 +449,20 @@ class ActivationDataModule(LightningDataModule):
 
     def _probe(self) -> ProbeImages:
         images = self.images("val")
-        path = self._hook_folder("val") / f"probe-{self.n_probe}-{self.probe_seed}.safetensors"
+        path = self._hook_folder("val", self.hook) / f"probe-{self.n_probe}-{self.probe_seed}.safetensors"
         ids = choose_probe(images.targets, self.n_probe, self.probe_seed)
         return cached_probe(path, images, self.clip, self.hook, ids, self.capture_batch_size)
 
-    def _open(self, split: Split) -> ActivationStore:
-        return ActivationStore(self._hook_folder(split), self.memory_limit_gb, self._device)
+    def _open(self, split: Split, hook: HookPoint) -> ActivationStore:
+        return ActivationStore(self._hook_folder(split, hook), self.memory_limit_gb, self._device)
+
+    def _open_train(self, hook: HookPoint, d_in: int) -> ActivationStore:
+        store, tokens = self._open("train", hook), self.tokens_per_image or self.shape.tokens
+        if store.layout[1:] != (tokens, d_in):
+            raise ValueError(
+                f"the store {store.folder} holds {store.layout}, {hook} gives {tokens} tokens of width {d_in}"
+            )
+        return store
 
     def _embed_classes(self) -> Tensor:
         """Return what examples are scored against, `[n_classes, d_embed]`."""
@@ -436,10 +474,20 @@ class ActivationDataModule(LightningDataModule):
     def _eval_loader(self, split: Split) -> EvalLoader:
         embeddings = read_tensor(self._folder(split) / "images", "embeddings")
         return EvalLoader(
-            self._open(split),
+            self._open(split, self.hook),
             self._targets(split),
             embeddings,
             self.eval_batch_size,
             *self._rank,
             self._device,
+            [self._open(split, each.hook) for each in self.earlier.values()],
         )
+
+
+def _different(hook_points: Sequence[str]) -> list[str]:
+    """Refuse hook points that are none, or that are the same."""
+    if isinstance(hook_points, str) or not hook_points:
+        raise ValueError(f"hook_points must be a list, as [FIRST,LAST], got {hook_points!r}")
+    if len({*hook_points}) < len(hook_points):
+        raise ValueError(f"hook_points must be different ones, got {', '.join(hook_points)}")
+    return list(hook_points)

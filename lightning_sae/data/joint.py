@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from lightning_sae.clip import FINAL_TEXT, Clip, TextClip, make_tail
+from lightning_sae.clip import FINAL_TEXT, Clip, HookPoint, TextClip, make_tail
 from lightning_sae.data.capture.capture import Capture
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.images.image_set import ImageSet, ImageSource, Split
@@ -125,6 +125,9 @@ class JointDataModule(ActivationDataModule):
         clip: the audited CLIP.
         judge: the CLIP that names latents; `None` is the audited CLIP itself, with a warning.
         **activations: the other arguments of `ActivationDataModule`, but for `hook_point` and `tokens`.
+
+    Raises:
+        ValueError: several hook points: the towers share no other space.
     """
 
     def __init__(
@@ -135,6 +138,8 @@ class JointDataModule(ActivationDataModule):
         judge: Clip | None = None,
         **activations: Any,
     ) -> None:
+        if activations.get("hook_points"):
+            raise ValueError("images and texts share the final embedding alone: leave hook_points out")
         super().__init__(JointSource(images, texts), clip, "visual", "pooled", judge, **activations)
         self._parts = [
             ActivationDataModule(images, clip, "visual", "pooled", judge, **activations),
@@ -196,13 +201,13 @@ class JointDataModule(ActivationDataModule):
         """Return what a saved autoencoder is valid for: both towers' final embedding."""
         return super().provenance() | {"hook_point": f"{self.hook.module}, {FINAL_TEXT}"}
 
-    def _open(self, split: Split) -> ActivationStore:
-        return JointStore([part._open(split) for part in self._parts])
+    def _open(self, split: Split, hook: HookPoint) -> ActivationStore:
+        return JointStore([part._open(split, part.hook) for part in self._parts])
 
     def _eval_loader(self, split: Split) -> EvalLoader:
         embeddings = torch.cat([part._eval_loader(split).embeddings for part in self._parts])
         return EvalLoader(
-            self._open(split),
+            self._open(split, self.hook),
             self._targets(split),
             embeddings,
             self.eval_batch_size,

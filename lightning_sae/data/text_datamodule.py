@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_sae.clip import Clip, TextClip, TokenRule, Tokens
+from lightning_sae.clip import Clip, HookPoint, TextClip, TokenRule, Tokens
 from lightning_sae.data.capture.capture import Capture
 from lightning_sae.data.datamodule import ActivationDataModule
 from lightning_sae.data.images.image_set import ImageSource, Split
@@ -58,9 +58,9 @@ class TextDataModule(ActivationDataModule):
         """Return that of the texts, and of the images that they are scored against."""
         return super().data_identity() | data_identity({"images": self._scored_against.split("val")})
 
-    def _open(self, split: Split) -> ActivationStore:
+    def _open(self, split: Split, hook: HookPoint) -> ActivationStore:
         """Open the store of a split; with `tokens=all`, leave out the padding that it has as well."""
-        whole = super()._open(split)
+        whole = super()._open(split, hook)
         if whole.layout.tokens == 1:
             return whole
         texts = self.images(split)

@@ -12,13 +12,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from lightning_sae.clip import HookPoint, identity_titles
+from lightning_sae.clip import HookPoint, identity_titles, short_names
 from lightning_sae.concepts.vocabulary import Vocabulary
 from lightning_sae.devices.device import find_device
 from lightning_sae.files import user_path
 from lightning_sae.mappings import flatten
 from lightning_sae.report import render_cell
 from lightning_sae.runs.latent import Latent
+from lightning_sae.runs.layers import RunLayer, layer_folder
 from lightning_sae.sae import SparseAutoencoder, load_sae
 from lightning_sae.sae.saving.folder import CONFIG as SAE_CONFIG
 from lightning_sae.sae.saving.folder import WEIGHTS as SAE_WEIGHTS
@@ -113,8 +114,7 @@ class RunFolder:
     @cached_property
     def latents(self) -> pd.DataFrame:
         """`latents.csv`, by latent."""
-        needed = ["latent", "density", "top_images"]
-        return _read_csv(self.folder / "latents.csv", needed, {"latent": int}).set_index("latent")
+        return _read_latents(self.folder / "latents.csv")
 
     @cached_property
     def data(self) -> "ActivationDataModule":
@@ -127,8 +127,27 @@ class RunFolder:
     @cached_property
     def sae(self) -> SparseAutoencoder:
         """The saved autoencoder, checked against the CLIP, on the same device; in evaluation mode."""
+        return self._load_sae()
+
+    @cached_property
+    def layers(self) -> dict[str, RunLayer]:
+        """The hook points of the run with their autoencoders, by short names, from the first to its own.
+
+        Raises:
+            FileNotFoundError: an autoencoder is missing.
+        """
+        *earlier, own = short_names(self.data.modules)
+        layers = {}
+        for name in earlier:
+            table = layer_folder(Path(), name) / "latents.csv"
+            latents = self._read(str(table), _read_latents, pd.DataFrame())
+            layers[name] = RunLayer(self.data.earlier[name].hook, self._load_sae(name), latents)
+        return layers | {own: RunLayer(self.data.hook, self.sae, self.latents)}
+
+    def _load_sae(self, name: str = "") -> SparseAutoencoder:
         import_trusted(self.config, "sae", self.trusted)  # a variant is known once it is imported
-        return load_sae(self.folder / "sae", self.data.clip.identity()).to(self.data.clip.device)
+        folder = layer_folder(self.folder, name) / "sae"
+        return load_sae(folder, self.data.clip.identity()).to(self.data.clip.device)
 
     @cached_property
     def sae_sha256(self) -> str:
@@ -251,6 +270,10 @@ def flat(config: DictConfig) -> dict[str, Any]:
     """Return a configuration with its keys joined by dots, interpolations as they stand."""
     nested: Any = OmegaConf.to_container(config)
     return flatten(nested)
+
+
+def _read_latents(path: Path) -> pd.DataFrame:
+    return _read_csv(path, ["latent", "density", "top_images"], {"latent": int}).set_index("latent")
 
 
 def _read_csv(

@@ -64,11 +64,12 @@ VALUES = {
     ),
     "faithfulness/act_grad_deletion": LoggedValue("min", "deletion", ".3f"),
     "faithfulness/act_grad_insertion": LoggedValue("max", "insertion", ".3f"),
-    "*loss": LoggedValue("min"),
-    "train/mse": LoggedValue("min"),
+    "*loss*": LoggedValue("min"),
+    "train/mse*": LoggedValue("min"),
     "val/fvu*": LoggedValue("min"),
-    "val/cosine": LoggedValue("max"),
-    "*dead_fraction": LoggedValue("min"),
+    "val/l0/*": LoggedValue("min"),
+    "val/cosine*": LoggedValue("max"),
+    "*dead_fraction*": LoggedValue("min"),
     "alignment/polysemanticity": LoggedValue("min"),
     "alignment/polysemanticity_semantic_lens": LoggedValue("min"),
     "alignment/redundancy*": LoggedValue("min"),
@@ -143,6 +144,8 @@ def better(key: str) -> Direction | None:
     Example:
         >>> better("val/fvu"), better("zero_shot/spliced_worst"), better("attribution/positive_mass")
         ('min', 'max', None)
+        >>> better("val/cosine/resblocks.1")
+        'max'
     """
     return logged_value(key).better
 

@@ -138,8 +138,9 @@ class RunWandbLogger(Tracker, WandbLogger):
         curves = {key for key, value in metrics.items() if isinstance(value, int | float)}
         for key in curves - self._defined:
             summary = ",".join(filter(None, (better(key), "last")))
+            name = key.replace(".", r"\.")  # a dot alone leads into a mapping
             self.experiment.define_metric(
-                key, step_metric="trainer/global_step", step_sync=True, summary=summary
+                name, step_metric="trainer/global_step", step_sync=True, summary=summary
             )
             self._defined.add(key)
         super().log_metrics(self.once(metrics, step), step)

@@ -1,8 +1,12 @@
 """Clipping gradients without a pass over them."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.nn.utils import get_total_norm
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 
 
 @torch.no_grad()
@@ -13,7 +17,8 @@ def clip_by_scale(optimizer: Optimizer, largest: float) -> None:
     `torch.nn.utils.clip_grad_norm_`.
 
     Args:
-        optimizer: fused, of parameters in float32, without a gradient scaler.
+        optimizer: fused, of parameters in float32, without a gradient scaler. Of an `AdamOfGroups` each group
+            is clipped by itself.
         largest: norm > 0 that is left as it is.
 
     Example:
@@ -25,7 +30,52 @@ def clip_by_scale(optimizer: Optimizer, largest: float) -> None:
         >>> parameter.data
         tensor([-0.6000, -0.8000])
     """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    groups = [group["params"] for group in optimizer.param_groups]
+    if isinstance(optimizer, AdamOfGroups):
+        optimizer.scales = [_scale(parameters, largest) for parameters in groups]
+    else:
+        optimizer.grad_scale = _scale([p for group in groups for p in group], largest)  # type: ignore[attr-defined]
+    optimizer.found_inf = torch.zeros((), device=groups[0][0].device)  # type: ignore[attr-defined]
+
+
+def _scale(parameters: Sequence[Tensor], largest: float) -> Tensor:
     norm = get_total_norm([p.grad.norm(dim=-1) for p in parameters if p.grad is not None])
-    optimizer.grad_scale = (norm / largest).clamp(min=1)  # type: ignore[attr-defined]
-    optimizer.found_inf = torch.zeros_like(norm)  # type: ignore[attr-defined]
+    return (norm / largest).clamp(min=1)
+
+
+class AdamOfGroups(Adam):
+    """Adam of parameters that have nothing to do with each other, a group each.
+
+    Attributes:
+        scales: what the gradients of each group are divided by, as a fused step reads them; empty for 1.
+
+    Example:
+        >>> parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+        >>> optimizer = AdamOfGroups([{"params": [p]} for p in parameters], lr=1.0, eps=1.0, fused=True)
+        >>> for parameter, gradient in zip(parameters, (3.0, 0.5)):
+        ...     parameter.grad = torch.tensor([gradient])
+        >>> clip_by_scale(optimizer, 1.0)
+        >>> optimizer.step()
+        >>> [round(p.item(), 2) for p in parameters]  # -g / (g + eps)
+        [-0.5, -0.33]
+    """
+
+    scales: Sequence[Tensor] = ()
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Step group by group."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        if not self.scales:
+            super().step()
+            return loss
+        groups = self.param_groups
+        try:
+            for group, scale in zip(groups, self.scales, strict=True):
+                self.param_groups, self.grad_scale = [group], scale
+                super().step()
+        finally:
+            self.param_groups = groups
+        return loss

@@ -1,15 +1,15 @@
 """Training an autoencoder with Lightning: steps, optimiser, metrics. It knows no CLIP."""
 
 import math
-from collections.abc import Mapping, Sequence
-from functools import partial
-from itertools import islice
-from typing import Any, Literal, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial, reduce
+from itertools import islice, zip_longest
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -17,9 +17,9 @@ from lightning_sae.mappings import differences, flatten
 from lightning_sae.metrics import TopImages
 from lightning_sae.sae import SparseAutoencoder, find_variant
 from lightning_sae.sae.initialisation import BiasStart, RowStart, initialise, start_bias
-from lightning_sae.training.clipping import clip_by_scale
+from lightning_sae.training.clipping import AdamOfGroups, clip_by_scale
 from lightning_sae.training.final_validation import FinalValidation
-from lightning_sae.training.validation import QUANTILES, ValidationMetrics
+from lightning_sae.training.validation import MEASURED, ValidationMetrics
 from lightning_sae.trust.numbers import check_counts, check_numbers, check_positive
 from lightning_sae.types import Batch, ValidationOutput
 
@@ -58,11 +58,36 @@ def lr_factor(
     return min(warm, left if decay == "linear" else (1 - math.cos(math.pi * left)) / 2)
 
 
+class Layer(NamedTuple):
+    """An autoencoder in training.
+
+    Attributes:
+        name: short name of its hook point; "" for the run's own.
+        sae: the autoencoder.
+        metrics: of it, over the running or last validation pass.
+    """
+
+    name: str
+    sae: SparseAutoencoder
+    metrics: ValidationMetrics
+
+    @property
+    def suffix(self) -> str:
+        """The end of the keys under which its values are logged."""
+        return f"/{self.name}" if self.name else ""
+
+    def values_in(self, logged: Mapping[str, float]) -> dict[str, float]:
+        """Return its own values of a validation pass, by the keys that they have in a run of it alone."""
+        own = [key for key in logged if key.startswith("val/") and key.count("/") == 1 + bool(self.name)]
+        return {key.removesuffix(self.suffix): logged[key] for key in own if key.endswith(self.suffix)}
+
+
 class SAEModule(LightningModule):
     """Trains a sparse autoencoder on batches of activations.
 
     The autoencoder is built in `configure_model` from `trainer.datamodule.d_in` and `.statistics`, or from a
-    checkpoint alone (`load_from_checkpoint`).
+    checkpoint alone (`load_from_checkpoint`). Where the datamodule has `earlier` hook points, an autoencoder
+    of each is trained beside, exactly as it would be alone.
 
     Args:
         sae: partial of a variant that lacks only `d_in`, or a mapping of its class name as `variant` and its
@@ -82,31 +107,33 @@ class SAEModule(LightningModule):
         betas: of Adam.
         top_n: images kept per latent.
         d_in: width of the activations; `None` takes it from the datamodule. A checkpoint knows it.
+        earlier: widths at the earlier hook points, by their short names; `None` takes them from the
+            datamodule. A checkpoint knows them.
 
     Attributes:
         sae: the autoencoder, once configured.
-        validation: what the running or last validation pass measures, once configured.
-        dead: `[d_sae]` bool, never active on the whole train store; `None` until the end of `fit`.
-        infinite: `[3]` int64 buffer, the first step whose loss was not finite, -1 for none, with how many of
-            its activations were not, of how many. It is read when a row is logged, before a validation pass,
-            before a checkpoint is written and at the end: to look at every step would stop a GPU.
+        earlier: the autoencoders of earlier hook points, in order.
+        metrics: `ValidationMetrics` of all of them, those of `sae` last.
+        infinite: `[layers, 3]` int64 buffer, of each autoencoder the first step whose loss was not finite, -1
+            for none, with how many of its activations were not, of how many. It is read when a row is logged,
+            before a validation pass, before a checkpoint is written and at the end: to look at every step
+            would stop a GPU.
 
     Logged:
         `train/loss`, its parts (`train/mse`, `train/aux`), `train/dead_fraction` (at the end of fit, over the
         whole train store); `val/fvu`, `val/cosine`, `val/l0`, `val/dead_fraction` (by the running counter),
         `val/density_p10`, `_p50`, `_p90` (over the latents that fire). After a layer norm also
-        `val/fvu_layer_norm`, the FVU again, which two given numbers of each token have made smaller.
+        `val/fvu_layer_norm`, the FVU again, which two given numbers of each token have made smaller. Of an
+        earlier hook point the same with its name behind: `train/loss/resblocks.1`, `val/fvu/resblocks.1`.
 
     Raises:
         ValueError: a number out of its range, an endless training with decay, or a loss that is not finite.
     """
 
-    logs = (
-        *("train/*", "val/fvu", "val/fvu_layer_norm", "val/cosine", "val/l0", "val/dead_fraction"),
-        *(f"val/density_{name}" for name in QUANTILES),
-    )
+    logs = ("train/*", *(f"val/{name}{end}" for end in ("", "/*") for name in MEASURED))
     sae: SparseAutoencoder
-    validation: ValidationMetrics
+    earlier: nn.ModuleList
+    metrics: nn.ModuleList
     infinite: Tensor
 
     def __init__(
@@ -124,6 +151,7 @@ class SAEModule(LightningModule):
         betas: Sequence[float] = (0.9, 0.99),
         top_n: int = 20,
         d_in: int | None = None,
+        earlier: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         check_positive(lr=lr, gradient_clip=gradient_clip)
@@ -156,21 +184,36 @@ class SAEModule(LightningModule):
             "betas": [float(beta) for beta in betas],
             "top_n": top_n,
             "d_in": d_in,
+            "earlier": earlier,
         }
         self.save_hyperparameters(arguments)
-        self.dead: Tensor | None = None
-        self.register_buffer("infinite", torch.tensor([-1, 0, 0]), persistent=False)
         self._random = torch.get_rng_state()  # of the start: until then ranks draw other numbers
+
+    @property
+    def layers(self) -> list[Layer]:
+        """All autoencoders with their metrics, in the order of their hook points; the run's own is last."""
+        names, saes = [*self.hparams["earlier"], ""], [*self.earlier, self.sae]
+        return [Layer(*each) for each in zip(names, saes, self.metrics, strict=True)]  # type: ignore[arg-type]
+
+    @property
+    def validation(self) -> ValidationMetrics:
+        """The metrics of the run's own autoencoder, of the running or last validation pass."""
+        return self.layers[-1].metrics
+
+    @property
+    def top_images(self) -> TopImages:
+        """The top images of the run's own latents, of the running or last validation pass."""
+        return self.validation.top_images
+
+    @property
+    def dead(self) -> Tensor | None:
+        """`[d_sae]` bool, never active on the whole train store; `None` until the end of `fit`."""
+        return self.validation.dead
 
     @property
     def density(self) -> Tensor:
         """`[d_sae]` share of the validation tokens on which each latent fires; on all ranks or on none."""
         return self.validation.density
-
-    @property
-    def top_images(self) -> TopImages:
-        """The top images of the running or last validation pass."""
-        return self.validation.top_images
 
     def check(self, d_in: int) -> None:
         """Refuse arguments that no autoencoder of this width takes, before its data are there.
@@ -213,45 +256,58 @@ class SAEModule(LightningModule):
             raise ValueError(
                 f"the autoencoder takes activations of width {d_in}, got {given}: check the hook point"
             )
+        earlier, widths = self.hparams["earlier"], self._widths()
+        if earlier not in (None, widths):
+            raise ValueError(
+                f"the autoencoders of earlier hook points take activations of widths {earlier}, got "
+                f"{widths}: check hook_points"
+            )
 
     def configure_model(self) -> None:
-        """Build autoencoder and metrics, once.
+        """Build autoencoders and metrics, once.
 
-        The autoencoder starts on the CPU, from which Lightning moves it: the same weights on every device.
+        An autoencoder starts on the CPU, from which Lightning moves it: the same weights on every device. All
+        start from the same random state, each as it would alone.
         """
         if hasattr(self, "sae"):
             return
         fresh = self.hparams["d_in"] is None
         if fresh:
-            self.hparams["d_in"] = self._datamodule().d_in
-        self.sae = self._build(fresh)
-        self.validation = ValidationMetrics(self.sae, self.hparams["top_n"])
+            self.hparams["d_in"], self.hparams["earlier"] = self._datamodule().d_in, self._widths()
+        earlier = self.hparams["earlier"] = dict(self.hparams["earlier"] or {})
+        activations = self._activations() if fresh else []
+        widths = [*earlier.values(), self.hparams["d_in"]]
+        *before, self.sae = saes = [self._build(*given) for given in zip_longest(widths, activations)]
+        self.earlier = nn.ModuleList(before)
+        self.metrics = nn.ModuleList(ValidationMetrics(sae, self.hparams["top_n"]) for sae in saes)
+        self.register_buffer("infinite", torch.tensor([[-1, 0, 0]] * len(saes)), persistent=False)
 
     def untrained(self) -> SparseAutoencoder:
-        """Return the autoencoder as it was before the first step, on the CPU.
+        """Return the run's own autoencoder as it was before the first step, on the CPU.
 
         A module that goes on from a checkpoint gives the same as long as it was made with the same seed.
         """
-        return self._build(fresh=True)
+        return self._build(self.hparams["d_in"], self._datamodule())
 
-    def _build(self, fresh: bool) -> SparseAutoencoder:
+    def _build(self, d_in: int, activations: Any | None) -> SparseAutoencoder:
+        """Return an autoencoder that starts from activations, or with weights that a checkpoint replaces."""
         arguments = dict(self.hparams["sae"])
         with torch.device("cpu"), torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self._random)
-            sae = find_variant(arguments.pop("variant"))(d_in=self.hparams["d_in"], **arguments)
-            if fresh:
-                self._initialise(sae)
+            sae = find_variant(arguments.pop("variant"))(d_in=d_in, **arguments)
+            if activations is not None:
+                self._initialise(sae, activations)
         sae.W_dec.requires_grad_(not self.hparams["frozen_decoder"])
         return sae
 
-    def _initialise(self, sae: SparseAutoencoder) -> None:
-        statistics, start = self._datamodule().statistics, self.hparams
+    def _initialise(self, sae: SparseAutoencoder, activations: Any) -> None:
+        statistics, start = activations.statistics, self.hparams
         mean = statistics.mean.cpu()
         sae.set_normalisation(mean, statistics.scale)
         needed = start["rows"] == "data" or start["bias"] == "geometric_median"
         sample = None
         if needed or sae.normalisation == "layer_norm":
-            sample = self._datamodule().sample(max(SAMPLE, sae.d_sae)).cpu()
+            sample = activations.sample(max(SAMPLE, sae.d_sae)).cpu()
         bias = start_bias(sae, start["bias"], mean, sample)
         initialise(sae, bias, sample if start["rows"] == "data" else None, start["tied"])
 
@@ -259,7 +315,9 @@ class SAEModule(LightningModule):
         """Return the fused Adam, and a schedule in optimiser steps."""
         self.check_end(self.trainer)
         beta1, beta2 = self.hparams["betas"]
-        optimiser = Adam(self.sae.parameters(), lr=self.hparams["lr"], betas=(beta1, beta2), fused=True)
+        groups = [{"params": list(layer.sae.parameters())} for layer in self.layers]
+        kind = AdamOfGroups if self.earlier else Adam
+        optimiser = kind(groups, lr=self.hparams["lr"], betas=(beta1, beta2), fused=True)
         scheduler = LambdaLR(optimiser, self._lr_factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -270,18 +328,26 @@ class SAEModule(LightningModule):
         return lr_factor(step, total, *schedule)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch of raw activations; also advance the counter of dead latents."""
-        loss, latents, parts = self.sae.training_loss(batch.x)
-        values = {"loss": loss.detach(), **parts}
-        fired, means = self._over_ranks(latents.fired(), list(values.values()))
-        self._note_infinite(means[0], batch.x)
-        self.sae.count_firings(fired, len(batch.x) * self.trainer.world_size)
+        """Return the loss of a batch of raw activations, summed over the autoencoders.
+
+        It also advances their counters of dead latents.
+        """
+        losses: list[Tensor] = []
+        values: dict[str, Tensor] = {}
+        for place, (layer, x) in enumerate(zip(self.layers, (*batch.earlier, batch.x), strict=True)):
+            loss, latents, parts = layer.sae.training_loss(x)
+            names = [f"train/{name}{layer.suffix}" for name in ("loss", *parts)]
+            fired, means = self._over_ranks(latents.fired(), [loss.detach(), *parts.values()])
+            self._note_infinite(place, means[0], x)
+            layer.sae.count_firings(fired, len(x) * self.trainer.world_size)
+            losses.append(loss)
+            values |= dict(zip(names, means, strict=True))
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (self.trainer.global_step + 1) % every == 0:
             self._check()
-            for name, mean in zip(values, means, strict=True):
-                self.log(f"train/{name}", mean, batch_size=len(batch.x))
-        return loss
+            for name, mean in values.items():
+                self.log(name, mean, batch_size=len(batch.x))
+        return reduce(torch.add, losses)
 
     def _over_ranks(self, fired: Tensor, values: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return which latents are active on any rank, and the means of scalars over the ranks.
@@ -296,7 +362,8 @@ class SAEModule(LightningModule):
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         """Forget the gradients, whose memory the next ones take."""
-        self.sae.zero_grad()
+        for layer in self.layers:
+            layer.sae.zero_grad()
 
     def configure_gradient_clipping(
         self,
@@ -318,12 +385,14 @@ class SAEModule(LightningModule):
             clip_by_scale(optimizer, largest)
         else:
             scale = scaler.get_scale() if scaler else 1.0
-            torch.nn.utils.clip_grad_norm_(self.sae.parameters(), largest * scale)
+            for layer in self.layers:
+                torch.nn.utils.clip_grad_norm_(layer.sae.parameters(), largest * scale)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Make a step, after which decoder rows that learn have unit norm again."""
         super().optimizer_step(*args, **kwargs)
-        self.sae.after_step()
+        for layer in self.layers:
+            layer.sae.after_step()
 
     def on_validation_start(self) -> None:
         """Refuse to validate what has become infinite."""
@@ -366,48 +435,55 @@ class SAEModule(LightningModule):
     def on_train_end(self) -> None:
         """Count the latents that never fire on the whole train store."""
         self._check()
-        self.dead = self._never_fired()
-        fraction = float(self.dead.float().mean())
+        fractions = {}
+        for layer, activations in zip(self.layers, self._activations(), strict=True):
+            layer.metrics.dead = self._never_fired(layer.sae, activations.train_batches())
+            fractions[f"train/dead_fraction{layer.suffix}"] = float(layer.metrics.dead.float().mean())
         for logger in self.trainer.loggers:  # self.log is not allowed here
-            logger.log_metrics({"train/dead_fraction": fraction}, step=self.trainer.global_step)
+            logger.log_metrics(fractions, step=self.trainer.global_step)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last pass, the sanity check included."""
-        self.validation.reset()
+        for layer in self.layers:
+            layer.metrics.reset()
 
     def validation_step(  # type: ignore[override]  # Lightning hands any output to the callbacks
         self, batch: Batch, batch_idx: int
     ) -> ValidationOutput:
         """Reconstruct a batch in raw units and update the metrics; callbacks take it from here."""
-        return self.validation.step(self.sae, batch)
+        *earlier, own = self.layers
+        for layer, x in zip(earlier, batch.earlier, strict=True):
+            layer.metrics.update(layer.sae, x, batch.image_ids)
+        return own.metrics.step(own.sae, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the pass."""
-        values = self.validation.values(self.sae)
-        values["val/dead_fraction"] = self.sae.dead.float().mean()
-        self.log("val/fvu", values.pop("val/fvu"), prog_bar=True, sync_dist=True)
-        self.log_dict(dict(values), sync_dist=True)
+        for layer in self.layers:
+            values = layer.metrics.values(layer.sae)
+            logged = {f"val/{name}{layer.suffix}": value for name, value in values.items()}
+            if not layer.name:
+                self.log("val/fvu", logged.pop("val/fvu"), prog_bar=True, sync_dist=True)
+            self.log_dict(logged, sync_dist=True)
 
     @torch.no_grad()
-    def _never_fired(self) -> Tensor:
+    def _never_fired(self, sae: SparseAutoencoder, batches: Iterator[Tensor]) -> Tensor:
         """Return `[d_sae]` bool; each rank reads its share of the train store's batches."""
-        fired = torch.zeros(self.sae.d_sae, device=self.device)
-        batches = self._datamodule().train_batches()
+        fired = torch.zeros(sae.d_sae, device=self.device)
         for x in islice(batches, self.trainer.global_rank, None, self.trainer.world_size):
-            fired += self.sae.encode(x.to(self.device)).fired()
+            fired += sae.encode(x.to(self.device)).fired()
         return self._sum(fired) == 0
 
     def _sum(self, tensor: Tensor) -> Tensor:
         total: Tensor = self.trainer.strategy.reduce(tensor, reduce_op="sum")
         return total
 
-    def _note_infinite(self, loss: Tensor, x: Tensor) -> None:
+    def _note_infinite(self, place: int, loss: Tensor, x: Tensor) -> None:
         """Keep the first step whose loss is not finite, and its bad activations, without awaiting a GPU."""
         bad = (~x.sum(1, dtype=torch.float32).isfinite()).sum()
         step, n = (torch.full_like(bad, count) for count in (self.trainer.global_step, len(x)))
         here = torch.stack([step, bad, n])
-        first = ~loss.isfinite() & (self.infinite[0] < 0)
-        self.infinite = torch.where(first, here, self.infinite)
+        known = self.infinite[place]
+        self.infinite[place] = torch.where(~loss.isfinite() & (known[0] < 0), here, known)
 
     def _check(self) -> None:
         """End a training whose loss has been infinite or NaN since the last look.
@@ -415,16 +491,28 @@ class SAEModule(LightningModule):
         Raises:
             ValueError: it has.
         """
-        step = int(self.infinite[0])
-        if step < 0:
+        steps = self.infinite[:, 0].tolist()
+        place = next((place for place, step in enumerate(steps) if step >= 0), None)
+        if place is None:
             return
-        bad, n = self._sum(self.infinite[1:]).tolist()
+        bad, n = self._sum(self.infinite[place, 1:]).tolist()
         cause = (
             f"{bad} of {n} activations are NaN or infinite; check CLIP's precision and the images"
             if bad
             else "the activations are finite; lower module.lr or set module.gradient_clip"
         )
-        raise ValueError(f"the loss is not finite at step {step}: {cause}")
+        where = self.layers[place].name and f" for {self.layers[place].name}"
+        raise ValueError(f"the loss is not finite at step {steps[place]}{where}: {cause}")
+
+    def _earlier(self) -> Mapping[str, Any]:
+        return getattr(self._datamodule(), "earlier", {})  # a datamodule of one's own may know of none
+
+    def _activations(self) -> list[Any]:
+        """Return what gives the activations of each autoencoder."""
+        return [*self._earlier().values(), self._datamodule()]
+
+    def _widths(self) -> dict[str, int]:
+        return {name: each.d_in for name, each in self._earlier().items()}
 
     def _datamodule(self) -> Any:
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]

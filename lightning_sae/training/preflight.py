@@ -46,7 +46,9 @@ def check_settings(trainer: Trainer, module: SAEModule, data: ActivationDataModu
     Raises:
         ValueError: says what does not fit, and what would.
     """
-    module.check(data.d_in)
+    for d_in in {data.d_in, *(each.d_in for each in data.earlier.values())}:
+        module.check(d_in)
+    data.check_hook_points()
     if fits:
         check_limits(trainer)
         module.check_end(trainer)

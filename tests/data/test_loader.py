@@ -230,9 +230,9 @@ def test_validation_batches_are_the_same_on_any_number_of_processes(store, world
 def test_validation_batches_come_on_the_device_that_is_asked_for(store):
     embeddings = torch.zeros(IMAGES, 5)
     (batch, *_) = EvalLoader(store, TARGETS, embeddings, 1000, device="meta")
-    assert {part.device.type for part in batch} == {"meta"}
+    assert {part.device.type for part in batch[:4]} == {"meta"}
     (batch, *_) = EvalLoader(store, TARGETS, embeddings, 1000)
-    assert {part.device for part in batch} == {store.device}
+    assert {part.device for part in batch[:4]} == {store.device}
 
 
 def test_every_process_has_a_validation_batch(store):

@@ -11,13 +11,13 @@ from lightning_sae.data.store.shards import ShardFolder
 
 WORKER = Path(__file__).parent / "worker.py"
 pytestmark = pytest.mark.timeout(900)
-VARIANTS = ["topk", "batch_topk", "matryoshka", "jump_relu", "relu", "gated"]
+VARIANTS = ["topk", "batch_topk", "matryoshka", "jump_relu", "relu", "gated", "several"]
 
 
-def write_store(path: Path) -> None:
+def write_store(path: Path, width: int) -> None:
     """Rows that are sums of a few of twelve directions, every fifth one twice."""
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.randn(12, 8, generator=generator)
+    generator = torch.Generator().manual_seed(width)
+    directions = torch.randn(12, width, generator=generator)
     chosen = torch.rand(320, 12, generator=generator) < 0.12
     x = (chosen * (0.5 + torch.rand(320, 12, generator=generator))) @ directions + 2
     x[5::5] = x[4:-1:5]
@@ -33,7 +33,8 @@ def write_store(path: Path) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("training")
-    write_store(root / "store")
+    write_store(root / "store", 8)
+    write_store(root / "earlier", 6)
     return root
 
 

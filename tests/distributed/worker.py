@@ -27,22 +27,36 @@ VARIANTS: dict[str, Any] = {
     "jump_relu": partial(JumpReLU, l0_weight=0.3, target_l0=2, bandwidth=1.0, threshold=1.0),
     "relu": partial(ReLU, l1_weight=0.1),
     "gated": partial(Gated, l1_weight=0.1),
+    "several": partial(TopK, k=2, k_aux=3),  # hook points, the first of another width
 }
+
+
+class Earlier:
+    """What a datamodule gives of an earlier hook point."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = ActivationStore(folder)
+        self.statistics, self.d_in = self.store.statistics, self.store.layout.d_in
+
+    def train_batches(self) -> Iterator[Tensor]:
+        return iter(self.store.rows(0, len(self.store)).split(50))
 
 
 class Rows(LightningDataModule):
     """The store, `BATCH` rows per step of all processes together."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, several: bool) -> None:
         super().__init__()
         self.store = ActivationStore(folder)
         self.statistics, self.d_in = self.store.statistics, self.store.layout.d_in
+        self.earlier = {"block.1": Earlier(folder.with_name("earlier"))} if several else {}
 
     def train_dataloader(self) -> TrainLoader:
         trainer, targets = self.trainer, torch.zeros(self.store.layout.n_images, dtype=torch.int64)
         assert trainer is not None
         batch_size = BATCH // trainer.world_size
-        return TrainLoader(self.store, targets, batch_size, 0, trainer.global_rank, trainer.world_size)
+        ranks, earlier = (trainer.global_rank, trainer.world_size), [e.store for e in self.earlier.values()]
+        return TrainLoader(self.store, targets, batch_size, 0, *ranks, earlier=earlier)
 
     def train_batches(self) -> Iterator[Tensor]:
         return iter(self.store.rows(0, len(self.store)).split(50))
@@ -69,8 +83,8 @@ def train(variant: str, out: Path, precision: Any, steps: int, start: Path | Non
         enable_model_summary=False,
         default_root_dir=out,
     )
-    store = out.parents[1] / "store"
-    trainer.fit(module, datamodule=Rows(store), ckpt_path=start, weights_only=True)
+    data = Rows(out.parents[1] / "store", variant == "several")
+    trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
     assert trainer.global_step == steps
     if trainer.is_global_zero:
         torch.save(module.state_dict() | {"dead": module.dead}, out / "final.pt")

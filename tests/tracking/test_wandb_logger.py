@@ -56,6 +56,20 @@ def test_a_run_that_wandb_cannot_start_is_one_message(tmp_path, monkeypatch, con
         logger.log_hyperparams(config)
 
 
+def test_a_key_with_a_dot_has_its_best_and_last_value(tmp_path, wandb_records):
+    """As `val/fvu/resblocks.1`, of an earlier hook point."""
+    logger, key = RunWandbLogger(str(tmp_path)), "val/fvu/resblocks.1"
+    for step, value in enumerate([0.3, 0.1, 0.2]):
+        logger.log_metrics({key: value, "val/fvu": value}, step)
+    logger.finish()
+    wandb.teardown()  # offline, its process may still be writing after the run has finished
+    summaries = {}
+    for record in wandb_records(tmp_path):
+        for item in record.summary.update:
+            summaries["/".join(item.nested_key) or item.key] = json.loads(item.value_json)
+    assert summaries[key] == summaries["val/fvu"] == {"min": 0.1, "last": 0.2}
+
+
 def test_wandb_is_told_group_type_tags_config_and_summaries(tmp_path, wandb_records, config):
     logger = RunWandbLogger(
         str(tmp_path), project="p", group="sweep", job_type="fit", name="job", tags=["mine"]

@@ -104,6 +104,17 @@ def test_stopped_more_than_once(train, during, undisturbed, tmp_path, steps):
     assert_same_run(tmp_path, undisturbed)
 
 
+def test_several_hook_points(train, during, tmp_path):
+    point, name = "visual.transformer.resblocks.1", "resblocks.1"
+    both = f"hook_points=[{point},visual.transformer.resblocks.3]"
+    assert train(tmp_path / "undisturbed", BARE, both) == 0
+    during(6, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    assert train(tmp_path / "stopped", BARE, both) == 128 + signal.SIGUSR1
+    assert train(tmp_path / "stopped", BARE, both) == 0
+    weights = f"layers/{name}/sae/sae.safetensors"
+    assert_same_run(tmp_path / "stopped", tmp_path / "undisturbed", weights)
+
+
 @pytest.mark.slow
 def test_with_all_callbacks(train, during, tmp_path):
     few = ["callbacks.reliance.draws=100", "callbacks.alignment.draws=50", "data.n_val=160"]

@@ -1,6 +1,6 @@
 """Batches straight from the store: shuffled and resumable for training, in image order for validation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ class TrainLoader:
         rank: this process.
         world_size: number of processes; each gets its own part of every pass.
         device: where batches are handed out; `None` is where the store is held.
+        earlier: stores of the same tokens at earlier hook points, whose rows are handed out beside.
 
     Raises:
         ValueError: the store has less than one batch for each process.
@@ -42,6 +43,7 @@ class TrainLoader:
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | str | None = None,
+        earlier: Sequence[ActivationStore] = (),
     ) -> None:
         if not 1 <= batch_size * world_size <= len(store):
             raise ValueError(
@@ -52,6 +54,7 @@ class TrainLoader:
         self.rank, self.world_size = rank, world_size
         self.position = 0
         self._reader = PoolReader(store, seed, device or store.device)
+        self._earlier = [PoolReader(each, seed, self._reader.device) for each in earlier]
         self.targets = targets.to(self._reader.device)
 
     def __len__(self) -> int:
@@ -96,7 +99,8 @@ class TrainLoader:
         start = (index * self.world_size + self.rank) * self.batch_size
         x, rows = self._reader.take(epoch, start, start + self.batch_size)
         image_ids = self.store.owners(rows)
-        return Batch(x.float(), image_ids, self.targets[image_ids])
+        earlier = (reader.take(epoch, start, start + self.batch_size)[0].float() for reader in self._earlier)
+        return Batch(x.float(), image_ids, self.targets[image_ids], earlier=tuple(earlier))
 
 
 class EvalLoader:
@@ -113,6 +117,7 @@ class EvalLoader:
         rank: this process.
         world_size: number of processes.
         device: where batches are handed out; `None` is where the store is held.
+        earlier: stores of the same tokens at earlier hook points, whose rows are handed out beside.
 
     Raises:
         ValueError: fewer images than processes, of which one would have nothing to do.
@@ -127,6 +132,7 @@ class EvalLoader:
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | str | None = None,
+        earlier: Sequence[ActivationStore] = (),
     ) -> None:
         n = store.layout.n_images
         if n < world_size:
@@ -134,7 +140,7 @@ class EvalLoader:
         step = max(1, min(batch_size // store.layout.tokens, n // world_size))
         chunks = [range(n)[i : i + step] for i in range(0, n, step)]
         first, last = (len(chunks) * i // world_size for i in (rank, rank + 1))
-        self.store, self.chunks = store, chunks[first:last]
+        self.store, self.earlier, self.chunks = store, earlier, chunks[first:last]
         self.device = device or store.device
         self.targets, self.embeddings = targets.to(self.device), embeddings.to(self.device)
 
@@ -144,6 +150,8 @@ class EvalLoader:
     def __iter__(self) -> Iterator[Batch]:
         for chunk in self.chunks:
             start, stop = self.store.first_row(chunk.start), self.store.first_row(chunk.stop)
-            x = self.store.rows(start, stop).to(self.device).float()
+            x, *earlier = (
+                each.rows(start, stop).to(self.device).float() for each in (self.store, *self.earlier)
+            )
             ids = self.store.owners(torch.arange(start, stop, device=self.device))
-            yield Batch(x, ids, self.targets[ids], self.embeddings[ids])
+            yield Batch(x, ids, self.targets[ids], self.embeddings[ids], tuple(earlier))

@@ -37,7 +37,7 @@ def clip_identity(clip: Clip) -> dict[str, Any]:
     return {key: value for key, value in clip.identity().items() if key in ("model", "weights", "preprocess")}
 
 
-DECISIVE = ("clip.weights", "clip.preprocess", "hook_point", "tokens")
+DECISIVE = ("clip.weights", "clip.preprocess", "hook_point", "hook_points", "tokens")
 """What makes activations these activations."""
 
 
@@ -66,7 +66,7 @@ def check_provenance(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     if changed:
         raise ValueError(
             f"the checkpoint was trained on other activations, these changed: {', '.join(changed)}; go "
-            "on with the clip, hook_point and tokens that it began with, or start anew without ckpt_path"
+            "on with the clip, hook points and tokens that it began with, or start anew without ckpt_path"
         )
 
 

@@ -1,0 +1,38 @@
+"""The hook points of a run, and where its folder holds what it knows of each."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from lightning_sae.clip import HookPoint
+from lightning_sae.sae import SparseAutoencoder
+
+
+class RunLayer(NamedTuple):
+    """A hook point of a run with its autoencoder.
+
+    Attributes:
+        hook: the hook point.
+        sae: saved, on raw activations, in evaluation mode.
+        latents: its table by latent, `density`, `top_images` and whatever else is known; without rows where
+            callbacks.latent_table wrote none.
+    """
+
+    hook: HookPoint
+    sae: SparseAutoencoder
+    latents: pd.DataFrame
+
+
+def layer_folder(run: Path, name: str = "") -> Path:
+    """Return where a run has `sae/` and `latents.csv` of a hook point.
+
+    Args:
+        run: folder of the run.
+        name: short name of an earlier hook point; "" for the run's own.
+
+    Example:
+        >>> layer_folder(Path("RUN"), "resblocks.1").as_posix()
+        'RUN/layers/resblocks.1'
+    """
+    return run / "layers" / name if name else run
