@@ -14,7 +14,7 @@ COLUMNS = ["key", "baseline", "trained", "baseline_value", "difference", "low", 
 NAMES = ("untrained", "neurons", "components", "shuffled")
 """In the order in which they are shown."""
 NOT_COMPARED = ("zero_shot/original*", "val/l0", "*dead_fraction", "baseline/*")
-"""Keys that no dictionary changes, of what all have alike, of what only a training counts, and of baselines."""
+"""Keys that no dictionary changes, of what all have alike, of what training counts, and of baselines."""
 
 
 class DictionaryNumbers(NamedTuple):

@@ -42,9 +42,7 @@ class ValidationMetrics(nn.Module):
         for metric in (self.fvu, self.cosine, self.l0, self.firing, self.top_images):
             metric.reset()
 
-    def update(
-        self, sae: SparseAutoencoder, x: Tensor, image_ids: Tensor
-    ) -> tuple[Tensor, SparseLatents]:
+    def update(self, sae: SparseAutoencoder, x: Tensor, image_ids: Tensor) -> tuple[Tensor, SparseLatents]:
         """Reconstruct a batch in raw units, and take it.
 
         Args:
