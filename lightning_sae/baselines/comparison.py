@@ -97,10 +97,8 @@ def compare_with(
 
     Example:
         >>> import torch
-        >>> one, other = (
-        ...     DictionaryNumbers({"alignment/mean": mean}, {"alignment/mean": Terms(torch.tensor([mean, mean]))})
-        ...     for mean in (0.75, 0.5)
-        ... )
+        >>> terms = [{"alignment/mean": Terms(torch.full((2,), mean))} for mean in (0.75, 0.5)]
+        >>> one, other = (DictionaryNumbers({"alignment/mean": t["alignment/mean"].number}, t) for t in terms)
         >>> compare_with(one, {"neurons": other}).frame[["difference", "tells"]].values.tolist()
         [[0.25, True]]
     """

@@ -43,7 +43,8 @@ def covariance(chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 
 def principal_axes(covariance: Tensor) -> Tensor:
     """Return the unit axes of a covariance `[d, d]`, rows of `[d, d]`, the largest variance first."""
-    return torch.linalg.eigh(covariance).eigenvectors.flip(1).T.contiguous()
+    axes: Tensor = torch.linalg.eigh(covariance).eigenvectors
+    return axes.flip(1).T.contiguous()
 
 
 def normalised_covariance(sae: SparseAutoencoder, data: Any) -> tuple[Tensor, Tensor]:
