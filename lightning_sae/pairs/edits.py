@@ -58,7 +58,7 @@ class Tint(Edit):
         ValueError: no colour, or a strength out of its range.
     """
 
-    colour: str = "red"
+    colour: str
     strength: float = 0.3
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class Patch(Edit):
         ValueError: no colour, or a size out of its range.
     """
 
-    colour: str = "red"
+    colour: str
     size: float = 0.2
 
     def __post_init__(self) -> None:

@@ -90,7 +90,7 @@ def test_masks_belong_to_files():
 
 
 def test_pairs_share_the_images_that_they_begin_with(images):
-    edits = {"red": Patch("red"), "tint": Tint(), "sale": PrintedWord("sale")}
+    edits = {"red": Patch("red"), "tint": Tint("red"), "sale": PrintedWord("sale")}
     found = EditedPairs(edits, n_images=4).pairs(images)
     assert len(found.images) == 4 * 5  # as they are, with an empty label, and three edits
     assert len(found.before) == len(found.after) == len(found.contrasts) == 12
@@ -107,7 +107,7 @@ def test_pairs_share_the_images_that_they_begin_with(images):
         (lambda: Tint("red", 0), r"strength must be in \(0, 1\], got 0"),
         (lambda: Patch("red", 1.5), r"size must be in \(0, 1\]"),
         (lambda: EditedPairs({}), "names no edit"),
-        (lambda: EditedPairs({"a": Tint()}, n_images=0), "n_images must be a whole number"),
+        (lambda: EditedPairs({"a": Tint("red")}, n_images=0), "n_images must be a whole number"),
     ],
 )
 def test_arguments_out_of_range(make, message):
@@ -118,5 +118,5 @@ def test_arguments_out_of_range(make, message):
 def test_the_world_is_no_file_and_can_be_edited_too():
     from lightning_sae.data.sources.world import WorldSplit
 
-    found = EditedPairs({"red": Patch()}, n_images=3).pairs(WorldSplit(World("biased", "val", 50)))
+    found = EditedPairs({"red": Patch("red")}, n_images=3).pairs(WorldSplit(World("biased", "val", 50)))
     assert found.images[0].size == (40, 40)
