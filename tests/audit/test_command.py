@@ -24,7 +24,7 @@ from lightning_sae.program.audit import FOUND
 from lightning_sae.runs.classifier import prompt_classifier
 from lightning_sae.runs.folder import open_run
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.usefixtures("few_drawn_words")]
 LOOSE = Options("logit", Limits(min_images=1, min_errors=2, detects=0.6, fades=0.4, unexpected_share=0.01))
 
 
@@ -266,7 +266,10 @@ def test_the_callback_refuses_before_the_training(arguments, message):
         Audit(**arguments)
 
 
-def test_the_callback_audits_its_own_run(train_small):
+def test_the_command_finds_what_the_callback_found(train_small, tmp_path):
     folder = train_small("audited", "callbacks=[default,audit]", "callbacks.audit.min_images=2")
-    assert read_audit(folder).subject.run == folder.name
+    audit = read_audit(folder)
+    assert audit.subject.run == folder.name
     assert (folder / "audit.html").exists()
+    main([str(folder), "--min-images", "2", "--out", str(tmp_path)])
+    assert read_audit(tmp_path) == audit

@@ -10,7 +10,6 @@ from pretend import DEVICE, pretend
 
 from lightning_sae.audit.audit import audit_to_folder
 from lightning_sae.audit.audited import audited_classifier
-from lightning_sae.audit.evidence import reading as words
 from lightning_sae.audit.evidence.cues import Limits
 from lightning_sae.audit.examination import Options
 from lightning_sae.classifiers.linear import LinearClassifier
@@ -29,16 +28,7 @@ LOOSE = Options("logit", LIMITS, min_group=2)
 LONGER = ["trainer.max_steps=300", "trainer.val_check_interval=300", "data.n_probe=96"]
 ANY = Rule(*[1.0] * 4, min_group=1)
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_drawn_words():
-    """Audits print a word 7 times instead of 174 times, and two meaningless ones instead of 20."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, few in {"STYLES": words.STYLES[:3], "IMAGES": 1, "FRESH": 4, "MEANINGLESS": 2}.items():
-            patch.setattr(words, name, few)
-        yield
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning"), pytest.mark.usefixtures("few_drawn_words")]
 
 
 @pytest.fixture(scope="module")
