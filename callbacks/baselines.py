@@ -194,7 +194,8 @@ def _measured(
     """Return what callbacks have logged, with the values of the pass itself and all terms."""
     values = {key: float(value) for key, value in pass_.module.validation.values(pass_.sae).items()}
     own = {key: value for key, value in values.items() if is_compared(key)}
-    terms = image_terms(*(part.cpu() for part in errors.compute()), own["val/fvu"])
+    error, cosine = errors.compute()
+    terms = image_terms(error.cpu(), cosine.cpu(), own["val/fvu"])
     terms |= {"val/fvu_layer_norm": terms["val/fvu"]} if "val/fvu_layer_norm" in own else {}
     terms |= {key: term for callback in callbacks for key, term in callback.terms().items()}
     return DictionaryNumbers({**own, **logged, **own}, {key: terms[key] for key in terms if is_compared(key)})
