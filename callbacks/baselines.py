@@ -195,7 +195,8 @@ def _measured(
     found = pass_.module.validation.values(pass_.sae)
     values = {f"val/{name}": float(value) for name, value in found.items()}
     own = {key: value for key, value in values.items() if is_compared(key)}
-    terms = image_terms(*(part.cpu() for part in errors.compute()), own["val/fvu"])
+    error, cosine = errors.compute()
+    terms = image_terms(error.cpu(), cosine.cpu(), own["val/fvu"])
     terms |= {"val/fvu_layer_norm": terms["val/fvu"]} if "val/fvu_layer_norm" in own else {}
     terms |= {key: term for callback in callbacks for key, term in callback.terms().items()}
     return DictionaryNumbers({**own, **logged, **own}, {key: terms[key] for key in terms if is_compared(key)})

@@ -71,10 +71,11 @@ class Truth(PassCallback):
 
     def terms(self) -> Mapping[str, Terms]:
         """Return what the means of each factor are over, a value each."""
-        found = {} if self.table is None else dict(iter(self.table.groupby("factor", sort=False)))
+        if self.table is None:
+            return {}
         return {
-            f"truth/{name}_{factor}": Terms(torch.tensor(column.to_numpy(float)), paired=True)
-            for factor, rows in found.items()
+            f"truth/{name}_{factor!s}": Terms(torch.tensor(column.to_numpy(float)), paired=True)
+            for factor, rows in self.table.groupby("factor", sort=False)
             for name, column in {
                 "auroc": rows["auroc"],
                 "purity": rows["purity"],

@@ -18,7 +18,7 @@ NOT_COMPARED = ("zero_shot/original*", "val/l0", "*dead_fraction", "baseline/*")
 
 
 class DictionaryNumbers(NamedTuple):
-    """What was measured of a dictionary.
+    """The numbers of a dictionary.
 
     Attributes:
         numbers: key -> logged value.

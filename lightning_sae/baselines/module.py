@@ -12,7 +12,7 @@ from lightning_sae.training.validation import ValidationMetrics
 
 
 class BaselineModule(nn.Module):
-    """What the callbacks of a pass ask of an `SAEModule`, without a trainer: what is logged is kept.
+    """A dictionary as the callbacks of a pass know an `SAEModule`; what they log is kept.
 
     Attributes:
         logged: key -> value.

@@ -8,7 +8,7 @@ from lightning_sae.metrics.welch import Difference, mean_difference
 
 
 class Terms(NamedTuple):
-    """What a logged number is the mean or the sum of.
+    """The terms of a logged number, which is their mean or their sum.
 
     Attributes:
         values: `[n]`; what is not finite does not count.
