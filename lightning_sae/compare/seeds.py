@@ -13,7 +13,7 @@ from lightning_sae.stability.stability import Stability, compare_seeds
 from lightning_sae.trust.control_characters import visible
 
 
-class Recipe(NamedTuple):
+class SeededRecipe(NamedTuple):
     """A recipe and its seeds.
 
     Attributes:
@@ -37,7 +37,7 @@ class SeedComparison(NamedTuple):
         problems: why others could not.
     """
 
-    recipes: list[Recipe]
+    recipes: list[SeededRecipe]
     problems: list[str]
 
     @property
@@ -62,7 +62,7 @@ def compare_recipes(runs: Sequence[Run]) -> SeedComparison:
         except (FileNotFoundError, ValueError) as error:
             problems.append(visible(f"seeds cannot be compared: {error}"))
         else:
-            recipes.append(Recipe(name, found, *_findings(found)))
+            recipes.append(SeededRecipe(name, found, *_findings(found)))
     return SeedComparison(recipes, problems)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lightning_sae.baselines.shown import read_baselines, words
 from lightning_sae.clip import identity_titles
-from lightning_sae.compare.seeds import Recipe, SeedComparison
+from lightning_sae.compare.seeds import SeedComparison, SeededRecipe
 from lightning_sae.compare.shared_concepts import Concepts, Pair
 from lightning_sae.compare.table import RunTable, cells
 from lightning_sae.compare.variants import Cell, CulpritShare, Variant, contrasts
@@ -183,7 +183,7 @@ def seed_blocks(seeds: SeedComparison) -> list[dict[str, Any]]:
     return [_seed_block(recipe) for recipe in seeds.recipes]
 
 
-def _seed_block(recipe: Recipe) -> dict[str, Any]:
+def _seed_block(recipe: SeededRecipe) -> dict[str, Any]:
     found, n = recipe.stability, len(recipe.stability.runs)
     first = found.latents[found.latents["run"] == found.runs[0].name]
     latents = first.sort_values("reconstruction", ascending=False, kind="stable")

@@ -27,7 +27,7 @@ class Dictionary(NamedTuple):
     activations: csc_array
 
 
-class Limits(NamedTuple):
+class MatchLimits(NamedTuple):
     """Values above which two latents are alike.
 
     Attributes:
@@ -62,7 +62,7 @@ class Recurrence(NamedTuple):
         pairs: places of two dictionaries, the lower first -> `[k, 2]` int64, their latents that match.
     """
 
-    limits: Limits
+    limits: MatchLimits
     best: list[dict[int, Best]]
     pairs: dict[tuple[int, int], NDArray[np.int64]]
 
@@ -114,7 +114,7 @@ def find_recurring(dictionaries: Sequence[Dictionary], level: float = LEVEL) -> 
     return Recurrence(limits, best, pairs)
 
 
-def find_limits(dictionaries: Sequence[Dictionary], level: float = LEVEL) -> Limits:
+def find_limits(dictionaries: Sequence[Dictionary], level: float = LEVEL) -> MatchLimits:
     """Return the limits above both of which a share `level` of the latents has another of its dictionary.
 
     Cosines and correlations are brought to one scale: each as the share of all pairs of different latents of
@@ -134,7 +134,7 @@ def find_limits(dictionaries: Sequence[Dictionary], level: float = LEVEL) -> Lim
         for parts in _others(dictionaries)
     ]
     at = np.quantile(np.concatenate(nearest), 1 - level, method="higher")
-    return Limits(*(float(GRID[np.searchsorted(known, at) + 1]) for known in shares))
+    return MatchLimits(*(float(GRID[np.searchsorted(known, at) + 1]) for known in shares))
 
 
 def _bins(values: Array) -> NDArray[np.int64]:
@@ -176,7 +176,7 @@ def _units(rows: Array) -> Array:
     return units
 
 
-def _search(one: Dictionary, other: Dictionary, limits: Limits) -> tuple[Best, Best, NDArray[np.int64]]:
+def _search(one: Dictionary, other: Dictionary, limits: MatchLimits) -> tuple[Best, Best, NDArray[np.int64]]:
     """Return what is most like each latent of the two in the other, and the pairs that match."""
     mine, pairs = [], []
     theirs = Best(*np.full((3, len(other.directions)), -np.inf))
