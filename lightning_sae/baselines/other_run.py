@@ -10,6 +10,9 @@ from lightning_sae.mappings import differences, flatten
 from lightning_sae.runs.folder import RunFolder
 from lightning_sae.training.module import FIXED
 
+SAME = [name for name in FIXED if name != "frozen_decoder"]
+"""Settings of `module` that a baseline has to share; a frozen decoder is what makes it one."""
+
 
 def other_run(name: str, folder: str, recipe: Mapping[str, Any]) -> DictionaryNumbers:
     """Return the last values of another run of the same recipe.
@@ -39,7 +42,7 @@ def other_run(name: str, folder: str, recipe: Mapping[str, Any]) -> DictionaryNu
 
 
 def _chosen(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    return {"sae": dict(recipe["sae"]), "module": {key: recipe.get(key) for key in FIXED}}
+    return {"sae": dict(recipe["sae"]), "module": {key: recipe.get(key) for key in SAME}}
 
 
 def _recipe_of(run: RunFolder) -> dict[str, Any]:
