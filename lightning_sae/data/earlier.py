@@ -13,7 +13,7 @@ from lightning_sae.metrics.moments import ActivationStatistics
 
 
 class EarlierActivations:
-    """What a datamodule gives of its own hook point, of an earlier one on the same tokens.
+    """An earlier hook point on the same tokens: it gives what a datamodule gives of its own hook point.
 
     Args:
         clip: the audited CLIP.
