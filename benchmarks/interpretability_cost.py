@@ -323,9 +323,10 @@ def show_size(console: Console, size: Size, n_steps: int, clock: str) -> None:
     console.print(table)
     worst, average = ((seconds / epoch) for seconds in (full["pass"] - bare["pass"], full["average"]))
     console.print(f"added to an epoch: worst {worst:.1%}, average {average:.1%} (goal: at most {GOAL:.0%})")
+    paid, total = once / epoch, average + once / epoch / epochs
     console.print(
-        f"once a training: {once:.1f} s, {once / epoch:.1%} of an epoch; "
-        f"added to a training of {epochs} epochs: {average + once / epoch / epochs:.1%} (goal: at most {GOAL:.0%})"
+        f"once a training: {once:.1f} s, {paid:.1%} of an epoch; "
+        f"added to a training of {epochs} epochs: {total:.1%} (goal: at most {GOAL:.0%})"
     )
     dense = size.n_val * size.d_sae * 4 / 1e9
     console.print(
