@@ -47,7 +47,8 @@ def test_attribution(benchmark):
 def test_interpretability_cost(benchmark):
     said = benchmark("interpretability_cost", "--short", "--no-growth", "--steps", "3")
     assert "added to an epoch" in said
-    assert "quality" in said
+    assert "added to a training of 30 epochs" in said
+    assert {"quality", "baselines"} < set(said.split())
 
 
 @pytest.mark.slow
@@ -77,6 +78,20 @@ def test_first_light_and_what_shares_its_runs(benchmark, runs):
     assert set(rows["way"]) == {"best on val", "shift"}
     assert "loses most" in said
     assert rows[["worst", "worst_after", "accuracy", "accuracy_after"]].stack().between(0, 1).all()
+
+
+@pytest.mark.slow
+def test_sanity(benchmark, runs):
+    out, page = runs / "sanity", runs / "sanity.md"
+    small = [word for word in SHORT if not word.startswith("logger")]
+    arguments = ("--out", str(out), "--seeds", "0", "1", "--data", "world", "--page", str(page), *small)
+    assert "over 2 seeds" in benchmark("sanity", *arguments)
+    table = pd.read_csv(out / "sanity.csv")
+    assert set(table["baseline"]) == {"untrained", "neurons", "components", "shuffled"}
+    assert (table["mean"] - (table["trained"] - table["baseline_value"])).abs().max() < 1e-6
+    fvu = table[(table["key"] == "val/fvu") & (table["baseline"] == "untrained")].iloc[0]
+    assert fvu["low"] <= fvu["mean"] <= fvu["high"]
+    assert page.read_text().startswith("### world")
 
 
 @pytest.mark.slow
