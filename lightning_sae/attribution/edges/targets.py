@@ -1,0 +1,108 @@
+"""What edges lead to: latents of a later layer on an image, or the score of an image."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from lightning_sae.attribution.edges.layers import Seen
+from lightning_sae.attribution.edges.nodes import n_nodes, nodes_of
+from lightning_sae.sae.kernels.pattern import Pattern
+from lightning_sae.sae.kernels.products import dot
+
+
+class Targets(ABC):
+    """Some targets on each of `n` images, each a linear function of what a map gives for its image.
+
+    Attributes:
+        image: `[r]` int64, ascending.
+        node: `[r]` int64, which target it is.
+        place: `[r]` int64, its place among the targets of its image.
+        value: `[r]`, what the target is on its image: a pre-activation or a score.
+    """
+
+    def __init__(self, image: Tensor, node: Tensor, value: Tensor, n: int) -> None:
+        self.image, self.node, self.value, self.n = image, node, value, n
+        counts = torch.bincount(image, minlength=n)
+        self.place = torch.arange(len(image), device=image.device) - (counts.cumsum(0) - counts)[image]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    @property
+    def most(self) -> int:
+        """The largest number of targets of an image."""
+        return int(self.place.max()) + 1 if len(self) else 0
+
+    @abstractmethod
+    def cotangent(self, place: int) -> Tensor:
+        """Return the gradients, as the map's output, of the targets at one place of all images."""
+
+    @abstractmethod
+    def read(self, y: Tensor) -> Tensor:
+        """Return the change of each target `[r]` for a change of the map's output `[n, ...]`."""
+
+
+class ScoreTargets(Targets):
+    """The score of one class an image: the map gives the scores of all classes.
+
+    Args:
+        scores: `[n, C]`.
+        classes: `[n]` int64.
+    """
+
+    def __init__(self, scores: Tensor, classes: Tensor) -> None:
+        n = len(scores)
+        image = torch.arange(n, device=scores.device)
+        self.classes = classes.to(scores.device)
+        super().__init__(image, torch.zeros_like(image), self._pick(scores), n)
+        self._zeros = torch.zeros_like(scores)
+
+    def cotangent(self, place: int) -> Tensor:
+        """Return `[n, C]`."""
+        return self._zeros.scatter(1, self.classes[:, None], 1.0)
+
+    def read(self, y: Tensor) -> Tensor:
+        """Return `[n]`."""
+        return self._pick(y)
+
+    def _pick(self, scores: Tensor) -> Tensor:
+        return scores.gather(1, self.classes[:, None])[:, 0]
+
+
+class LatentTargets(Targets):
+    """The pre-activations of the active latents of a layer.
+
+    Args:
+        seen: the images at that layer.
+        chosen: `[n_nodes]` bool, the nodes that are targets; `None` for all.
+        by_token: whether a latent is a target for each token; else for an image, summed over the tokens on
+            which it is active.
+    """
+
+    def __init__(self, seen: Seen, chosen: Tensor | None = None, by_token: bool = False) -> None:
+        explained = seen.explained
+        latents, x = explained.latents, explained.x
+        n, t, _ = x.shape
+        active, node, nodes = latents.values > 0, nodes_of(explained, by_token), n_nodes(explained, by_token)
+        if chosen is not None:
+            active &= chosen.to(active.device)[node]
+        self._entry = active.nonzero().flatten()
+        token, latent, node = latents.rows()[self._entry], latents.indices[self._entry], node[self._entry]
+        image = torch.div(token, t, rounding_mode="floor")
+        keys, self._row = torch.unique(image * nodes + node, return_inverse=True)
+        value = x.new_zeros(len(keys)).index_add_(0, self._row, latents.values[self._entry])
+        super().__init__(torch.div(keys, nodes, rounding_mode="floor"), keys % nodes, value, n)
+        self._latents, self._token, self._latent, self._shape = latents, token, latent, x.shape
+        self._slopes = seen.layer.sae.encoder_slopes().to(x)
+
+    def cotangent(self, place: int) -> Tensor:
+        """Return `[n, t, d]`."""
+        mine = self.place[self._row] == place
+        zeros = self._slopes.new_zeros(self._shape[0] * self._shape[1], self._shape[2])
+        return zeros.index_add_(0, self._token[mine], self._slopes[self._latent[mine]]).view(self._shape)
+
+    def read(self, y: Tensor) -> Tensor:
+        """Return `[r]` of `[n, t, d]`."""
+        products = dot(y.flatten(0, 1), self._slopes.contiguous(), Pattern.of(self._latents))
+        return y.new_zeros(len(self)).index_add_(0, self._row, products[self._entry])
