@@ -7,8 +7,6 @@ from torch import Tensor
 
 from lightning_sae.attribution.edges.layers import Seen
 from lightning_sae.attribution.edges.nodes import n_nodes, nodes_of
-from lightning_sae.sae.kernels.pattern import Pattern
-from lightning_sae.sae.kernels.products import dot
 
 
 class Targets(ABC):
@@ -93,7 +91,7 @@ class LatentTargets(Targets):
         keys, self._row = torch.unique(image * nodes + node, return_inverse=True)
         value = x.new_zeros(len(keys)).index_add_(0, self._row, latents.values[self._entry])
         super().__init__(torch.div(keys, nodes, rounding_mode="floor"), keys % nodes, value, n)
-        self._latents, self._token, self._latent, self._shape = latents, token, latent, x.shape
+        self._token, self._latent, self._shape, self._image_of_entry = token, latent, x.shape, image.contiguous()
         self._slopes = seen.layer.sae.encoder_slopes().to(x)
 
     def cotangent(self, place: int) -> Tensor:
@@ -104,5 +102,24 @@ class LatentTargets(Targets):
 
     def read(self, y: Tensor) -> Tensor:
         """Return `[r]` of `[n, t, d]`."""
-        products = dot(y.flatten(0, 1), self._slopes.contiguous(), Pattern.of(self._latents))
-        return y.new_zeros(len(self)).index_add_(0, self._row, products[self._entry])
+        row, _, change = self.read_images(y, torch.arange(self.n, device=y.device))
+        return y.new_zeros(len(self)).index_add_(0, row, change)
+
+    def read_images(self, y: Tensor, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the changes of all targets of some images, each image as often as wanted.
+
+        Args:
+            y: `[b, t, d]`, changes of the map's output.
+            image: `[b]` int64, the image of each.
+
+        Returns:
+            For each active entry of the images: the row of its target, its place among the `b`, and its part
+            of the change of the target, each `[e]`.
+        """
+        tokens = self._shape[1]
+        first = torch.searchsorted(self._image_of_entry, image)
+        counts = torch.searchsorted(self._image_of_entry, image, right=True) - first
+        place = torch.arange(len(image), device=image.device).repeat_interleave(counts)
+        entry = torch.arange(len(place), device=image.device) - (counts.cumsum(0) - counts - first)[place]
+        rows = y.flatten(0, 1)[place * tokens + self._token[entry] % tokens]
+        return self._row[entry], place, (rows * self._slopes[self._latent[entry]]).sum(1)
