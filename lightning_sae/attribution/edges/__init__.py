@@ -1,1 +1,1 @@
-"""From layer to layer: which latents of an earlier layer make those of a later one, and through them a score."""
+"""From layer to layer: which latents make those of a later layer, and through them a score."""

@@ -35,9 +35,7 @@ def ablate_to_latents(seen: Seen, targets: LatentTargets, batch_size: int = 256)
 
 
 @torch.no_grad()
-def ablate_to_scores(
-    seen: Seen, scores: ClassScores, classes: Tensor, batch_size: int = 256
-) -> Pairs:
+def ablate_to_scores(seen: Seen, scores: ClassScores, classes: Tensor, batch_size: int = 256) -> Pairs:
     """Return what each active latent does to the score of its image, all later layers following.
 
     Args:
@@ -89,4 +87,4 @@ def agreement(found: Pairs, truth: Pairs) -> Tensor:
     products = (centred["found"] * centred["truth"]).groupby(target).sum()
     squares = centred.pow(2).groupby(target).sum()
     spread = (squares["found"] * squares["truth"]) ** 0.5
-    return torch.from_numpy((products / spread.where(spread > 0)).to_numpy())
+    return torch.tensor((products / spread.where(spread > 0)).to_numpy())

@@ -45,7 +45,7 @@ def by_coactivation(seen: Seen, later: Seen, pairs: Pairs) -> Pairs:
     """
     a, b = (_by_image(layer) for layer in (seen, later))
     n, products = a.shape[0], (b.T @ a).tocsr()
-    j, i = (np.array(part.cpu()) for part in (pairs.target, pairs.source))
+    j, i = (part.cpu().numpy().copy() for part in (pairs.target, pairs.source))
     means = [part.sum(axis=0) / n for part in (a, b)]
     squares = [part.power(2).sum(axis=0) / n for part in (a, b)]
     spreads = [np.sqrt((s - m**2).clip(min=0)) for s, m in zip(squares, means, strict=True)]

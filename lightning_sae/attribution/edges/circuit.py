@@ -1,4 +1,4 @@
-"""Whether a part of the graph makes the score: all other latents are set to their means, in one run of CLIP."""
+"""Whether a part of the graph makes the score: all other latents are set to their means."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -63,7 +63,9 @@ def latent_means(seen: Sequence[Seen]) -> list[Tensor]:
     for layer in seen:
         latents = layer.explained.latents
         sums = latents.values.new_zeros(latents.d_sae, dtype=torch.float64)
-        found.append((sums.index_add_(0, latents.indices, latents.values.double()) / len(latents)).to(latents.values))
+        found.append(
+            (sums.index_add_(0, latents.indices, latents.values.double()) / len(latents)).to(latents.values)
+        )
     return found
 
 
@@ -129,8 +131,8 @@ def faithfulness(
 ) -> tuple[Interval, Interval]:
     """Return the faithfulness of a circuit and of its complement, with bootstrap intervals over the images.
 
-    `(m(C) - m(none)) / (m(full) - m(none))`, `m` the mean score with all latents outside at their means (Marks
-    et al. 2024, *Sparse feature circuits*, arXiv 2403.19647; here the error term always stays).
+    `(m(C) - m(none)) / (m(full) - m(none))`, `m` the mean score with all latents outside at their means
+    (Marks et al. 2024, *Sparse feature circuits*, arXiv 2403.19647; here the error term always stays).
 
     Args:
         seen: the images at each layer.

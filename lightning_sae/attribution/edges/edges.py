@@ -1,6 +1,6 @@
 """Edges: what each active latent of an earlier layer, its error and its bias contribute to targets."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -36,21 +36,26 @@ class Edges(NamedTuple):
     constant: Tensor
 
 
-def onward_map(
-    seen: Seen, scores: ClassScores | None, rule: Rule
-) -> Linearised:
+def onward_map(seen: Seen, scores: ClassScores | None, rule: Rule) -> Linearised:
     """Return the linear map from a layer to the next, or from the last one to the scores of the classes.
 
     Args:
         seen: images at the layer.
         scores: of the classes, for the last layer.
         rule: how it is made linear.
+
+    Raises:
+        ValueError: another rule; `frozen` with a part of the model, or a score, that cannot be held.
     """
-    tail, x, context = seen.onward.tail, seen.onward.x, seen.onward.context
-    run: Callable[[Tensor, Tensor | None], Tensor] = tail
+    tail, run = seen.onward.tail, seen.onward.tail
     if scores is not None:
+        if rule == "frozen" and not scores.linear:
+            raise ValueError(
+                f"output {scores.output.name!r} is no linear function of the logits, which cannot be held: "
+                "use rule=gradient, or output cosine or logit"
+            )
         run = lambda x, context: scores(tail(x, context).to(scores.weight))  # noqa: E731
-    return Linearised(run, x, context, rule, outside=_has_outside(seen))
+    return Linearised(run, seen.onward.x, seen.onward.context, rule, outside=_has_outside(seen))
 
 
 def _has_outside(seen: Seen) -> bool:
@@ -100,7 +105,11 @@ def edges_to_scores(
 
 
 def edges(
-    seen: Seen, linearised: Linearised, targets: Targets, by_token: bool = False, direction: Direction = "auto"
+    seen: Seen,
+    linearised: Linearised,
+    targets: Targets,
+    by_token: bool = False,
+    direction: Direction = "auto",
 ) -> Edges:
     """Return the edges from a layer to any targets behind a linear map; see `edges_to_latents`.
 
@@ -137,7 +146,9 @@ class _Sources:
         self.token, self.image = latents.rows(), explained.image_rows()
         self.active = latents.values > 0
         self.node = nodes_of(explained, by_token)
-        keys, self.row = torch.unique((self.image * self.n_nodes + self.node)[self.active], return_inverse=True)
+        keys, self.row = torch.unique(
+            (self.image * self.n_nodes + self.node)[self.active], return_inverse=True
+        )
         self.row_image = torch.div(keys, self.n_nodes, rounding_mode="floor")
         self.row_node = keys % self.n_nodes
         counts = torch.bincount(self.row_image, minlength=n)
@@ -188,9 +199,15 @@ def _pushed(sources: _Sources, linearised: Linearised, targets: Targets, chunk_s
             rows = (of_target >= 0).nonzero().flatten()
             nothing = rows[:0], targets.value.new_zeros(0, len(BESIDE))
             yield Pairs(rows, of_target[rows], targets.read(y)[rows]), *nothing
-    error, bias = linearised.push(torch.stack([sources.seen.error, sources.seen.bias.expand_as(sources.seen.error)]))
+    error, bias = linearised.push(
+        torch.stack([sources.seen.error, sources.seen.bias.expand_as(sources.seen.error)])
+    )
     parts = [targets.read(y) for y in (error, bias)]
     outside = linearised.push_context()
     parts.append(torch.zeros_like(parts[0]) if outside is None else targets.read(outside))
     no_rows = targets.image[:0]
-    yield Pairs(no_rows, no_rows, parts[0][:0]), torch.arange(len(targets), device=no_rows.device), torch.stack(parts, 1)
+    yield (
+        Pairs(no_rows, no_rows, parts[0][:0]),
+        torch.arange(len(targets), device=no_rows.device),
+        torch.stack(parts, 1),
+    )

@@ -1,4 +1,4 @@
-"""The graph of an image and a score, or of a class: latents of several layers, and what leads from one to the next."""
+"""The graph of an image and a score, or of a class: latents of several layers, and their edges."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -153,7 +153,8 @@ def paths(graph: Graph, start: int | None = None, end: int | None = None, top: i
             found.append((walked, weight, share))
         scale = 1.0 if len(walked) == 1 else float(nodes.loc[first, "value"])
         todo += [
-            ((int(source), *walked), weight * w / scale, share * s) for source, w, s in arriving.get(first, [])
+            ((int(source), *walked), weight * w / scale, share * s)
+            for source, w, s in arriving.get(first, [])
         ]
     table = pd.DataFrame(found, columns=["nodes", "weight", "influence"])
     return table.sort_values("influence", ascending=False, kind="stable").head(top).reset_index(drop=True)
@@ -167,7 +168,10 @@ def _replacement(nodes: pd.DataFrame, edges: pd.DataFrame, found: Influence) -> 
 
 
 def _completeness(
-    nodes: pd.DataFrame, edges: pd.DataFrame, found: Influence, output: "np.ndarray[tuple[int], np.dtype[np.float64]]"
+    nodes: pd.DataFrame,
+    edges: pd.DataFrame,
+    found: Influence,
+    output: "np.ndarray[tuple[int], np.dtype[np.float64]]",
 ) -> float:
     leaks = nodes["kind"].isin(LEAKS).to_numpy()[edges["source"].to_numpy()]
     total = float(found.edges.sum())

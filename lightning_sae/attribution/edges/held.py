@@ -15,8 +15,7 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lightning_sae.attribution.edges.affine import check_affine
@@ -40,7 +39,7 @@ class HeldMap:
 
     Example:
         >>> x = torch.tensor([1.0, -2.0], requires_grad=True)
-        >>> held = HeldMap(lambda x: F.relu(3 * x), (x,))
+        >>> held = HeldMap(lambda x: nn.functional.relu(3 * x), (x,))
         >>> held.value.tolist(), held(torch.tensor([5.0, 5.0])).tolist()
         ([3.0, -0.0], [15.0, 0.0])
     """
@@ -152,7 +151,7 @@ def _multihead_attention(hold: Hold, func: Map, *args: Any, **kwargs: Any) -> tu
     biases = (None,) * 3 if given.in_proj_bias is None else given.in_proj_bias.chunk(3)
     inputs = given.query, given.key, given.value
     query, key, value = (
-        _heads(F.linear(x, weight, bias), given.num_heads)
+        _heads(nn.functional.linear(x, weight, bias), given.num_heads)
         for x, weight, bias in zip(inputs, weights, biases, strict=True)
     )
     mask = given.attn_mask
@@ -161,7 +160,7 @@ def _multihead_attention(hold: Hold, func: Map, *args: Any, **kwargs: Any) -> tu
     if mask is not None and mask.ndim == 3:
         mask = mask.view(-1, given.num_heads, *mask.shape[1:])
     joined = _attention(hold, func, query, key, value, mask).permute(2, 0, 1, 3).flatten(2)
-    return F.linear(joined, given.out_proj_weight, given.out_proj_bias), None
+    return nn.functional.linear(joined, given.out_proj_weight, given.out_proj_bias), None
 
 
 def _heads(x: Tensor, n_heads: int) -> Tensor:
@@ -170,13 +169,24 @@ def _heads(x: Tensor, n_heads: int) -> Tensor:
 
 
 _RULES: dict[Any, Callable[..., Any]] = {
-    F.layer_norm: _layer_norm,
-    F.normalize: _unit,
-    F.scaled_dot_product_attention: _attention,
-    F.multi_head_attention_forward: _multihead_attention,
-    **dict.fromkeys([F.softmax, torch.softmax, Tensor.softmax], _constant),
-    **dict.fromkeys([F.sigmoid, torch.sigmoid, Tensor.sigmoid], _constant),
-    **dict.fromkeys([F.gelu, F.silu, F.relu, torch.relu, Tensor.relu, F.mish, F.hardswish], _gated),
+    nn.functional.layer_norm: _layer_norm,
+    nn.functional.normalize: _unit,
+    nn.functional.scaled_dot_product_attention: _attention,
+    nn.functional.multi_head_attention_forward: _multihead_attention,
+    **dict.fromkeys([nn.functional.softmax, torch.softmax, Tensor.softmax], _constant),
+    **dict.fromkeys([nn.functional.sigmoid, torch.sigmoid, Tensor.sigmoid], _constant),
+    **dict.fromkeys(
+        [
+            nn.functional.gelu,
+            nn.functional.silu,
+            nn.functional.relu,
+            torch.relu,
+            Tensor.relu,
+            nn.functional.mish,
+            nn.functional.hardswish,
+        ],
+        _gated,
+    ),
 }
 
 HELD = tuple(sorted({func.__name__ for func in _RULES}))

@@ -36,7 +36,8 @@ def influence(source: Ints, target: Ints, weight: Floats, output: Floats) -> Inf
         output: `[N]`, `y`: the weight of each node as an output.
 
     Example:
-        >>> found = influence(np.array([0, 1, 2]), np.array([2, 2, 3]), np.array([-3.0, 1.0, 5.0]), np.eye(4)[3])
+        >>> weights = np.array([-3.0, 1.0, 5.0])
+        >>> found = influence(np.array([0, 1, 2]), np.array([2, 2, 3]), weights, np.eye(4)[3])
         >>> found.nodes.tolist(), found.edges.tolist()
         ([0.75, 0.25, 1.0, 0.0], [0.75, 0.25, 1.0])
     """

@@ -1,4 +1,4 @@
-"""The derivative of a part of CLIP at some images, pulled back from targets or pushed forward from sources."""
+"""The derivative of a part of CLIP at some images, pulled back or pushed forward."""
 
 from collections.abc import Callable
 from typing import Literal, get_args

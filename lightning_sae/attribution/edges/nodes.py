@@ -13,7 +13,7 @@ def n_nodes(explained: Explained, by_token: bool) -> int:
 
 
 def nodes_of(explained: Explained, by_token: bool) -> Tensor:
-    """Return the node of each entry of the latents, `[nnz]`: its latent, by token `token * d_sae + latent`."""
+    """Return the node of each entry of the latents, `[nnz]`: by token `token * d_sae + latent`."""
     latents = explained.latents
     if not by_token:
         return latents.indices
@@ -21,7 +21,7 @@ def nodes_of(explained: Explained, by_token: bool) -> Tensor:
 
 
 def mean_activations(explained: Explained, by_token: bool) -> Floats:
-    """Return the mean activation of each node over the images, `[n_nodes]`; summed over the tokens of a node."""
+    """Return the mean activation of each node over the images, `[n_nodes]`, tokens summed."""
     values = explained.latents.values.detach().cpu().double().numpy()
     nodes = nodes_of(explained, by_token).cpu().numpy()
     return np.bincount(nodes, values, n_nodes(explained, by_token)) / len(explained.x)

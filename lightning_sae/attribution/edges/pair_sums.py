@@ -5,7 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
 BUFFER = 1 << 20  # values that wait to be summed
 
 
@@ -24,7 +23,7 @@ class Pairs(NamedTuple):
 
 
 class PairSums:
-    """Sums of values by pair, in float64; memory grows with the pairs that occur, not with all there could be.
+    """Sums of values by pair, in float64; memory grows with the pairs that occur.
 
     Args:
         n_sources: sources are in `0..n_sources-1`.

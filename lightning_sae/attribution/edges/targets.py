@@ -1,6 +1,7 @@
 """What edges lead to: latents of a later layer on an image, or the score of an image."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -91,7 +92,12 @@ class LatentTargets(Targets):
         keys, self._row = torch.unique(image * nodes + node, return_inverse=True)
         value = x.new_zeros(len(keys)).index_add_(0, self._row, latents.values[self._entry])
         super().__init__(torch.div(keys, nodes, rounding_mode="floor"), keys % nodes, value, n)
-        self._token, self._latent, self._shape, self._image_of_entry = token, latent, x.shape, image.contiguous()
+        self._token, self._latent, self._shape, self._image_of_entry = (
+            token,
+            latent,
+            x.shape,
+            image.contiguous(),
+        )
         self._slopes = seen.layer.sae.encoder_slopes().to(x)
 
     def cotangent(self, place: int) -> Tensor:
@@ -123,3 +129,39 @@ class LatentTargets(Targets):
         entry = torch.arange(len(place), device=image.device) - (counts.cumsum(0) - counts - first)[place]
         rows = y.flatten(0, 1)[place * tokens + self._token[entry] % tokens]
         return self._row[entry], place, (rows * self._slopes[self._latent[entry]]).sum(1)
+
+
+def choose(seen: Seen, latents: Sequence[int], token: int | None = None) -> Tensor:
+    """Return which nodes some latents are, for `edges_to_latents`.
+
+    Args:
+        seen: the images at their layer.
+        latents: each once.
+        token: at this one, for nodes by token; `None`: summed over the tokens.
+
+    Returns:
+        `[n_nodes]` bool.
+
+    Raises:
+        ValueError: the autoencoder or the layer has no such latent or token; a latent is not active on any of
+            the images, there.
+    """
+    explained, d_sae = seen.explained, seen.explained.latents.d_sae
+    t, by_token = explained.x.shape[1], token is not None
+    if not all(0 <= j < d_sae for j in latents) or not 0 <= (token or 0) < t:
+        raise ValueError(
+            f"a latent is one of 0..{d_sae - 1} and a token one of 0..{t - 1} at {seen.layer.hook_point}, "
+            f"got {list(latents)}" + (f" at token {token}" if by_token else "")
+        )
+    nodes = torch.tensor([j + (token or 0) * d_sae for j in latents])
+    active = nodes_of(explained, by_token)[explained.latents.values > 0].unique().cpu()
+    if silent := nodes[~torch.isin(nodes, active)].tolist():
+        dead = seen.layer.sae.dead[silent[0] % d_sae]
+        why = "dead: it was long silent in training" if dead else "not active on these images"
+        where = f" at token {token}" if by_token else ""
+        raise ValueError(
+            f"latent {silent[0] % d_sae} of {seen.layer.hook_point} is {why}{where}, so nothing leads to it; "
+            "take one that is active, see seen.explained.latents.fired()"
+        )
+    chosen = torch.zeros(n_nodes(explained, by_token), dtype=torch.bool)
+    return chosen.index_fill(0, nodes, True)

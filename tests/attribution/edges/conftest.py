@@ -5,10 +5,10 @@ import torch
 from torch.nn.functional import normalize
 
 from lightning_sae.attribution.edges.layers import Layer, look
-from lightning_sae.clip import HookPoint, activations_at
+from lightning_sae.clip import activations_at
 from lightning_sae.sae import TopK
 
-from ...clip.conftest import CONFIG, config, make_clip
+from ...clip.conftest import config, make_clip
 from ...clip.families import FAMILIES
 
 D_SAE = 24
