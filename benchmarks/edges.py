@@ -1,10 +1,10 @@
-"""Whether edges between layers are true: `python benchmarks/edges.py --runs 'RUN1 RUN2 RUN3' ...`, earliest first.
+"""Whether edges between layers are true: `python benchmarks/edges.py --runs 'RUN1 RUN2 RUN3' --runs ...`.
 
-Prints for a model that was wired by hand how well its wires are found. For finished runs of one CLIP on the
-embedded world, one chain of hook points for each seed:
+Prints how well the wires of a model that was wired by hand are found. For finished runs of one CLIP on the
+embedded world, a chain for each seed, the earliest hook point first:
 
-- the rank correlation of edges with exact ablation, one block apart and further, for both rules, weights alone,
-  co-activation, and integrated gradients;
+- the rank correlation of edges with exact ablation, one block apart and further, for both rules, weights
+  alone, co-activation, and integrated gradients;
 - the faithfulness of circuits of some of the active latents, of their complements and of random ones;
 - for each planted case whether the culprit's strongest source detects the same factor;
 - what a graph of a class costs, and how that grows.
@@ -98,7 +98,7 @@ def wires() -> pd.DataFrame:
 
 
 def correlations(chain: Chain, n_images: int) -> Iterator[tuple[str, str, Tensor]]:
-    """Yield hook points, a method, and its agreement with exact ablation, `[n]`, a mean over an image's targets."""
+    """Yield hook points, a method, and its agreement with exact ablation, `[n]`, means over targets."""
     for early, late in combinations(chain.layers, 2):
         seen = look(chain.clip, [early, late], chain.pixels[:n_images])
         targets = LatentTargets(seen[1])
@@ -112,11 +112,13 @@ def correlations(chain: Chain, n_images: int) -> Iterator[tuple[str, str, Tensor
         found |= {name: truth._replace(value=value) for name, value in baselines.items()}
         found["integrated, 4 steps"] = by_integration(seen[0], targets, steps=4)
         for name, pairs in found.items():
-            yield (
-                f"{early.hook_point} -> {late.hook_point}",
-                name,
-                by_image(agreement(pairs, truth), truth, targets),
-            )
+            values = by_image(agreement(pairs, truth), truth, targets)
+            yield f"{short(early)} -> {short(late)}", name, values
+
+
+def short(layer: Layer) -> str:
+    """Return the end of a hook point's name."""
+    return str(layer.hook_point).rpartition("resblocks.")[2]
 
 
 def by_image(values: Tensor, truth: Pairs, targets: LatentTargets) -> Tensor:
@@ -127,28 +129,23 @@ def by_image(values: Tensor, truth: Pairs, targets: LatentTargets) -> Tensor:
 
 
 def circuits(chain: Chain, seen: list[Seen]) -> Iterator[tuple[str, float, str, Tensor]]:
-    """Yield class, share, kind of circuit and faithfulness with its interval, `[3]`, of each planted class."""
+    """Yield rule, share, kind of circuit and faithfulness with its interval, `[3]`, of planted classes."""
     means = latent_means(seen)
     for name in sorted({plant.thing for plant in PLANTS}):
         c = chain.images.class_names.index(name)
-        mine = [keep(layer, chain.targets == c) for layer in seen]
+        mine = [layer.keep(chain.targets == c) for layer in seen]
         classes = torch.full((len(mine[0].explained.x),), c)
-        graph = trace_graph(mine, chain.scores, classes)
+        graphs = {rule: trace_graph(mine, chain.scores, classes, rule) for rule in RULES}
         for share in SHARES:
-            circuit = strongest(graph, mine, share)
-            inside, outside = faithfulness(mine, circuit, means, chain.scores, classes)
-            yield name, share, "circuit", torch.stack(inside)
-            yield name, share, "complement", torch.stack(outside)
+            for rule, graph in graphs.items():
+                circuit = strongest(graph, mine, share)
+                inside, outside = faithfulness(mine, circuit, means, chain.scores, classes)
+                yield rule, share, "circuit", torch.stack(inside)
+                yield rule, share, "complement", torch.stack(outside)
             for seed in range(2):
                 random = random_circuit(circuit, mine, seed)
                 found, _ = faithfulness(mine, random, means, chain.scores, classes)
-                yield name, share, "random", torch.stack(found)
-
-
-def keep(layer: Seen, mask: Tensor) -> Seen:
-    """Return the images of a layer where the mask is true."""
-    bias = layer.bias if layer.bias.ndim == 1 else layer.bias[mask]
-    return layer._replace(explained=layer.explained.keep(mask), onward=layer.onward.keep(mask), bias=bias)
+                yield "random", share, "circuit", torch.stack(found)
 
 
 def strongest(graph: Graph, seen: Sequence[Seen], share: float) -> list[Tensor]:
@@ -160,14 +157,14 @@ def strongest(graph: Graph, seen: Sequence[Seen], share: float) -> list[Tensor]:
 
 
 def planted(chain: Chain, seen: list[Seen]) -> Iterator[tuple[str, str, float, float]]:
-    """Yield of each planted case the AUROC of the culprit, and of its strongest source at the layer before."""
+    """Yield of each planted case the AUROC of the culprit, and of its strongest source one layer before."""
     early, late = seen[-2:]
     for plant in (*plants("spurious"), *plants("typographic")):
         values, truth = chain.images.factors["background" if plant.kind == "spurious" else "word"]
         factor = torch.where(truth[: len(chain.pixels)] == values.index(plant.factor), 0, -1)
         aurocs = [auroc_of(layer, factor) for layer in (early, late)]
         culprit = int(aurocs[1].nan_to_num().argmax())
-        with_factor = [keep(layer, factor == 0) for layer in (early, late)]
+        with_factor = [layer.keep(factor == 0) for layer in (early, late)]
         found, _ = edges_to_latents(*with_factor, chosen=choose(with_factor[1], [culprit]))
         sums = torch.zeros(len(aurocs[0]), dtype=torch.float64)
         sums.index_add_(0, found.pairs.source, found.pairs.value)
@@ -181,7 +178,7 @@ def auroc_of(layer: Seen, labels: Tensor) -> Tensor:
 
 
 def cost(chain: Chain, n_images: int, d_sae: int) -> Iterator[tuple[str, int, int, float]]:
-    """Yield what is traced, images, edges and seconds of a graph with wide autoencoders; and of fewer images."""
+    """Yield what is traced, images, edges and seconds of CPU of a graph with wide autoencoders."""
     every = [layer.hook_point for layer in chain.layers]
     chains = {"one block, as trained": every[-2:], "first and last": [every[0], every[-1]]}
     chains["one block, class token"] = [point._replace(tokens="cls") for point in every[-2:]]
@@ -189,10 +186,10 @@ def cost(chain: Chain, n_images: int, d_sae: int) -> Iterator[tuple[str, int, in
         layers = [Layer(point, wide(chain.clip, point, chain.pixels, d_sae)) for point in points]
         for n in (n_images // 4, n_images):
             pixels = chain.pixels[torch.arange(n) % len(chain.pixels)]
-            start = time.perf_counter()
+            start = time.process_time()
             seen = look(chain.clip, layers, pixels)
             graph = trace_graph(seen, chain.scores, torch.zeros(n, dtype=torch.int64))
-            yield name, n, len(graph.edges), time.perf_counter() - start
+            yield name, n, len(graph.edges), time.process_time() - start
 
 
 def wide(clip: Clip, hook_point: HookPoint, pixels: Tensor, d_sae: int) -> TopK:
@@ -234,7 +231,9 @@ def main() -> None:
     console.print(f"{len(told)} culprits of {len(table)} cases, {share:.0%} with a source of the same factor")
     rows = list(cost(chains[0], given.cost_images, given.d_sae))
     show(
-        console, "cost of a graph", pd.DataFrame(rows, columns=["hook points", "images", "edges", "seconds"])
+        console,
+        "cost of a graph",
+        pd.DataFrame(rows, columns=["hook points", "images", "edges", "seconds of CPU"]),
     )
 
 
@@ -248,11 +247,11 @@ def pooled(agreements: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_circuits(chains: Sequence[Chain], seen: Sequence[list[Seen]]) -> pd.DataFrame:
-    """Return means over classes and seeds: faithfulness, its interval over a class's images, and the lowest."""
+    """Return means over classes and seeds: faithfulness with its interval, the lowest and the highest."""
     rows = [row for chain, layers in zip(chains, seen, strict=True) for row in circuits(chain, layers)]
-    table = pd.DataFrame([(share, kind, *map(float, part)) for _, share, kind, part in rows])
-    table.columns = ["share", "kind", "faithfulness", "low", "high"]
-    groups = table.groupby(["share", "kind"])
+    table = pd.DataFrame([(*names, *map(float, part)) for *names, part in rows])
+    table.columns = ["rule", "share", "of", "faithfulness", "low", "high"]
+    groups = table.groupby(["rule", "share", "of"])
     lowest = groups["faithfulness"].agg(["min", "max", "count"])
     return groups.mean().join(lowest).reset_index()
 

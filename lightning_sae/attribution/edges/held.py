@@ -188,6 +188,3 @@ _RULES: dict[Any, Callable[..., Any]] = {
         _gated,
     ),
 }
-
-HELD = tuple(sorted({func.__name__ for func in _RULES}))
-"""Names of the functions that are held."""

@@ -57,6 +57,11 @@ class Seen(NamedTuple):
         explained, onward = self.explained.images(start, stop), self.onward.images(start, stop)
         return self._replace(explained=explained, onward=onward, bias=bias)
 
+    def keep(self, mask: Tensor) -> Self:
+        """Return the images where `mask` `[n]` is true, copied."""
+        bias = self.bias if self.bias.ndim == 1 else self.bias[mask]
+        return self._replace(explained=self.explained.keep(mask), onward=self.onward.keep(mask), bias=bias)
+
     @property
     def error(self) -> Tensor:
         """`[n, t, d_in]`, what the autoencoder does not reconstruct."""

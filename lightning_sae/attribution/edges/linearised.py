@@ -37,7 +37,7 @@ class Linearised:
         run: Callable[[Tensor, Tensor | None], Tensor],
         x: Tensor,
         context: Tensor | None,
-        rule: Rule = "frozen",
+        rule: Rule = "gradient",
         outside: bool = False,
     ) -> None:
         if rule not in get_args(Rule):

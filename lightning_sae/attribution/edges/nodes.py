@@ -1,6 +1,7 @@
 """The latents of images as nodes: one a latent, summed over its tokens, or one a latent at a token."""
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lightning_sae.attribution.edges.influence import Floats
@@ -25,3 +26,21 @@ def mean_activations(explained: Explained, by_token: bool) -> Floats:
     values = explained.latents.values.detach().cpu().double().numpy()
     nodes = nodes_of(explained, by_token).cpu().numpy()
     return np.bincount(nodes, values, n_nodes(explained, by_token)) / len(explained.x)
+
+
+def places(image: Tensor) -> Tensor:
+    """Return the place of each entry among those of its image.
+
+    Args:
+        image: `[m]` int64, ascending.
+
+    Example:
+        >>> places(torch.tensor([0, 0, 2, 2, 2])).tolist()
+        [0, 1, 0, 1, 2]
+    """
+    return torch.arange(len(image), device=image.device) - torch.searchsorted(image, image)
+
+
+def most(place: Tensor) -> int:
+    """Return the largest number of entries that an image has, of their places."""
+    return int(place.max()) + 1 if len(place) else 0

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_sae.attribution.edges.layers import Seen
-from lightning_sae.attribution.edges.nodes import n_nodes, nodes_of
+from lightning_sae.attribution.edges.nodes import most, n_nodes, nodes_of, places
 
 
 class Targets(ABC):
@@ -17,21 +17,17 @@ class Targets(ABC):
         image: `[r]` int64, ascending.
         node: `[r]` int64, which target it is.
         place: `[r]` int64, its place among the targets of its image.
+        most: the largest number of targets of an image.
         value: `[r]`, what the target is on its image: a pre-activation or a score.
     """
 
     def __init__(self, image: Tensor, node: Tensor, value: Tensor, n: int) -> None:
         self.image, self.node, self.value, self.n = image, node, value, n
-        counts = torch.bincount(image, minlength=n)
-        self.place = torch.arange(len(image), device=image.device) - (counts.cumsum(0) - counts)[image]
+        self.place = places(image.contiguous())
+        self.most = most(self.place)
 
     def __len__(self) -> int:
         return len(self.image)
-
-    @property
-    def most(self) -> int:
-        """The largest number of targets of an image."""
-        return int(self.place.max()) + 1 if len(self) else 0
 
     @abstractmethod
     def cotangent(self, place: int) -> Tensor:

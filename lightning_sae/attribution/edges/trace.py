@@ -7,13 +7,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lightning_sae.attribution.edges.edges import BESIDE, Edges, edges_to_latents, edges_to_scores
+from lightning_sae.attribution.edges.edges import Edges, edges_to_latents, edges_to_scores
 from lightning_sae.attribution.edges.graph import Graph
 from lightning_sae.attribution.edges.influence import Floats, Ints, largest
 from lightning_sae.attribution.edges.layers import Seen
 from lightning_sae.attribution.edges.linearised import Rule
 from lightning_sae.attribution.edges.nodes import mean_activations, n_nodes
 from lightning_sae.attribution.edges.pair_sums import Pairs, PairSums
+from lightning_sae.attribution.edges.passes import BESIDE
 from lightning_sae.attribution.edges.targets import Targets
 from lightning_sae.attribution.explained import CHUNK
 from lightning_sae.classifiers.scores import ClassScores
@@ -25,7 +26,7 @@ def trace_graph(
     seen: Sequence[Seen],
     scores: ClassScores,
     classes: Tensor,
-    rule: Rule = "frozen",
+    rule: Rule = "gradient",
     by_token: bool = False,
     trace: float = 1.0,
     max_edges: int = MAX_EDGES,

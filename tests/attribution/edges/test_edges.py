@@ -78,7 +78,7 @@ def test_forward_and_reverse_agree(chain, rule, by_token):
 def test_the_sum_rule(chain):
     """Edges, error and bias make the pre-activation, but for what no input at all gives."""
     seen, later = chain
-    found, targets = edges_to_latents(seen, later)
+    found, targets = edges_to_latents(seen, later, "frozen")
     held = onward_map(seen, None, "frozen")
     zero = later.explained.x - held(torch.zeros_like(seen.onward.x))
     whole = dense(found.pairs, len(targets), 24).sum(1) + found.beside[:, :2].sum(1)
@@ -90,7 +90,7 @@ def test_the_sum_rule_of_scores(deep):
     seen = seen_at(deep, [HookPoint(BLOCK + "1", "all")])[0]
     scores = ClassScores(torch.randn(4, 32, dtype=torch.float64), "logit", logit_scale=10.0)
     classes = torch.tensor([0, 3, 3])
-    found, targets = edges_to_scores(seen, scores, classes)
+    found, targets = edges_to_scores(seen, scores, classes, "frozen")
     embeddings = seen.explained.tail(seen.explained.x, seen.explained.context)
     torch.testing.assert_close(targets.value, scores.of(classes)(embeddings, slice(0, 3)))
     zero = targets.read(onward_map(seen, scores, "frozen")(torch.zeros_like(seen.onward.x)))
@@ -200,5 +200,5 @@ def test_a_score_that_is_not_linear_cannot_be_held(deep):
     seen = seen_at(deep, [HookPoint(BLOCK + "1", "all")])[0]
     scores = ClassScores(torch.randn(4, 32, dtype=torch.float64), "probability")
     with pytest.raises(ValueError, match="output 'probability' is no linear function"):
-        edges_to_scores(seen, scores, torch.zeros(3, dtype=torch.int64))
-    edges_to_scores(seen, scores, torch.zeros(3, dtype=torch.int64), rule="gradient")
+        edges_to_scores(seen, scores, torch.zeros(3, dtype=torch.int64), "frozen")
+    edges_to_scores(seen, scores, torch.zeros(3, dtype=torch.int64))

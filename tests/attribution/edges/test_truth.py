@@ -57,7 +57,7 @@ def test_ablation_runs_the_real_model_without_a_latent(seen):
 def test_frozen_edges_are_exact_in_the_held_model(seen):
     """Where the model is replaced by the held one, removing a latent does just what its edge says."""
     held = onward_map(seen[0], None, "frozen")
-    edges, targets = edges_to_latents(*seen)
+    edges, targets = edges_to_latents(*seen, rule="frozen")
     linear = seen[0]._replace(onward=seen[0].onward._replace(tail=lambda x, context: held(x)))
     removed = [int(edges.pairs.source[0])]
     onward = linear.onward
@@ -91,7 +91,7 @@ def test_agreement_is_a_rank_correlation_for_each_target():
 
 
 def test_baselines_by_brute_force(seen):
-    edges, targets = edges_to_latents(*seen)
+    edges, targets = edges_to_latents(*seen, rule="frozen")
     nodes = edges.pairs._replace(target=targets.node[edges.pairs.target])
     weights = seen[0].explained.W_dec @ seen[1].layer.sae.encoder.T
     torch.testing.assert_close(by_weights(*seen, nodes).value, weights[nodes.source, nodes.target].detach())

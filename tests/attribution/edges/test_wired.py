@@ -5,8 +5,9 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from benchmarks.wired import EARLY, LATE, SOURCES, recovered, wired
-from lightning_sae.attribution.edges.edges import BESIDE, edges_to_latents
+from lightning_sae.attribution.edges.edges import edges_to_latents
 from lightning_sae.attribution.edges.layers import look
+from lightning_sae.attribution.edges.passes import BESIDE
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def test_edges_are_the_wires(seen, rule):
 
 
 def test_error_and_bias_stand_where_they_belong(seen):
-    found, targets = edges_to_latents(*seen)
+    found, targets = edges_to_latents(*seen, rule="frozen")
     for name, place in (("dark copied", "error"), ("constant", "bias")):
         rows = targets.node == LATE.index(name)
         parts = dict(zip(BESIDE, found.beside[rows].sum(0).tolist(), strict=True))
@@ -37,7 +38,7 @@ def test_error_and_bias_stand_where_they_belong(seen):
 
 
 def test_attention_carries_a_latent_to_another_token(seen):
-    found, targets = edges_to_latents(*seen, by_token=True)
+    found, targets = edges_to_latents(*seen, rule="frozen", by_token=True)
     mine = torch.isin(found.pairs.target, (targets.node == LATE.index("g seen")).nonzero().flatten())
     pairs = [part[mine] for part in found.pairs]  # into the class token alone
     strongest = pairs[1][pairs[2].abs() > 0.05]
