@@ -52,11 +52,12 @@ def onward_map(seen: Seen, scores: ClassScores | None, rule: Rule) -> Linearised
                 "use rule=gradient, or output cosine or logit"
             )
         run = lambda x, context: scores(tail(x, context).to(scores.weight))  # noqa: E731
-    return Linearised(run, seen.onward.x, seen.onward.context, rule, outside=_has_outside(seen))
+    return Linearised(run, seen.onward.x, seen.onward.context, rule, outside=_needs(seen) == "grid")
 
 
-def _has_outside(seen: Seen) -> bool:
-    return getattr(seen.onward.tail, "needs", "") == "grid"
+def _needs(seen: Seen) -> str:
+    """Return what the map onward reads beside the selected tokens."""
+    return getattr(seen.onward.tail, "needs", "nothing")
 
 
 def edges_to_latents(
@@ -127,6 +128,6 @@ def edges(
     pairs = Pairs(*(part.to(targets.image.device) for part in pairs))
     whole = beside.sum(1).double().index_add(0, pairs.target, pairs.value)
     constant = targets.value - whole.to(targets.value)
-    if not _has_outside(seen):  # nothing tells the other tokens from the model's constants
+    if _needs(seen) == "inputs":  # nothing tells what passes by from the model's constants
         beside[:, BESIDE.index("outside")], constant = constant, torch.zeros_like(constant)
     return Edges(pairs, beside, constant)

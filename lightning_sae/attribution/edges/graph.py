@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from lightning_sae.attribution.edges.influence import Influence, influence, largest
+from lightning_sae.attribution.edges.influence import Floats, Influence, influence, largest
 
 LEAKS = ("error", "outside")
 """Kinds of nodes that no latent explains."""
@@ -66,16 +66,16 @@ class Graph:
         left. Both scores stay those of the whole graph.
 
         Args:
-            share: of the influence of all nodes but the score, in (0, 1].
+            share: of the influence of all nodes but the score and the biases, in (0, 1]. A bias stays that
+                has as much as the least of them.
             edge_share: of the influence of the edges between the nodes that are left, in (0, 1].
 
         Raises:
             ValueError: a share that is none.
         """
-        inner = self.nodes["kind"] != "score"
-        kept = pd.Series(~inner)
-        kept[inner] = largest(self.nodes.loc[inner, "influence"].to_numpy(), share)
-        nodes = self.nodes[kept]
+        inner = ~self.nodes["kind"].isin(["score", "bias"])
+        least = _least(self.nodes.loc[inner, "influence"].to_numpy(), share)
+        nodes = self.nodes[(self.nodes["influence"] >= least) | (self.nodes["kind"] == "score")]
         edges = _among(self.edges, nodes.index)
         number = pd.Series(np.arange(len(nodes)), nodes.index)
         ends = (number[edges[name]].to_numpy() for name in ("source", "target"))
@@ -128,7 +128,7 @@ def paths(graph: Graph, start: int | None = None, end: int | None = None, top: i
 
     Args:
         graph: pruned, as all paths are looked at.
-        start: node that they come from; `None`: any without edges into it.
+        start: node that they come from; `None`: any latent of the earliest layer.
         end: node that they lead to; `None`: the score.
         top: how many.
 
@@ -144,12 +144,14 @@ def paths(graph: Graph, start: int | None = None, end: int | None = None, top: i
         target: list(zip(part["source"], part["weight"], shares[part.index], strict=True))
         for target, part in edges.groupby("target")
     }
+    earliest = nodes.index[(nodes["kind"] == "latent") & (nodes["layer"] == 0)]
+    starts = set(earliest) if start is None else {start}
     found: list[tuple[tuple[int, ...], float, float]] = []
     todo: list[tuple[tuple[int, ...], float, float]] = [((end,), 1.0, 1.0)]
     while todo:
         walked, weight, share = todo.pop()
         first = walked[0]
-        if len(walked) > 1 and (first == start or (start is None and first not in arriving)):
+        if len(walked) > 1 and first in starts:
             found.append((walked, weight, share))
         scale = 1.0 if len(walked) == 1 else float(nodes.loc[first, "value"])
         todo += [
@@ -160,8 +162,13 @@ def paths(graph: Graph, start: int | None = None, end: int | None = None, top: i
     return table.sort_values("influence", ascending=False, kind="stable").head(top).reset_index(drop=True)
 
 
+def _least(values: Floats, share: float) -> float:
+    """Return the least of the fewest values that make up a share; above all where there are none."""
+    return float(np.min(values[largest(values, share)], initial=np.inf))
+
+
 def _replacement(nodes: pd.DataFrame, edges: pd.DataFrame, found: Influence) -> float:
-    kind, first = nodes["kind"], nodes["layer"] == nodes["layer"].min()
+    kind, first = nodes["kind"], nodes["layer"] == 0
     ends = ~nodes.index.isin(edges["target"]) & (kind != "bias")
     total = float(found.nodes[ends].sum())
     return float(found.nodes[ends & (kind == "latent") & first].sum()) / total if total else float("nan")
@@ -171,7 +178,7 @@ def _completeness(
     nodes: pd.DataFrame,
     edges: pd.DataFrame,
     found: Influence,
-    output: "np.ndarray[tuple[int], np.dtype[np.float64]]",
+    output: Floats,
 ) -> float:
     leaks = nodes["kind"].isin(LEAKS).to_numpy()[edges["source"].to_numpy()]
     total = float(found.edges.sum())
