@@ -41,14 +41,24 @@ def influence(source: Ints, target: Ints, weight: Floats, output: Floats) -> Inf
         >>> found.nodes.tolist(), found.edges.tolist()
         ([0.75, 0.25, 1.0, 0.0], [0.75, 0.25, 1.0])
     """
-    n, magnitude = len(output), np.abs(weight)
-    arriving = np.bincount(target, magnitude, n)[target]
-    shares = np.divide(magnitude, arriving, out=np.zeros_like(magnitude), where=arriving > 0)
+    n, shares = len(output), arriving_shares(target, weight, len(output))
     total, now = np.zeros(n), output.astype(np.float64)
     while now.any():
-        now = np.bincount(source, shares * now[target], n)
+        now = sums_at(source, shares * now[target], n)
         total += now
     return Influence(total, shares * (total + output)[target], shares)
+
+
+def arriving_shares(target: Ints, weight: Floats, n: int) -> Floats:
+    """Return the magnitude of each edge as a share of all that arrive at its target, `[E]`; `n` nodes."""
+    magnitude = np.abs(weight)
+    arriving = sums_at(target, magnitude, n)[target]
+    return np.divide(magnitude, arriving, out=np.zeros_like(magnitude), where=arriving > 0)
+
+
+def sums_at(node: Ints, values: Floats, n: int) -> Floats:
+    """Return the sums of values by node, `[n]`."""
+    return np.bincount(node, values, n).astype(np.float64)
 
 
 def largest(values: Floats, share: float) -> NDArray[np.bool_]:

@@ -1,10 +1,9 @@
 """The latents of images as nodes: one a latent, summed over its tokens, or one a latent at a token."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_sae.attribution.edges.influence import Floats
+from lightning_sae.attribution.edges.influence import Floats, sums_at
 from lightning_sae.attribution.explained import Explained
 
 
@@ -25,7 +24,7 @@ def mean_activations(explained: Explained, by_token: bool) -> Floats:
     """Return the mean activation of each node over the images, `[n_nodes]`, tokens summed."""
     values = explained.latents.values.detach().cpu().double().numpy()
     nodes = nodes_of(explained, by_token).cpu().numpy()
-    return np.bincount(nodes, values, n_nodes(explained, by_token)) / len(explained.x)
+    return sums_at(nodes, values, n_nodes(explained, by_token)) / len(explained.x)
 
 
 def places(image: Tensor) -> Tensor:

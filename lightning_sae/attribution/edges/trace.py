@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_sae.attribution.edges.edges import Edges, edges_to_latents, edges_to_scores
 from lightning_sae.attribution.edges.graph import Graph
-from lightning_sae.attribution.edges.influence import Floats, Ints, largest
+from lightning_sae.attribution.edges.influence import Floats, Ints, arriving_shares, largest, sums_at
 from lightning_sae.attribution.edges.layers import Seen
 from lightning_sae.attribution.edges.linearised import Rule
 from lightning_sae.attribution.edges.nodes import mean_activations, n_nodes
@@ -26,7 +26,7 @@ def trace_graph(
     seen: Sequence[Seen],
     scores: ClassScores,
     classes: Tensor,
-    rule: Rule = "gradient",
+    rule: Rule = "frozen",
     by_token: bool = False,
     trace: float = 1.0,
     max_edges: int = MAX_EDGES,
@@ -38,7 +38,8 @@ def trace_graph(
         seen: the images at each layer, of `look`: one image, or those of a class.
         scores: of the classes, or of one prompt.
         classes: `[n]` int64, whose score it is on each image.
-        rule: how the parts of the model between the layers are made linear.
+        rule: how the parts of the model between the layers are made linear: frozen graphs make the more
+            faithful circuits, true edges agree better with the removal of one latent.
         by_token: whether a node is a latent at a token; else it is a latent, summed over the tokens.
         trace: share of a layer's influence whose latents are traced further, in (0, 1]; the others stay
             nodes without edges into them. Less than 1 saves passes: one for each latent.
@@ -88,10 +89,8 @@ def _mean(sums: PairSums, n: int) -> Pairs:
 def _flow(pairs: Pairs, influence: Floats, width: int) -> Floats:
     """Return the influence of the nodes of a layer, of that of the nodes which they lead to."""
     target, source, value = (part.numpy() for part in pairs)
-    magnitude = np.abs(value)
-    arriving = np.bincount(target, magnitude, len(influence))[target]
-    shares = np.divide(magnitude, arriving, out=np.zeros_like(magnitude), where=arriving > 0)
-    return np.bincount(source, shares * influence[target], width)
+    shares = arriving_shares(target, value, len(influence))
+    return sums_at(source, shares * influence[target], width)
 
 
 def _graph(seen: Sequence[Seen], columns: Sequence[Pairs], score: float, by_token: bool) -> Graph:

@@ -99,7 +99,7 @@ def test_the_largest_make_up_the_share():
 
 
 def test_a_graph_is_the_mean_of_its_images(seen, scores, graph):
-    edges, targets = edges_to_latents(seen[1], seen[2])
+    edges, targets = edges_to_latents(seen[1], seen[2], "frozen")
     key = targets.node[edges.pairs.target] * 24 + edges.pairs.source
     sums = torch.zeros(24 * 24, dtype=torch.float64).index_add(0, key, edges.pairs.value) / 3
     nodes = graph.nodes
@@ -107,7 +107,7 @@ def test_a_graph_is_the_mean_of_its_images(seen, scores, graph):
         source, target = nodes.loc[row.source], nodes.loc[row.target]
         if source.layer == 1 and source.kind == "latent":
             assert row.weight == pytest.approx(float(sums[target.latent * 24 + source.latent]), abs=1e-12)
-    edges, targets = edges_to_scores(seen[2], scores, CLASSES)
+    edges, targets = edges_to_scores(seen[2], scores, CLASSES, "frozen")
     error = graph.edges[graph.edges["target"] == nodes.index[-1]].merge(
         nodes, left_on="source", right_index=True
     )
@@ -130,8 +130,8 @@ def test_paths_on_one_image_are_the_chain_rule(seen, scores):
     start = found["nodes"].map(lambda nodes: nodes[0])
     node = int(graph.nodes.index[(graph.nodes["layer"] == 0) & (graph.nodes["kind"] == "latent")][0])
     token, latent = graph.nodes.loc[node, ["token", "latent"]]
-    edges, _ = edges_to_scores(one[1], scores, CLASSES[:1], by_token=True)
-    into, targets = edges_to_latents(*one, by_token=True)
+    edges, _ = edges_to_scores(one[1], scores, CLASSES[:1], "frozen", by_token=True)
+    into, targets = edges_to_latents(*one, "frozen", by_token=True)
     score_of = dict(zip(edges.pairs.source.tolist(), edges.pairs.value.tolist(), strict=True))
     mine = into.pairs.source == token * 24 + latent
     parts = [
