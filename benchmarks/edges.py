@@ -31,7 +31,7 @@ from lightning_sae.attribution.edges.baselines import by_coactivation, by_integr
 from lightning_sae.attribution.edges.circuit import circuit_of, faithfulness, latent_means, random_circuit
 from lightning_sae.attribution.edges.edges import edges_to_latents
 from lightning_sae.attribution.edges.graph import Graph
-from lightning_sae.attribution.edges.layers import Layer, Seen, look
+from lightning_sae.attribution.edges.layers import Layer, SeenLayer, look
 from lightning_sae.attribution.edges.pair_sums import Pairs
 from lightning_sae.attribution.edges.targets import LatentTargets, choose
 from lightning_sae.attribution.edges.trace import trace_graph
@@ -128,7 +128,7 @@ def by_image(values: Tensor, truth: Pairs, targets: LatentTargets) -> Tensor:
     return torch.tensor(table.to_numpy())
 
 
-def circuits(chain: Chain, seen: list[Seen]) -> Iterator[tuple[str, float, str, Tensor]]:
+def circuits(chain: Chain, seen: list[SeenLayer]) -> Iterator[tuple[str, float, str, Tensor]]:
     """Yield rule, share, kind of circuit and faithfulness with its interval, `[3]`, of planted classes."""
     means = latent_means(seen)
     for name in sorted({plant.thing for plant in PLANTS}):
@@ -148,7 +148,7 @@ def circuits(chain: Chain, seen: list[Seen]) -> Iterator[tuple[str, float, str, 
                 yield "random", share, "circuit", torch.stack(found)
 
 
-def strongest(graph: Graph, seen: Sequence[Seen], share: float) -> list[Tensor]:
+def strongest(graph: Graph, seen: Sequence[SeenLayer], share: float) -> list[Tensor]:
     """Return the latents of each layer with the largest influence, a share of those that are active."""
     latents = graph.nodes[graph.nodes["kind"] == "latent"]
     groups = latents.groupby("layer", group_keys=False)["influence"]
@@ -156,7 +156,7 @@ def strongest(graph: Graph, seen: Sequence[Seen], share: float) -> list[Tensor]:
     return circuit_of(replace(graph, nodes=latents[rank <= (share * size).round()]), seen)
 
 
-def planted(chain: Chain, seen: list[Seen]) -> Iterator[tuple[str, str, float, float]]:
+def planted(chain: Chain, seen: list[SeenLayer]) -> Iterator[tuple[str, str, float, float]]:
     """Yield of each planted case the AUROC of the culprit, and of its strongest source one layer before."""
     early, late = seen[-2:]
     for plant in (*plants("spurious"), *plants("typographic")):
@@ -171,7 +171,7 @@ def planted(chain: Chain, seen: list[Seen]) -> Iterator[tuple[str, str, float, f
         yield plant.kind, plant.factor, float(aurocs[1][culprit]), float(aurocs[0][sums.argmax()])
 
 
-def auroc_of(layer: Seen, labels: Tensor) -> Tensor:
+def auroc_of(layer: SeenLayer, labels: Tensor) -> Tensor:
     """Return how well each latent, summed over the tokens, tells the images with label 0, `[d_sae]`."""
     latents = layer.explained.latents.sum_tokens(layer.explained.x.shape[1])
     return ActiveRanks.of(latents).aurocs(labels, 1)[0]
@@ -246,7 +246,7 @@ def pooled(agreements: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["hook points", "method", "mean", "low", "high"])
 
 
-def of_circuits(chains: Sequence[Chain], seen: Sequence[list[Seen]]) -> pd.DataFrame:
+def of_circuits(chains: Sequence[Chain], seen: Sequence[list[SeenLayer]]) -> pd.DataFrame:
     """Return means over classes and seeds: faithfulness with its interval, the lowest and the highest."""
     rows = [row for chain, layers in zip(chains, seen, strict=True) for row in circuits(chain, layers)]
     table = pd.DataFrame([(*names, *map(float, part)) for *names, part in rows])

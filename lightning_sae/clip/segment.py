@@ -34,7 +34,7 @@ class Segment:
 
     @cached_property
     def needs(self) -> Literal["grid", "inputs"]:
-        """What of an example must be kept beside `x`, as of a tail."""
+        """The part of an example that must be kept beside `x`, as of a tail."""
         return "grid" if isinstance(self.tail, GridTail) and self._stage >= 0 else "inputs"
 
     @cached_property

@@ -5,14 +5,14 @@ import torch
 from torch import Tensor
 
 from lightning_sae.attribution.ablation import ablate
-from lightning_sae.attribution.edges.layers import Seen
+from lightning_sae.attribution.edges.layers import SeenLayer
 from lightning_sae.attribution.edges.pair_sums import Pairs, PairSums
 from lightning_sae.attribution.edges.targets import LatentTargets
 from lightning_sae.classifiers.scores import ClassScores
 
 
 @torch.no_grad()
-def ablate_to_latents(seen: Seen, targets: LatentTargets, batch_size: int = 256) -> Pairs:
+def ablate_to_latents(seen: SeenLayer, targets: LatentTargets, batch_size: int = 256) -> Pairs:
     """Return what each active latent does to the pre-activation of each target of its image.
 
     `target(x) - target(x - sum_s a_is w_i)`: the latent is gone from all tokens, error term and bias stay.
@@ -35,7 +35,7 @@ def ablate_to_latents(seen: Seen, targets: LatentTargets, batch_size: int = 256)
 
 
 @torch.no_grad()
-def ablate_to_scores(seen: Seen, scores: ClassScores, classes: Tensor, batch_size: int = 256) -> Pairs:
+def ablate_to_scores(seen: SeenLayer, scores: ClassScores, classes: Tensor, batch_size: int = 256) -> Pairs:
     """Return what each active latent does to the score of its image, all later layers following.
 
     Args:

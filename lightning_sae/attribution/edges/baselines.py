@@ -6,7 +6,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from lightning_sae.attribution.edges.edges import edges
-from lightning_sae.attribution.edges.layers import Seen
+from lightning_sae.attribution.edges.layers import SeenLayer
 from lightning_sae.attribution.edges.linearised import Linearised
 from lightning_sae.attribution.edges.pair_sums import Pairs
 from lightning_sae.attribution.edges.targets import LatentTargets
@@ -14,7 +14,7 @@ from lightning_sae.sae.kernels.pattern import Pattern
 from lightning_sae.sae.kernels.products import bag
 
 
-def by_weights(seen: Seen, later: Seen, pairs: Pairs) -> Pairs:
+def by_weights(seen: SeenLayer, later: SeenLayer, pairs: Pairs) -> Pairs:
     """Return `<w_i, u_j>` of each pair: the decoder row of the source, the encoder row of the target.
 
     Args:
@@ -35,7 +35,7 @@ def by_weights(seen: Seen, later: Seen, pairs: Pairs) -> Pairs:
     return pairs._replace(value=torch.cat([(rows[i] * slopes[j]).sum(1) for j, i in parts]))
 
 
-def by_coactivation(seen: Seen, later: Seen, pairs: Pairs) -> Pairs:
+def by_coactivation(seen: SeenLayer, later: SeenLayer, pairs: Pairs) -> Pairs:
     """Return the correlation over images of the activations of each pair, summed over an image's tokens.
 
     Args:
@@ -53,7 +53,7 @@ def by_coactivation(seen: Seen, later: Seen, pairs: Pairs) -> Pairs:
     return pairs._replace(value=torch.from_numpy(covariance / np.where(spread > 0, spread, np.nan)))
 
 
-def by_integration(seen: Seen, targets: LatentTargets, steps: int = 8, by_token: bool = False) -> Pairs:
+def by_integration(seen: SeenLayer, targets: LatentTargets, steps: int = 8, by_token: bool = False) -> Pairs:
     """Return the path integral of activation x gradient, all active sources growing jointly from 0 to `a`.
 
     As `IntegratedGradients` does to scores, by the midpoint rule; error term and bias stay. Sundararajan et
@@ -81,7 +81,7 @@ def by_integration(seen: Seen, targets: LatentTargets, steps: int = 8, by_token:
     return found._replace(value=total / steps)
 
 
-def _by_image(layer: Seen) -> csr_array:
+def _by_image(layer: SeenLayer) -> csr_array:
     """Return the activations `[n, d_sae]`, summed over the tokens of each image."""
     explained = layer.explained
     latents = explained.latents.sum_tokens(explained.x.shape[1])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_sae.attribution.edges.graph import Graph
-from lightning_sae.attribution.edges.layers import Layer, Seen
+from lightning_sae.attribution.edges.layers import Layer, SeenLayer
 from lightning_sae.attribution.explained import CHUNK
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.clip import Tail
@@ -22,7 +22,7 @@ Circuit = Sequence[Tensor]
 """`[d_sae]` bool of each layer, the latents that are in it."""
 
 
-def circuit_of(graph: Graph, seen: Sequence[Seen]) -> list[Tensor]:
+def circuit_of(graph: Graph, seen: Sequence[SeenLayer]) -> list[Tensor]:
     """Return the latents that a graph has, of each layer.
 
     Args:
@@ -38,7 +38,7 @@ def circuit_of(graph: Graph, seen: Sequence[Seen]) -> list[Tensor]:
     return found
 
 
-def random_circuit(circuit: Circuit, seen: Sequence[Seen], seed: int) -> list[Tensor]:
+def random_circuit(circuit: Circuit, seen: Sequence[SeenLayer], seed: int) -> list[Tensor]:
     """Return as many latents of each layer, drawn among those that are active on the images.
 
     Args:
@@ -54,7 +54,7 @@ def random_circuit(circuit: Circuit, seen: Sequence[Seen], seed: int) -> list[Te
     return found
 
 
-def latent_means(seen: Sequence[Seen]) -> list[Tensor]:
+def latent_means(seen: Sequence[SeenLayer]) -> list[Tensor]:
     """Return the mean activation of each latent over the tokens of some images, `[d_sae]` of each layer.
 
     The images should be of all classes: the mean over a class knows the class.
@@ -71,7 +71,7 @@ def latent_means(seen: Sequence[Seen]) -> list[Tensor]:
 
 @torch.no_grad()
 def circuit_scores(
-    seen: Sequence[Seen],
+    seen: Sequence[SeenLayer],
     circuit: Circuit,
     means: Sequence[Tensor],
     scores: ClassScores,
@@ -121,7 +121,7 @@ def _without(layer: Layer, kept: Tensor, mean: Tensor, x: Tensor) -> Tensor:
 
 
 def faithfulness(
-    seen: Sequence[Seen],
+    seen: Sequence[SeenLayer],
     circuit: Circuit,
     means: Sequence[Tensor],
     scores: ClassScores,

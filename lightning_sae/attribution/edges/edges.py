@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from lightning_sae.attribution.edges.layers import Seen
+from lightning_sae.attribution.edges.layers import SeenLayer
 from lightning_sae.attribution.edges.linearised import Linearised, Rule
 from lightning_sae.attribution.edges.pair_sums import Pairs, PairSums
 from lightning_sae.attribution.edges.passes import BESIDE, pulled, pushed
@@ -33,7 +33,7 @@ class Edges(NamedTuple):
     constant: Tensor
 
 
-def onward_map(seen: Seen, scores: ClassScores | None, rule: Rule) -> Linearised:
+def onward_map(seen: SeenLayer, scores: ClassScores | None, rule: Rule) -> Linearised:
     """Return the linear map from a layer to the next, or from the last one to the scores of the classes.
 
     Args:
@@ -55,14 +55,14 @@ def onward_map(seen: Seen, scores: ClassScores | None, rule: Rule) -> Linearised
     return Linearised(run, seen.onward.x, seen.onward.context, rule, outside=_needs(seen) == "grid")
 
 
-def _needs(seen: Seen) -> str:
+def _needs(seen: SeenLayer) -> str:
     """Return what the map onward reads beside the selected tokens."""
     return getattr(seen.onward.tail, "needs", "nothing")
 
 
 def edges_to_latents(
-    seen: Seen,
-    later: Seen,
+    seen: SeenLayer,
+    later: SeenLayer,
     rule: Rule = "gradient",
     chosen: Tensor | None = None,
     by_token: bool = False,
@@ -86,7 +86,7 @@ def edges_to_latents(
 
 
 def edges_to_scores(
-    seen: Seen, scores: ClassScores, classes: Tensor, rule: Rule = "gradient", by_token: bool = False
+    seen: SeenLayer, scores: ClassScores, classes: Tensor, rule: Rule = "gradient", by_token: bool = False
 ) -> tuple[Edges, Targets]:
     """Return the edges from the last layer to the score of one class an image.
 
@@ -103,7 +103,7 @@ def edges_to_scores(
 
 
 def edges(
-    seen: Seen,
+    seen: SeenLayer,
     linearised: Linearised,
     targets: Targets,
     by_token: bool = False,

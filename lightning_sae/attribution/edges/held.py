@@ -39,9 +39,9 @@ class HeldMap:
 
     Example:
         >>> x = torch.tensor([1.0, -2.0], requires_grad=True)
-        >>> held = HeldMap(lambda x: nn.functional.relu(3 * x), (x,))
-        >>> held.value.tolist(), held(torch.tensor([5.0, 5.0])).tolist()
-        ([3.0, -0.0], [15.0, 0.0])
+        >>> held = HeldMap(lambda x: nn.functional.relu(3 * x) + 1, (x,))
+        >>> held.value.tolist(), held(torch.tensor([-5.0, 5.0])).tolist()
+        ([4.0, 1.0], [-14.0, 1.0])
     """
 
     def __init__(self, run: Map, at: Sequence[Tensor | None]) -> None:

@@ -35,7 +35,7 @@ class Layer(NamedTuple):
         return cls(HookPoint(known["hook_point"], known["tokens"]), sae)
 
 
-class Seen(NamedTuple):
+class SeenLayer(NamedTuple):
     """Images at one of several layers.
 
     Attributes:
@@ -103,7 +103,7 @@ def look(
     image_ids: Tensor | None = None,
     batch_size: int = CHUNK,
     strict: bool = True,
-) -> list[Seen]:
+) -> list[SeenLayer]:
     """Return preprocessed examples as they are seen at all layers, by one forward of the CLIP.
 
     Args:
@@ -152,7 +152,7 @@ def _see(
     found: Mapping[HookPoint, Tensor],
     inputs: Tensor,
     image_ids: Tensor | None,
-) -> Seen:
+) -> SeenLayer:
     contexts = {"nothing": None, "grid": found.get(_grid(layer)), "inputs": inputs}
     x = found[layer.hook_point]
     x_hat, latents = layer.sae(x.flatten(0, 1))
@@ -166,7 +166,7 @@ def _see(
         contexts[tail.needs],
         image_ids,
     )
-    return Seen(
+    return SeenLayer(
         layer,
         explained,
         explained._replace(tail=onward, context=contexts[onward.needs]),

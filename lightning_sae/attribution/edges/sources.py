@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lightning_sae.attribution.edges.layers import Seen
+from lightning_sae.attribution.edges.layers import SeenLayer
 from lightning_sae.attribution.edges.nodes import most, n_nodes, nodes_of, places
 
 
@@ -24,7 +24,7 @@ class Sources:
         by_token: whether a node is a latent at a token.
     """
 
-    def __init__(self, seen: Seen, by_token: bool) -> None:
+    def __init__(self, seen: SeenLayer, by_token: bool) -> None:
         explained = seen.onward
         latents = explained.latents
         self.seen, self.explained = seen, explained

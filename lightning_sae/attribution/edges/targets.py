@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lightning_sae.attribution.edges.layers import Seen
+from lightning_sae.attribution.edges.layers import SeenLayer
 from lightning_sae.attribution.edges.nodes import most, n_nodes, nodes_of, places
 
 
@@ -75,7 +75,7 @@ class LatentTargets(Targets):
             which it is active.
     """
 
-    def __init__(self, seen: Seen, chosen: Tensor | None = None, by_token: bool = False) -> None:
+    def __init__(self, seen: SeenLayer, chosen: Tensor | None = None, by_token: bool = False) -> None:
         explained = seen.explained
         latents, x = explained.latents, explained.x
         n, t, _ = x.shape
@@ -127,7 +127,7 @@ class LatentTargets(Targets):
         return self._row[entry], place, (rows * self._slopes[self._latent[entry]]).sum(1)
 
 
-def choose(seen: Seen, latents: Sequence[int], token: int | None = None) -> Tensor:
+def choose(seen: SeenLayer, latents: Sequence[int], token: int | None = None) -> Tensor:
     """Return which nodes some latents are, for `edges_to_latents`.
 
     Args:

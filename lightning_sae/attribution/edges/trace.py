@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_sae.attribution.edges.edges import Edges, edges_to_latents, edges_to_scores
 from lightning_sae.attribution.edges.graph import Graph
 from lightning_sae.attribution.edges.influence import Floats, Ints, arriving_shares, largest, sums_at
-from lightning_sae.attribution.edges.layers import Seen
+from lightning_sae.attribution.edges.layers import SeenLayer
 from lightning_sae.attribution.edges.linearised import Rule
 from lightning_sae.attribution.edges.nodes import mean_activations, n_nodes
 from lightning_sae.attribution.edges.pair_sums import Pairs, PairSums
@@ -23,7 +23,7 @@ MAX_EDGES = 2_000_000  # about 100 MB as a table
 
 
 def trace_graph(
-    seen: Sequence[Seen],
+    seen: Sequence[SeenLayer],
     scores: ClassScores,
     classes: Tensor,
     rule: Rule = "frozen",
@@ -93,7 +93,7 @@ def _flow(pairs: Pairs, influence: Floats, width: int) -> Floats:
     return sums_at(source, shares * influence[target], width)
 
 
-def _graph(seen: Sequence[Seen], columns: Sequence[Pairs], score: float, by_token: bool) -> Graph:
+def _graph(seen: Sequence[SeenLayer], columns: Sequence[Pairs], score: float, by_token: bool) -> Graph:
     """Return the graph; a layer's nodes are numbered behind those of the layers before it."""
     n, tables, edges, ends = len(seen[0].explained.x), [], [], []
     for layer, pairs in zip(seen, columns, strict=True):
@@ -116,7 +116,7 @@ def _graph(seen: Sequence[Seen], columns: Sequence[Pairs], score: float, by_toke
     return Graph.of(nodes[order], pd.concat(edges, ignore_index=True), n)
 
 
-def _layer_nodes(layer: Seen, used: Ints, by_token: bool) -> pd.DataFrame:
+def _layer_nodes(layer: SeenLayer, used: Ints, by_token: bool) -> pd.DataFrame:
     explained = layer.explained
     width, d_sae = n_nodes(explained, by_token), explained.latents.d_sae
     means = np.append(mean_activations(explained, by_token), [np.nan] * len(BESIDE))
