@@ -43,8 +43,9 @@ class Graph:
 
         The nodes are numbered from 0.
         """
-        output = (nodes["kind"] == "score").to_numpy(float)
-        found = influence(*(edges[name].to_numpy() for name in ("source", "target", "weight")), output)
+        output = _output(nodes)
+        source, target, weight = (edges[name].to_numpy() for name in ("source", "target", "weight"))
+        found = influence(source, target, weight, output)
         return cls(
             nodes.assign(influence=found.nodes + output),
             edges.assign(influence=found.edges),
@@ -78,11 +79,11 @@ class Graph:
         nodes = self.nodes[(self.nodes["influence"] >= least) | (self.nodes["kind"] == "score")]
         edges = _among(self.edges, nodes.index)
         number = pd.Series(np.arange(len(nodes)), nodes.index)
-        ends = (number[edges[name]].to_numpy() for name in ("source", "target"))
-        output = (nodes["kind"] == "score").to_numpy(float)
-        found = influence(*ends, edges["weight"].to_numpy(), output)
+        source, target = (number[edges[name]].to_numpy() for name in ("source", "target"))
+        found = influence(source, target, edges["weight"].to_numpy(), _output(nodes))
         edges = edges[largest(found.edges, edge_share)]
-        return replace(self, **_connected(nodes, edges, set(self.edges["target"])))
+        nodes, edges = _connected(nodes, edges, set(self.edges["target"]))
+        return replace(self, nodes=nodes, edges=edges)
 
     @cached_property
     def _described(self) -> pd.DataFrame:
@@ -138,6 +139,7 @@ def paths(graph: Graph, start: int | None = None, end: int | None = None, top: i
     """
     nodes, edges = graph.nodes, graph.edges
     end = int(nodes.index[nodes["kind"] == "score"][0]) if end is None else end
+    values = dict(zip(nodes.index, nodes["value"].to_numpy(np.float64), strict=True))
     into = edges.groupby("target")["weight"].apply(lambda weight: weight.abs().sum())
     shares = edges["weight"].abs() / edges["target"].map(into)
     arriving = {
@@ -153,13 +155,18 @@ def paths(graph: Graph, start: int | None = None, end: int | None = None, top: i
         first = walked[0]
         if len(walked) > 1 and first in starts:
             found.append((walked, weight, share))
-        scale = 1.0 if len(walked) == 1 else float(nodes.loc[first, "value"])
+        scale = 1.0 if len(walked) == 1 else values[first]
         todo += [
             ((int(source), *walked), weight * w / scale, share * s)
             for source, w, s in arriving.get(first, [])
         ]
     table = pd.DataFrame(found, columns=["nodes", "weight", "influence"])
     return table.sort_values("influence", ascending=False, kind="stable").head(top).reset_index(drop=True)
+
+
+def _output(nodes: pd.DataFrame) -> Floats:
+    """Return the weight of each node as an output: 1 for the score."""
+    return (nodes["kind"] == "score").to_numpy().astype(np.float64)
 
 
 def _least(values: Floats, share: float) -> float:
@@ -189,12 +196,14 @@ def _among(edges: pd.DataFrame, kept: Sequence[int] | pd.Index) -> pd.DataFrame:
     return edges[edges["source"].isin(kept) & edges["target"].isin(kept)]
 
 
-def _connected(nodes: pd.DataFrame, edges: pd.DataFrame, traced: set[int]) -> dict[str, pd.DataFrame]:
+def _connected(
+    nodes: pd.DataFrame, edges: pd.DataFrame, traced: set[int]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the nodes that lead on, of those that had edges into them the ones that still have."""
     while True:
         leads_on = nodes.index.isin(edges["source"]) | (nodes["kind"] == "score")
         fed = nodes.index.isin(edges["target"]) | ~nodes.index.isin(list(traced)) | (nodes["kind"] == "score")
         kept = nodes[leads_on & fed]
         if len(kept) == len(nodes):
-            return {"nodes": nodes, "edges": edges}
+            return nodes, edges
         nodes, edges = kept, _among(edges, kept.index)

@@ -19,7 +19,7 @@ from lightning_sae.attribution.edges.targets import Targets
 from lightning_sae.attribution.explained import CHUNK
 from lightning_sae.classifiers.scores import ClassScores
 
-MAX_EDGES = 2_000_000  # about 100 MB as a table
+MAX_EDGES = 5_000_000  # about 200 MB as a table
 
 
 def trace_graph(
