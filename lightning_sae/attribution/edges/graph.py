@@ -51,7 +51,7 @@ class Graph:
             edges.assign(influence=found.edges),
             images,
             _replacement(nodes, edges, found),
-            _completeness(nodes, edges, found, output),
+            _completeness(nodes, edges, found),
         )
 
     def __repr__(self) -> str:
@@ -181,12 +181,7 @@ def _replacement(nodes: pd.DataFrame, edges: pd.DataFrame, found: Influence) -> 
     return float(found.nodes[ends & (kind == "latent") & first].sum()) / total if total else float("nan")
 
 
-def _completeness(
-    nodes: pd.DataFrame,
-    edges: pd.DataFrame,
-    found: Influence,
-    output: Floats,
-) -> float:
+def _completeness(nodes: pd.DataFrame, edges: pd.DataFrame, found: Influence) -> float:
     leaks = nodes["kind"].isin(LEAKS).to_numpy()[edges["source"].to_numpy()]
     total = float(found.edges.sum())
     return float(found.edges[~leaks].sum()) / total if total else float("nan")

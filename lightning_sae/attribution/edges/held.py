@@ -76,7 +76,7 @@ class _Holding(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def __enter__(self) -> Self:
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
 
@@ -165,7 +165,7 @@ def _multihead_attention(hold: Hold, func: Map, *args: Any, **kwargs: Any) -> tu
 
 def _heads(x: Tensor, n_heads: int) -> Tensor:
     """Return `[L, N, E]` -> `[N, heads, L, E / heads]`."""
-    return x.unflatten(2, (n_heads, -1)).permute(1, 2, 0, 3)
+    return x.reshape(*x.shape[:2], n_heads, -1).permute(1, 2, 0, 3)
 
 
 _RULES: dict[Any, Callable[..., Any]] = {
