@@ -4,6 +4,7 @@ from lightning_sae.clip.clip import Clip, load_clip
 from lightning_sae.clip.hook_point import FINAL_TEXT, HookPoint, Tokens, short_names
 from lightning_sae.clip.hooks import activations_at, capture, splice
 from lightning_sae.clip.inspection import HookShape, check_path, inspect_hook_point
+from lightning_sae.clip.segment import Segment, check_order
 from lightning_sae.clip.tail import Tail, capture_context, last_block, make_tail
 from lightning_sae.clip.text_clip import TextClip
 from lightning_sae.clip.titles import clip_titles, identity_titles
@@ -14,6 +15,7 @@ __all__ = [
     "Clip",
     "HookPoint",
     "HookShape",
+    "Segment",
     "Tail",
     "TextClip",
     "TokenRule",
@@ -21,6 +23,7 @@ __all__ = [
     "activations_at",
     "capture",
     "capture_context",
+    "check_order",
     "check_path",
     "clip_titles",
     "identity_titles",

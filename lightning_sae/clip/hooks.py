@@ -39,7 +39,7 @@ def activations_at(clip: Clip, hook_points: Sequence[HookPoint], inputs: Tensor)
 
     Args:
         clip: the model; what it encodes are images, of a `TextClip` texts.
-        hook_points: where, in the tower that encodes them.
+        hook_points: where, in the tower that encodes them; one that is named twice counts once.
         inputs: preprocessed examples: images `[n, 3, H, W]`, token ids `[n, context]`.
 
     Returns:
@@ -51,17 +51,18 @@ def activations_at(clip: Clip, hook_points: Sequence[HookPoint], inputs: Tensor)
             rule that does not fit.
     """
     seen: dict[HookPoint, Tensor] = {}
+    wanted = list(dict.fromkeys(hook_points))
 
     def visit(hook_point: HookPoint, x: Tensor) -> None:
         seen[hook_point] = x
-        if len(seen) == len(hook_points):
+        if len(seen) == len(wanted):
             raise _EndForward
 
     with ExitStack() as stack, suppress(_EndForward):
-        for hook_point in hook_points:
+        for hook_point in wanted:
             stack.enter_context(visited(clip, hook_point, partial(visit, hook_point)))
         clip.encode(inputs)
-        missed = ", ".join(str(hook_point) for hook_point in hook_points if hook_point not in seen)
+        missed = ", ".join(str(hook_point) for hook_point in wanted if hook_point not in seen)
         tower = "the text tower" if clip.reads_texts else "`visual`"
         raise ValueError(
             f"{'texts' if clip.reads_texts else 'images'} never reach {missed or 'any hook point'}: "

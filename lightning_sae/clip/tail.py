@@ -73,7 +73,7 @@ class Tail(ABC):
             raise ValueError(
                 f"the tail of {self.hook_point} needs the examples' {self.needs} as context, got {got}"
             )
-        with _forward_mode_attention(x):
+        with forward_mode_attention(x):
             return unit(self._features(x.to(self.clip.device), context).flatten(1))
 
     @property
@@ -133,7 +133,7 @@ class _PooledTextTail(Tail):
         return projected
 
 
-class _GridTail(Tail):
+class GridTail(Tail):
     """After a stage of the tower: the later stages run on the image's tokens, with `x` among them."""
 
     needs = "grid"
@@ -141,11 +141,16 @@ class _GridTail(Tail):
     def _features(self, x: Tensor, context: Tensor | None) -> Tensor:
         assert context is not None
         stages = _known_stages(self.clip)
+        return stages.head(self.run_to(len(stages.modules) - 1, x, context))
+
+    def run_to(self, number: int, x: Tensor, context: Tensor) -> Tensor:
+        """Return the output of a later stage, by its number, for the tokens and grid of some images."""
+        stages = _known_stages(self.clip)
         grid, x = context.to(self.clip.device, self.clip.dtype), x.to(self.clip.dtype)
         grid = self._whole(x, grid)
-        for stage in stages.modules[stages.number(self.hook_point) + 1 :]:
+        for stage in stages.modules[stages.number(self.hook_point) + 1 : number + 1]:
             grid = stage(grid)
-        return stages.head(grid)
+        return grid
 
     def _whole(self, x: Tensor, grid: Tensor) -> Tensor:
         """Return the stage's output with `x` in place of the selected tokens."""
@@ -155,7 +160,7 @@ class _GridTail(Tail):
 
 
 @dataclass(frozen=True)
-class _MapTail(_GridTail):
+class _MapTail(GridTail):
     """After a stage that gives feature maps: every position of the map is selected."""
 
     sides: tuple[int, int]
@@ -197,7 +202,7 @@ def make_tail(clip: Clip, hook_point: HookPoint) -> Tail:
     is_last = number == len(stages.modules) - 1
     if is_last and hook_point.tokens == "cls" and _pools_class_token(clip):
         return _ClassTokenTail(clip, hook_point)
-    return _GridTail(clip, hook_point)
+    return GridTail(clip, hook_point)
 
 
 def capture_context(
@@ -247,7 +252,7 @@ def last_block(clip: Clip, is_text: bool) -> LastBlock | None:
     stages = stages_of(clip)
     if stages is None or stages.width is None:
         return None
-    return LastBlock(_GridTail(clip, HookPoint(stages.paths[-1], "all")), stages.prefix + 1, stages.width)
+    return LastBlock(GridTail(clip, HookPoint(stages.paths[-1], "all")), stages.prefix + 1, stages.width)
 
 
 def _known_stages(clip: Clip) -> Stages:
@@ -284,7 +289,7 @@ def _last_of_text(clip: Clip) -> str | None:
 
 
 @contextmanager
-def _forward_mode_attention(x: Tensor) -> Iterator[None]:
+def forward_mode_attention(x: Tensor) -> Iterator[None]:
     """Have attention in the block know forward-mode derivatives, if `x` has one: fast kernels do not."""
     if forward_ad.unpack_dual(x).tangent is None:  # type: ignore[no-untyped-call]
         yield

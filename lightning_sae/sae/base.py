@@ -225,6 +225,14 @@ class SparseAutoencoder(Normalised, HubMixin):
         """Return the raw activations `[n, d_in]` -> latents in raw units."""
         return self.in_raw_units(self.encode_normalised(self.normalise(x)), x)
 
+    def encoder_slopes(self) -> Tensor:
+        """Return the gradient of each active latent to the activation it is read from, `[d_sae, d_in]`.
+
+        Both are in raw units. What the selection does is held, as is the spread of a layer norm.
+        """
+        rows = self.encoder.detach()
+        return rows - rows.mean(1, keepdim=True) if self.normalisation == "layer_norm" else rows
+
     def bias(self, x: Tensor | None = None) -> Tensor:
         """Return the reconstruction of no latents, in raw units: `[d_in]`, after a layer norm `[n, d_in]`.
 

@@ -43,6 +43,10 @@ def test_attribution(benchmark):
     assert "from sums" in said
 
 
+def test_edges_of_the_hand_wired_model(benchmark):
+    assert "average precision" in benchmark("edges")
+
+
 @pytest.mark.slow
 def test_interpretability_cost(benchmark):
     said = benchmark("interpretability_cost", "--short", "--no-growth", "--steps", "3")

@@ -30,6 +30,7 @@ def test_capture_several_in_one_pass_equals_open_clips_own_intermediates(clip, p
 
 def test_the_forward_ends_at_the_last_hook_point(clip, pixels):
     points = [HookPoint(f"{BLOCK}1", "all"), HookPoint(f"{BLOCK}0.mlp", "cls"), HookPoint(f"{BLOCK}1", "cls")]
+    points.append(points[0])  # named twice
     with capture(clip, points) as whole:
         clip.encode_image(pixels)
     later = clip.visual.transformer.resblocks[2].register_forward_pre_hook(lambda *_: pytest.fail("too far"))

@@ -72,6 +72,10 @@ class Gated(SparseAutoencoder):
         }
         return Encoded(self._magnitudes(gate, joint.main), penalties, second.relu(), joint)
 
+    def encoder_slopes(self) -> Tensor:
+        """Return the gradient of each open latent, `[d_sae, d_in]`."""
+        return self.r_mag.detach().exp()[:, None] * super().encoder_slopes()
+
     def rescale(self, factor: Tensor) -> None:
         """Multiply the biases of both paths."""
         super().rescale(factor)

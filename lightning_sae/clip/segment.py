@@ -1,0 +1,106 @@
+"""The segment: what CLIP does between two hook points of a tower, differentiable."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightning_sae.clip.clip import Clip
+from lightning_sae.clip.hook_point import FINAL_TEXT, HookPoint
+from lightning_sae.clip.hooks import activations_at, splice, visited
+from lightning_sae.clip.stages import stages_of
+from lightning_sae.clip.tail import GridTail, Tail, forward_mode_attention
+from lightning_sae.clip.token_rules import select
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A map from the selected tokens of a hook point to those of a later one of the same tower.
+
+    Where both are stages of a known image tower, the stages between run on the image's tokens; else the
+    tower runs on the example with `x` spliced in, up to the later hook point. Like a tail, it runs under the
+    caller's grad mode and in forward mode.
+
+    Attributes:
+        tail: of the earlier hook point.
+        stop: the later hook point.
+    """
+
+    tail: Tail
+    stop: HookPoint
+
+    @cached_property
+    def needs(self) -> Literal["grid", "inputs"]:
+        """The part of an example that must be kept beside `x`, as of a tail."""
+        return "grid" if isinstance(self.tail, GridTail) and self._stage >= 0 else "inputs"
+
+    @cached_property
+    def _stage(self) -> int:
+        stages = stages_of(self.tail.clip)
+        return -1 if stages is None else stages.number(self.stop)
+
+    def __call__(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the activations `[n, t', d']` at the later hook point, in float32 or better.
+
+        Args:
+            x: `[n, t, d]`, in the place of the tokens that the earlier hook point selects.
+            context: of the same examples, as for a `Tail`.
+
+        Raises:
+            ValueError: a context that is missing or of other examples.
+        """
+        clip, start = self.tail.clip, self.tail.hook_point
+        if context is None or len(context) != len(x):
+            got = "none" if context is None else f"{len(context)} rows for {len(x)} examples"
+            raise ValueError(
+                f"from {start} to {self.stop} needs the examples' {self.needs} as context, got {got}"
+            )
+        with forward_mode_attention(x):
+            if isinstance(self.tail, GridTail) and self.needs == "grid":
+                whole = self.tail.run_to(self._stage, x.to(clip.device), context)
+                return select(clip, self.stop, whole, []).take(whole)
+            with splice(clip, start, lambda _: x, error_term=False):
+                return activations_at(clip, [self.stop], context)[self.stop]
+
+
+def check_order(clip: Clip, hook_points: list[HookPoint], inputs: Tensor) -> None:
+    """Refuse hook points that an example does not reach one after the other.
+
+    Args:
+        clip: the model; a `TextClip` for hook points of the text tower.
+        hook_points: in the order in which they should come.
+        inputs: a preprocessed example.
+
+    Raises:
+        ValueError: hook points of different towers, of one module, out of order, or that are never reached;
+            says what would do.
+    """
+    if len({hook_point.is_text for hook_point in hook_points}) > 1:
+        raise ValueError(
+            f"hook points must be of one tower, got {', '.join(map(str, hook_points))}: nothing leads from "
+            f"`visual` to the text tower, whose final embedding is `{FINAL_TEXT}`"
+        )
+    if len({hook_point.module for hook_point in hook_points}) < len(hook_points):
+        raise ValueError(
+            f"hook points must be of different modules, got {', '.join(map(str, hook_points))}: nothing "
+            "lies between two token rules of one output"
+        )
+    seen: list[HookPoint] = []
+    with torch.no_grad(), ExitStack() as stack:
+        for hook_point in hook_points:
+            stack.enter_context(visited(clip, hook_point, partial(_note, seen, hook_point)))
+        clip.encode(inputs)
+    if missed := [str(hook_point) for hook_point in hook_points if hook_point not in seen]:
+        raise ValueError(f"{clip.tower} never reaches {', '.join(missed)}: name other modules")
+    if seen != hook_points:
+        raise ValueError(
+            f"hook points must be in the order in which the tower reaches them, got "
+            f"{', '.join(map(str, hook_points))}; use {', '.join(map(str, seen))}"
+        )
+
+
+def _note(seen: list[HookPoint], hook_point: HookPoint, _x: Tensor) -> None:
+    seen.append(hook_point)
