@@ -34,7 +34,6 @@ from start_ways import (
     archetypal,
     centroids,
     data_rows,
-    farthest,
     matched,
     pooled,
     random_rows,
@@ -47,6 +46,7 @@ from lightning_sae.metrics import FVU, ActiveRanks
 
 LEVEL = 0.95  # quantile of the cosines of random dictionaries
 CONFIDENCE = 0.95
+FILE_NAME = str.maketrans({" ": "_", ",": None, "/": "-"})
 COLUMNS = {"fvu": 4, "start": 2, "cosine": 3, "recurs": 3, "firing": 3, "auroc": 4}  # decimals
 
 
@@ -101,17 +101,18 @@ def ways(steps: int, d_sae: int) -> dict[str, Way]:
         "data, shared": Way(data_rows, shared=True),
         "k-means": Way(centroids),
         "k-means, shared": Way(centroids, shared=True),
-        "farthest": Way(farthest),
         "archetypal": Way(hull),
         "archetypal, shared": Way(hull, shared=True),
-        "pooled": Way(partial(pooled, seeds=4, pool_steps=steps // 8, steps=steps // 2)),
+        "pooled": Way(partial(pooled, seeds=2, pool_steps=steps // 4, steps=steps // 2)),
         "pooled, 5 x cost": Way(partial(pooled, seeds=4, pool_steps=steps, steps=steps)),
-        "random, 5 x steps": Way(_longer),
+        "data, 5/4 x steps": Way(partial(_longer, data_rows, 5 / 4)),
     }
 
 
-def _longer(recipe: Recipe, start: int, order: int) -> Trained:
-    return random_rows(recipe._replace(steps=5 * recipe.steps), start, order)
+def _longer(
+    way: Callable[[Recipe, int, int], Trained], factor: float, recipe: Recipe, start: int, order: int
+) -> Trained:
+    return way(recipe._replace(steps=round(factor * recipe.steps)), start, order)
 
 
 def load_world(short: bool) -> World:
@@ -271,7 +272,7 @@ def main() -> None:
     names = options.ways or [*every]
     jobs = [(name, seed) for name in names for seed in options.seeds]
     for name, seed in track(jobs, "training", console=console):
-        path = options.out / f"{name.replace(', ', '_').replace(' ', '_')}_{steps}_{options.batch}_{seed}.pt"
+        path = options.out / f"{name.translate(FILE_NAME)}_{steps}_{options.batch}_{seed}.pt"
         one = kept(path, partial(run, every[name], recipe, world, seed))
         found.setdefault(name, []).append(one)
     show(found, level, console)

@@ -64,15 +64,18 @@ class Trained(NamedTuple):
 class Hull(nn.Module):
     """Decoder rows in a relaxed convex hull: `normalise(shares @ points + deviation)` (arXiv 2502.12892).
 
+    The points are made of unit norm, as rows are: a deviation that had to grow with longer points would
+    hardly move at a learning rate that suits rows.
+
     Args:
-        points: `[m, d_in]`.
+        points: `[m, d_in]`, not 0.
         first: `[d_sae]` int64, the point that each row starts as.
-        radius: largest norm of a row's deviation, in units of the mean norm of the points.
+        radius: largest norm of a row's deviation.
     """
 
     def __init__(self, points: Tensor, first: Tensor, radius: float) -> None:
         super().__init__()
-        self.points, self.radius = points, radius * points.norm(dim=1).mean()
+        self.points, self.radius = normalize(points, dim=1), radius
         self.weights = nn.Parameter(nn.functional.one_hot(first, len(points)).float())
         self.deviation = nn.Parameter(torch.zeros(len(first), points.shape[1]))
 
@@ -124,17 +127,6 @@ def centroids(recipe: Recipe, start: int, order: int) -> Trained:
     return _from_points(recipe, k_means(recipe.x, recipe.d_sae, start), start, order)
 
 
-def farthest(recipe: Recipe, start: int, order: int) -> Trained:
-    """Train from the directions of activations that are each farthest from those before."""
-    directions = normalize(recipe.x, dim=1)
-    first = torch.randint(len(directions), (), generator=torch.Generator().manual_seed(start))
-    chosen, nearest = [first], directions @ directions[first]
-    while len(chosen) < recipe.d_sae:
-        chosen.append(nearest.argmin())
-        nearest = nearest.maximum(directions @ directions[chosen[-1]])
-    return _from_points(recipe, recipe.x[torch.stack(chosen)], start, order)
-
-
 def archetypal(recipe: Recipe, start: int, order: int, radius: float, points: int) -> Trained:
     """Train with rows in the relaxed hull of centroids, the same in all trainings; each row starts as one."""
     hull_points = k_means(recipe.x, points, seed=0)
@@ -145,20 +137,18 @@ def archetypal(recipe: Recipe, start: int, order: int, radius: float, points: in
     return train(sae, recipe, order, hull)
 
 
-def pooled(
-    recipe: Recipe, start: int, order: int, seeds: int, pool_steps: int, steps: int, encoder: bool = True
-) -> Trained:
+def pooled(recipe: Recipe, start: int, order: int, seeds: int, pool_steps: int, steps: int) -> Trained:
     """Train from what recurs among short trainings; each start has short trainings of its own."""
     short, last = recipe._replace(steps=pool_steps), recipe._replace(steps=steps)
     numbers = [1000 * (start + 1) + i for i in range(seeds)]
     members = [random_rows(short, number, number).sae for number in numbers]
     sae = _fresh(recipe, start)
     with torch.no_grad():
-        pool(sae, members, encoder)
+        pool(sae, members)
     return train(sae, last, order)
 
 
-def pool(sae: TopK, members: Sequence[TopK], encoder: bool) -> None:
+def pool(sae: TopK, members: Sequence[TopK]) -> None:
     """Give an autoencoder the latents of others that recur most, each the mean of its occurrences."""
     groups = recurring([member.W_dec for member in members])
     rows = torch.stack([member.W_dec for member in members])
@@ -167,8 +157,8 @@ def pool(sae: TopK, members: Sequence[TopK], encoder: bool) -> None:
     for i, group in enumerate(groups[: sae.d_sae]):
         who, which = torch.tensor(group).T
         sae.W_dec[i] = normalize(rows[who, which].mean(0), dim=0)
-        sae.encoder[i] = encoders[who, which].mean(0) if encoder else sae.W_dec[i]
-        sae.b_enc[i] = biases[who, which].mean() if encoder else 0.0
+        sae.encoder[i] = encoders[who, which].mean(0)
+        sae.b_enc[i] = biases[who, which].mean()
     sae.b_dec.copy_(torch.stack([member.b_dec for member in members]).mean(0))
 
 

@@ -68,10 +68,10 @@ def test_what_all_dictionaries_share_is_pooled_first(ways, random):
 
 
 def test_rows_stay_in_the_hull_and_leave_it_by_no_more_than_the_radius(ways, random):
-    points = torch.randn(6, 10, generator=random)
+    points = normalize(torch.randn(6, 10, generator=random), dim=1)
     first = torch.tensor([3, 0, 5, 1])
     for radius in (0.0, 0.2):
-        hull = ways.Hull(points, first, radius)
+        hull = ways.Hull(3 * points, first, radius)
         torch.testing.assert_close(hull(), normalize(points[first], dim=1))
         with torch.no_grad():
             hull.weights.copy_(torch.randn(4, 6, generator=random) + 1)
@@ -79,7 +79,6 @@ def test_rows_stay_in_the_hull_and_leave_it_by_no_more_than_the_radius(ways, ran
         outside = [nnls(points.T.numpy(), row.detach().numpy())[1] for row in hull()]
         assert (max(outside) < 1e-5) == (radius == 0)
         shares = hull.weights.relu() / hull.weights.relu().sum(1, keepdim=True)
-        at_most = radius * points.norm(dim=1).mean()
         for row, inside in zip(hull(), shares @ points, strict=True):
             # the nearest point on the ray of the row is no farther from the hull than the deviation
-            assert (inside - (inside @ row) * row).norm() <= at_most + 1e-5
+            assert (inside - (inside @ row) * row).norm() <= radius + 1e-5
