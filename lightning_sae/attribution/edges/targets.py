@@ -150,7 +150,7 @@ def choose(seen: SeenLayer, latents: Sequence[int], token: int | None = None) ->
             f"got {list(latents)}" + (f" at token {token}" if by_token else "")
         )
     nodes = torch.tensor([j + (token or 0) * d_sae for j in latents])
-    active = nodes_of(explained, by_token)[explained.latents.values > 0].unique().cpu()
+    active = torch.unique(nodes_of(explained, by_token)[explained.latents.values > 0]).cpu()
     if silent := nodes[~torch.isin(nodes, active)].tolist():
         dead = seen.layer.sae.dead[silent[0] % d_sae]
         why = "dead: it was long silent in training" if dead else "not active on these images"

@@ -95,7 +95,8 @@ def _flow(pairs: Pairs, influence: Floats, width: int) -> Floats:
 
 def _graph(seen: Sequence[SeenLayer], columns: Sequence[Pairs], score: float, by_token: bool) -> Graph:
     """Return the graph; a layer's nodes are numbered behind those of the layers before it."""
-    n, tables, edges, ends = len(seen[0].explained.x), [], [], []
+    n = len(seen[0].explained.x)
+    tables, edges, ends = list[pd.DataFrame](), list[pd.DataFrame](), list[Ints]()
     for layer, pairs in zip(seen, columns, strict=True):
         ends.append(np.unique(pairs.source.numpy()))
         tables.append(_layer_nodes(layer, ends[-1], by_token).assign(layer=len(tables)))
