@@ -61,8 +61,13 @@ def table(source: Source, edition: str, variant: str, out: Path) -> Path:
 def run(source: Source, case: Case, out: Path) -> Path:
     """Return the folder of a run, by the user's own command if it is not there."""
     folder = out / "runs" / f"{source.name}-{case.name}"
-    if (folder / "sae").exists():
-        return folder
+    if not (folder / "sae").exists():
+        train(folder, arguments(source, case, out))
+    return folder
+
+
+def arguments(source: Source, case: Case, out: Path) -> list[str]:
+    """Return the arguments of a run; its CLIPs and its table are made if they are not there."""
     words = out / f"{source.name}.txt"
     words.write_text("\n".join(source.words) + "\n", encoding="utf-8")
     overrides = clip_arguments("clip", "clip", clip(source, case.edition, case.seed, out))
@@ -70,8 +75,7 @@ def run(source: Source, case: Case, out: Path) -> Path:
         overrides += clip_arguments("clip@data.judge", "data.judge", clip(source, JUDGE, 0, out))
     overrides += ["data=table", f"data.path={table(source, case.edition, case.variant, out)}"]
     overrides += ["labels=file", f"labels.path={words}", f"seed={case.seed}"]
-    train(folder, [*overrides, f"data.store_dir={out / 'store'}"])
-    return folder
+    return [*overrides, f"data.store_dir={out / 'store'}"]
 
 
 def clip_arguments(group: str, key: str, weights: Path) -> list[str]:

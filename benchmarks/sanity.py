@@ -1,10 +1,10 @@
 """What tells that something was learned: `python benchmarks/sanity.py --out DIR`.
 
 Trains the default autoencoder for each seed by the user's own command, on the embedded world and on
-Fashion-MNIST (with small CLIPs from scratch, a seed each, see real_runs.py), and reads the `baselines.csv`
-of each run. Runs that are there are not made again. For each number and baseline it prints the difference,
-trained minus baseline, with an interval over the seeds, and whether that interval lies in the better
-direction of 0. It writes `sanity.csv`, and with `--page` the tables of the docs.
+Fashion-MNIST (with one small CLIP from scratch, see real_runs.py), and reads the `baselines.csv` of each
+run. Runs that are there are not made again. For each number and baseline it prints the difference, trained
+minus baseline, with an interval over the seeds, and whether that interval lies in the better direction of 0.
+It writes `sanity.csv`, and with `--page` the tables of the docs.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import fashion_pictures
 import pandas as pd
 import torch
 from real_goals import CLEAN
-from real_runs import Case, run, train
+from real_runs import Case, arguments, train
 from rich.console import Console
 from rich.table import Table
 
@@ -28,11 +28,12 @@ DATA = ("world", "fashion")
 
 def trained(data: str, seed: int, out: Path, overrides: Sequence[str]) -> Path:
     """Return the folder of a run, made if it is not there."""
-    if data == "fashion":
-        return run(fashion_pictures.source(), Case(CLEAN, "apart", seed), out)
-    folder = out / "runs" / f"world-seed{seed}"
+    folder = out / "runs" / f"{data}-seed{seed}"
     if not (folder / "sae").exists():
-        train(folder, [f"seed={seed}", f"data.store_dir={out / 'store'}", *overrides])
+        given = [f"data.store_dir={out / 'store'}"]
+        if data == "fashion":
+            given = arguments(fashion_pictures.source(), Case(CLEAN, "apart", 0), out)
+        train(folder, [*given, f"seed={seed}", *overrides])
     return folder
 
 
