@@ -92,7 +92,7 @@ class Result(NamedTuple):
 
 
 def ways(steps: int, d_sae: int) -> dict[str, Way]:
-    """Return all ways; the settings of the last ones were chosen on seeds 0 to 2."""
+    """Return all ways; how many trainings are pooled and how, and the hull, were chosen on seeds 0 to 2."""
     hull = partial(archetypal, radius=0.5, points=4 * d_sae)
     return {
         "random": Way(random_rows),
