@@ -119,7 +119,8 @@ class MemoryStore(ActivationStore):
 class GeneratedData(ActivationDataModule):
     """Sparse sums of directions with noise, as the class token of the last block of a CLIP of random weights.
 
-    The training split has only the sample that is timed.
+    The training split has only the sample that is timed, so that the covariance of the components is of fewer
+    rows than a store has: of one as large it takes as many products as it takes to encode seven batches.
     """
 
     def __init__(self, size: Size, n_sample: int, folder: Path) -> None:
