@@ -37,7 +37,7 @@ VALUES = {
     ),
     "val/l0": LoggedValue("min", "L0", ".1f", "L0", ("reconstruction", "L0 {:.1f}"), narrow=True),
     "train/dead_fraction": LoggedValue("min", "dead", ".1%", summary=("reconstruction", "dead {:.1%}")),
-    "alignment/mean": LoggedValue("max", "alignment", ".3f", "alignment", ("alignment", "mean {:.3f}")),
+    "alignment/mean": LoggedValue("max", "alignment", ".3f", "alignment"),  # no summary: docs/baselines.md
     "alignment/clarity": LoggedValue("max", summary=("alignment", "clarity {:.3f}")),
     "alignment/named": LoggedValue(
         "max", "named", ".0f", "named latents", ("alignment", "{:.0f} latents named"), narrow=True
