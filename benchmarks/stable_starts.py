@@ -1,4 +1,4 @@
-"""Which start makes dictionaries of several seeds agree, at what price: `python benchmarks/stable_starts.py`.
+"""The starts that make seeds agree, and their price: `python benchmarks/stable_starts.py`.
 
 TopK on the activations of the embedded world, trained by each way (`benchmarks/start_ways.py`) with several
 seeds. The activations are the same in all; a seed draws the order of the batches and, unless a way is
@@ -168,7 +168,7 @@ def random_level(x: Tensor, d_sae: int, draws: int = 5) -> float:
 
 
 class Agreement(NamedTuple):
-    """What two seeds share: means over matched latents."""
+    """The agreement of two seeds, in means over matched latents."""
 
     start: float
     cosine: float

@@ -24,7 +24,7 @@ LR, WARMUP, DECAY, CLIP, BETAS = 2e-3, 100, 0.2, 1e-3, (0.9, 0.99)  # of conf/mo
 
 
 class Recipe(NamedTuple):
-    """What all trainings share.
+    """The settings that all trainings share.
 
     Attributes:
         x: `[n, d_in]`, centred and scaled.

@@ -8,7 +8,7 @@ from callbacks.base import Pass, PassCallback
 from lightning_sae.metrics.top_images import id_texts
 from lightning_sae.runs.layers import layer_folder
 from lightning_sae.tracking.publish import publish_table
-from lightning_sae.training.module import Layer
+from lightning_sae.training.module import TrainedLayer
 
 
 class LatentTable(PassCallback):
@@ -39,7 +39,7 @@ class LatentTable(PassCallback):
             publish_table(pass_.trainer, key.as_posix(), _measured(layer))
 
 
-def _measured(layer: Layer) -> pd.DataFrame:
+def _measured(layer: TrainedLayer) -> pd.DataFrame:
     """Return density and top images of each latent that fired, the most frequent first."""
     density, ids = layer.metrics.firing.compute(), layer.metrics.top_images.compute()[1]
     columns = {"latent": range(len(density)), "density": density.tolist(), "top_images": id_texts(ids)}

@@ -16,7 +16,7 @@ from lightning_sae.clip import clip_titles
 from lightning_sae.concepts.naming import names_of
 from lightning_sae.tracking.publish import run_dir
 from lightning_sae.tracking.values import VALUES
-from lightning_sae.training.module import Layer
+from lightning_sae.training.module import TrainedLayer
 from lightning_sae.trust.control_characters import escape
 
 
@@ -68,7 +68,7 @@ class Summary(PassCallback):
         console.print(f"Everything lies in [bold]{folder}[/bold]", soft_wrap=True)
 
 
-def _end_values(layer: Layer, metrics: dict[str, float]) -> dict[str, float]:
+def _end_values(layer: TrainedLayer, metrics: dict[str, float]) -> dict[str, float]:
     """Return what the end of a training says of one autoencoder; `val/fvu` is NaN where it is misleading."""
     values = layer.values_in(metrics)
     if layer.metrics.dead is not None:

@@ -62,7 +62,7 @@ def test_the_command_leaves_a_run_folder(store, tmp_path):
     assert "FVU" in done.stdout
     assert str(tmp_path) in done.stdout.replace("\n", "")
     names = {path.name for path in tmp_path.iterdir()}
-    tables = "metrics latents attribution reliance reliance_groups faithfulness truth pairs"
+    tables = "metrics latents attribution reliance reliance_groups faithfulness truth pairs baselines"
     others = {".hydra", "checkpoints", "sae", "pictures", "wandb", "run.json", "image_latents.safetensors"}
     assert names == {f"{table}.csv" for table in tables.split()} | others | {"report.html"}
     assert done.stdout.splitlines()[-1].endswith("report.html")

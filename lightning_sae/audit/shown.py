@@ -106,6 +106,7 @@ class ShownFinding:
     def _repr_html_(self) -> str:
         images, heatmaps = self.within.run.data.images("val"), self.within.heatmaps
         finding = finding_view(self.finding, images, heatmaps)
+        finding["seeds"] = self.within.audit.said_of_seeds(self.finding)
         context: dict[str, Any] = {"finding": finding, "heatmaps": heatmaps is not None, "linked": False}
         return render_cell(ROOM, "finding_cell.html.jinja", context)
 

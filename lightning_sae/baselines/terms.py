@@ -17,6 +17,7 @@ class Terms(NamedTuple):
         total: whether the number is the sum.
 
     Example:
+        >>> import torch
         >>> named = Terms(torch.tensor([1.0, 1.0, 0.0]), total=True)
         >>> named.number, named.minus(named).mean
         (2.0, 0.0)
@@ -53,6 +54,7 @@ def image_terms(error: Tensor, cosine: Tensor, fvu: float) -> dict[str, Terms]:
         fvu: of all images.
 
     Example:
+        >>> import torch
         >>> terms = image_terms(torch.tensor([1.0, 3.0]), torch.ones(2), fvu=0.5)
         >>> terms["val/fvu"].values.tolist()
         [0.25, 0.75]

@@ -58,7 +58,7 @@ def lr_factor(
     return min(warm, left if decay == "linear" else (1 - math.cos(math.pi * left)) / 2)
 
 
-class Layer(NamedTuple):
+class TrainedLayer(NamedTuple):
     """An autoencoder in training.
 
     Attributes:
@@ -190,10 +190,10 @@ class SAEModule(LightningModule):
         self._random = torch.get_rng_state()  # of the start: until then ranks draw other numbers
 
     @property
-    def layers(self) -> list[Layer]:
+    def layers(self) -> list[TrainedLayer]:
         """All autoencoders with their metrics, in the order of their hook points; the run's own is last."""
         names, saes = [*self.hparams["earlier"], ""], [*self.earlier, self.sae]
-        return [Layer(*each) for each in zip(names, saes, self.metrics, strict=True)]  # type: ignore[arg-type]
+        return [TrainedLayer(*each) for each in zip(names, saes, self.metrics, strict=True)]  # type: ignore[arg-type]
 
     @property
     def validation(self) -> ValidationMetrics:

@@ -24,8 +24,8 @@ SMALL = [
     *("callbacks.attribution.prompts=[star, moon]", "callbacks.faithfulness.n_images=40"),
 ]
 TABLES = [
-    *("attribution", "baselines", "faithfulness", "latents", "prompts", "reliance", "reliance_groups"),
-    "truth",
+    *("attribution", "baselines", "faithfulness", "latents", "pairs", "prompts", "reliance"),
+    *("reliance_groups", "truth"),
 ]
 pytestmark = pytest.mark.timeout(900)
 FOREVER = [

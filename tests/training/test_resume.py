@@ -107,10 +107,10 @@ def test_stopped_more_than_once(train, during, undisturbed, tmp_path, steps):
 def test_several_hook_points(train, during, tmp_path):
     point, name = "visual.transformer.resblocks.1", "resblocks.1"
     both = f"hook_points=[{point},visual.transformer.resblocks.3]"
-    assert train(tmp_path / "undisturbed", BARE, both) == 0
+    assert train(tmp_path / "undisturbed", *BARE, both) == 0
     during(6, lambda: os.kill(os.getpid(), signal.SIGUSR1))
-    assert train(tmp_path / "stopped", BARE, both) == 128 + signal.SIGUSR1
-    assert train(tmp_path / "stopped", BARE, both) == 0
+    assert train(tmp_path / "stopped", *BARE, both) == 128 + signal.SIGUSR1
+    assert train(tmp_path / "stopped", *BARE, both) == 0
     weights = f"layers/{name}/sae/sae.safetensors"
     assert_same_run(tmp_path / "stopped", tmp_path / "undisturbed", weights)
 
