@@ -229,7 +229,7 @@ def test_the_yaml_states_the_defaults_of_the_signatures(name):
         **inspect.signature(getattr(data_sets, name)).parameters,
     }
     given = {key: value for key, value in keys.items() if key not in ("defaults", "_target_")}
-    open_ones = {*"clip hook_point hook_points tokens seed root path".split()}  # or up to the user
+    open_ones = {"clip", "hook_point", "hook_points", "tokens", "seed", "root", "path"}  # or up to the user
     assert {*given} == {*parameters} - {"images", "activations"}
     open_ones -= {"root"} if name == "table" else set()
     for key in {*given} - open_ones:
