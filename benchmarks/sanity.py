@@ -1,10 +1,10 @@
 """What tells that something was learned: `python benchmarks/sanity.py --out DIR`.
 
 Trains the default autoencoder for each seed by the user's own command, on the embedded world and on
-Fashion-MNIST (with one small CLIP from scratch, see real_runs.py), and reads the `baselines.csv` of each
-run. Runs that are there are not made again. For each number and baseline it prints the difference, trained
-minus baseline, with an interval over the seeds, and whether that interval lies in the better direction of 0.
-It writes `sanity.csv`, and with `--page` the tables of the docs.
+Fashion-MNIST (with one small CLIP from scratch, which is its own judge, see real_runs.py), and reads the
+`baselines.csv` of each run. Runs that are there are not made again. For each number and baseline it prints
+the difference, trained minus baseline, with an interval over the seeds, and whether that interval lies in
+the better direction of 0. It writes `sanity.csv`, and with `--page` the tables of the docs.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def trained(data: str, seed: int, out: Path, overrides: Sequence[str]) -> Path:
     if not (folder / "sae").exists():
         given = [f"data.store_dir={out / 'store'}"]
         if data == "fashion":
-            given = arguments(fashion_pictures.source(), Case(CLEAN, "apart", 0), out)
+            given = arguments(fashion_pictures.source(), Case(CLEAN, "apart", 0, own_judge=True), out)
         train(folder, [*given, f"seed={seed}", *overrides])
     return folder
 
