@@ -52,7 +52,8 @@ def slow(session: nox.Session) -> None:
 
     They install and start a browser and a SLURM, where they may.
     """
-    session.run(*within(2700), *PYTEST, "-m", "slow", "-n", "2", *session.posargs, env=ENVIRONMENT)
+    words = ("-m", "slow", "-n", "2", "--timeout", "600")
+    session.run(*within(2700), *PYTEST, *words, *session.posargs, env=ENVIRONMENT)
 
 
 @nox.session
