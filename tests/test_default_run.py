@@ -113,10 +113,14 @@ def near(shown, printed):
 
 
 def test_a_training_prints_what_the_readme_shows(default):
-    figures, table = OUTPUTS[0].split("\n\n")
+    figures, beside, table = OUTPUTS[0].split("\n\n")
     for line in figures.splitlines():
         (printed,) = (text for text in default.trained.splitlines() if text.startswith(line.split()[0]))
         near(line, printed.rstrip())
+    for line in beside.splitlines()[1:]:
+        start = f" {line.split()[0]} "
+        (printed,) = (text for text in default.trained.splitlines() if text.startswith(start))
+        near(*(re.sub("[ ≈]+", " ", text).strip() for text in (line, printed)))
     shown = re.findall(r"^(\w+) +(\d+) % +(.+?) \((\d+) %\)", table, re.MULTILINE)
     printed = re.findall(r"^│ (\w+) +│ (\d+)% +│ (.+?) \((\d+)%\)", default.trained, re.MULTILINE)
     assert len(shown) >= 4
