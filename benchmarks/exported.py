@@ -1,7 +1,11 @@
 """A run as its peers see it: what `lightning-sae sae convert RUN/sae DIR --to saelens` writes, and data."""
 
+import argparse
+import importlib
 import json
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,3 +83,25 @@ def print_lines(title: str, theirs: str, lines: list[Line], cannot: dict[str, st
     console.print(table)
     for name, reason in cannot.items():
         console.print(f"not run: {name}: {reason}", highlight=False)
+
+
+def compare_with(
+    package: str, title: str, about: str, scores: Callable[[Exported], list[Line]], cannot: dict[str, str]
+) -> None:
+    """Print the scores of a peer beside ours on the run that the command line names; skipped without it.
+
+    Args:
+        package: of the peer.
+        title: what it is called.
+        about: the help of the command.
+        scores: what is compared.
+        cannot: name of a score -> why it is not computed.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a run on images")
+    options = parser.parse_args()
+    try:
+        theirs = importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        sys.exit(f"skipped: {error}. Install it into an environment of its own, as the first lines here say")
+    print_lines(str(options.run), f"{title} {theirs.__version__}", scores(load_exported(options.run)), cannot)

@@ -11,16 +11,13 @@ run's validation images, so that everything it computes of activations alone run
 as it is published.
 """
 
-import argparse
 import math
-import sys
 import tempfile
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from exported import Exported, Line, load_exported, print_lines, saelens_folder
+from exported import Exported, Line, compare_with, saelens_folder
 from torch import Tensor
 
 from lightning_sae.metrics import cosine, density, fvu, l0
@@ -82,20 +79,5 @@ def scores(exported: Exported) -> list[Line]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path, help="folder of a run on images")
-    options = parser.parse_args()
-    try:
-        import sae_lens
-    except ModuleNotFoundError as error:
-        sys.exit(f"skipped: {error}. Install it into an environment of its own, as the first lines here say")
-    print_lines(
-        str(options.run), f"SAELens {sae_lens.__version__}", scores(load_exported(options.run)), CANNOT
-    )
-
-
 if __name__ == "__main__":
-    main()
+    compare_with("sae_lens", "SAELens", __doc__ or "", scores, CANNOT)

@@ -10,15 +10,12 @@ ViSAEBench (https://github.com/vraj130/visaebench, Apache-2.0) is imported as it
 the exported autoencoder in its own class, and the activations of the run's validation images.
 """
 
-import argparse
 import math
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from exported import Exported, Line, load_exported, print_lines, saelens_parts
+from exported import Exported, Line, compare_with, saelens_parts
 from torch import Tensor
 
 from lightning_sae.explain.picture import token_grid
@@ -133,20 +130,5 @@ def scores(exported: Exported) -> list[Line]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path, help="folder of a run on patch tokens")
-    options = parser.parse_args()
-    try:
-        import visaebench
-    except ModuleNotFoundError as error:
-        sys.exit(f"skipped: {error}. Install it into an environment of its own, as the first lines here say")
-    print_lines(
-        str(options.run), f"ViSAEBench {visaebench.__version__}", scores(load_exported(options.run)), CANNOT
-    )
-
-
 if __name__ == "__main__":
-    main()
+    compare_with("visaebench", "ViSAEBench", __doc__ or "", scores, CANNOT)

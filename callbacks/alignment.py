@@ -100,8 +100,7 @@ class Alignment(PassCallback):
 
         The alignment is its mean over all permutations; the tests are of one, drawn by the seed.
         """
-        words, index = self.embed(pass_.data), self._index
-        vectors = concept_vectors(pass_.top_ids, pass_.data.judge_embeddings)
+        words, index, vectors = self.embed(pass_.data), self._index, pass_[ConceptLabels].vectors
         columns = self._test(pass_, vectors, permuted(index, seed))
         scores = mean_alignment(vectors, index, words.texts, words.empty)
         return _terms(index >= 0, {"mean": scores}, columns)
@@ -136,7 +135,8 @@ class Alignment(PassCallback):
         means = {"mean": labels.score, "margin": labels.margin, "clarity": columns["clarity"]}
         self._terms = _terms(known, means, columns)
         if known.any():
-            _log(pass_, known, labels, columns)
+            self.log_terms(pass_)
+            _log_quantiles(pass_, labels.score[known], columns["validity"].float())
         self.concepts = self._concepts(data, vectors, labels, columns)
         return self.concepts
 
@@ -214,17 +214,9 @@ def _terms(known: Tensor, means: dict[str, Tensor], columns: dict[str, Tensor]) 
     return terms | {"alignment/named": Terms(named, total=True)}
 
 
-def _log(pass_: Pass, known: Tensor, labels: Labels, columns: dict[str, Tensor]) -> None:
-    named, validity = columns["named"], columns["validity"].float()
-    logged = {
-        "mean": labels.score[known].mean(),
-        "margin": labels.margin[known].mean(),
-        "clarity": columns["clarity"].nanmean(),
-        "significant_share": columns["significant"][known].float().mean(),
-        "named": named.sum().float(),
-        "named_share": named[known].float().mean(),
-    }
-    for prefix, values in {"p": labels.score[known], "validity_p": validity}.items():
+def _log_quantiles(pass_: Pass, scores: Tensor, validity: Tensor) -> None:
+    logged = {}
+    for prefix, values in {"p": scores, "validity_p": validity}.items():
         quantiles = values.nanquantile(values.new_tensor([0.1, 0.5, 0.9]))
         logged |= {f"{prefix}{p}": value for p, value in zip((10, 50, 90), quantiles, strict=True)}
     pass_.module.log_dict({f"alignment/{key}": value for key, value in logged.items()})

@@ -216,6 +216,10 @@ class PassCallback(Callback):
         """Return what its numbers of the last turn are means of, key -> terms, the same on every rank."""
         return {}
 
+    def log_terms(self, pass_: Pass) -> None:
+        """Log the number of each of its terms."""
+        pass_.module.log_dict({key: term.number for key, term in self.terms().items()})
+
     def shuffled_terms(self, pass_: Pass, seed: int) -> Mapping[str, Terms]:
         """Return the terms of its numbers if the latents had each other's labels, in or after `finish`."""
         return {}

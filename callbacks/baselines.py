@@ -199,7 +199,7 @@ def _measured(
     terms = image_terms(error.cpu(), cosine.cpu(), own["val/fvu"])
     terms |= {"val/fvu_layer_norm": terms["val/fvu"]} if "val/fvu_layer_norm" in own else {}
     terms |= {key: term for callback in callbacks for key, term in callback.terms().items()}
-    return DictionaryNumbers({**own, **logged, **own}, {key: terms[key] for key in terms if is_compared(key)})
+    return DictionaryNumbers({**logged, **own}, {key: terms[key] for key in terms if is_compared(key)})
 
 
 def _plain(terms: Mapping[str, Terms]) -> dict[str, dict[str, Any]]:

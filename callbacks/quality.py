@@ -94,9 +94,7 @@ class Quality(PassCallback):
         if self.semantic_lens:
             theirs = semantic_lens_polysemanticity(image_ids, embeddings)
             self._scores["polysemanticity_semantic_lens"] = theirs
-        for key, score in self._scores.items():
-            if key != "most_alike":
-                pass_.module.log(f"alignment/{key}", score.nanmean().float())
+        self.log_terms(pass_)
         if pass_.fitting:
             concepts = pass_.get(ConceptLabels)
             self._compare(decoder, image_ids, list(concepts.labels) if concepts else [])

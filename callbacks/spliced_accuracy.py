@@ -12,7 +12,7 @@ from lightning_sae.attribution.explained import PassImages
 from lightning_sae.baselines.terms import Terms
 from lightning_sae.concepts.vocabulary import embed_labels
 from lightning_sae.data import ActivationDataModule
-from lightning_sae.metrics.accuracy import accuracy, predict, worst_group
+from lightning_sae.metrics.accuracy import predict, worst_group
 
 
 class SplicedAccuracy(PassCallback):
@@ -86,11 +86,11 @@ class SplicedAccuracy(PassCallback):
                 predictions = self._gathered(pass_, f"{way}_{factor}")
                 truth = self._truth[factor].where(predictions >= 0, -1)  # only images of this pass
                 suffix = "" if factor == "class" else f"_{factor}"
-                pass_.module.log(f"zero_shot/{way}{suffix}", accuracy(predictions, truth))
                 right = (predictions == truth).float().where(truth >= 0, torch.nan)
                 self._terms[f"zero_shot/{way}{suffix}"] = Terms(right, paired=True)
                 if factor == "class" and len(self._truth) > 1:
                     pass_.module.log(f"zero_shot/{way}_worst", self._worst(predictions, truth))
+        self.log_terms(pass_)
 
     def _gathered(self, pass_: Pass, key: str) -> Tensor:
         """Return the predictions `[n_val]` of all ranks, -1 for images that were not seen."""

@@ -97,10 +97,10 @@ class Truth(PassCallback):
                 found = found.assign(**name_columns([names[j] for j in found["latent"]]))
             found.insert(0, "factor", factor)
             tables.append(found)
-            self._log(pass_, factor, found)
             if probing:
                 self._probe(pass_, factor, latents, truth[ids], len(values))
         self.table = pd.concat(tables) if tables else None  # nothing may be known of the images
+        self.log_terms(pass_)
 
     def _detect(
         self, ranks: ActiveRanks, truth: Tensor, seen: Tensor, top_ids: Tensor, values: Sequence[str]
@@ -113,12 +113,6 @@ class Truth(PassCallback):
         columns = {"images": images, "latent": found.latent, "auroc": found.auroc, "purity": pure}
         table = pd.DataFrame({"value": values} | {key: column.cpu() for key, column in columns.items()})
         return table[enough.cpu().numpy()]
-
-    def _log(self, pass_: Pass, factor: str, found: pd.DataFrame) -> None:
-        if len(found):
-            pass_.module.log(f"truth/auroc_{factor}", found["auroc"].mean())
-            pass_.module.log(f"truth/purity_{factor}", found["purity"].mean())
-            pass_.module.log(f"truth/detected_{factor}", (found["auroc"] >= self.detected).mean())
 
     def _probe(self, pass_: Pass, factor: str, latents: SparseLatents, seen: Tensor, n_values: int) -> None:
         accuracy = sparse_probes(latents, seen, n_values, self.ks, self.seed, -(-self.min_images // 2))

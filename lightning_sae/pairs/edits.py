@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image, ImageColor
@@ -20,12 +20,13 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Edit:
-    """A change of one thing in an image; a subclass overrides `apply`, `factor` and `value`."""
+    """A change of one thing in an image; a subclass overrides `factor`, `value` and `apply`.
 
-    @property
-    def factor(self) -> str:
-        """The thing that it changes."""
-        raise NotImplementedError
+    Attributes:
+        factor: the thing that it changes.
+    """
+
+    factor: ClassVar[str]
 
     @property
     def value(self) -> str:
@@ -47,7 +48,33 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Tint(Edit):
+class Coloured(Edit):
+    """An edit by a colour, which is its value.
+
+    Args:
+        colour: a name or `#rrggbb`.
+
+    Raises:
+        ValueError: no colour.
+    """
+
+    colour: str
+
+    def __post_init__(self) -> None:
+        _rgb(self.colour)
+
+    @property
+    def value(self) -> str:
+        """The colour."""
+        return self.colour
+
+    def plain(self, size: tuple[int, int]) -> Image.Image:
+        """Return a picture of the colour alone, as wide and high as another."""
+        return Image.new("RGB", size, _rgb(self.colour))
+
+
+@dataclass(frozen=True)
+class Tint(Coloured):
     """Mixes a colour into every pixel.
 
     Args:
@@ -58,31 +85,21 @@ class Tint(Edit):
         ValueError: no colour, or a strength out of its range.
     """
 
-    colour: str
+    factor = "tint"
     strength: float = 0.3
 
     def __post_init__(self) -> None:
-        _rgb(self.colour)
+        super().__post_init__()
         _check_share("strength", self.strength)
-
-    @property
-    def factor(self) -> str:
-        """`tint`."""
-        return "tint"
-
-    @property
-    def value(self) -> str:
-        """The colour."""
-        return self.colour
 
     def apply(self, images: ImageSet, index: int, draws: np.random.Generator) -> Image.Image:
         """Return the mixture."""
         picture = images[index].convert("RGB")
-        return Image.blend(picture, Image.new("RGB", picture.size, _rgb(self.colour)), self.strength)
+        return Image.blend(picture, self.plain(picture.size), self.strength)
 
 
 @dataclass(frozen=True)
-class Patch(Edit):
+class Patch(Coloured):
     """Lays a square of one colour on the image, at a place that is drawn.
 
     Args:
@@ -93,29 +110,19 @@ class Patch(Edit):
         ValueError: no colour, or a size out of its range.
     """
 
-    colour: str
+    factor = "patch"
     size: float = 0.2
 
     def __post_init__(self) -> None:
-        _rgb(self.colour)
+        super().__post_init__()
         _check_share("size", self.size)
-
-    @property
-    def factor(self) -> str:
-        """`patch`."""
-        return "patch"
-
-    @property
-    def value(self) -> str:
-        """The colour."""
-        return self.colour
 
     def apply(self, images: ImageSet, index: int, draws: np.random.Generator) -> Image.Image:
         """Return a copy with the square; outside of it nothing changes."""
         picture = images[index].convert("RGB")
         edge = max(1, round(self.size * min(picture.size)))
         left, top = (int(draws.integers(free - edge + 1)) for free in picture.size)
-        picture.paste(_rgb(self.colour), (left, top, left + edge, top + edge))
+        picture.paste(self.plain((edge, edge)), (left, top))
         return picture
 
 
@@ -131,16 +138,12 @@ class PrintedWord(Edit):
         written: whether the word stands there; else the label is as wide, and empty.
     """
 
+    factor = "word"
     word: str
     font: str = "DejaVuSans"
     height: float = 0.25
     place: float = 1.0
     written: bool = True
-
-    @property
-    def factor(self) -> str:
-        """`word`."""
-        return "word"
 
     @property
     def value(self) -> str:
@@ -158,40 +161,27 @@ class PrintedWord(Edit):
 
 
 @dataclass(frozen=True)
-class OtherBackground(Edit):
+class OtherBackground(Coloured):
     """Puts the thing of an image, as a mask has it, on a background of one colour.
 
     Args:
+        colour: of the background, a name or `#rrggbb`.
         masks: folder with a PNG for each image, of the same path with the ending `.png`: white where the
             thing is, black where the background is. A mask of another size is scaled.
-        colour: of the background, a name or `#rrggbb`.
 
     Raises:
         ValueError: no colour; from `identity` images that are no files.
         FileNotFoundError: (from `identity`) images without a mask; all counted, the first ten named.
     """
 
+    factor = "background"
     masks: str
-    colour: str = "gray"
-
-    def __post_init__(self) -> None:
-        _rgb(self.colour)
-
-    @property
-    def factor(self) -> str:
-        """`background`."""
-        return "background"
-
-    @property
-    def value(self) -> str:
-        """The colour."""
-        return self.colour
 
     def apply(self, images: ImageSet, index: int, draws: np.random.Generator) -> Image.Image:
         """Return a copy with the background; where the mask is white nothing changes."""
         picture, path = images[index].convert("RGB"), self._masks(images, [index])[0]
         mask = decode(read_bytes(Path(self.masks) / path), path).convert("L").resize(picture.size)
-        return Image.composite(picture, Image.new("RGB", picture.size, _rgb(self.colour)), mask)
+        return Image.composite(picture, self.plain(picture.size), mask)
 
     def identity(self, images: ImageSet, ids: Sequence[int]) -> dict[str, Any]:
         """Return the colour and what the masks hold."""

@@ -73,12 +73,12 @@ def test_a_background_is_swapped_where_the_mask_is_black(images, tmp_path):
     mask = np.zeros((20, 30), np.uint8)
     mask[5:15, 5:15] = 255
     Image.fromarray(mask).save(masks / "0.png")
-    after = pixels(OtherBackground(str(masks.parent), "navy").apply(images, 0, rng()))
+    after = pixels(OtherBackground("navy", str(masks.parent)).apply(images, 0, rng()))
     thing = mask > 0
     assert np.array_equal(after[thing], pixels(images[0])[thing])
     assert (after[~thing] == ImageColor.getrgb("navy")).all()
     with pytest.raises(FileNotFoundError, match=r"7 of 8 images have no mask in .*\n  a/1.png"):
-        OtherBackground(str(masks.parent)).identity(images, range(8))
+        OtherBackground("gray", str(masks.parent)).identity(images, range(8))
 
 
 def test_masks_belong_to_files():
@@ -86,7 +86,7 @@ def test_masks_belong_to_files():
         identity = staticmethod(lambda: {"name": "drawn"})
 
     with pytest.raises(ValueError, match="drawn has none"):
-        OtherBackground("masks").identity(Drawn(), [0])
+        OtherBackground("gray", "masks").identity(Drawn(), [0])
 
 
 def test_pairs_share_the_images_that_they_begin_with(images):
