@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_sae.metrics.moments import ActivationStatistics
 from lightning_sae.sae import SparseAutoencoder
-from lightning_sae.training.module import lr_factor
+from lightning_sae.training.schedule import lr_factor
 from lightning_sae.types import Batch, SparseLatents
 
 CONF = Path(__file__).resolve().parents[1] / "conf"

@@ -215,7 +215,7 @@ def _terms(known: Tensor, means: dict[str, Tensor], columns: dict[str, Tensor]) 
 
 
 def _log_quantiles(pass_: Pass, scores: Tensor, validity: Tensor) -> None:
-    logged = {}
+    logged: dict[str, Tensor] = {}
     for prefix, values in {"p": scores, "validity_p": validity}.items():
         quantiles = values.nanquantile(values.new_tensor([0.1, 0.5, 0.9]))
         logged |= {f"{prefix}{p}": value for p, value in zip((10, 50, 90), quantiles, strict=True)}

@@ -8,7 +8,7 @@ from callbacks.base import Pass, PassCallback
 from lightning_sae.metrics.top_images import id_texts
 from lightning_sae.runs.layers import layer_folder
 from lightning_sae.tracking.publish import publish_table
-from lightning_sae.training.module import TrainedLayer
+from lightning_sae.training.trained_layer import TrainedLayer
 
 
 class LatentTable(PassCallback):

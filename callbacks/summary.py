@@ -16,7 +16,7 @@ from lightning_sae.clip import clip_titles
 from lightning_sae.concepts.naming import names_of
 from lightning_sae.tracking.publish import run_dir
 from lightning_sae.tracking.values import VALUES
-from lightning_sae.training.module import TrainedLayer
+from lightning_sae.training.trained_layer import TrainedLayer
 from lightning_sae.trust.control_characters import escape
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial, reduce
 from itertools import islice, zip_longest
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, get_args
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -19,67 +19,15 @@ from lightning_sae.sae import SparseAutoencoder, find_variant
 from lightning_sae.sae.initialisation import BiasStart, RowStart, initialise, start_bias
 from lightning_sae.training.clipping import AdamOfGroups, clip_by_scale
 from lightning_sae.training.final_validation import FinalValidation
+from lightning_sae.training.schedule import Decay, lr_factor
+from lightning_sae.training.trained_layer import TrainedLayer
 from lightning_sae.training.validation import MEASURED, ValidationMetrics
 from lightning_sae.trust.numbers import check_counts, check_numbers, check_positive
 from lightning_sae.types import Batch, ValidationOutput
 
-Decay = Literal["linear", "cosine"]
 SAMPLE = 16_384  # activations that a geometric median is of, at least
 # settings of a training that its checkpoint has taken in
 FIXED = ("lr", "betas", "bias", "rows", "tied", "frozen_decoder")
-
-
-def lr_factor(
-    step: int, total: float, warmup_steps: int, decay_fraction: float, decay: Decay = "linear"
-) -> float:
-    """Return the factor of the learning rate at a step.
-
-    It rises linearly over the first steps, stays constant, and decays to 0 over the last fraction of all
-    steps.
-
-    Args:
-        step: steps taken so far.
-        total: steps of the whole training; infinite for no decay.
-        warmup_steps: steps until the full learning rate.
-        decay_fraction: share of `total`, in 0..1.
-        decay: `linear`, or `cosine`, half a period from 1 to 0.
-
-    Returns:
-        Factor in 0..1.
-
-    Example:
-        >>> [lr_factor(step, total=10, warmup_steps=2, decay_fraction=0.4) for step in (0, 1, 5, 8, 9)]
-        [0.5, 1.0, 1.0, 0.5, 0.25]
-    """
-    warm = min(1.0, (step + 1) / max(1, warmup_steps))
-    if decay_fraction == 0 or math.isinf(total):
-        return warm
-    left = min(1.0, max(0.0, (total - step) / (decay_fraction * total)))
-    return min(warm, left if decay == "linear" else (1 - math.cos(math.pi * left)) / 2)
-
-
-class TrainedLayer(NamedTuple):
-    """An autoencoder in training.
-
-    Attributes:
-        name: short name of its hook point; "" for the run's own.
-        sae: the autoencoder.
-        metrics: of it, over the running or last validation pass.
-    """
-
-    name: str
-    sae: SparseAutoencoder
-    metrics: ValidationMetrics
-
-    @property
-    def suffix(self) -> str:
-        """The end of the keys under which its values are logged."""
-        return f"/{self.name}" if self.name else ""
-
-    def values_in(self, logged: Mapping[str, float]) -> dict[str, float]:
-        """Return its own values of a validation pass, by the keys that they have in a run of it alone."""
-        own = [key for key in logged if key.startswith("val/") and key.count("/") == 1 + bool(self.name)]
-        return {key.removesuffix(self.suffix): logged[key] for key in own if key.endswith(self.suffix)}
 
 
 class SAEModule(LightningModule):

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from benchmarks.recovery import detection_f1, match, max_cosines
 from lightning_sae.sae import SparseAutoencoder
 from lightning_sae.training.clipping import clip_by_scale
-from lightning_sae.training.module import lr_factor
+from lightning_sae.training.schedule import lr_factor
 from lightning_sae.types import SparseLatents
 
 ROOT = Path(__file__).parents[2]

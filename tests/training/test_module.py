@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader
 from callbacks.ema import EMA
 from lightning_sae.metrics import cosine, density, fvu, l0, top_images
 from lightning_sae.sae import TopK
-from lightning_sae.training.module import SAEModule, lr_factor
+from lightning_sae.training.module import SAEModule
+from lightning_sae.training.schedule import lr_factor
 from lightning_sae.types import Batch, SparseLatents, ValidationOutput
 
 D_IN, D_SAE, K, N, N_VAL = 8, 24, 2, 320, 90
