@@ -7,12 +7,14 @@ shard that was there at a kill may be touched afterwards. The exit status says w
 """
 
 import argparse
+import faulthandler
 import os
 import random
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import redirect_stdout
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -25,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_sae.clip import Clip, HookPoint, load_clip
-from lightning_sae.data import Capture, WorldImages
+from lightning_sae.data import Capture, WorldImages, claims
 from lightning_sae.world import config_path, weights_path
 
 HOOKS = [
@@ -33,6 +35,8 @@ HOOKS = [
     HookPoint("visual.transformer.resblocks.1", "all"),
 ]
 FORK = get_context("fork")
+STUCK_SECONDS = 300.0
+"""A capture that takes so long says where it is, and ends: its store is not whole then."""
 Files = dict[str, tuple[int, int]]
 
 
@@ -61,6 +65,7 @@ def start(clip: Clip, size: Size, store: Path, num_workers: int) -> BaseProcess:
     """Return a process that fills the store."""
 
     def work() -> None:
+        faulthandler.dump_traceback_later(STUCK_SECONDS, exit=True)
         images = WorldImages("biased", size.n).split("train")
         capture = Capture(
             images,
@@ -77,6 +82,11 @@ def start(clip: Clip, size: Size, store: Path, num_workers: int) -> BaseProcess:
     process = FORK.Process(target=work)
     process.start()
     return process
+
+
+def join(processes: Iterable[BaseProcess]) -> None:
+    for process in processes:
+        process.join()
 
 
 def shards(store: Path) -> Files:
@@ -123,6 +133,7 @@ class Killer:
             after = self.random.uniform(0, self.seconds)
             workers[0].join(after)
             if not workers[0].is_alive():
+                join(workers)
                 break
             os.kill(workers[0].pid or 0, signal.SIGKILL)
             workers[0].join()
@@ -130,8 +141,7 @@ class Killer:
             self.kills.append(Kill(number, processes, after, len(now), rests(store)))
             self.touched += changed(before, now)
             before = now
-            for worker in workers[1:]:
-                worker.join()
+            join(workers)
         start(self.clip, self.size, store, 0).join()
         self.touched += changed(before, shards(store))
         self.same.append(contents(store) == self.whole)
@@ -157,8 +167,10 @@ def main() -> None:
     )
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--short", action="store_true", help="a small store")
+    parser.add_argument("--short", action="store_true", help="a small store, and leases of 5 s")
     options = parser.parse_args()
+    if options.short:
+        claims.LEASE_SECONDS = 5.0  # a process may be killed before it has signed its lock file
     torch.set_num_threads(1)
     console = Console(width=110)
     with tempfile.TemporaryDirectory() as folder:

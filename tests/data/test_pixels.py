@@ -1,3 +1,7 @@
+import signal
+import subprocess
+import sys
+
 import pytest
 import torch
 from PIL import Image
@@ -8,6 +12,34 @@ from lightning_sae.data.capture import pixels
 from lightning_sae.data.capture.pixels import PIECE, default_workers, load_pixels
 
 MB = 10**6
+
+KILLED = """
+import os
+import signal
+import time
+
+from torch.utils.data._utils import worker
+
+from lightning_sae.clip import load_clip
+from lightning_sae.data import WorldImages
+from lightning_sae.data.capture.pixels import load_pixels
+from lightning_sae.world import config_path, weights_path
+
+
+class Late(worker.ManagerWatchdog):
+    def __init__(self):
+        parent = os.getppid()
+        os.kill(parent, signal.SIGKILL)
+        while os.getppid() == parent:
+            time.sleep(0.01)
+        super().__init__()
+
+
+worker.ManagerWatchdog = Late
+images = WorldImages("biased", 8).split("train")
+next(load_pixels(images, load_clip(config_path(), weights_path("biased")), [range(8)], 8, num_workers=2))
+"""
+"""Whoever decodes is killed when his workers have started, and before they look who he is."""
 
 
 def deal(sizes, n=22):
@@ -97,3 +129,9 @@ def test_default_workers(clip, monkeypatch, tmp_path, cores, n_batches, free, pr
     monkeypatch.setattr(pixels, "SHARED_MEMORY", tmp_path)
     monkeypatch.setattr(pixels.shutil, "disk_usage", lambda _: pixels.shutil._ntuple_diskusage(0, 0, free))
     assert default_workers(clip, [[0] * 1000] * n_batches, processes) == expected
+
+
+def test_no_worker_outlives_whom_it_decodes_for():
+    """A worker that lives keeps the pipe open, so that the end of the output is never read."""
+    done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_sae.clip import Clip
+from lightning_sae.data.capture.orphans import end_with_parent
 from lightning_sae.data.images.decoding import BadImageError, notes_on
 from lightning_sae.data.images.image_set import ImageSet
 
@@ -83,6 +84,7 @@ def load_pixels(
         num_workers=num_workers,
         prefetch_factor=_pieces_ahead(batch_size, num_workers) if num_workers else None,
         multiprocessing_context=_context() if num_workers else None,
+        worker_init_fn=end_with_parent,
         generator=torch.Generator(),  # the global one decides the weights of the autoencoder
     )
     faults, notes = list[str](), Counter[str]()
