@@ -1,7 +1,7 @@
-"""Whether edges between layers are true: `python benchmarks/edges.py --runs 'RUN1 RUN2 RUN3' --runs ...`.
+"""Whether edges between layers are true: `python benchmarks/edges.py --runs 'RUN1 RUN2' --runs ...`.
 
 Prints how well the wires of a model that was wired by hand are found. For finished runs of one CLIP on the
-embedded world, a chain for each seed, the earliest hook point first:
+embedded world, a chain for each seed, the earliest hook points first:
 
 - the rank correlation of edges with exact ablation, one block apart and further, for both rules, weights
   alone, co-activation, and integrated gradients;
@@ -41,7 +41,7 @@ from lightning_sae.data import ImageSet
 from lightning_sae.data.prompts import embed_prompts
 from lightning_sae.metrics import ActiveRanks, interval
 from lightning_sae.runs.folder import RunFolder
-from lightning_sae.sae import TopK, load_sae
+from lightning_sae.sae import TopK
 from lightning_sae.world.plants import PLANTS, plants
 
 RULES = ("frozen", "gradient")
@@ -80,7 +80,7 @@ def open_chain(folders: Sequence[str], n_images: int) -> Chain:
     clip, images = runs[0].data.clip, runs[0].data.images("val")
     pixels = torch.stack([clip.preprocess(images[i]) for i in range(min(n_images, len(images)))])
     texts = embed_prompts(clip, runs[0].data.prompts)
-    layers = [Layer.of(load_sae(run.folder / "sae", clip.identity())) for run in runs]
+    layers = [Layer.of(layer.sae) for run in runs for layer in run.layers.values()]
     return Chain(clip, layers, pixels, ClassScores(texts, "logit", clip.logit_scale), images)
 
 
