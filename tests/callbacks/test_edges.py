@@ -24,6 +24,7 @@ from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.concepts.alignment import best_labels, concept_vectors
 from lightning_sae.concepts.vocabulary import Vocabulary
 from lightning_sae.metrics import mean_in_units
+from lightning_sae.runs.folder import RunFolder
 from lightning_sae.sae import load_sae
 
 BLOCK = "visual.transformer.resblocks."
@@ -78,7 +79,7 @@ def graphs(seen, scores):
 
 @pytest.fixture(scope="module")
 def table(both_run):
-    return pd.read_csv(both_run.folder / "edges.csv")
+    return RunFolder(both_run.folder).table("edges")
 
 
 def classes_of(c, mine):
@@ -208,7 +209,9 @@ def test_a_model_without_a_frozen_rule_is_refused_before_the_training(both_run, 
 
 
 def test_too_many_edges_name_the_settings(both_run, fit, tmp_path):
-    with pytest.raises(ValueError, match=r"more than 10 edges, \d+ so far: .* \(trace\), .* raise max_edges"):
+    with pytest.raises(
+        ValueError, match=r"more than 10 edges, \d+ so far: .* \(trace, max_traced\), .* raise max_edges"
+    ):
         fit(tmp_path, {"edges": callback(max_edges=10)}, hook_point="", hook_points=BOTH)
 
 

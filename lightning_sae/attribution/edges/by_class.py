@@ -1,4 +1,4 @@
-"""What the edges behind the scores of some classes are like: a few numbers, and the strongest paths."""
+"""The edges behind the scores of some classes: a few numbers, and the strongest paths."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class EdgeOptions:
 
 
 class ClassEdges(NamedTuple):
-    """What was measured of the edges behind the score of a class, on `n` images.
+    """The numbers and paths behind the score of a class, measured on `n` images.
 
     Attributes:
         target: the class.

@@ -89,7 +89,7 @@ class Graph:
 
     @cached_property
     def leaks(self) -> pd.Series:
-        """By node, what of the magnitudes that arrive there comes from errors and other tokens, in 0..1.
+        """The share of the magnitudes that arrive at a node from errors and other tokens, by node, in 0..1.
 
         Nodes without edges into them are left out. A pruned graph has lost some edges: ask the whole one.
         """

@@ -92,8 +92,17 @@ class CapturedLayer(NamedTuple):
     image_ids: Tensor | None
 
     def see(self, layer: Layer) -> SeenLayer:
-        """Return the images with what the autoencoder of the hook point sees in them."""
+        """Return the images with what the autoencoder of the hook point sees in them.
+
+        Raises:
+            ValueError: it takes activations of another width.
+        """
         sae, x = layer.sae, self.x
+        if sae.d_in != x.shape[-1]:
+            raise ValueError(
+                f"the autoencoder for {self.hook_point} takes activations of width {sae.d_in}, but there "
+                f"they have {x.shape[-1]}: give it with its own hook point and CLIP"
+            )
         # tensors made in inference mode cannot enter a graph
         with torch.inference_mode(False), torch.no_grad():
             x_hat, latents = sae(x.flatten(0, 1))

@@ -49,11 +49,15 @@ def trace_graph(
         batch_size: images whose graph of gradients is held at a time.
 
     Raises:
-        ValueError: images and classes that are not of one number; more edges than may be held.
+        ValueError: images and classes that are not of one number; a class that there is not; more edges than
+            may be held.
     """
     n = len(seen[0].explained.x)
     if classes.shape != (n,):
         raise ValueError(f"classes must be [n] of the {n} images, got {list(classes.shape)}")
+    n_classes = len(scores.weight)
+    if not bool(((classes >= 0) & (classes < n_classes)).all()):
+        raise ValueError(f"classes must be in 0..{n_classes - 1}, got {sorted(set(classes.tolist()))}")
     columns, influence, total = list[Pairs](), np.ones(1), 0.0
     for place in reversed(range(len(seen))):
         width = n_nodes(seen[place].explained, by_token)

@@ -203,6 +203,12 @@ def test_autoencoders_must_be_of_this_clip_and_token_rule(deep):
     check_layers(deep, [Layer(hook_point, sae)], strict=False)
 
 
+def test_an_autoencoder_of_another_width_is_refused(deep):
+    sae = random_sae(torch.randn(4, 48, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"resblocks\.0:cls takes activations of width 48, .* have 64"):
+        look(deep, [Layer(HookPoint(BLOCK + "0", "cls"), sae)], torch.zeros(1, 3, 32, 32))
+
+
 def test_targets_must_be_active(deep):
     seen = seen_at(deep, CHAINS["cls"])[1]
     silent = int((~seen.explained.latents.fired()).nonzero()[0])

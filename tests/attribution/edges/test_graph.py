@@ -198,5 +198,7 @@ def test_tracing_a_share_saves_edges_and_says_what_it_leaves(seen, scores, graph
 def test_too_many_edges_are_refused_with_their_number(seen, scores):
     with pytest.raises(ValueError, match=r"more than 100 edges, \d+ so far: .*by_token=False.*max_edges"):
         trace_graph(seen, scores, CLASSES, max_edges=100)
+    with pytest.raises(ValueError, match=r"classes must be in 0\.\.2, got \[0, 3\]"):
+        trace_graph(seen, scores, torch.tensor([0, 3, 3]))
     with pytest.raises(ValueError, match=r"classes must be \[n\] of the 3 images"):
         trace_graph(seen, scores, CLASSES[:2])
