@@ -14,7 +14,6 @@ import argparse
 import shlex
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -28,9 +27,13 @@ from wired import recovered, wired
 
 from lightning_sae.attribution.edges.ablation import ablate_to_latents, agreement
 from lightning_sae.attribution.edges.baselines import by_coactivation, by_integration, by_weights
-from lightning_sae.attribution.edges.circuit import circuit_of, faithfulness, latent_means, random_circuit
+from lightning_sae.attribution.edges.circuit import (
+    faithfulness,
+    latent_means,
+    random_circuit,
+    strongest_circuit,
+)
 from lightning_sae.attribution.edges.edges import edges_to_latents
-from lightning_sae.attribution.edges.graph import Graph
 from lightning_sae.attribution.edges.layers import Layer, SeenLayer, look
 from lightning_sae.attribution.edges.pair_sums import Pairs
 from lightning_sae.attribution.edges.targets import LatentTargets, choose
@@ -138,7 +141,7 @@ def circuits(chain: Chain, seen: list[SeenLayer]) -> Iterator[tuple[str, float, 
         graphs = {rule: trace_graph(mine, chain.scores, classes, rule) for rule in RULES}
         for share in SHARES:
             for rule, graph in graphs.items():
-                circuit = strongest(graph, mine, share)
+                circuit = strongest_circuit(graph, mine, share)
                 inside, outside = faithfulness(mine, circuit, means, chain.scores, classes)
                 yield rule, share, "circuit", torch.stack(inside)
                 yield rule, share, "complement", torch.stack(outside)
@@ -146,14 +149,6 @@ def circuits(chain: Chain, seen: list[SeenLayer]) -> Iterator[tuple[str, float, 
                 random = random_circuit(circuit, mine, seed)
                 found, _ = faithfulness(mine, random, means, chain.scores, classes)
                 yield "random", share, "circuit", torch.stack(found)
-
-
-def strongest(graph: Graph, seen: Sequence[SeenLayer], share: float) -> list[Tensor]:
-    """Return the latents of each layer with the largest influence, a share of those that are active."""
-    latents = graph.nodes[graph.nodes["kind"] == "latent"]
-    groups = latents.groupby("layer", group_keys=False)["influence"]
-    rank, size = groups.rank(ascending=False, method="first"), groups.transform("size")
-    return circuit_of(replace(graph, nodes=latents[rank <= (share * size).round()]), seen)
 
 
 def planted(chain: Chain, seen: list[SeenLayer]) -> Iterator[tuple[str, str, float, float]]:

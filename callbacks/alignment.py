@@ -184,9 +184,10 @@ class Alignment(PassCallback):
         self, data: ActivationDataModule, vectors: Tensor, labels: Labels, columns: dict[str, Tensor]
     ) -> ConceptLabels:
         """Put the columns of `latents.csv` together."""
-        words = self.embed(data).labels
+        words = self.embed(data)
         first, second = (
-            [words[i] if i >= 0 else "" for i in index.tolist()] for index in (labels.index, labels.second)
+            [words.labels[i] if i >= 0 else "" for i in index.tolist()]
+            for index in (labels.index, labels.second)
         )
         constant = {"draws": self.draws, "judge_independent": data.judge_independent}
         shown: dict[str, Sequence[object]] = {
@@ -198,7 +199,7 @@ class Alignment(PassCallback):
             **{key: [value] * len(first) for key, value in constant.items()},
         }
         named = columns["named"].tolist()
-        return ConceptLabels(vectors, first, named, self.vocabulary.templates, shown)
+        return ConceptLabels(vectors, first, named, self.vocabulary.templates, shown, words)
 
     def latent_columns(self) -> dict[str, Sequence[object]]:
         """Return columns of `latents.csv`, each of length d_sae; none before the first validation pass."""

@@ -55,7 +55,7 @@ def test_a_list_of_one_is_that_one(runs):
 def test_the_layers_of_a_run_folder(runs):
     run = open_run(runs["both"])
     assert [*run.layers] == ["resblocks.1", "resblocks.3"]
-    assert [str(layer.hook) for layer in run.layers.values()] == [f"{FIRST}:cls", f"{LAST}:cls"]
+    assert [str(layer.hook_point) for layer in run.layers.values()] == [f"{FIRST}:cls", f"{LAST}:cls"]
     assert run.layers["resblocks.3"].sae is run.sae
     earlier = run.layers["resblocks.1"].sae
     assert earlier.provenance["hook_point"] == FIRST
@@ -79,7 +79,7 @@ def test_a_checkpoint_of_several_is_validated(runs, train_small, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (f"hook_points=[{LAST},{FIRST}]", "name them from the first to the last"),
+        (f"hook_points=[{LAST},{FIRST}]", "from the first to the last: got "),
         (f"hook_points=[{FIRST},{FIRST}]", "hook_points must be different ones"),
         (f"hook_points=[transformer.resblocks.0,{LAST}]", "which never reach transformer.resblocks.0"),
         (f"hook_points=[visual.transformer.resblocks.9,{LAST}]", "has no module"),

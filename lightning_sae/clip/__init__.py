@@ -3,8 +3,14 @@
 from lightning_sae.clip.clip import Clip, load_clip
 from lightning_sae.clip.hook_point import FINAL_TEXT, HookPoint, Tokens, short_names
 from lightning_sae.clip.hooks import activations_at, capture, splice
-from lightning_sae.clip.inspection import HookShape, check_path, inspect_hook_point
-from lightning_sae.clip.segment import Segment, check_order
+from lightning_sae.clip.inspection import (
+    HookShape,
+    check_path,
+    check_same_tokens,
+    dry_inputs,
+    inspect_hook_point,
+)
+from lightning_sae.clip.segment import Segment
 from lightning_sae.clip.tail import Tail, capture_context, last_block, make_tail
 from lightning_sae.clip.text_clip import TextClip
 from lightning_sae.clip.titles import clip_titles, identity_titles
@@ -23,9 +29,10 @@ __all__ = [
     "activations_at",
     "capture",
     "capture_context",
-    "check_order",
     "check_path",
+    "check_same_tokens",
     "clip_titles",
+    "dry_inputs",
     "identity_titles",
     "inspect_hook_point",
     "last_block",

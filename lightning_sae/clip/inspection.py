@@ -1,8 +1,9 @@
-"""Is a hook point usable, and how wide is it: one dry forward, and a gradient."""
+"""Are hook points usable, alone and in a row, and how wide are they: one dry forward, and a gradient."""
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, get_args
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_sae.clip.clip import Clip
-from lightning_sae.clip.hook_point import HookPoint, Tokens, find_module
+from lightning_sae.clip.hook_point import FINAL_TEXT, HookPoint, Tokens, find_module
 from lightning_sae.clip.hooks import visited
 from lightning_sae.clip.token_rules import TokenRule, fitting_tokens
 
@@ -63,23 +64,83 @@ def inspect_hook_point(clip: Clip, hook_point: HookPoint) -> HookShape:
 
 
 def check_path(clip: Clip, hook_points: Sequence[HookPoint]) -> None:
-    """Refuse hook points that do not lie one behind the other, or that differ in their number of tokens.
+    """Refuse hook points that do not lie one behind the other.
+
+    One dry forward says in which order they are reached, and a gradient whether each acts on the next.
 
     Args:
         clip: the model.
-        hook_points: of one tower, from the first to the last; each usable by itself (`inspect_hook_point`).
+        hook_points: from the first to the last.
 
     Raises:
-        ValueError: one does not act on the next, or has other tokens; says which, and what would work.
+        ValueError: hook points of different towers, of one module, never reached or out of order, or one that
+            does not act on the next; says which, and what would work.
     """
+    named = ", ".join(map(str, hook_points))
+    if len({hook_point.is_text for hook_point in hook_points}) > 1:
+        raise ValueError(
+            f"hook points must be of one tower, got {named}: nothing leads from `visual` to the text tower, "
+            f"whose final embedding is `{FINAL_TEXT}`"
+        )
+    if len({hook_point.module for hook_point in hook_points}) < len(hook_points):
+        raise ValueError(
+            f"hook points must be of different modules, got {named}: nothing lies between two token rules of "
+            "one output"
+        )
+    visits: dict[HookPoint, _Visit] = {}
+    with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
+        for hook_point in hook_points:
+            visit = partial(_cut, visits, hook_point)
+            stack.enter_context(visited(clip, hook_point, visit))
+        _dry_forward(clip, hook_points[0].is_text)
+        _check_visits(hook_points, visits, "text" if hook_points[0].is_text else "image")
+
+
+class _Visit(NamedTuple):
+    """The tokens that arrive at a hook point, and those that go on from there: a new leaf."""
+
+    arrived: Tensor
+    left: Tensor
+
+
+def _cut(visits: dict[HookPoint, _Visit], hook_point: HookPoint, x: Tensor) -> Tensor:
+    visits[hook_point] = _Visit(x, x.detach().requires_grad_())
+    return visits[hook_point].left
+
+
+def _check_visits(hook_points: Sequence[HookPoint], visits: dict[HookPoint, _Visit], tower: str) -> None:
+    if missed := [str(hook_point) for hook_point in hook_points if hook_point not in visits]:
+        raise ValueError(f"the {tower} tower never reaches {', '.join(missed)}: name other modules")
+    if [*visits] != [*hook_points]:
+        raise ValueError(
+            "hook points must be in the order in which the tower reaches them, from the first to the last: "
+            f"got {', '.join(map(str, hook_points))}; use {', '.join(map(str, visits))}"
+        )
     for first, second in pairwise(hook_points):
-        if not _acts_on(clip, first, second):
-            advice = (
-                "name them from the first to the last"
-                if _acts_on(clip, second, first)
-                else "choose modules that lie one behind the other"
+        if not _acts_on(visits[first].left, visits[second].arrived):
+            raise ValueError(
+                f"{first} does not act on {second}, which is named after it: choose modules that lie one "
+                "behind the other"
             )
-            raise ValueError(f"{first} does not act on {second}, which is named after it: {advice}")
+
+
+def _acts_on(x: Tensor, y: Tensor) -> bool:
+    """Return whether `y` has a gradient to the leaf `x` that is not zero."""
+    if not y.requires_grad:
+        return False
+    return _influences(torch.autograd.grad((y * _noise(y)).sum(), x, retain_graph=True, allow_unused=True)[0])
+
+
+def check_same_tokens(clip: Clip, hook_points: Sequence[HookPoint]) -> None:
+    """Refuse hook points that differ in their number of tokens, as they cannot be trained on together.
+
+    Args:
+        clip: the model.
+        hook_points: each usable by itself (`inspect_hook_point`).
+
+    Raises:
+        ValueError: says how many each has.
+    """
     tokens = {hook_point: inspect_hook_point(clip, hook_point).tokens for hook_point in hook_points}
     if len({*tokens.values()}) > 1:
         said = ", ".join(f"{hook_point} has {n}" for hook_point, n in tokens.items())
@@ -87,26 +148,6 @@ def check_path(clip: Clip, hook_points: Sequence[HookPoint]) -> None:
             f"hook points of one run need the same number of tokens per image: {said}; train them in runs of "
             "their own"
         )
-
-
-def _acts_on(clip: Clip, first: HookPoint, second: HookPoint) -> bool:
-    """Return whether the tokens at a hook point change those at another one, by the gradient."""
-    found: dict[str, Tensor] = {}
-
-    def begin(x: Tensor) -> Tensor:
-        found["x"] = x.detach().requires_grad_()
-        return found["x"]
-
-    def end(y: Tensor) -> None:
-        found["y"] = y
-
-    with torch.inference_mode(False), torch.enable_grad():
-        with visited(clip, first, begin), visited(clip, second, end):
-            _dry_forward(clip, first.is_text)
-        if not found["y"].requires_grad:
-            return False
-        score = (found["y"] * _noise(found["y"])).sum()
-        return _influences(torch.autograd.grad(score, found["x"], allow_unused=True)[0])
 
 
 def _dry_run(clip: Clip, hook_point: HookPoint) -> tuple[Tensor | None, Tensor | None]:
@@ -130,10 +171,16 @@ def _dry_run(clip: Clip, hook_point: HookPoint) -> tuple[Tensor | None, Tensor |
         return found[-1], torch.autograd.grad(score, found[-1], allow_unused=True)[0]
 
 
-def _dry_forward(clip: Clip, is_text: bool) -> Tensor:
+def dry_inputs(clip: Clip, is_text: bool) -> Tensor:
+    """Return two examples that mean nothing: token ids of texts, or pictures of noise `[2, 3, H, W]`."""
     if is_text:
-        return clip.encode_ids(clip.tokenizer(list(_TEXTS)))
-    return clip.encode_image(_noise(torch.empty(len(_TEXTS), 3, *clip.image_size)))
+        return clip.tokenizer(list(_TEXTS))
+    return _noise(torch.empty(len(_TEXTS), 3, *clip.image_size))
+
+
+def _dry_forward(clip: Clip, is_text: bool) -> Tensor:
+    inputs = dry_inputs(clip, is_text)
+    return clip.encode_ids(inputs) if is_text else clip.encode_image(inputs)
 
 
 def _noise(like: Tensor) -> Tensor:

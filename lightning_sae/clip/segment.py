@@ -1,16 +1,13 @@
 """The segment: what CLIP does between two hook points of a tower, differentiable."""
 
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from lightning_sae.clip.clip import Clip
-from lightning_sae.clip.hook_point import FINAL_TEXT, HookPoint
-from lightning_sae.clip.hooks import activations_at, splice, visited
+from lightning_sae.clip.hook_point import HookPoint
+from lightning_sae.clip.hooks import activations_at, splice
 from lightning_sae.clip.stages import stages_of
 from lightning_sae.clip.tail import GridTail, Tail, forward_mode_attention
 from lightning_sae.clip.token_rules import select
@@ -64,43 +61,3 @@ class Segment:
                 return select(clip, self.stop, whole, []).take(whole)
             with splice(clip, start, lambda _: x, error_term=False):
                 return activations_at(clip, [self.stop], context)[self.stop]
-
-
-def check_order(clip: Clip, hook_points: list[HookPoint], inputs: Tensor) -> None:
-    """Refuse hook points that an example does not reach one after the other.
-
-    Args:
-        clip: the model; a `TextClip` for hook points of the text tower.
-        hook_points: in the order in which they should come.
-        inputs: a preprocessed example.
-
-    Raises:
-        ValueError: hook points of different towers, of one module, out of order, or that are never reached;
-            says what would do.
-    """
-    if len({hook_point.is_text for hook_point in hook_points}) > 1:
-        raise ValueError(
-            f"hook points must be of one tower, got {', '.join(map(str, hook_points))}: nothing leads from "
-            f"`visual` to the text tower, whose final embedding is `{FINAL_TEXT}`"
-        )
-    if len({hook_point.module for hook_point in hook_points}) < len(hook_points):
-        raise ValueError(
-            f"hook points must be of different modules, got {', '.join(map(str, hook_points))}: nothing "
-            "lies between two token rules of one output"
-        )
-    seen: list[HookPoint] = []
-    with torch.no_grad(), ExitStack() as stack:
-        for hook_point in hook_points:
-            stack.enter_context(visited(clip, hook_point, partial(_note, seen, hook_point)))
-        clip.encode(inputs)
-    if missed := [str(hook_point) for hook_point in hook_points if hook_point not in seen]:
-        raise ValueError(f"{clip.tower} never reaches {', '.join(missed)}: name other modules")
-    if seen != hook_points:
-        raise ValueError(
-            f"hook points must be in the order in which the tower reaches them, got "
-            f"{', '.join(map(str, hook_points))}; use {', '.join(map(str, seen))}"
-        )
-
-
-def _note(seen: list[HookPoint], hook_point: HookPoint, _x: Tensor) -> None:
-    seen.append(hook_point)

@@ -17,6 +17,7 @@ from lightning_sae.clip import (
     TokenRule,
     Tokens,
     check_path,
+    check_same_tokens,
     clip_titles,
     inspect_hook_point,
     make_tail,
@@ -247,9 +248,14 @@ class ActivationDataModule(LightningDataModule):
             self.fill()
 
     @property
+    def hook_points(self) -> list[HookPoint]:
+        """All hook points that are trained on, in order; `hook` is last."""
+        return [*(each.hook for each in self.earlier.values()), self.hook]
+
+    @property
     def modules(self) -> list[str]:
         """Module paths of all hook points that are trained on, in order; that of `hook` is last."""
-        return [*(each.hook.module for each in self.earlier.values()), self.hook.module]
+        return [hook.module for hook in self.hook_points]
 
     def check(self) -> None:
         """Refuse dead hook points, and before a capture also leaks and text towers of NaN.
@@ -275,10 +281,11 @@ class ActivationDataModule(LightningDataModule):
         """Refuse hook points that cannot be trained on together; nothing is captured yet.
 
         Raises:
-            ValueError: as `check_path`.
+            ValueError: as `check_path` and `check_same_tokens`.
         """
         if self.earlier:
-            check_path(self.clip, [*(each.hook for each in self.earlier.values()), self.hook])
+            check_path(self.clip, self.hook_points)
+            check_same_tokens(self.clip, self.hook_points)
 
     def _check_leaks(self, *splits: Split) -> None:
         check_leaks({split: self._splits.whole(split) for split in splits}, self.max_leaks)

@@ -77,6 +77,10 @@ PLACES = {
 OF_CALLBACKS: Mapping[str, Settings] = {
     "alignment": {"callbacks.alignment.draws=N": "fewer random image sets"},
     "attribution": {},
+    "edges": {
+        "callbacks.edges.n_images=N": "fewer images of a class",
+        "callbacks.edges.batch_size=N": "fewer images whose gradients are held at a time",
+    },
     "faithfulness": {"callbacks.faithfulness.batch_size=N": "fewer edited images at a time"},
     "image_latents": {},
     "probe_vs_prompt": {},

@@ -65,7 +65,7 @@ def interval(
         (49.5, True, True)
     """
     unit = samples.new_ones(len(samples)) if unit is None else unit
-    known = samples.reshape(len(samples), -1).isfinite().all(1)
+    known = samples.unsqueeze(-1).flatten(1).isfinite().all(1)
     samples, unit = samples[known].double(), unit[known].double()
     mean = mean_in_units(samples, unit)
     if len(samples) < 2 or not mean.isfinite().all() or not _positive(unit, confidence):

@@ -1,27 +1,23 @@
 """The hook points of a run, and where its folder holds what it knows of each."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 
-from lightning_sae.clip import HookPoint
-from lightning_sae.sae import SparseAutoencoder
+from lightning_sae.attribution.edges.layers import Layer
 
 
-class RunLayer(NamedTuple):
-    """A hook point of a run with its autoencoder.
+@dataclass(frozen=True, eq=False)
+class RunLayer(Layer):
+    """A hook point of a run with its autoencoder: saved, on raw activations, in evaluation mode.
 
     Attributes:
-        hook: the hook point.
-        sae: saved, on raw activations, in evaluation mode.
         latents: its table by latent, `density`, `top_images` and whatever else is known; without rows where
             callbacks.latent_table wrote none.
     """
 
-    hook: HookPoint
-    sae: SparseAutoencoder
-    latents: pd.DataFrame
+    latents: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
 
 
 def layer_folder(run: Path, name: str = "") -> Path:

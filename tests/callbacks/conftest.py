@@ -74,6 +74,7 @@ def fit(store, clips):
         hook_point="visual.transformer.resblocks.3",
         tokens="cls",
         ckpt_path=None,
+        hook_points=None,
         **trainer,
     ) -> Run:
         seed_everything(0, verbose=False)
@@ -82,6 +83,7 @@ def fit(store, clips):
             clips[0],
             hook_point,
             tokens,
+            hook_points=hook_points,
             judge=clips[1],
             store_dir=str(store),
             batch_size=64,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_sae.clip import Clip, HookPoint, check_path
+from lightning_sae.clip import Clip, HookPoint, check_same_tokens
 from lightning_sae.data import ActivationDataModule, JointDataModule, SplitTexts, TextDataModule
 
 FIRST, LAST = "visual.transformer.resblocks.0", "visual.transformer.resblocks.1"
@@ -105,9 +105,9 @@ def test_a_text_tower(clip, make_noise, tmp_path):
     [
         (
             (LAST, FIRST),
-            r"resblocks\.1:all does not act on .*resblocks\.0:all, .*: name them from the first",
+            r"from the first to the last: got .*resblocks\.1:all, .*; use .*resblocks\.0:all, ",
         ),
-        ((f"{FIRST}.mlp", f"{FIRST}.attn"), "name them from the first"),
+        ((f"{FIRST}.mlp", f"{FIRST}.attn"), "from the first to the last: got "),
         ((FIRST, "visual.transformer.resblocks.7"), "has no module 'visual.transformer.resblocks.7'"),
     ],
 )
@@ -143,7 +143,7 @@ def test_images_and_texts_together_have_one_hook_point(noise, clip):
 def test_hook_points_with_other_tokens(clip):
     points = [HookPoint("visual.conv1", "patch"), HookPoint(LAST, "all")]
     with pytest.raises(ValueError, match=r"visual.conv1:patch has 4, .*:all has 5; train them in runs"):
-        check_path(clip, points)
+        check_same_tokens(clip, points)
 
 
 def test_a_checkpoint_of_other_hook_points(make):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -36,6 +37,20 @@ def circuit_of(graph: Graph, seen: Sequence[SeenLayer]) -> list[Tensor]:
         kept[torch.tensor(latents.loc[latents["layer"] == place, "latent"].to_numpy())] = True
         found.append(kept)
     return found
+
+
+def strongest_circuit(graph: Graph, seen: Sequence[SeenLayer], share: float) -> list[Tensor]:
+    """Return the latents of each layer with the largest influence.
+
+    Args:
+        graph: whole.
+        seen: images at the layers that it was traced through.
+        share: of the latents of each layer that are active on the images, in (0, 1]; one at least.
+    """
+    latents = graph.nodes[graph.nodes["kind"] == "latent"]
+    groups = latents.groupby("layer", group_keys=False)["influence"]
+    rank, size = groups.rank(ascending=False, method="first"), groups.transform("size")
+    return circuit_of(replace(graph, nodes=latents[rank <= (share * size).round().clip(1)]), seen)
 
 
 def random_circuit(circuit: Circuit, seen: Sequence[SeenLayer], seed: int) -> list[Tensor]:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from heapq import heappop, heappush
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -86,6 +88,17 @@ class Graph:
         return replace(self, nodes=nodes, edges=edges)
 
     @cached_property
+    def leaks(self) -> pd.Series:
+        """The share of the magnitudes that arrive at a node from errors and other tokens, by node, in 0..1.
+
+        Nodes without edges into them are left out. A pruned graph has lost some edges: ask the whole one.
+        """
+        magnitude = self.edges["weight"].abs()
+        leak = self.edges["source"].map(self.nodes["kind"].isin(LEAKS))
+        arriving = magnitude.groupby(self.edges["target"]).sum()
+        return magnitude.where(leak, 0.0).groupby(self.edges["target"]).sum() / arriving
+
+    @cached_property
     def _described(self) -> pd.DataFrame:
         return self.nodes[["layer", "hook_point", "kind", "token", "latent", "value"]]
 
@@ -128,7 +141,7 @@ def paths(graph: Graph, start: int | None = None, end: int | None = None, top: i
     exact on one image with nodes by token. Its influence is the product of the shares.
 
     Args:
-        graph: pruned, as all paths are looked at.
+        graph: pruned, or whole.
         start: node that they come from; `None`: any latent of the earliest layer.
         end: node that they lead to; `None`: the score.
         top: how many.
@@ -148,20 +161,25 @@ def paths(graph: Graph, start: int | None = None, end: int | None = None, top: i
     }
     earliest = nodes.index[(nodes["kind"] == "latent") & (nodes["layer"] == 0)]
     starts = set(earliest) if start is None else {start}
-    found: list[tuple[tuple[int, ...], float, float]] = []
-    todo: list[tuple[tuple[int, ...], float, float]] = [((end,), 1.0, 1.0)]
-    while todo:
-        walked, weight, share = todo.pop()
+    found: list[_Walk] = []
+    todo = [_Walk(-1.0, (end,), 1.0)]
+    while todo and len(found) < top:  # the largest share first: no longer walk has a larger one
+        share, walked, weight = heappop(todo)
         first = walked[0]
         if len(walked) > 1 and first in starts:
-            found.append((walked, weight, share))
+            found.append(_Walk(-share, walked, weight))
         scale = 1.0 if len(walked) == 1 else values[first]
-        todo += [
-            ((int(source), *walked), weight * w / scale, share * s)
-            for source, w, s in arriving.get(first, [])
-        ]
-    table = pd.DataFrame(found, columns=["nodes", "weight", "influence"])
-    return table.sort_values("influence", ascending=False, kind="stable").head(top).reset_index(drop=True)
+        for source, w, s in arriving.get(first, []):
+            heappush(todo, _Walk(share * s, (int(source), *walked), weight * w / scale))
+    return pd.DataFrame(found, columns=["influence", "nodes", "weight"])[["nodes", "weight", "influence"]]
+
+
+class _Walk(NamedTuple):
+    """A part of a path, from some node to its end; the influence, negative while it waits for its turn."""
+
+    influence: float
+    nodes: tuple[int, ...]
+    weight: float
 
 
 def _output(nodes: pd.DataFrame) -> Floats:

@@ -61,12 +61,13 @@ def sums_at(node: Ints, values: Floats, n: int) -> Floats:
     return np.bincount(node, values, n).astype(np.float64)
 
 
-def largest(values: Floats, share: float) -> NDArray[np.bool_]:
+def largest(values: Floats, share: float, most: int | None = None) -> NDArray[np.bool_]:
     """Return the fewest values that make up a share of their sum.
 
     Args:
         values: `[n]` >= 0.
         share: in (0, 1].
+        most: no more than these, the largest; `None`: as many as it takes.
 
     Returns:
         `[n]` bool; values of 0 are never among them.
@@ -83,5 +84,5 @@ def largest(values: Floats, share: float) -> NDArray[np.bool_]:
     order = np.argsort(-values, kind="stable")
     before = np.cumsum(values[order]) - values[order]
     kept = np.zeros(len(values), dtype=bool)
-    kept[order] = before < share * values.sum() * (1 - 1e-12)
+    kept[order[:most]] = before[:most] < share * values.sum() * (1 - 1e-12)
     return kept & (values > 0)

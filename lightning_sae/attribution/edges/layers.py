@@ -1,6 +1,7 @@
 """Hook points with their autoencoders, and images as they are seen at all of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple, Self
 
@@ -8,12 +9,13 @@ import torch
 from torch import Tensor
 
 from lightning_sae.attribution.explained import CHUNK, Explained
-from lightning_sae.clip import Clip, HookPoint, Segment, Tail, activations_at, check_order, make_tail
+from lightning_sae.clip import Clip, HookPoint, Segment, Tail, activations_at, check_path, make_tail
 from lightning_sae.mappings import check_clip
 from lightning_sae.sae import SparseAutoencoder
 
 
-class Layer(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Layer:
     """A hook point and the autoencoder of its activations."""
 
     hook_point: HookPoint
@@ -68,24 +70,77 @@ class SeenLayer(NamedTuple):
         return self.explained.x - self.explained.x_hat
 
 
-def check_layers(clip: Clip, layers: Sequence[Layer], inputs: Tensor, strict: bool = True) -> None:
+class CapturedLayer(NamedTuple):
+    """Images as a CLIP has them at one of several hook points: no autoencoder changes that.
+
+    Attributes:
+        hook_point: where.
+        x: `[n, t, d_in]` activations there.
+        tail: from there to the embeddings.
+        onward: from there to the next hook point, from the last one to the embeddings.
+        context: what the tail needs beside `x`, or `None`.
+        onward_context: what `onward` needs.
+        image_ids: `[n]` int64, or `None`.
+    """
+
+    hook_point: HookPoint
+    x: Tensor
+    tail: Tail
+    onward: Tail | Segment
+    context: Tensor | None
+    onward_context: Tensor | None
+    image_ids: Tensor | None
+
+    def see(self, layer: Layer) -> SeenLayer:
+        """Return the images with what the autoencoder of the hook point sees in them.
+
+        Raises:
+            ValueError: it takes activations of another width.
+        """
+        sae, x = layer.sae, self.x
+        if sae.d_in != x.shape[-1]:
+            raise ValueError(
+                f"the autoencoder for {self.hook_point} takes activations of width {sae.d_in}, but there "
+                f"they have {x.shape[-1]}: give it with its own hook point and CLIP"
+            )
+        # tensors made in inference mode cannot enter a graph
+        with torch.inference_mode(False), torch.no_grad():
+            x_hat, latents = sae(x.flatten(0, 1))
+            bias = sae.bias(x.flatten(0, 1)).to(x)
+            explained = Explained(
+                self.tail,
+                sae.W_dec.detach().to(x),
+                x,
+                x_hat.view_as(x).to(x),
+                latents.with_values(latents.values.to(x)),
+                self.context,
+                self.image_ids,
+            )
+        return SeenLayer(
+            layer,
+            explained,
+            explained._replace(tail=self.onward, context=self.onward_context),
+            bias if bias.ndim == 1 else bias.view_as(x),
+        )
+
+
+def check_layers(clip: Clip, layers: Sequence[Layer], strict: bool = True) -> None:
     """Refuse layers between which there are no edges.
 
     Args:
         clip: the model; a `TextClip` for layers of the text tower.
         layers: from the earliest to the latest.
-        inputs: a preprocessed example.
         strict: `False` accepts autoencoders of another CLIP.
 
     Raises:
-        ValueError: no layers; hook points of different towers, of one module or out of order; an autoencoder
-            that was trained for another CLIP, hook point or token rule.
+        ValueError: no layers; hook points that `check_path` refuses; an autoencoder that was trained for
+            another CLIP, hook point or token rule.
     """
     if not layers:
         raise ValueError("edges need at least one layer, a hook point with its autoencoder; got none")
-    check_order(clip, [layer.hook_point for layer in layers], inputs)
-    for hook_point, sae in layers:
-        known = sae.provenance
+    check_path(clip, [layer.hook_point for layer in layers])
+    for layer in layers:
+        hook_point, known = layer.hook_point, layer.sae.provenance
         trained_for = (known.get("hook_point", hook_point.module), known.get("tokens", hook_point.tokens))
         if trained_for != tuple(hook_point):
             raise ValueError(
@@ -117,58 +172,59 @@ def look(
     Raises:
         ValueError: no examples, or layers that `check_layers` refuses.
     """
+    check_layers(clip, layers, strict)
+    hook_points = [layer.hook_point for layer in layers]
+    captured = capture_layers(clip, hook_points, inputs, image_ids, batch_size)
+    return [part.see(layer) for part, layer in zip(captured, layers, strict=True)]
+
+
+def capture_layers(
+    clip: Clip,
+    hook_points: Sequence[HookPoint],
+    inputs: Tensor,
+    image_ids: Tensor | None = None,
+    batch_size: int = CHUNK,
+) -> list[CapturedLayer]:
+    """Return preprocessed examples as the CLIP has them at all hook points, by one forward.
+
+    Args:
+        clip: the model; a `TextClip` for the text tower.
+        hook_points: that `check_path` accepts.
+        inputs: images `[n, 3, H, W]`, or token ids `[n, context]`.
+        image_ids: `[n]` int64; `None`: numbered from 0.
+        batch_size: examples in one forward.
+
+    Raises:
+        ValueError: no examples.
+    """
     if len(inputs) == 0:
         raise ValueError("edges need at least one image, got none")
-    check_layers(clip, layers, inputs[:1], strict)
-    tails = [make_tail(clip, layer.hook_point) for layer in layers]
+    tails = [make_tail(clip, hook_point) for hook_point in hook_points]
     onward: list[Tail | Segment] = [
-        *(Segment(tail, layer.hook_point) for tail, layer in zip(tails, layers[1:], strict=False)),
+        *(Segment(tail, stop) for tail, stop in zip(tails, hook_points[1:], strict=False)),
         tails[-1],
     ]
-    pairs = list(zip(layers, tails, onward, strict=True))
-    wanted = [_wanted(*pair) for pair in pairs]
+    places = list(zip(hook_points, tails, onward, strict=True))
+    wanted = list(dict.fromkeys(chain(*(_wanted(*place) for place in places))))
     with torch.inference_mode(False), torch.no_grad():
-        parts = [
-            activations_at(clip, list(dict.fromkeys(chain(*wanted))), part)
-            for part in torch.split(inputs, batch_size)
-        ]
-        found = {hook_point: torch.cat([part[hook_point] for part in parts]) for hook_point in parts[0]}
-        return [_see(*pair, found, inputs.to(clip.device), image_ids) for pair in pairs]
+        parts = [activations_at(clip, wanted, part) for part in torch.split(inputs, batch_size)]
+        found = {hook_point: torch.cat([part[hook_point] for part in parts]) for hook_point in wanted}
+    captured = []
+    for hook_point, tail, after in places:
+        contexts = {
+            "nothing": None,
+            "grid": found.get(_grid(hook_point)),
+            "inputs": inputs.to(clip.device),
+        }
+        here = hook_point, found[hook_point], tail, after, contexts[tail.needs], contexts[after.needs]
+        captured.append(CapturedLayer(*here, image_ids))
+    return captured
 
 
-def _wanted(layer: Layer, *maps: Tail | Segment) -> list[HookPoint]:
-    """Return what must be captured for the maps that start at a layer."""
-    return [layer.hook_point, *[_grid(layer) for part in maps if part.needs == "grid"]]
+def _wanted(hook_point: HookPoint, *maps: Tail | Segment) -> list[HookPoint]:
+    """Return what must be captured for the maps that start at a hook point."""
+    return [hook_point, *[_grid(hook_point) for part in maps if part.needs == "grid"]]
 
 
-def _grid(layer: Layer) -> HookPoint:
-    return HookPoint(layer.hook_point.module, "all")
-
-
-def _see(
-    layer: Layer,
-    tail: Tail,
-    onward: Tail | Segment,
-    found: Mapping[HookPoint, Tensor],
-    inputs: Tensor,
-    image_ids: Tensor | None,
-) -> SeenLayer:
-    contexts = {"nothing": None, "grid": found.get(_grid(layer)), "inputs": inputs}
-    x = found[layer.hook_point]
-    x_hat, latents = layer.sae(x.flatten(0, 1))
-    bias = layer.sae.bias(x.flatten(0, 1)).to(x)
-    explained = Explained(
-        tail,
-        layer.sae.W_dec.detach().to(x),
-        x,
-        x_hat.view_as(x).to(x),
-        latents.with_values(latents.values.to(x)),
-        contexts[tail.needs],
-        image_ids,
-    )
-    return SeenLayer(
-        layer,
-        explained,
-        explained._replace(tail=onward, context=contexts[onward.needs]),
-        bias if bias.ndim == 1 else bias.view_as(x),
-    )
+def _grid(hook_point: HookPoint) -> HookPoint:
+    return HookPoint(hook_point.module, "all")

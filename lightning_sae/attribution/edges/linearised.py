@@ -1,6 +1,6 @@
 """The derivative of a part of CLIP at some images, pulled back or pushed forward."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal, get_args
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 from lightning_sae.attribution.edges.held import HeldMap
+from lightning_sae.attribution.edges.layers import CapturedLayer
 
 Rule = Literal["frozen", "gradient"]
 """`frozen`: attention patterns, norms and gates are held; `gradient`: the true gradient."""
@@ -99,3 +100,16 @@ class Linearised:
             along = torch.zeros_like(x), context.clone()
             pushed: Tensor = jvp(self._map, (x, context), along)[1]
             return pushed
+
+
+def check_held(captured: Iterable[CapturedLayer]) -> None:
+    """Refuse hook points between or behind which the model cannot be held as a linear map.
+
+    Args:
+        captured: some examples at the hook points; what they are does not matter.
+
+    Raises:
+        ValueError: names the first function without a rule.
+    """
+    for here in captured:
+        Linearised(here.onward, here.x, here.onward_context, "frozen")

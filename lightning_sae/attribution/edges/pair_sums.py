@@ -71,7 +71,6 @@ class PairSums:
         self._new = []
         if self.limit is not None and len(self._keys) > self.limit:
             raise ValueError(
-                f"the graph would hold more than {self.limit} edges, {len(self._keys)} so far: trace a "
-                "smaller share of the latents further (trace), sum over tokens (by_token=False), or raise "
-                "max_edges"
+                f"the graph would hold more than {self.limit} edges, {len(self._keys)} so far: trace fewer "
+                "latents further (trace, max_traced), sum over tokens (by_token=False), or raise max_edges"
             )

@@ -29,6 +29,7 @@ def trace_graph(
     rule: Rule = "frozen",
     by_token: bool = False,
     trace: float = 1.0,
+    max_traced: int | None = None,
     max_edges: int = MAX_EDGES,
     batch_size: int = CHUNK,
 ) -> Graph:
@@ -43,19 +44,26 @@ def trace_graph(
         by_token: whether a node is a latent at a token; else it is a latent, summed over the tokens.
         trace: share of a layer's influence whose latents are traced further, in (0, 1]; the others stay
             nodes without edges into them. Less than 1 saves passes: one for each latent.
+        max_traced: latents of a layer that are traced further at most; `None`: as many as `trace` says.
         max_edges: that may be held.
         batch_size: images whose graph of gradients is held at a time.
 
     Raises:
-        ValueError: images and classes that are not of one number; more edges than may be held.
+        ValueError: images and classes that are not of one number; a class that there is not; more edges than
+            may be held.
     """
     n = len(seen[0].explained.x)
     if classes.shape != (n,):
         raise ValueError(f"classes must be [n] of the {n} images, got {list(classes.shape)}")
+    n_classes = len(scores.weight)
+    if not bool(((classes >= 0) & (classes < n_classes)).all()):
+        raise ValueError(f"classes must be in 0..{n_classes - 1}, got {sorted(set(classes.tolist()))}")
     columns, influence, total = list[Pairs](), np.ones(1), 0.0
     for place in reversed(range(len(seen))):
         width = n_nodes(seen[place].explained, by_token)
-        chosen = None if place == len(seen) - 1 else torch.from_numpy(largest(influence[:-3], trace))
+        chosen = None
+        if place < len(seen) - 1:
+            chosen = torch.from_numpy(largest(influence[: -len(BESIDE)], trace, max_traced))
         sums = PairSums(width + len(BESIDE), max_edges)
         for start in range(0, n, batch_size):
             rows = slice(start, min(start + batch_size, n))

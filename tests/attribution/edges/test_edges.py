@@ -6,7 +6,7 @@ from lightning_sae.attribution.edges.layers import Layer, check_layers, look
 from lightning_sae.attribution.edges.linearised import Linearised
 from lightning_sae.attribution.edges.targets import choose
 from lightning_sae.classifiers.scores import ClassScores
-from lightning_sae.clip import HookPoint
+from lightning_sae.clip import HookPoint, check_path
 from lightning_sae.sae import Gated, JumpReLU
 
 from .conftest import random_sae, seen_at
@@ -153,33 +153,60 @@ def test_hook_points_must_be_in_order(deep):
     first, second = HookPoint(BLOCK + "0", "all"), HookPoint(BLOCK + "2", "all")
     pixels = torch.zeros(1, 3, 32, 32)
     sae = random_sae(torch.randn(4, 64, dtype=torch.float64))
-    with pytest.raises(ValueError, match=r"in the order .*; use visual\S+0:all, visual\S+2:all"):
-        check_layers(deep, [Layer(second, sae), Layer(first, sae)], pixels)
+    with pytest.raises(
+        ValueError, match=r"in the order .*: got visual\S+2:all, .*; use visual\S+0:all, visual\S+2:all"
+    ):
+        check_layers(deep, [Layer(second, sae), Layer(first, sae)])
     with pytest.raises(ValueError, match="of one tower"):
-        check_layers(
-            deep, [Layer(first, sae), Layer(HookPoint("transformer.resblocks.0", "eot"), sae)], pixels
-        )
+        check_layers(deep, [Layer(first, sae), Layer(HookPoint("transformer.resblocks.0", "eot"), sae)])
     with pytest.raises(ValueError, match="different modules"):
-        check_layers(deep, [Layer(first, sae), Layer(first._replace(tokens="cls"), sae)], pixels)
+        check_layers(deep, [Layer(first, sae), Layer(first._replace(tokens="cls"), sae)])
     with pytest.raises(ValueError, match="at least one layer"):
-        check_layers(deep, [], pixels)
+        check_layers(deep, [])
     with pytest.raises(ValueError, match="at least one image"):
         look(deep, [Layer(first, sae)], pixels[:0])
 
 
+@pytest.mark.parametrize(
+    ("modules", "message"),
+    [
+        (("0:all", "2.attn.out_proj:all"), r"the image tower never reaches \S+2\.attn\.out_proj:all"),
+        (("3:patch", "3.nothing:all"), "has no module"),
+    ],
+)
+def test_hook_points_that_are_not_there(deep, modules, message):
+    points = [HookPoint(*f"{BLOCK}{name}".split(":")) for name in modules]
+    with pytest.raises(ValueError, match=message):
+        check_path(deep, points)
+
+
+def test_hook_points_of_which_one_does_not_act_on_the_next(deep):
+    """Behind the last block the class token alone is read."""
+    end = HookPoint("visual", "pooled")
+    check_path(deep, [HookPoint(BLOCK + "0", "patch"), HookPoint(BLOCK + "3", "all"), end])
+    with pytest.raises(ValueError, match=r"3:patch does not act on visual:pooled, .* one behind the other"):
+        check_path(deep, [HookPoint(BLOCK + "3", "patch"), end])
+
+
 def test_autoencoders_must_be_of_this_clip_and_token_rule(deep):
-    hook_point, pixels = HookPoint(BLOCK + "0", "all"), torch.zeros(1, 3, 32, 32)
+    hook_point = HookPoint(BLOCK + "0", "all")
     sae = random_sae(torch.randn(4, 64, dtype=torch.float64))
     with pytest.raises(ValueError, match="does not say which hook point"):
         Layer.of(sae)
     sae.provenance = {"hook_point": hook_point.module, "tokens": "cls", "clip": deep.identity()}
     assert Layer.of(sae).hook_point == hook_point._replace(tokens="cls")
     with pytest.raises(ValueError, match=r"was trained for visual\S+0:cls"):
-        check_layers(deep, [Layer(hook_point, sae)], pixels)
+        check_layers(deep, [Layer(hook_point, sae)])
     sae.provenance = {"clip": {**deep.identity(), "weights": "others"}}
     with pytest.raises(ValueError, match="made for another CLIP"):
-        check_layers(deep, [Layer(hook_point, sae)], pixels)
-    check_layers(deep, [Layer(hook_point, sae)], pixels, strict=False)
+        check_layers(deep, [Layer(hook_point, sae)])
+    check_layers(deep, [Layer(hook_point, sae)], strict=False)
+
+
+def test_an_autoencoder_of_another_width_is_refused(deep):
+    sae = random_sae(torch.randn(4, 48, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"resblocks\.0:cls takes activations of width 48, .* have 64"):
+        look(deep, [Layer(HookPoint(BLOCK + "0", "cls"), sae)], torch.zeros(1, 3, 32, 32))
 
 
 def test_targets_must_be_active(deep):

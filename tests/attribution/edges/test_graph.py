@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,6 +55,15 @@ def test_influence_and_scores_by_hand():
     assert graph.completeness == pytest.approx((0.6 + 0.1 + 0.8) / 1.8)
 
 
+def test_leaks_by_hand():
+    assert known().leaks.to_dict() == pytest.approx({3: 1 / 8, 5: 2 / 10})
+
+
+def test_completeness_is_what_does_not_leak_where_there_is_influence(graph):
+    influence = graph.nodes["influence"][graph.leaks.index]
+    assert graph.completeness == pytest.approx((influence * (1 - graph.leaks)).sum() / influence.sum())
+
+
 def test_pruning_by_hand():
     pruned = known().prune(share=0.7)
     assert pruned.nodes.index.tolist() == [0, 3, 5]
@@ -78,6 +89,39 @@ def test_paths_and_tables_by_hand():
         known().node(1, 7)
     with pytest.raises(ValueError, match="no node 99"):
         known().reads(99)
+
+
+def test_the_strongest_paths_are_the_strongest_of_all(graph):
+    """Of all that there are: a latent of each layer, an edge between any two, and one to the score."""
+    pruned = graph.prune(0.6)
+    edges, end = pruned.edges.set_index(["source", "target"])["weight"], pruned.nodes.index[-1]
+    arriving, values = edges.abs().groupby("target").sum(), pruned.nodes["value"]
+    early, middle, late = (
+        pruned.nodes.index[(pruned.nodes["layer"] == i) & (pruned.nodes["kind"] == "latent")]
+        for i in (0, 1, 2)
+    )
+    found = {}
+    for a, b, c in product(early, middle, late):
+        steps = [(a, b), (b, c), (c, end)]
+        if all(step in edges.index for step in steps):
+            share = np.prod([abs(edges[step]) / arriving[step[1]] for step in steps])
+            weight = np.prod([edges[step] for step in steps]) / values[b] / values[c]
+            found[a, b, c, end] = (share, weight)
+    best = sorted(found, key=lambda nodes: -found[nodes][0])[:7]
+    table = paths(pruned, top=7)
+    assert table["nodes"].tolist() == best
+    assert table["influence"].tolist() == pytest.approx([found[nodes][0] for nodes in best])
+    assert table["weight"].tolist() == pytest.approx([found[nodes][1] for nodes in best])
+    assert len(paths(pruned, top=10**6)) == len(found)
+
+
+def test_no_more_latents_are_traced_than_allowed(seen, scores, graph):
+    few = trace_graph(seen, scores, CLASSES, max_traced=2)
+    traced = few.nodes.loc[few.edges["target"].unique()]
+    assert traced.groupby("layer").size().to_dict() == {1: 2, 2: 2, 3: 1}
+    last = graph.nodes[(graph.nodes["layer"] == 2) & (graph.nodes["kind"] == "latent")]
+    assert {*traced.loc[traced["layer"] == 2, "latent"]} == {*last.nlargest(2, "influence")["latent"]}
+    assert few.replacement < graph.replacement
 
 
 def test_influence_is_a_sum_of_matrix_powers():
@@ -154,5 +198,7 @@ def test_tracing_a_share_saves_edges_and_says_what_it_leaves(seen, scores, graph
 def test_too_many_edges_are_refused_with_their_number(seen, scores):
     with pytest.raises(ValueError, match=r"more than 100 edges, \d+ so far: .*by_token=False.*max_edges"):
         trace_graph(seen, scores, CLASSES, max_edges=100)
+    with pytest.raises(ValueError, match=r"classes must be in 0\.\.2, got \[0, 3\]"):
+        trace_graph(seen, scores, torch.tensor([0, 3, 3]))
     with pytest.raises(ValueError, match=r"classes must be \[n\] of the 3 images"):
         trace_graph(seen, scores, CLASSES[:2])
