@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from heapq import heappop, heappush
 
 import numpy as np
 import pandas as pd
@@ -128,7 +129,7 @@ def paths(graph: Graph, start: int | None = None, end: int | None = None, top: i
     exact on one image with nodes by token. Its influence is the product of the shares.
 
     Args:
-        graph: pruned, as all paths are looked at.
+        graph: whole or pruned.
         start: node that they come from; `None`: any latent of the earliest layer.
         end: node that they lead to; `None`: the score.
         top: how many.
@@ -149,19 +150,16 @@ def paths(graph: Graph, start: int | None = None, end: int | None = None, top: i
     earliest = nodes.index[(nodes["kind"] == "latent") & (nodes["layer"] == 0)]
     starts = set(earliest) if start is None else {start}
     found: list[tuple[tuple[int, ...], float, float]] = []
-    todo: list[tuple[tuple[int, ...], float, float]] = [((end,), 1.0, 1.0)]
-    while todo:
-        walked, weight, share = todo.pop()
+    todo: list[tuple[float, tuple[int, ...], float]] = [(-1.0, (end,), 1.0)]
+    while todo and len(found) < top:  # a path has no more influence than its end: the first found are largest
+        share, walked, weight = heappop(todo)
         first = walked[0]
         if len(walked) > 1 and first in starts:
-            found.append((walked, weight, share))
+            found.append((walked, weight, -share))
         scale = 1.0 if len(walked) == 1 else values[first]
-        todo += [
-            ((int(source), *walked), weight * w / scale, share * s)
-            for source, w, s in arriving.get(first, [])
-        ]
-    table = pd.DataFrame(found, columns=["nodes", "weight", "influence"])
-    return table.sort_values("influence", ascending=False, kind="stable").head(top).reset_index(drop=True)
+        for source, w, s in arriving.get(first, []):
+            heappush(todo, (share * s, (int(source), *walked), weight * w / scale))
+    return pd.DataFrame(found, columns=["nodes", "weight", "influence"])
 
 
 def _output(nodes: pd.DataFrame) -> Floats:
