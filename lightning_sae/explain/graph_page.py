@@ -18,6 +18,7 @@ from lightning_sae.explain.picture import as_clip_sees, token_grid
 from lightning_sae.files import write_atomic
 from lightning_sae.graphs.drawn import drawn_graph
 from lightning_sae.graphs.layers import GraphLayer
+from lightning_sae.graphs.traced import percent_of
 from lightning_sae.report import compact, render, webp_uri
 from lightning_sae.report.overlay import overlay
 from lightning_sae.report.packing import packed
@@ -93,7 +94,7 @@ def _context(found: ImageGraphs, image: Image.Image, title: str, output: str) ->
             {
                 "prompt": each.prompt,
                 "score": compact(each.score),
-                "share": f"{each.traced.share:.0%}".replace("%", " %"),
+                "share": percent_of(each.traced.share),
                 "nodes": len(each.nodes),
                 "edges": len(each.traced.graph.edges),
                 "trust": graph["trust"],

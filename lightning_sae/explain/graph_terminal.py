@@ -9,6 +9,7 @@ from rich.table import Table
 from lightning_sae.attribution.edges.graph import paths
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.explain.image_graph import ImageGraphs, PromptGraph
+from lightning_sae.graphs.traced import percent_of
 from lightning_sae.graphs.trust import said_trust
 from lightning_sae.trust.control_characters import escape
 
@@ -30,7 +31,7 @@ def path_table(graph: PromptGraph, output: str) -> Table:
     """Return the strongest paths from the earliest layer to the score; what is unexpected stands in red."""
     drawn = graph.traced.graph
     title = f"{escape(graph.prompt)}: {output} {graph.score:.3g}"
-    caption = f"{len(drawn.nodes)} nodes, {len(drawn.edges)} edges, {graph.traced.share:.0%} of the influence"
+    caption = f"{len(drawn.nodes)} nodes, {len(drawn.edges)} edges, {percent_of(graph.traced.share)} of the influence"
     table = Table(box=box.SIMPLE_HEAD, title=title, caption=caption, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("strongest paths to the score", overflow="fold")
     for name in ("weight", "share"):

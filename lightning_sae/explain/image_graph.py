@@ -15,7 +15,7 @@ from lightning_sae.explain.explanation import check_request
 from lightning_sae.explain.prompt_meaning import PromptMeaning
 from lightning_sae.graphs.drawn import named_nodes
 from lightning_sae.graphs.layers import GraphLayer, graph_layers
-from lightning_sae.graphs.traced import GraphSettings, TracedGraph, trace_drawn
+from lightning_sae.graphs.traced import DEFAULT, GraphSettings, TracedGraph, trace_drawn
 from lightning_sae.runs.folder import RunFolder
 
 
@@ -54,7 +54,7 @@ def image_graphs(
     image: Image.Image,
     prompts: Sequence[str],
     output: Output | str = "logit",
-    settings: GraphSettings = GraphSettings(),
+    settings: GraphSettings = DEFAULT,
 ) -> ImageGraphs:
     """Trace the score of an image and each prompt back through the layers of some runs.
 

@@ -55,7 +55,7 @@ def drawn_graph(
     Returns:
         `columns`, their titles from left to right; `nodes`, those of a column from its top to its foot;
         `edges`, `[source, target, weight, influence]` by places in the nodes; `paths`, `[places, weight,
-        influence]`; `trust`, in words.
+        influence]`; `images` and `share` of the graph; `trust`, in words.
     """
     graph = traced.graph
     order = _ordered(nodes, graph.edges)
@@ -72,6 +72,7 @@ def drawn_graph(
             for walked, weight, influence in found.itertuples(index=False)
         ],
         "images": graph.images,
+        "share": traced.share,
         "trust": said_trust(traced, layers),
     }
 

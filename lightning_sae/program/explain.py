@@ -69,13 +69,13 @@ def explain(
 
     prompts = prompt or []
     check_request(prompts, top)
+    settings = GraphSettings(share, rule, trace, most_edges)
     runs, moved = _sorted_words(words)
     if len(runs) > 1 and not graph:
         raise ValueError(f"one run is explained at a time, got {', '.join(runs)}: add --graph for several")
     read_image(image)  # is refused before a run is opened
     folders = [user_path(run) for run in runs]
     if graph:
-        settings = GraphSettings(share, rule, trace, most_edges)
         _draw_graphs(folders, moved, (device, trust), image, prompts, output, settings, out)
     else:
         _explain(folders[0], moved, (device, trust), image, prompts, output, top, out)

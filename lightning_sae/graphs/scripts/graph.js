@@ -1,6 +1,6 @@
 // A graph in columns: latents as their images, edges between them, and beside it what the chosen node is.
 
-const ROW_HEIGHT = 46;
+const [ROW, LEAST_ROW, TALL] = [46, 18, 1300]; // pixels: a row, the lowest one, a column from which rows get lower
 const LISTED = 8; // edges of a table
 const NODE_KINDS = {
   error: ["error", "What the autoencoder here does not reconstruct: no latent explains it."],
@@ -16,28 +16,31 @@ function graphView(graph) {
   parts.nodes = graph.nodes.map((node, i) => nodeButton(parts, node, i));
   const stage = element("div", { class: "stage" });
   stage.style.height = `${parts.places.height}px`;
-  const below = svg("svg", { viewBox: `0 0 1000 ${parts.places.height}`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...parts.paths);
-  stage.append(below, ...parts.nodes);
+  const frame = { viewBox: `0 0 1000 ${parts.places.height}`, preserveAspectRatio: "none", "aria-hidden": "true" };
+  parts.lit = svg("svg", { ...frame, class: "lit-edges" }); // copies of those of the node that is looked at: the others fade as one picture
+  stage.append(svg("svg", { ...frame, class: "edges" }, ...parts.paths), parts.lit, ...parts.nodes);
   parts.stage = stage;
   stage.addEventListener("keydown", (event) => { if (event.key === "Escape") chooseNode(parts, null); });
   const heads = element("div", { class: "stage-heads" }, ...graph.columns.map((title) => element("span", {}, element("bdi", {}, title))));
-  const least = `${160 * graph.columns.length}px`;
+  const least = `${190 * graph.columns.length}px`;
   for (const part of [stage, heads]) part.style.minWidth = least;
   restGraph(parts);
   return element("div", { class: "graph" }, element("div", { class: "wide" }, heads, stage, graphLegend(graph)), parts.panel);
 }
 
-// The middle of each node: x in thousandths of the width, y in pixels.
+// The middle of each node, x in thousandths of the width and y in pixels, and how high it is: in long columns nodes are low.
 function placesOf(graph) {
   const counts = graph.columns.map((_, column) => graph.nodes.filter((node) => node.column === column).length);
-  const height = Math.max(...counts) * ROW_HEIGHT + 12;
+  const most = Math.max(...counts);
+  const height = most * Math.max(LEAST_ROW, Math.min(ROW, TALL / most)) + 12;
+  const steps = counts.map((count) => Math.min((height - 12) / count, 2.5 * ROW));
   const seen = counts.map(() => 0);
   const cell = 1000 / counts.length;
   const at = graph.nodes.map(({ column }) => {
     const row = seen[column]++;
-    return [cell * (column + 0.5), height / 2 + (row - (counts[column] - 1) / 2) * ROW_HEIGHT];
+    return [cell * (column + 0.5), height / 2 + (row - (counts[column] - 1) / 2) * steps[column]];
   });
-  return { at, height, half: 0.31 * cell };
+  return { at, height, half: 0.31 * cell, heights: steps.map((step) => Math.min(step, ROW) * 0.88) };
 }
 
 function edgePath(graph, { at, half }, [source, target, weight, influence]) {
@@ -45,7 +48,8 @@ function edgePath(graph, { at, half }, [source, target, weight, influence]) {
   const [from, to] = [x1 + half, x2 - half];
   const middle = (from + to) / 2;
   const made = svg("path", { d: `M${from.toFixed(1)} ${y1}C${middle.toFixed(1)} ${y1} ${middle.toFixed(1)} ${y2} ${to.toFixed(1)} ${y2}`, class: weight < 0 ? "edge lowers" : "edge raises" });
-  made.style.strokeWidth = `${(0.6 + 11 * Math.sqrt(influence) ** 1.5).toFixed(2)}px`;
+  made.style.strokeWidth = `${(0.6 + 11 * influence ** 0.75).toFixed(2)}px`;
+  made.style.setProperty("--strength", (0.14 + 0.6 * Math.min(1, influence / 0.02) ** 0.5).toFixed(2));
   return made;
 }
 
@@ -64,7 +68,10 @@ function nodeButton(parts, node, i) {
   made.append(element("span", { class: "node-name" }, ...nameOfNode(node)), element("small", {}, node.kind === "score" ? said(node.value) : ofAll(node.influence)));
   made.style.left = `${(x - parts.places.half) / 10}%`;
   made.style.width = `${parts.places.half / 5}%`;
-  made.style.top = `${y - ROW_HEIGHT / 2 + 3}px`;
+  const height = parts.places.heights[node.column];
+  made.style.height = `${height}px`;
+  made.style.top = `${y - height / 2}px`;
+  if (height < 28) made.classList.add("low");
   made.addEventListener("mouseenter", () => lookAt(parts, i));
   made.addEventListener("focus", () => lookAt(parts, i));
   made.addEventListener("mouseleave", () => restGraph(parts));
@@ -93,11 +100,12 @@ function lookAt(parts, i) {
 function lightUp(parts, i) {
   parts.stage.classList.toggle("dim", i !== null);
   const lit = new Set([i]);
-  parts.graph.edges.forEach(([source, target], place) => {
-    const own = source === i || target === i;
-    parts.paths[place].classList.toggle("lit", own);
-    if (own) lit.add(source).add(target);
-  });
+  const own = parts.paths.filter((_, place) => parts.graph.edges[place][0] === i || parts.graph.edges[place][1] === i);
+  for (const [source, target] of parts.graph.edges) {
+    if (source === i) lit.add(target);
+    if (target === i) lit.add(source);
+  }
+  parts.lit.replaceChildren(...own.map((path) => path.cloneNode()));
   parts.nodes.forEach((node, place) => node.classList.toggle("lit", lit.has(place)));
 }
 
@@ -159,7 +167,7 @@ function graphLegend(graph) {
   const line = (kind, text) => element("span", { class: "key" }, svg("svg", { viewBox: "0 0 30 8", class: "key-line", "aria-hidden": "true" }, svg("path", { d: "M0 4H30", class: `edge ${kind}` })), text);
   const box = (kind, text) => element("span", { class: "key" }, element("i", { class: `node ${kind}` }), text);
   return element("p", { class: "graph-legend quiet" }, line("raises", "makes it stronger"), line("lowers", "makes it weaker"), element("span", { class: "key" }, "width: influence on the score"),
-    ...(graph.nodes.some((node) => node.unexpected) ? [box("foreign", "unexpected: raises the score and does not mean it")] : []), box("error", "no latent: error, other tokens, bias"));
+    ...(graph.nodes.some((node) => node.unexpected) ? [box("foreign", "unexpected: raises the score, and its images do not show what the text says; those of early layers seldom do")] : []), box("error", "no latent: error, other tokens, bias"));
 }
 
 function graphPaths(graph) {
