@@ -98,7 +98,13 @@ def check_request(prompts: Sequence[str], top: int) -> None:
 
 
 def _explain(
-    run: RunFolder, seen: Explained, scores: ClassScores, c: int, prompt: str, meaning: PromptMeaning, top: int
+    run: RunFolder,
+    seen: Explained,
+    scores: ClassScores,
+    c: int,
+    prompt: str,
+    meaning: PromptMeaning,
+    top: int,
 ) -> PromptExplanation:
     score = scores.of(torch.tensor([c], device=seen.x.device))
     attributions = seen.latents.with_values(ActGrad()(seen, score))

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,9 @@ def write_graphs(found: ImageGraphs, image: Image.Image, title: str, output: str
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path.with_suffix(".json"), json.dumps(graph_record(found, output), indent=1).encode())
-    write_atomic(path, render(__package__, _context(found, image, title, output), "graph.html.jinja").encode())
+    write_atomic(
+        path, render(__package__, _context(found, image, title, output), "graph.html.jinja").encode()
+    )
     return path
 
 
@@ -64,18 +65,17 @@ def graph_record(found: ImageGraphs, output: str) -> dict[str, Any]:
         }
         for each in found.graphs
     ]
-    layers = [{"hook_point": str(each.layer.hook), "run": str(each.run.folder)} for each in found.layers]
+    layers = [
+        {"hook_point": str(each.traced.hook_point), "run": str(each.run.folder)} for each in found.layers
+    ]
     made = {"schema_version": SCHEMA_VERSION, "library_version": __version__, "output": output}
     return {**made, "layers": layers, "graphs": graphs}
 
 
 def _context(found: ImageGraphs, image: Image.Image, title: str, output: str) -> dict[str, Any]:
     pictures = _Pictures(found, image)
-    sheets = collect_examples(pictures, pictures.keys, SIDE, texts=False)
-    drawn = [
-        drawn_graph(each.traced, each.nodes, found.layers, partial(pictures.places, sheets.places))
-        for each in found.graphs
-    ]
+    sheets = collect_examples(pictures, range(len(pictures.keys)), SIDE, texts=False)
+    drawn = [drawn_graph(each.traced, each.nodes, found.layers, pictures.places) for each in found.graphs]
     style = style_of("lightning_sae.graphs")
     script = (
         script_of("lightning_sae.browser", ("content", "elements"))
@@ -116,6 +116,7 @@ class _Pictures:
         self.seen = as_clip_sees(clip, image)
         self.grids = [token_grid(clip, each.explained.x.shape[1]) for each in found.seen]
         self.keys = [*dict.fromkeys(self._wanted())]
+        self._at = {key: place for place, key in enumerate(self.keys)}
 
     def _wanted(self) -> Iterator[Key]:
         for each in self.found.graphs:
@@ -131,14 +132,14 @@ class _Pictures:
     def layer(self, place: int) -> GraphLayer:
         return self.found.layers[place]
 
-    def places(self, at: dict[Key, int], place: int, latent: int) -> dict[str, Any]:
+    def places(self, place: int, latent: int) -> dict[str, Any]:
         """Return the places of a latent's pictures on the sheets."""
-        found: dict[str, Any] = {"tops": [at[key] for key in self._tops(place, latent)]}
+        found: dict[str, Any] = {"tops": [self._at[key] for key in self._tops(place, latent)]}
         key = ("map", place, latent)
-        return {**found, "map": at[key]} if key in at else found
+        return {**found, "map": self._at[key]} if key in self._at else found
 
-    def __getitem__(self, key: Key) -> Image.Image:
-        kind, place, number = key
+    def __getitem__(self, picture: int) -> Image.Image:
+        kind, place, number = self.keys[picture]
         if kind == "top":
             return self.layer(place).run.data.images("val")[number]
         return self._fires(place, number)

@@ -31,7 +31,8 @@ def path_table(graph: PromptGraph, output: str) -> Table:
     """Return the strongest paths from the earliest layer to the score; what is unexpected stands in red."""
     drawn = graph.traced.graph
     title = f"{escape(graph.prompt)}: {output} {graph.score:.3g}"
-    caption = f"{len(drawn.nodes)} nodes, {len(drawn.edges)} edges, {percent_of(graph.traced.share)} of the influence"
+    share = percent_of(graph.traced.share)
+    caption = f"{len(drawn.nodes)} nodes, {len(drawn.edges)} edges, {share} of the influence"
     table = Table(box=box.SIMPLE_HEAD, title=title, caption=caption, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("strongest paths to the score", overflow="fold")
     for name in ("weight", "share"):
@@ -43,6 +44,6 @@ def path_table(graph: PromptGraph, output: str) -> Table:
 
 
 def _step(graph: PromptGraph, node: int) -> str:
-    row = graph.nodes.loc[node]
+    row = graph.nodes.loc[[node]].iloc[0]
     name = LatentName.of(row).markup()
     return f"[red]{name}[/red]" if row["unexpected"] else name

@@ -1,4 +1,4 @@
-"""The graphs of one image and some prompts: through which latents of several layers each score comes about."""
+"""The graphs of one image and some prompts: through which latents of several layers the scores come about."""
 
 from collections.abc import Sequence
 from functools import partial

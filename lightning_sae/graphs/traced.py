@@ -108,9 +108,7 @@ def percent_of(share: float) -> str:
     return f"{compact(100 * share)} %"
 
 
-def _attributions(
-    graph: Graph, seen: Sequence[SeenLayer], scores: ClassScores, classes: Tensor
-) -> Floats:
+def _attributions(graph: Graph, seen: Sequence[SeenLayer], scores: ClassScores, classes: Tensor) -> Floats:
     found = np.full(len(graph.nodes), np.nan)
     for place, layer in enumerate(seen):
         own = attribute_own(layer.explained, scores, classes)

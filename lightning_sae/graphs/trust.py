@@ -6,7 +6,10 @@ from lightning_sae.graphs.layers import GraphLayer
 from lightning_sae.graphs.traced import TracedGraph
 from lightning_sae.report import percent
 
-LEAK = {"error": "what the autoencoder at {} does not reconstruct", "outside": "other tokens than those of {}"}
+LEAK = {
+    "error": "what the autoencoder at {} does not reconstruct",
+    "outside": "other tokens than those of {}",
+}
 MEND = {
     "error": "an autoencoder with more latents, or a larger k, leaves less",
     "outside": "autoencoders at all tokens (tokens=all) of the earlier layers take them in",
@@ -41,6 +44,6 @@ def _largest_leak(traced: TracedGraph, layers: Sequence[GraphLayer]) -> list[str
     if not len(traced.leaks):
         return []
     hook_point, kind, influence = traced.leaks.iloc[0]
-    titles = {str(layer.layer.hook): layer.title for layer in layers}
+    titles = {str(layer.traced.hook_point): layer.title for layer in layers}
     where = LEAK[kind].format(titles[hook_point])
     return [f"The largest leak is {where}, {percent(influence)} of the influence: {MEND[kind]}."]

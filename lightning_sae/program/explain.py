@@ -48,7 +48,9 @@ def explain(
     ] = 0.8,
     rule: Annotated[
         Literal["frozen", "gradient"],
-        typer.Option(metavar="RULE", help="how the model between the layers is made linear: frozen, gradient"),
+        typer.Option(
+            metavar="RULE", help="how the model between the layers is made linear: frozen, gradient"
+        ),
     ] = "frozen",
     trace: Annotated[
         float,

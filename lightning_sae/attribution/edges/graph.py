@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import heappop, heappush
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lightning_sae.attribution.edges.influence import Floats, Influence, influence, largest
+
+Bools = NDArray[np.bool_]
 
 LEAKS = ("error", "outside")
 """Kinds of nodes that no latent explains."""
@@ -70,7 +74,8 @@ class Graph:
         Args:
             share: of the influence of all nodes but the score and the biases, in (0, 1]. A bias stays that
                 has as much as the least of them.
-            edge_share: of the influence of the edges between the nodes that are left, in (0, 1].
+            edge_share: of the influence of the edges between the nodes that are left but those from biases,
+                in (0, 1]. An edge from a bias stays that has as much as the least of them.
 
         Raises:
             ValueError: a share that is none.
@@ -82,7 +87,7 @@ class Graph:
         number = pd.Series(np.arange(len(nodes)), nodes.index)
         source, target = (number[edges[name]].to_numpy() for name in ("source", "target"))
         found = influence(source, target, edges["weight"].to_numpy(), _output(nodes))
-        edges = edges[largest(found.edges, edge_share)]
+        edges = edges[_largest_edges(nodes, edges, found.edges, edge_share)]
         nodes, edges = _connected(nodes, edges, set(self.edges["target"]))
         return replace(self, nodes=nodes, edges=edges)
 
@@ -129,7 +134,7 @@ def paths(graph: Graph, start: int | None = None, end: int | None = None, top: i
     exact on one image with nodes by token. Its influence is the product of the shares.
 
     Args:
-        graph: whole or pruned.
+        graph: pruned, or whole.
         start: node that they come from; `None`: any latent of the earliest layer.
         end: node that they lead to; `None`: the score.
         top: how many.
@@ -149,17 +154,25 @@ def paths(graph: Graph, start: int | None = None, end: int | None = None, top: i
     }
     earliest = nodes.index[(nodes["kind"] == "latent") & (nodes["layer"] == 0)]
     starts = set(earliest) if start is None else {start}
-    found: list[tuple[tuple[int, ...], float, float]] = []
-    todo: list[tuple[float, tuple[int, ...], float]] = [(-1.0, (end,), 1.0)]
-    while todo and len(found) < top:  # a path has no more influence than its end: the first found are largest
+    found: list[_Walk] = []
+    todo = [_Walk(-1.0, (end,), 1.0)]
+    while todo and len(found) < top:  # the largest share first: no longer walk has a larger one
         share, walked, weight = heappop(todo)
         first = walked[0]
         if len(walked) > 1 and first in starts:
-            found.append((walked, weight, -share))
+            found.append(_Walk(-share, walked, weight))
         scale = 1.0 if len(walked) == 1 else values[first]
         for source, w, s in arriving.get(first, []):
-            heappush(todo, (share * s, (int(source), *walked), weight * w / scale))
-    return pd.DataFrame(found, columns=["nodes", "weight", "influence"])
+            heappush(todo, _Walk(share * s, (int(source), *walked), weight * w / scale))
+    return pd.DataFrame(found, columns=["influence", "nodes", "weight"])[["nodes", "weight", "influence"]]
+
+
+class _Walk(NamedTuple):
+    """A part of a path, from some node to its end; the influence, negative while it waits for its turn."""
+
+    influence: float
+    nodes: tuple[int, ...]
+    weight: float
 
 
 def _output(nodes: pd.DataFrame) -> Floats:
@@ -170,6 +183,13 @@ def _output(nodes: pd.DataFrame) -> Floats:
 def _least(values: Floats, share: float) -> float:
     """Return the least of the fewest values that make up a share; above all where there are none."""
     return float(np.min(values[largest(values, share)], initial=np.inf))
+
+
+def _largest_edges(nodes: pd.DataFrame, edges: pd.DataFrame, values: Floats, share: float) -> Bools:
+    """Return which edges make up a share of those from no bias, or have as much as the least of these."""
+    bias = edges["source"].isin(nodes.index[nodes["kind"] == "bias"]).to_numpy()
+    kept: Bools = (values >= _least(values[~bias], share)) & (values > 0)
+    return kept
 
 
 def _replacement(nodes: pd.DataFrame, edges: pd.DataFrame, found: Influence) -> float:
