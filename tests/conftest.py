@@ -101,6 +101,13 @@ def small_patch_run(train_small: Callable[..., Path]) -> Path:
     return train_small("patch", "hook_point=visual.transformer.resblocks.1", "tokens=patch")
 
 
+@pytest.fixture(scope="session")
+def small_layers_run(train_small: Callable[..., Path]) -> Path:
+    """On the class tokens of a block in the middle and of the last one."""
+    blocks = [f"visual.transformer.resblocks.{block}" for block in (1, 3)]
+    return train_small("layers", f"hook_points=[{','.join(blocks)}]")
+
+
 @pytest.fixture(scope="module")
 def few_drawn_words() -> Iterator[None]:
     """Audits print a word 7 times instead of 174 times, and two meaningless ones instead of 20."""

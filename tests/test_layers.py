@@ -26,7 +26,7 @@ ORDER = (
         "audit.findings",
         "stability",
     ),
-    *("explain", "compare", "browser"),
+    *("browser", "graphs", "explain", "compare"),
     *(
         "audit.evidence",
         "audit.verdict",

@@ -16,7 +16,7 @@ __all__ = [
     "rounded",
 ]
 
-SHARED = ("data", "words", "scatter")
+SHARED = ("content", "elements", "latents", "words", "scatter")
 
 
 def module(package: str, *names: str) -> str:

@@ -1,6 +1,5 @@
 """One image and some prompts: which latents drive the scores, what they mean, what happens without them."""
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,8 +16,8 @@ from lightning_sae.attribution.methods import ActGrad
 from lightning_sae.classifiers.outputs import Output
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.clip import capture_context, make_tail
-from lightning_sae.concepts.meaning import class_meaning, meaning_tests
 from lightning_sae.concepts.naming import name_columns, names_of
+from lightning_sae.explain.prompt_meaning import PromptMeaning
 from lightning_sae.runs.folder import RunFolder
 
 
@@ -77,7 +76,7 @@ def explain(
     x, context = capture_context(data.clip, data.hook, tail, pixels)
     seen = Explained.of(tail, sae, x, context)
     scores = ClassScores(data.clip.encode_text(prompts), output, data.clip.logit_scale)
-    meaning = _Meaning(run)
+    meaning = PromptMeaning(run)
     return [_explain(run, seen, scores, c, prompt, meaning, top) for c, prompt in enumerate(prompts)]
 
 
@@ -98,48 +97,14 @@ def check_request(prompts: Sequence[str], top: int) -> None:
         raise ValueError(f"top, the latents per prompt, must be at least 1, got {top}")
 
 
-class _Meaning:
-    """Agreement of the latents' top images with a prompt, by the judge and the run's own tests."""
-
-    def __init__(self, run: RunFolder) -> None:
-        self.run, self.embeddings = run, run.judge_embeddings()
-        self.tests = meaning_tests(run.config)
-
-    def judge(self, latents: Sequence[int], prompt: str) -> tuple[Tensor, Tensor]:
-        """Return each latent's mean cosine with the prompt, and whether it does not mean the prompt.
-
-        The cosine is NaN without top images.
-        """
-        text = self.run.data.judge.encode_text([prompt]).to(self.embeddings)
-        tops = [self.run.top_images(j) for j in latents]
-        most = max(1, *map(len, tops))
-        ids = torch.tensor([row + [-1] * (most - len(row)) for row in tops])
-        data = self.run.data
-        c = named_class(prompt, data.class_names)
-        shown = (
-            torch.where(data.images("val").targets == c, 0, -1)
-            if c >= 0
-            else torch.full((len(self.embeddings),), -1)
-        )
-        found = class_meaning(ids, self.embeddings, text, shown, tests=self.tests)
-        random = found.p_random[:, 0] > self.tests.level
-        return found.agreement[:, 0], found.foreign[:, 0] if bool(found.asked) else random
-
-
-def named_class(prompt: str, class_names: Sequence[str]) -> int:
-    """Return the class whose name a prompt holds, the longest of several; -1 for none.
-
-    Example:
-        >>> named_class("a photo of a sea lion", ["lion", "sea lion", "dog"])
-        1
-    """
-    said, *plain = [" ".join(re.findall(r"[^\W_]+", text.lower())) for text in (prompt, *class_names)]
-    held = [c for c, name in enumerate(plain) if name and f" {name} " in f" {said} "]
-    return max(held, key=lambda c: len(plain[c]), default=-1)
-
-
 def _explain(
-    run: RunFolder, seen: Explained, scores: ClassScores, c: int, prompt: str, meaning: _Meaning, top: int
+    run: RunFolder,
+    seen: Explained,
+    scores: ClassScores,
+    c: int,
+    prompt: str,
+    meaning: PromptMeaning,
+    top: int,
 ) -> PromptExplanation:
     score = scores.of(torch.tensor([c], device=seen.x.device))
     attributions = seen.latents.with_values(ActGrad()(seen, score))
@@ -152,7 +117,7 @@ def _explain(
     drivers = run.latents.reindex(latents).reindex(columns=["label", "named", "alignment"])
     drivers = drivers.assign(**name_columns(names_of(drivers)))
     drivers["alignment"] = pd.to_numeric(drivers["alignment"])
-    aligned, below = meaning.judge(latents, prompt)
+    aligned, below = meaning.judge([run.top_images(j) for j in latents], prompt)
     attribution = total[chosen].cpu()
     drivers["prompt_alignment"], drivers["unexpected"] = aligned.numpy(), (below & (attribution > 0)).numpy()
     drivers["activation"] = [float(seen.latents.values[seen.latents.indices == j].max()) for j in latents]

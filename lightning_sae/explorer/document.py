@@ -11,6 +11,7 @@ from lightning_sae.audit.findings import Audit, read_audit
 from lightning_sae.audit.report.page import FILE as AUDIT_PAGE
 from lightning_sae.audit.report.page import culprits_of, drivers_of
 from lightning_sae.browser import LatentExamples, latent_columns
+from lightning_sae.explorer.class_graphs import class_graphs
 from lightning_sae.explorer.classes import class_images, class_records
 from lightning_sae.explorer.images import image_arrays
 from lightning_sae.explorer.latents import activity, nearest
@@ -49,11 +50,14 @@ def document(run: RunFolder, seen: Seen, folder: Path) -> Document:
     drivers = run.table("attribution").reindex(columns=DRIVERS)
     classes = class_images(seen, len(run.data.class_names))
     first = dict.fromkeys(i for images in classes for kind in images.values() for i in kind)
+    graphs = class_graphs(run, seen)
+    first |= dict.fromkeys(graphs.image_ids())
     examples = chosen_examples(run, [*first], culprits)
     n, known = len(run.data.images("val")), len(seen.image_ids)
     columns = {
         **latent_columns(run, drivers, culprits, examples),
         "records": class_records(run, seen, audit, drivers, classes),
+        "graphs": graphs.drawn(examples.sheets.places),
         "audit": audit is not None and (folder / AUDIT_PAGE).is_file(),
         "sampled": known if known < n else 0,
     }

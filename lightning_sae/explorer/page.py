@@ -17,7 +17,7 @@ from lightning_sae.report import render
 from lightning_sae.report.curves import HEIGHT, WIDTH, curves
 from lightning_sae.report.packing import packed, packed_arrays
 from lightning_sae.report.policy import policy
-from lightning_sae.report.style import style_of
+from lightning_sae.report.style import script_of, style_of
 from lightning_sae.runs.folder import RunFolder
 from lightning_sae.tracking.values import VALUES
 
@@ -50,7 +50,8 @@ def page(run: RunFolder, seen: Seen, folder: Path, served: bool = False) -> str:
         served: whether a server answers it, which may be asked for prompts and images.
     """
     shown = document(run, seen, folder)
-    style, script = style_of(__package__), module(__package__, *SCRIPTS)
+    style = style_of(__package__, "lightning_sae.graphs")
+    script = script_of("lightning_sae.graphs", ("graph",)) + module(__package__, *SCRIPTS)
     context = {
         "policy": policy(style, script, connect="'self'" if served else ""),
         "style": Markup(style),

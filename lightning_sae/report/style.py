@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 
-def style_of(package: str) -> str:
-    """Return the style of a page that moves: `base.css` and `page.css` of this room, then its own.
+def style_of(*packages: str) -> str:
+    """Return the style of a page that moves: `base.css` and `page.css` of this room, then those of packages.
 
     Args:
-        package: its folder `templates` has a `style.css`.
+        packages: their folders `templates` each have a `style.css`.
     """
     shared = files(__package__) / "templates"
-    own = files(package) / "templates" / "style.css"
-    sheets = (shared / "base.css", shared / "page.css", own)
+    own = [files(package) / "templates" / "style.css" for package in packages]
+    sheets = (shared / "base.css", shared / "page.css", *own)
     return "\n" + "".join(sheet.read_text("utf-8") for sheet in sheets)
 
 

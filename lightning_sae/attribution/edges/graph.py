@@ -8,8 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from lightning_sae.attribution.edges.influence import Floats, Influence, influence, largest
+
+Bools = NDArray[np.bool_]
 
 LEAKS = ("error", "outside")
 """Kinds of nodes that no latent explains."""
@@ -71,7 +74,8 @@ class Graph:
         Args:
             share: of the influence of all nodes but the score and the biases, in (0, 1]. A bias stays that
                 has as much as the least of them.
-            edge_share: of the influence of the edges between the nodes that are left, in (0, 1].
+            edge_share: of the influence of the edges between the nodes that are left but those from biases,
+                in (0, 1]. An edge from a bias stays that has as much as the least of them.
 
         Raises:
             ValueError: a share that is none.
@@ -83,7 +87,7 @@ class Graph:
         number = pd.Series(np.arange(len(nodes)), nodes.index)
         source, target = (number[edges[name]].to_numpy() for name in ("source", "target"))
         found = influence(source, target, edges["weight"].to_numpy(), _output(nodes))
-        edges = edges[largest(found.edges, edge_share)]
+        edges = edges[_largest_edges(nodes, edges, found.edges, edge_share)]
         nodes, edges = _connected(nodes, edges, set(self.edges["target"]))
         return replace(self, nodes=nodes, edges=edges)
 
@@ -190,6 +194,13 @@ def _output(nodes: pd.DataFrame) -> Floats:
 def _least(values: Floats, share: float) -> float:
     """Return the least of the fewest values that make up a share; above all where there are none."""
     return float(np.min(values[largest(values, share)], initial=np.inf))
+
+
+def _largest_edges(nodes: pd.DataFrame, edges: pd.DataFrame, values: Floats, share: float) -> Bools:
+    """Return which edges make up a share of those from no bias, or have as much as the least of these."""
+    bias = edges["source"].isin(nodes.index[nodes["kind"] == "bias"]).to_numpy()
+    kept: Bools = (values >= _least(values[~bias], share)) & (values > 0)
+    return kept
 
 
 def _replacement(nodes: pd.DataFrame, edges: pd.DataFrame, found: Influence) -> float:

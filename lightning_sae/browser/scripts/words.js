@@ -1,13 +1,4 @@
-// Elements, numbers as people read them, pictures out of the sheets.
-
-function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (value !== undefined) made.setAttribute(key, value);
-  }
-  made.append(...children);
-  return made;
-}
+// What latents and their numbers are called.
 
 // What a latent is called: its label where that is to be relied on, else "?" and the label in grey.
 function calledAs(row) {
@@ -31,30 +22,4 @@ function aligned(value, name) {
   if (value === null) return "";
   const text = name === "density" ? `${(100 * value).toFixed(1)} %` : value.toFixed(decimals.get(name));
   return text.replace("-", "−");
-}
-
-function said(value, name) {
-  if (value === null || value === undefined) return "";
-  const text = name === "density" ? `${+(100 * value).toPrecision(2)} %` : String(+value.toPrecision(3));
-  return text.replace("-", "−");
-}
-
-function bar(share) {
-  const svg = document.getElementById("bar").content.firstElementChild.cloneNode(true);
-  svg.lastElementChild.setAttribute("width", 100 * Math.max(0, Math.min(1, share || 0)));
-  return svg;
-}
-
-const sheets = [...document.querySelectorAll("#sheets img")];
-const onSheet = data.row * data.row;
-
-function picture(place, title) {
-  const canvas = element("canvas", { width: data.side, height: data.side, role: "img", "aria-label": title });
-  const sheet = sheets[Math.floor(place / onSheet)];
-  const [x, y] = [place % data.row, Math.floor((place % onSheet) / data.row)];
-  const draw = () => canvas.getContext("2d").drawImage(
-    sheet, x * data.side, y * data.side, data.side, data.side, 0, 0, data.side, data.side);
-  if (sheet.complete) draw();
-  else sheet.addEventListener("load", draw, { once: true });
-  return canvas;
 }

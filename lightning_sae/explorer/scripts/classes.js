@@ -26,7 +26,7 @@ function classView(c) {
     ["taken for it", record.called === undefined ? "" : counted(record.called - record.right)], ["audit", record.verdict]];
   const found = record.findings.map((one) => element("p", { class: "finding-line" },
     findingChip(one.number, one.severity, `finding ${one.number}`), " ", element("bdi", {}, one.summary)));
-  return [heading([element("bdi", {}, record.name)]), facts(known), ...found, driversPart(record), ...imageParts(record)];
+  return [heading([element("bdi", {}, record.name)]), facts(known), ...found, driversPart(record), ...graphPart(c), ...imageParts(record)];
 }
 
 function driversPart(record) {
@@ -38,6 +38,15 @@ function driversPart(record) {
   if (!lines.length) return element("p", { class: "quiet" }, "The run has no attributions to this class.");
   return titled("What drives it", "Mean attribution over the examples that are predicted as it, and the share of all that raises it. Unexpected: its examples do not mean the class.",
     element("table", { class: "drivers" }, ...lines));
+}
+
+// Where its score comes from, in a run with several layers.
+function graphPart(c) {
+  const graph = data.graphs[c];
+  if (!graph) return [];
+  const trust = graph.trust.map((sentence, i) => element("p", { class: i ? "quiet" : "trusted" }, sentence));
+  const note = `From left to right: latents of an early layer make those of a later one, and these make the logit of the class; means over ${graph.images} of the images that are predicted as it, ${ofAll(graph.share)} of the influence.`;
+  return [titled("Where it comes from", note, ...trust, graphView(graph), graphPaths(graph))];
 }
 
 function imageParts(record) {

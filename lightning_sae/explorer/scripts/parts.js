@@ -1,16 +1,8 @@
 // Pieces that several views are made of.
 
-function svg(name, attributes = {}, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
 const EXAMPLE = data.texts.length ? "text" : "image";
 const EXAMPLES = `${EXAMPLE}s`;
 const counted = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, " ");
-const signed = (value) => (value > 0 ? `+${said(value)}` : said(value));
 const rowOfLatent = (latent) => rowOf.get(latent) ?? null;
 
 function latentLink(row) {

@@ -75,6 +75,20 @@ def test_pruning_by_hand():
         known().prune(0)
 
 
+def test_a_large_bias_takes_no_edge_from_the_latents():
+    whole = known()
+    bias = pd.DataFrame(
+        {"layer": [1], "kind": ["bias"], "value": [np.nan], "hook_point": "", "token": -1, "latent": -1}
+    )
+    nodes = pd.concat([whole.nodes.drop(columns="influence"), bias], ignore_index=True)
+    edge = pd.DataFrame({"source": [6], "target": [5], "weight": [1000.0]})
+    edges = pd.concat([whole.edges.drop(columns="influence"), edge], ignore_index=True)
+    pruned = Graph.of(nodes, edges, images=1).prune(1.0, 0.85)
+    latents = whole.prune(1.0, 0.85).edges["weight"].tolist()
+    assert latents == [6, -8, 2]
+    assert pruned.edges["weight"].tolist() == [*latents, 1000]
+
+
 def test_paths_and_tables_by_hand():
     found = paths(known())
     assert found["nodes"].tolist()[0] == (0, 3, 5)

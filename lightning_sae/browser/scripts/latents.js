@@ -1,13 +1,5 @@
-// The latents as columns, and what can be asked of them. Texts of users are only ever set as textContent.
+// The latents as columns, and what can be asked of them.
 
-function unpacked(id) {
-  const packed = atob(document.getElementById(id).textContent);
-  const bytes = new Uint8Array(packed.length);
-  for (let i = 0; i < packed.length; i += 1) bytes[i] = packed.charCodeAt(i);
-  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")));
-}
-
-const data = JSON.parse(await unpacked("latent-data").text());
 const rowOf = new Map(data.latent.map((latent, row) => [latent, row]));
 const lowerLabels = data.labels.map((label) => label.toLowerCase());
 const labelOrder = new Int32Array(data.labels.length);
