@@ -10,7 +10,9 @@ from lightning_sae.audit.findings import (
     Estimate,
     EvidenceTest,
     Finding,
+    Origin,
     PairEvidence,
+    Source,
 )
 from lightning_sae.audit.report.heatmaps import Heatmaps
 from lightning_sae.browser.sheets import shortened
@@ -81,6 +83,28 @@ def finding_view(finding: Finding, images: Any, heatmaps: Heatmaps | None) -> di
         "advice": finding.advice,
         "standing": finding.standing,
         "pairs": None if finding.pairs is None else _pairs(finding.pairs),
+        "origins": [_origin(origin, finding) for origin in finding.origins],
+    }
+
+
+def _origin(origin: Origin, finding: Finding) -> dict[str, Any]:
+    names = {culprit.latent: _name(culprit) for culprit in finding.culprits}
+    return {
+        "layer": origin.layer,
+        "summary": f"{origin.summary[0].upper()}{origin.summary[1:]}",
+        "rows": [
+            {
+                "latent": traced.latent,
+                "name": names[traced.latent],
+                "images": traced.images,
+                "sources": [
+                    {"latent": source.latent, "name": _name(source), "share": percent(source.share)}
+                    for source in traced.sources
+                ],
+                **{name: percent(getattr(traced, name)) for name in ("latents", "error", "outside", "bias")},
+            }
+            for traced in origin.culprits
+        ],
     }
 
 
@@ -132,8 +156,8 @@ def _culprit(culprit: Culprit, class_name: str, images: Any, heatmaps: Heatmaps 
     }
 
 
-def _name(culprit: Culprit) -> LatentName:
-    return LatentName(culprit.label, culprit.named).or_number(culprit.latent)
+def _name(latent: Culprit | Source) -> LatentName:
+    return LatentName(latent.label, latent.named).or_number(latent.latent)
 
 
 def interval(estimate: Estimate) -> str:
