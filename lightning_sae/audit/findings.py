@@ -187,7 +187,7 @@ class PairEvidence(_Model):
     shown: bool
 
 
-class Source(_Model):
+class CulpritSource(_Model):
     """A latent of an earlier hook point that makes a culprit active.
 
     Attributes:
@@ -218,7 +218,7 @@ class CulpritOrigin(_Model):
 
     latent: int
     images: int
-    sources: tuple[Source, ...]
+    sources: tuple[CulpritSource, ...]
     latents: float
     error: float
     outside: float
@@ -231,7 +231,7 @@ class CulpritOrigin(_Model):
 
 
 class SharedSources(_Model):
-    """Whether the worst culprit is made by the sources that make the class's own latents.
+    """The overlap of the sources of the worst culprit with those of the class's own latents.
 
     Attributes:
         own: latents that drive the class on its own images, no culprits.
@@ -249,7 +249,7 @@ class SharedSources(_Model):
 
 
 class Origin(_Model):
-    """Where the culprits of a finding come from, at one earlier hook point.
+    """The sources of the culprits of a finding at one earlier hook point.
 
     Attributes:
         layer: short name of the hook point.

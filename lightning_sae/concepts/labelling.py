@@ -16,7 +16,7 @@ from lightning_sae.types import SparseLatents
 
 
 class LabelTests(NamedTuple):
-    """What a label has to pass to be a name, as `callbacks.alignment` has it.
+    """The tests that a label has to pass to be a name, as `callbacks.alignment` has them.
 
     Attributes:
         draws: random sets of images.

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lightning_sae.audit.findings import Finding, Origin, Source
+from lightning_sae.audit.findings import CulpritSource, Finding, Origin
 from lightning_sae.clip import HookPoint, short_names
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.correct.clamp import Clamp, Held
@@ -13,7 +13,7 @@ from lightning_sae.runs.earlier import read_earlier
 from lightning_sae.runs.folder import RunFolder
 from lightning_sae.sae import SparseAutoencoder
 
-MOST = (1, 2, 4, 8)  # sources that are ablated together, the strongest
+MOST = (1, 3, 8)  # sources that are ablated together, the strongest
 
 
 class Site(NamedTuple):
@@ -43,7 +43,7 @@ class Site(NamedTuple):
 def sites_of(run: RunFolder, finding: Finding, at: str | None = None) -> list[Site]:
     """Return the places at which a finding can be corrected, the run's own hook point first.
 
-    At an earlier one the strongest sources of the culprits are taken, one, two, four and eight of them.
+    At an earlier one the strongest sources of the culprits are taken, one, three and eight of them.
 
     Args:
         run: whose latents the culprits are.
@@ -117,13 +117,13 @@ def tries(ways: Sequence[Way], sites: Sequence[Site], at: str | None = None) -> 
     return found
 
 
-def ranked_sources(finding: Finding, origin: Origin) -> list[Source]:
+def ranked_sources(finding: Finding, origin: Origin) -> list[CulpritSource]:
     """Return the sources of all culprits, each once, the strongest first.
 
     By the sum over the culprits of their share in what drives the class, times the share that the source has
     in what arrives at them.
     """
-    weight, known = defaultdict[int, float](float), dict[int, Source]()
+    weight, known = defaultdict[int, float](float), dict[int, CulpritSource]()
     drives = {culprit.latent: culprit.share for culprit in finding.culprits}
     for culprit in origin.culprits:
         for source in culprit.sources:

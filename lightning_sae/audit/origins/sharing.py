@@ -12,7 +12,7 @@ DRAWS = 1000  # random sets of them
 
 
 class Overlap(NamedTuple):
-    """How much sources are shared, and how much they are with random latents.
+    """The share of sources in common, beside that with random latents.
 
     Attributes:
         value: mean overlap.

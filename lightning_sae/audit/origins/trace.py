@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_sae.attribution.edges.layers import Layer, check_layers
 from lightning_sae.audit.examination import Examined
-from lightning_sae.audit.findings import Culprit, CulpritOrigin, Origin, SharedSources, Source
+from lightning_sae.audit.findings import Culprit, CulpritOrigin, CulpritSource, Origin, SharedSources
 from lightning_sae.audit.origins.arriving import Arriving, arriving
 from lightning_sae.audit.origins.sharing import POOL, compare
 from lightning_sae.audit.origins.source_names import source_names
@@ -94,7 +94,7 @@ class LayerTrace:
         strongest = found.latents.topk(min(SOURCES, len(found.latents)))
         error, bias, outside = (found.beside.abs() / found.total).tolist()
         sources = [
-            Source(
+            CulpritSource(
                 latent=i,
                 label=self.names[i].label,
                 named=self.names[i].named,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from lightning_sae.audit.findings import Culprit, CulpritOrigin, SharedSources, Source
+from lightning_sae.audit.findings import Culprit, CulpritOrigin, CulpritSource, SharedSources
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.report import percent
 
@@ -44,7 +44,7 @@ def summarise_origin(
     return f"{said} {_said(shared)}" if shared else said
 
 
-def _called(source: Source) -> str:
+def _called(source: CulpritSource) -> str:
     return LatentName(source.label, source.named).in_sentence(source.latent)
 
 

@@ -6,13 +6,13 @@ from lightning_sae.audit.findings import (
     Audit,
     Change,
     Culprit,
+    CulpritSource,
     Effect,
     Estimate,
     EvidenceTest,
     Finding,
     Origin,
     PairEvidence,
-    Source,
 )
 from lightning_sae.audit.report.heatmaps import Heatmaps
 from lightning_sae.browser.sheets import shortened
@@ -156,7 +156,7 @@ def _culprit(culprit: Culprit, class_name: str, images: Any, heatmaps: Heatmaps 
     }
 
 
-def _name(latent: Culprit | Source) -> LatentName:
+def _name(latent: Culprit | CulpritSource) -> LatentName:
     return LatentName(latent.label, latent.named).or_number(latent.latent)
 
 
