@@ -98,7 +98,7 @@ def _origin(origin: Origin, finding: Finding) -> dict[str, Any]:
                 "name": names[traced.latent],
                 "images": traced.images,
                 "sources": [
-                    {"latent": source.latent, "name": _name(source), "share": percent(source.share)}
+                    {"latent": source.latent, "name": _name(source), "share": _unbroken(source.share)}
                     for source in traced.sources
                 ],
                 **{name: percent(getattr(traced, name)) for name in ("latents", "error", "outside", "bias")},
@@ -106,6 +106,11 @@ def _origin(origin: Origin, finding: Finding) -> dict[str, Any]:
             for traced in origin.culprits
         ],
     }
+
+
+def _unbroken(share: float) -> str:
+    """Return a share in per cent that no line ends in."""
+    return percent(share).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _pairs(found: PairEvidence) -> dict[str, Any]:
