@@ -31,6 +31,7 @@ ORDER = (
         "audit.evidence",
         "audit.verdict",
         "audit",
+        "audit.origins",
         "audit.report",
         "audit.audit",
         "audit.shown",

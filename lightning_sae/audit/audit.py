@@ -31,6 +31,7 @@ from lightning_sae.audit.findings import (
     severity_of,
     write_audit,
 )
+from lightning_sae.audit.origins.trace import LayerTrace, checked_layers
 from lightning_sae.audit.paired import pair_evidence, pair_views
 from lightning_sae.audit.report import write_report
 from lightning_sae.audit.seeds import OtherSeeds
@@ -95,11 +96,14 @@ def audit_run(run: RunFolder, classifier: Classifier | None = None, options: Opt
         options: how.
 
     Raises:
-        ValueError: the classifier has none of the classes of the data.
+        ValueError: the classifier has none of the classes of the data, or `checked_layers` refuses an earlier
+            hook point.
     """
     options, classifier = options or Options(), classifier or prompt_classifier(run)
+    layers = checked_layers(run, options.earlier)
     found = examine(run, classifier, options)
-    made = _findings(run, classifier, options, found)
+    traces = [LayerTrace(run, found, name, layer) for name, layer in layers.items()]
+    made = _findings(run, classifier, options, found, traces)
     return Audit(
         library_version=__version__,
         subject=_subject(run, classifier, options, found),
@@ -151,7 +155,11 @@ def _drafts(studied: Studied, most: int) -> list[_Draft]:
 
 
 def _findings(
-    run: RunFolder, classifier: Classifier, options: Options, found: Examined
+    run: RunFolder,
+    classifier: Classifier,
+    options: Options,
+    found: Examined,
+    traces: Sequence[LayerTrace],
 ) -> list[tuple[int, Finding]]:
     """Return the findings of certain harm, with the number of the class: two classes can have one name."""
     drafts = [draft for studied in found.studied for draft in _drafts(studied, options.limits.culprits)]
@@ -162,7 +170,7 @@ def _findings(
     certain = [both for both in zip(drafts, measured, strict=True) if both[1].harm.share.low > 0]
     effects = _on_pairs(run, classifier, options, found, certain)
     made = [
-        (draft.studied.c, _finding(classifier, found, draft, one, effect))
+        (draft.studied.c, _finding(classifier, found, draft, one, effect, traces))
         for (draft, one), effect in zip(certain, effects, strict=True)
     ]
     # shares that only rounding sets apart keep the order of the classes: on any device it is the same
@@ -198,6 +206,7 @@ def _finding(
     draft: _Draft,
     measured: RemovalEffect,
     on_pairs: PairEffect | None,
+    traces: Sequence[LayerTrace],
 ) -> Finding:
     studied, kind, worst = draft.studied, draft.kind, draft.culprits[0]
     cue, decided = worst.suspect.cue, worst.suspect.decided
@@ -205,6 +214,7 @@ def _finding(
     name = classifier.class_names[studied.c]
     culprits = tuple(_culprit(found, studied.c, latent, cue, ranking) for latent in draft.culprits)
     things = [found.subjects.names[cue.thing]] if kind in OF_THINGS else []
+    images, over = _over(found, cue, things)
     return Finding(
         number=0,
         class_name=name,
@@ -214,7 +224,8 @@ def _finding(
         harm_of=measured.harm.of,
         confidence=decided.confidence,
         share=min(1.0, sum(culprit.share for culprit in culprits)),
-        **_over(found, cue, things),
+        images=len(images),
+        over=over,
         culprits=culprits,
         evidence=decided.evidence,
         effect=measured.effect,
@@ -222,19 +233,21 @@ def _finding(
         advice=advise(name, kind, studied.phrase, things, classifier.kind),
         standing="shown" if on_pairs and on_pairs.shown else "inferred",
         pairs=pair_evidence(on_pairs),
+        origins=tuple(trace.origin(studied.c, culprits, images) for trace in traces),
     )
 
 
-def _over(found: Examined, cue: Cues, things: Sequence[str]) -> dict[str, Any]:
-    """Return how many images the attribution of the culprits is the mean over, and which."""
-    attributed = found.seen.attributed
+def _over(found: Examined, cue: Cues, things: Sequence[str]) -> tuple[Tensor, str]:
+    """Return the ids of the images that the attribution of the culprits is over, and what they are."""
+    attributed, predicted = found.seen.attributed, found.seen.predicted
     if things:
-        shown = (found.subjects.subject == cue.thing).to(attributed.device)[attributed]
-        return {"images": int(shown.sum()), "over": f'images of "{things[0]}"'}
-    if cue.by_errors:
+        shown, said = (found.subjects.subject == cue.thing).to(attributed.device), f'images of "{things[0]}"'
+    elif cue.by_errors:
         where = f" with {cue.group.name}" if cue.group else ""
-        return {"images": int(cue.errors[attributed].sum()), "over": f"wrong predictions{where}"}
-    return {"images": cue.images, "over": "images predicted as it"}
+        shown, said = cue.errors, f"wrong predictions{where}"
+    else:
+        shown, said = predicted == cue.c, "images predicted as it"
+    return attributed[shown[attributed]].cpu(), said
 
 
 def _culprit(found: Examined, c: int, latent: _Latent, cue: Cues, ranking: Ranking) -> Culprit:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -34,6 +35,8 @@ class Options:
         limits: from which size on something counts.
         min_group: images; smaller groups cannot be the worst.
         edits: whether pairs are also made of the validation images, by edits (`lightning_sae.audit.paired`).
+        earlier: folders of finished runs of the same CLIP at earlier hook points, beside those of the run
+            itself: culprits are traced back to them.
 
     Raises:
         ValueError: there is no such score.
@@ -43,6 +46,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     min_group: int = 10
     edits: bool = False
+    earlier: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
         as_output(self.output)

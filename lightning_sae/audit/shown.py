@@ -1,5 +1,6 @@
 """An audit from Python, and how it shows itself in a notebook: the class table, findings with examples."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,7 @@ def audit_classifier(
     output: Output | str = "margin",
     min_images: int = 20,
     folder: str | Path | None = None,
+    earlier: Sequence[str | Path] = (),
 ) -> ShownAudit:
     """Audit the classifier of a run: what it relies on that nobody intended.
 
@@ -130,11 +132,13 @@ def audit_classifier(
         output: the score.
         min_images: predicted as a class; fewer are not enough evidence.
         folder: where to; `None`: into that of the run.
+        earlier: folders of finished runs of the same CLIP at earlier hook points, to say where culprits come
+            from; those of the run itself are taken without it.
 
     Raises:
-        ValueError: a run on texts, or a classifier that does not fit it.
+        ValueError: a run on texts, or a classifier or an earlier hook point that does not fit it.
         FileNotFoundError: no probe, or no prompts, lie there.
     """
-    options = Options(output, Limits(min_images=min_images))
+    options = Options(output, Limits(min_images=min_images), earlier=tuple(map(user_path, earlier)))
     place = run.folder if folder is None else user_path(folder)
     return ShownAudit(audit_to_folder(run, place, classifier, prompts_file, options), run, output)

@@ -68,7 +68,7 @@ def _findings(audit: Audit) -> Table:
         style = STYLES[finding.severity]
         head = f"[{style}]{finding.severity}[/] {finding.kind}: [bold]{escape(finding.class_name)}[/]"
         head += f" ({said})" if (said := audit.said_of_seeds(finding)) else ""
-        lines = [head, escape(finding.summary), _effect(finding), *_on_pairs(finding)]
+        lines = [head, escape(finding.summary), _effect(finding), *_on_pairs(finding), *_origins(finding)]
         table.add_row(str(finding.number), "\n".join(lines))
     return table
 
@@ -80,6 +80,11 @@ def _effect(finding: Finding) -> str:
     changes += [f"accuracy on the class {right.as_it_is:.0%} -> {right.without:.0%}"] if right else []
     said = f"harm {harm.value:.1%} ({harm.low:.1%} to {harm.high:.1%}) of {escape(finding.harm_of)}"
     return f"[dim]{'; ablated: '.join([said, *filter(None, [', '.join(changes)])])}[/]"
+
+
+def _origins(finding: Finding) -> list[str]:
+    """Return where the culprits come from, a line for each earlier hook point."""
+    return [f"[dim]{escape(origin.summary)}[/]" for origin in finding.origins]
 
 
 def _on_pairs(finding: Finding) -> list[str]:

@@ -3,7 +3,7 @@
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lightning_sae.concepts.naming import LatentName
-from lightning_sae.correct.record import BeforeAfter, Record
+from lightning_sae.correct.record import BeforeAfter, HeldLatents, Record
 from lightning_sae.trust.control_characters import visible
 
 HOW = {
@@ -13,6 +13,7 @@ HOW = {
     "clamp": "the culprits are held at {amount:g} times their mean over the class's own images",
     "ablate": "the culprits are ablated",
 }
+SOURCES_ABLATED = "the sources of the culprits, at an earlier hook point, are ablated"
 NAMED = 3  # classes that lose; the card's table has all of them
 
 
@@ -27,11 +28,17 @@ def card(record: Record) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"safe_text": safe_text, "change": change, "percent": percent}
-    how = HOW[record.way].format(amount=record.amount)
-    known = zip(record.latents, record.labels, record.named, strict=True)
-    culprits = ", ".join(LatentName(label, named).in_sentence(j) for j, label, named in known)
+    sources = record.held is not None and record.held.sources
+    how = SOURCES_ABLATED if sources else HOW[record.way].format(amount=record.amount)
+    named = {"culprits": listed(record), "held": record.held and listed(record.held)}
     template = environment.get_template("card.md.jinja")
-    return template.render(record=record, how=how, culprits=culprits, price=price(record))
+    return template.render(record=record, how=how, price=price(record), **named)
+
+
+def listed(latents: Record | HeldLatents) -> str:
+    """Return the names of latents, as part of a sentence."""
+    known = zip(latents.latents, latents.labels, latents.named, strict=True)
+    return ", ".join(LatentName(label, named).in_sentence(j) for j, label, named in known)
 
 
 def price(record: Record) -> str:

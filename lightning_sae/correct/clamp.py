@@ -23,6 +23,20 @@ class Clamp(NamedTuple):
     values: Sequence[float]
 
 
+class Held(NamedTuple):
+    """Latents that are held while CLIP embeds.
+
+    Attributes:
+        clamp: which, and at what values.
+        sae: whose latents they are.
+        hook_point: what it takes its activations from.
+    """
+
+    clamp: Clamp
+    sae: SparseAutoencoder
+    hook_point: HookPoint
+
+
 def clamped(sae: SparseAutoencoder, x: Tensor, clamp: Clamp) -> Tensor:
     """Return the activations with latents held at values: `x + sum_j (v_j - a_j) w_j`.
 
@@ -40,8 +54,9 @@ def clamped(sae: SparseAutoencoder, x: Tensor, clamp: Clamp) -> Tensor:
 
 
 @contextmanager
-def clamping(clip: Clip, hook_point: HookPoint, sae: SparseAutoencoder, clamp: Clamp) -> Iterator[None]:
+def holding(clip: Clip, held: Held) -> Iterator[None]:
     """Hold latents at values in every forward of a CLIP inside the `with`."""
+    clamp, sae, hook_point = held
 
     def edit(x: Tensor) -> Tensor:
         return clamped(sae, x.flatten(0, 1), clamp).view_as(x)

@@ -3,34 +3,20 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from lightning_sae.classifiers.linear import LinearClassifier
-from lightning_sae.clip import Clip, HookPoint
-from lightning_sae.correct.clamp import Clamp, clamping
+from lightning_sae.clip import Clip
+from lightning_sae.correct.clamp import Held, holding
 from lightning_sae.mappings import check_clip
-from lightning_sae.sae import SparseAutoencoder
 
 Way = Literal["shift", "edit", "erase", "clamp", "ablate"]
 WAYS: tuple[Way, ...] = get_args(Way)  # the simplest first
-
-
-class Held(NamedTuple):
-    """Latents that are held while CLIP embeds.
-
-    Attributes:
-        clamp: which, and at what values.
-        sae: whose latents they are.
-        hook_point: what it takes its activations from.
-    """
-
-    clamp: Clamp
-    sae: SparseAutoencoder
-    hook_point: HookPoint
+HELD_WAYS: tuple[Way, ...] = ("clamp", "ablate")  # that hold latents while CLIP embeds
 
 
 @dataclass(frozen=True)
@@ -92,8 +78,7 @@ class CorrectedClassifier:
         if self.held is None:
             yield clip
             return
-        clamp, sae, hook_point = self.held
-        with clamping(clip, hook_point, sae.to(clip.device), clamp):
+        with holding(clip, self.held._replace(sae=self.held.sae.to(clip.device))):
             yield clip
 
     @torch.no_grad()

@@ -13,15 +13,16 @@ from lightning_sae.audit.verdict.sides import told_value
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.correct.choice import Choice, Choices, Rule, choose
-from lightning_sae.correct.clamp import Clamp
-from lightning_sae.correct.corrected_classifier import CorrectedClassifier, Held, Way
+from lightning_sae.correct.clamp import Held
+from lightning_sae.correct.corrected_classifier import HELD_WAYS, CorrectedClassifier, Way
 from lightning_sae.correct.embeddings import CulpritView, view_culprits
 from lightning_sae.correct.images import CULPRITS, PRINTED, CorrectionSet, groups_of, with_groups, with_word
 from lightning_sae.correct.judged import JUDGE, find_look, with_look
 from lightning_sae.correct.measures import Predictions, all_images, class_rows, group_rows, measured
 from lightning_sae.correct.printed import strongest_style
-from lightning_sae.correct.record import Printed, Record
+from lightning_sae.correct.record import HeldLatents, Printed, Record
 from lightning_sae.correct.refusal import refusal
+from lightning_sae.correct.sites import Site, sites_of, tries
 from lightning_sae.correct.strategies import (
     VECTOR_WAYS,
     Corrected,
@@ -51,19 +52,27 @@ class _Attempt(NamedTuple):
 
     Attributes:
         way: which.
+        site: where latents are held, if it holds any.
         spared: classes of which an edit keeps the mean score.
         out: the way with these.
         found: on the validation images.
     """
 
     way: Way
+    site: Site
     spared: tuple[int, ...]
     out: WayOut
     found: Choices
 
+    @property
+    def said(self) -> str:
+        """The way, and the hook point where that is an earlier one."""
+        return f"{self.way} at {self.site.layer}" if self.site.early else self.way
+
 
 class _Chosen(NamedTuple):
     way: Way
+    site: Site
     spared: tuple[int, ...]
     corrected: Corrected
     choice: Choice
@@ -86,6 +95,7 @@ def correct(
     way: Way | None = None,
     factor: str | None = None,
     rule: Rule = DEFAULT,
+    at: str | None = None,
 ) -> Correction:
     """Correct one class of a classifier.
 
@@ -101,14 +111,18 @@ def correct(
             `printed` for a typographic finding, else the value that the culprits tell, of a factor of the
             data before `judge`, else `culprits`.
         rule: what it may cost on the validation images.
+        at: short name of the one hook point at which latents are held; `None`: that of the run, or, where the
+            audit has traced the culprits to an earlier one, their sources there are ablated as well.
 
     Raises:
-        ValueError: an unknown class, latent or factor, images without known classes, a share that is none, or
-            nothing that is tried lowers the worst group's error at a price that the rule allows.
+        FileNotFoundError: the autoencoder of an earlier hook point lies there no more.
+        ValueError: an unknown class, latent, factor or hook point, images without known classes, a share that
+            is none, or nothing that is tried lowers the worst group's error at a price that the rule allows.
     """
     rule.check()
     latents = tuple(culprit.latent for culprit in finding.culprits)
     target = _target(run, classifier, finding.class_name, latents)
+    sites = sites_of(run, finding, at)
     task = _Task(run, classifier.to(torch.empty(0)), target, latents, rule)
     names = tuple(classifier.class_names)
     look = find_look(run, finding, names)
@@ -123,13 +137,14 @@ def correct(
         return with_word(run, split, images, latents, label, target)
 
     val = grouped("val", seen)
-    chosen = _choose(task, val, ways_open(val.seen, target, val.groups) if way is None else (way,), names)
+    ways = (way,) if way else HELD_WAYS if at else ways_open(val.seen, target, val.groups)
+    chosen = _choose(task, val, tries(ways, sites, at), names)
     test = grouped("test", with_look(run, "test", view_culprits(run, "test", latents, names), look))
     corrected = CorrectedClassifier(
         names,
         shifted(chosen.corrected.classes, target, chosen.choice.shift),
         run.data.clip.identity(),
-        None if chosen.corrected.clamp is None else Held(chosen.corrected.clamp, run.sae, run.data.hook),
+        chosen.corrected.held,
     )
     return Correction(corrected, _record(task, classifier, finding, factor, chosen, corrected, val, test))
 
@@ -179,48 +194,64 @@ def _label(task: _Task, classifier: Classifier, seen: CulpritView) -> Label:
     return Label(word, strongest_style(task.run, "val", word, task.classes, seen.targets, task.target))
 
 
-def _choose(task: _Task, val: CorrectionSet, ways: Sequence[Way], names: Sequence[str]) -> _Chosen:
-    """Return the best of the ways on the validation images."""
-    attempts = [attempt for way in ways for attempt in _attempts(task, val, way)]
+def _choose(
+    task: _Task, val: CorrectionSet, tried: Sequence[tuple[Way, Site]], names: Sequence[str]
+) -> _Chosen:
+    """Return the best of the ways and sites on the validation images."""
+    attempts = [attempt for way, site in tried for attempt in _attempts(task, val, way, site)]
     chosen = [
-        _Chosen(attempt.way, attempt.spared, attempt.out.make(best.amount), best)
+        _Chosen(attempt.way, attempt.site, attempt.spared, attempt.out.make(best.amount), best)
         for attempt in attempts
         if (best := attempt.found.best) is not None
     ]
     if not chosen:
-        raise ValueError(refusal(val.groups.name, [(a.way, a.found) for a in attempts], names))
+        raise ValueError(refusal(val.groups.name, [(a.said, a.found) for a in attempts], names))
     return min(chosen, key=lambda one: one.choice.order[:2])
 
 
-def _attempts(task: _Task, val: CorrectionSet, way: Way) -> Iterator[_Attempt]:
+def _attempts(task: _Task, val: CorrectionSet, way: Way, site: Site) -> Iterator[_Attempt]:
     """Yield a way; an edit once more for each class that it would cost too much, which then is spared."""
     spared: tuple[int, ...] = ()
     as_it_is = task.classes.logits(val.seen.embeddings)
     while True:
-        out = way_out(way, task.classes, task.target, val.seen, task.latents, val.groups, spared)
+        out = way_out(way, task.classes, task.target, val.seen, site, val.groups, spared)
         tried = candidates(out, val.seen, partial(val.embed, task.run))
         found = choose(tried, as_it_is, val.seen.targets, task.target, val.groups, task.rule)
-        yield _Attempt(way, spared, out, found)
+        yield _Attempt(way, site, spared, out, found)
         dear = found.refused.get(("max_class_loss",))
         if way not in VECTOR_WAYS or dear is None or dear.costs.loser in (task.target, *spared):
             return
         spared = (*spared, dear.costs.loser)
 
 
-def _plain_shift(task: _Task, val: CorrectionSet) -> float:
+def _plain_shift(task: _Task, val: CorrectionSet, site: Site) -> float:
     """Return the best shift of the class's logit and nothing else, by the same rule; 0 where none helps."""
-    best = next(_attempts(task, val, "shift")).found.best
+    best = next(_attempts(task, val, "shift", site)).found.best
     return 0.0 if best is None else best.shift
 
 
 def _predictions(
-    task: _Task, images: CorrectionSet, clamp: Clamp | None, classes: LinearClassifier, plain_shift: float
+    task: _Task, images: CorrectionSet, held: Held | None, classes: LinearClassifier, plain_shift: float
 ) -> Predictions:
     plain = shifted(task.classes, task.target, plain_shift)
     return Predictions(
         before=task.classes.predict(images.seen.embeddings),
-        after=classes.predict(images.embed(task.run, clamp)),
+        after=classes.predict(images.embed(task.run, held)),
         shifted=plain.predict(images.seen.embeddings),
+    )
+
+
+def _held_latents(site: Site, held: Held) -> HeldLatents:
+    """Return what is held, and where."""
+    return HeldLatents(
+        layer=site.layer,
+        hook_point=site.hook_point.module,
+        tokens=site.hook_point.tokens,
+        sources=site.early,
+        latents=site.latents,
+        labels=tuple(name.label for name in site.names),
+        named=tuple(name.named for name in site.names),
+        values=tuple(held.clamp.values),
     )
 
 
@@ -234,9 +265,9 @@ def _record(
     val: CorrectionSet,
     test: CorrectionSet,
 ) -> Record:
-    run, clamp, targets = task.run, chosen.corrected.clamp, test.data.targets
-    shift = _plain_shift(task, val)
-    on_val, on_test = (_predictions(task, part, clamp, corrected.classes, shift) for part in (val, test))
+    run, held, targets = task.run, chosen.corrected.held, test.data.targets
+    shift = _plain_shift(task, val, chosen.site)
+    on_val, on_test = (_predictions(task, part, held, corrected.classes, shift) for part in (val, test))
     of_data = Predictions(*map(test.groups.of_data, on_test))
     names = [name for name in (*test.data.factors, CULPRITS) if name not in ("class", factor)]
     factors = [groups_of(test.data, name) for name in names]
@@ -264,7 +295,7 @@ def _record(
         latents=task.latents,
         labels=tuple(culprit.label for culprit in finding.culprits),
         named=tuple(culprit.named for culprit in finding.culprits),
-        values=() if clamp is None else tuple(clamp.values),
+        held=None if held is None else _held_latents(chosen.site, held),
         amount=chosen.choice.amount,
         shift=chosen.choice.shift,
         plain_shift=shift,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_sae.clip import make_tail
-from lightning_sae.correct.clamp import Clamp, clamped, clamping
+from lightning_sae.correct.clamp import Held, clamped, holding
 from lightning_sae.data import ActivationStore, hook_folder
 from lightning_sae.data.images.image_set import Split
 from lightning_sae.data.store.shards import read_tensor
@@ -85,7 +85,7 @@ def renumbered(targets: Tensor, data_names: Sequence[str], class_names: Sequence
 
 @torch.no_grad()
 def embed_split(
-    run: RunFolder, split: Split, clamp: Clamp, ids: Tensor | None = None, label: Label | None = None
+    run: RunFolder, split: Split, held: Held, ids: Tensor | None = None, label: Label | None = None
 ) -> Tensor:
     """Return the embeddings of images with latents held at values, `[n, d_embed]` unit on the CPU.
 
@@ -95,20 +95,20 @@ def embed_split(
     Args:
         run: an opened run on images.
         split: of its data.
-        clamp: the latents and their values.
+        held: the latents, their values, and where they are.
         ids: `[n]` of the images; `None`: all of the split.
         label: printed on each of them.
     """
-    data, sae = run.data, run.sae.to(run.data.clip.device)
-    tail = make_tail(data.clip, data.hook)
+    data, held = run.data, held._replace(sae=held.sae.to(run.data.clip.device))
+    tail = make_tail(data.clip, held.hook_point)
     if tail.needs == "nothing" and ids is None and label is None:
-        store = ActivationStore(hook_folder(data.capture(split), data.hook), device=data.clip.device)
+        store = ActivationStore(hook_folder(data.capture(split), held.hook_point), device=data.clip.device)
         parts = []
         for start in range(0, len(store), data.eval_batch_size):
             x = store.rows(start, min(start + data.eval_batch_size, len(store))).float()
-            parts.append(tail(clamped(sae, x.to(data.clip.device), clamp)[:, None]).cpu())
+            parts.append(tail(clamped(held.sae, x.to(data.clip.device), held.clamp)[:, None]).cpu())
         return torch.cat(parts)
-    with clamping(data.clip, data.hook, sae, clamp):
+    with holding(data.clip, held):
         batches = pixels(run, split, ids, label)
         return torch.cat([data.clip.encode_image(batch).float().cpu() for batch in batches])
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.clip import HookPoint
 from lightning_sae.correct.card import card
-from lightning_sae.correct.clamp import Clamp
-from lightning_sae.correct.corrected_classifier import CorrectedClassifier, Held
+from lightning_sae.correct.clamp import Clamp, Held
+from lightning_sae.correct.corrected_classifier import CorrectedClassifier
 from lightning_sae.correct.correction import Correction
 from lightning_sae.correct.record import FORMAT, Record
 from lightning_sae.files import replacing_folder, user_path
@@ -86,10 +86,9 @@ def load_classifier(folder: str | Path) -> CorrectedClassifier:
     record = read_record(folder)
     classes = _read_tensors(folder / WEIGHTS, len(record.class_names))
     held = None
-    if record.holds_latents:
+    if (made := record.held) is not None:
         sae = load_sae(folder / SAE, record.clip)
-        hook_point = HookPoint(record.hook_point, record.tokens)
-        held = Held(Clamp(record.latents, record.values), sae, hook_point)
+        held = Held(Clamp(made.latents, made.values), sae, HookPoint(made.hook_point, made.tokens))
     return CorrectedClassifier(record.class_names, classes, record.clip, held)
 
 
@@ -110,9 +109,10 @@ def read_record(folder: Path) -> Record:
         raise ValueError(
             f"{folder / CONFIG} is no record of format {FORMAT} ({wrong}): export the classifier again"
         ) from error
-    if record.holds_latents and len(record.values) != len(record.latents):
+    held = record.held
+    if held is not None and len(held.values) != len(held.latents):
         raise ValueError(
-            f"{folder / CONFIG} holds {len(record.latents)} latents and {len(record.values)} values for "
+            f"{folder / CONFIG} holds {len(held.latents)} latents and {len(held.values)} values for "
             "them: export the classifier again"
         )
     return record

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_sae.correct.clamp import Clamp
+from lightning_sae.correct.clamp import Held
 from lightning_sae.correct.embeddings import CulpritView, embed_split
 from lightning_sae.correct.printed import printed_on, view_printed
 from lightning_sae.data.images.image_set import Split
@@ -36,14 +36,14 @@ class CorrectionSet(NamedTuple):
     label: Label | None
     ids: Tensor
 
-    def embed(self, run: RunFolder, clamp: Clamp | None) -> Tensor:
+    def embed(self, run: RunFolder, held: Held | None) -> Tensor:
         """Return the embeddings of the images with latents held at values, `[n, d_embed]` unit on the CPU."""
-        if clamp is None:
+        if held is None:
             return self.seen.embeddings
-        plain = embed_split(run, self.split, clamp)
+        plain = embed_split(run, self.split, held)
         if self.label is None:
             return plain
-        return torch.cat([plain, embed_split(run, self.split, clamp, self.ids, self.label)])
+        return torch.cat([plain, embed_split(run, self.split, held, self.ids, self.label)])
 
 
 def with_groups(split: Split, seen: CulpritView, factor: str) -> CorrectionSet:

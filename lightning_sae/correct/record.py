@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lightning_sae.correct.corrected_classifier import Way
 
-FORMAT = 1  # as in Record
+FORMAT = 2  # as in Record
 
 
 class _Model(BaseModel):
@@ -73,6 +73,30 @@ class Printed(_Model):
     place: float
 
 
+class HeldLatents(_Model):
+    """The latents that are held while CLIP embeds.
+
+    Attributes:
+        layer: short name of the hook point.
+        hook_point: module path.
+        tokens: token rule.
+        sources: whether they are what makes the culprits, at an earlier hook point, and not these themselves.
+        latents: `m` of them.
+        labels: of each.
+        named: which of the labels are to be relied on.
+        values: at which they are held.
+    """
+
+    layer: str
+    hook_point: str
+    tokens: str
+    sources: bool
+    latents: tuple[int, ...]
+    labels: tuple[str, ...]
+    named: tuple[bool, ...]
+    values: tuple[float, ...]
+
+
 class ClassAccuracy(_Model):
     """Share of a class's images that are predicted as it."""
 
@@ -121,7 +145,7 @@ class Record(_Model):
         latents: the culprits.
         labels: of the culprits.
         named: which of the labels are to be relied on.
-        values: at which they are held; none for a shift or an edit.
+        held: what is held, and where; `None` for a shift or an edit.
         amount: strength of an edit, part of the mean at which latents are clamped, 1 for an ablation, 0 for a
             shift.
         shift: added to the class's logit, with the way.
@@ -140,7 +164,7 @@ class Record(_Model):
         classes: on the images of `measured`, the largest loss first.
     """
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     library_version: str
     kind: Literal["prompts", "probe"]
     class_names: tuple[str, ...]
@@ -158,7 +182,7 @@ class Record(_Model):
     latents: tuple[int, ...]
     labels: tuple[str, ...]
     named: tuple[bool, ...]
-    values: tuple[float, ...]
+    held: HeldLatents | None
     amount: float
     shift: float
     plain_shift: float
@@ -173,11 +197,6 @@ class Record(_Model):
     measured: SplitMeasures
     groups: tuple[GroupRow, ...]
     classes: tuple[ClassAccuracy, ...]
-
-    @property
-    def holds_latents(self) -> bool:
-        """True if the culprits are held while CLIP embeds."""
-        return self.way in ("clamp", "ablate")
 
     @property
     def losers(self) -> tuple[ClassAccuracy, ...]:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Sequence
 
 from lightning_sae.correct.choice import Choice, Choices, cost_of
-from lightning_sae.correct.corrected_classifier import Way
 
 PRICES = {
     "max_loss": "{cost:.2%} of the accuracy of all classes",
@@ -14,7 +13,7 @@ PRICES = {
 }
 
 
-def refusal(factor: str, tried: Iterable[tuple[Way, Choices]], class_names: Sequence[str]) -> str:
+def refusal(factor: str, tried: Iterable[tuple[str, Choices]], class_names: Sequence[str]) -> str:
     """Return one message: what the best costs that the rule does not allow, and the options that allow it.
 
     It is the best of those that are above the fewest limits.

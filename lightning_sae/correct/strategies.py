@@ -12,9 +12,10 @@ from torch.nn.functional import one_hot
 
 from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.correct.choice import Candidate
-from lightning_sae.correct.clamp import Clamp
+from lightning_sae.correct.clamp import Held
 from lightning_sae.correct.corrected_classifier import WAYS, Way
 from lightning_sae.correct.embeddings import CulpritView
+from lightning_sae.correct.sites import Site
 from lightning_sae.metrics.group_errors import Groups, others_than
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)  # of an edit; 1 ends the covariance
@@ -27,11 +28,11 @@ class Corrected(NamedTuple):
 
     Attributes:
         classes: class vectors.
-        clamp: of latents; `None` for none.
+        held: latents; `None` for none.
     """
 
     classes: LinearClassifier
-    clamp: Clamp | None
+    held: Held | None
 
 
 Make = Callable[[float], Corrected]
@@ -74,7 +75,7 @@ def way_out(
     classes: LinearClassifier,
     target: int,
     seen: CulpritView,
-    latents: tuple[int, ...],
+    site: Site,
     groups: Groups,
     spared: Sequence[int] = (),
 ) -> WayOut:
@@ -85,7 +86,7 @@ def way_out(
         classes: of the classifier as it is.
         target: the class that is led astray.
         seen: validation images.
-        latents: the culprits.
+        site: where latents are held, and which.
         groups: of the images.
         spared: classes of which the images keep their mean score in an edit, beside the class itself.
 
@@ -99,8 +100,8 @@ def way_out(
         return WayOut(STRENGTHS, _edit(classes, target, seen, _followed(way, seen, groups), spared))
     own = seen.activations[seen.targets == target].double().mean(0)
     if way == "clamp":
-        return WayOut(FRACTIONS, lambda part: Corrected(classes, Clamp(latents, (part * own).tolist())))
-    return WayOut((1.0,), lambda _: Corrected(classes, Clamp(latents, [0.0] * len(latents))))
+        return WayOut(FRACTIONS, lambda part: Corrected(classes, site.hold((part * own).tolist())))
+    return WayOut((1.0,), lambda _: Corrected(classes, site.hold([0.0] * len(site.latents))))
 
 
 def _followed(way: Way, seen: CulpritView, groups: Groups) -> Tensor:
@@ -124,7 +125,7 @@ def _edit(
     return make
 
 
-def candidates(out: WayOut, seen: CulpritView, embed: Callable[[Clamp], Tensor]) -> Iterator[Candidate]:
+def candidates(out: WayOut, seen: CulpritView, embed: Callable[[Held], Tensor]) -> Iterator[Candidate]:
     """Yield the logits of the validation images, for every amount of a way.
 
     Args:
@@ -133,8 +134,8 @@ def candidates(out: WayOut, seen: CulpritView, embed: Callable[[Clamp], Tensor])
         embed: their embeddings with latents held.
     """
     for amount in out.amounts:
-        classes, clamp = out.make(amount)
-        embeddings = seen.embeddings if clamp is None else embed(clamp)
+        classes, held = out.make(amount)
+        embeddings = seen.embeddings if held is None else embed(held)
         yield Candidate(amount, classes.logits(embeddings))
 
 

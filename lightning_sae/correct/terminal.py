@@ -6,7 +6,7 @@ from rich import box, markup
 from rich.console import Console
 from rich.table import Table
 
-from lightning_sae.correct.card import change, percent, price
+from lightning_sae.correct.card import change, listed, percent, price
 from lightning_sae.correct.record import BeforeAfter, Record
 from lightning_sae.trust.control_characters import escape, visible
 
@@ -50,6 +50,8 @@ def headline(record: Record) -> str:
     found = record.measured
     on_val = record.chosen.worst
     how: str = "a plain shift of the threshold" if record.way == "shift" else record.way
+    if record.held is not None and record.held.sources:
+        how = f"{how} of sources at {visible(record.held.layer)}: {visible(listed(record.held))}"
     if record.way != "shift" and (on_val.after or 0.0) >= (on_val.shifted or 0.0):
         how = f"{how}, though on {record.chosen.split} a plain shift of the threshold does as well"
     shown = {

@@ -54,6 +54,15 @@ def audit(
             "--edits", help="edit images to show findings: tints, patches, the words of their classes"
         ),
     ] = False,
+    earlier: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            parser=user_path,
+            help="finished run of the same CLIP at an earlier hook point, to say where culprits come from; "
+            "again for others",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", parser=user_path, help="folder to write to (RUN)"),
@@ -80,7 +89,8 @@ def audit(
         raise ValueError(f"--in-seeds {in_seeds}: there are {len(others.audits)} seeds, this run counted")
     opened = open_named(run, moved, device, trust)
     folder = out or opened.folder
-    options = Options(output, Limits(min_images=min_images), edits=edits)
+    limits = Limits(min_images=min_images)
+    options = Options(output, limits, edits=edits, earlier=earlier or ())
     found = audit_to_folder(opened, folder, classifier, prompts, options, others)
     print_audit(Console(), found, folder)
     if fail_on and found.at_least(fail_on, in_seeds or 1):

@@ -32,6 +32,13 @@ def correct(
             help="FACTOR, FACTOR=VALUE, judge, culprits or printed: whose groups it is chosen by",
         ),
     ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYER",
+            help="hold latents at this hook point alone: that of the run, or an earlier one of the finding",
+        ),
+    ] = None,
     max_loss: Annotated[
         float, typer.Option(metavar="X", help="accuracy of all classes that may be lost on val")
     ] = 0.01,
@@ -68,6 +75,6 @@ def correct(
     found = audit.finding(finding)
     opened = open_named(run, moved, device, trust)
     rule = Rule(max_loss, max_group_loss, max_class_loss, max_false_positive_rise)
-    correction = correct_finding(opened, audited_classifier(opened, audit), found, way, factor, rule)
+    correction = correct_finding(opened, audited_classifier(opened, audit), found, way, factor, rule, at)
     save_classifier(correction, out)
     print_correction(Console(), correction.record, out)

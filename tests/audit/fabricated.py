@@ -13,14 +13,19 @@ from lightning_sae.audit.findings import (
     Change,
     ClassResult,
     Culprit,
+    CulpritOrigin,
+    CulpritSource,
     Effect,
     Estimate,
     EvidenceTest,
     Finding,
     GroupGap,
+    Origin,
     Severity,
+    SharedSources,
     Subject,
 )
+from lightning_sae.audit.origins.words import summarise_origin
 from lightning_sae.concepts.naming import name_columns, names_of
 from lightning_sae.runs.folder import RunFolder
 
@@ -127,6 +132,34 @@ def finding(
         "advice": ("Collect pictures of the class on other backgrounds.", "Export a correction."),
     }
     return Finding(number=number, class_name=class_name, culprits=culprits, **{**values, **changes})
+
+
+def origin(culprits: tuple[Culprit, ...], label: str = "edges", **changes: Any) -> Origin:
+    """At an earlier block: one source of each culprit, and the same of the class's own latents."""
+    traced = tuple(
+        CulpritOrigin(
+            latent=one.latent,
+            images=40,
+            sources=(CulpritSource(latent=5, label=label, named=label != "", share=0.41),),
+            latents=0.8,
+            error=0.07,
+            outside=0.05,
+            bias=0.08,
+        )
+        for one in culprits
+    )
+    shared = SharedSources(own=(11,), overlap=0.12, random=0.2, high=0.31, p_value=0.9)
+    values: dict[str, Any] = {
+        "layer": "resblocks.2",
+        "hook_point": "visual.transformer.resblocks.2",
+        "tokens": "all",
+        "folder": "layers/resblocks.2",
+        "sae_sha256": "0" * 64,
+        "culprits": traced,
+        "shared": shared,
+        "summary": summarise_origin("resblocks.2", "resblocks.3", culprits, traced, shared),
+    }
+    return Origin(**{**values, **changes})
 
 
 def result(name: str, findings: tuple[int, ...] = (), **changes: Any) -> ClassResult:

@@ -24,6 +24,7 @@ from .fabricated import (
     group_gap,
     latent_table,
     noise_images,
+    origin,
     result,
     run_folder,
 )
@@ -165,6 +166,7 @@ def hostile_page(write):
             (culprit(n, name),),
             summary=every,
             advice=(every,),
+            origins=(origin((culprit(n, name),), name, layer=name),),
             evidence=(finding(1, "", (culprit(1, ""),)).evidence[0].model_copy(update={"meaning": every}),),
         )
         for n, name in enumerate(HOSTILE, 1)

@@ -154,7 +154,7 @@ def exported(request, folder, tmp_path_factory):
 def test_the_figures_are_those_of_the_loaded_classifier(exported, plain):
     clip, images, world, embeddings = plain
     classifier, record = load_classifier(exported), read_record(exported)
-    if not record.holds_latents:
+    if record.held is None:
         predicted = classifier.predict(embeddings)
         assert not (exported / "sae").exists()
     else:
@@ -234,7 +234,7 @@ def test_the_card_says_what_was_done(exported):
     for group in record.groups:
         assert f"{group.value} | {group.own} |" in text
     assert text.count("\n| ") > len(record.groups) + len(record.classes)
-    assert ("classifier.wrap(clip)" in text) == record.holds_latents
+    assert ("classifier.wrap(clip)" in text) == (record.held is not None)
     assert record.clip["weights"] in text
 
 
@@ -400,7 +400,7 @@ def test_a_middle_layer_goes_through_the_whole_clip(tmp_path_factory, plain, tmp
     save_classifier(correction, tmp_path / "out")
     clip, images, _, _ = plain
     loaded = load_classifier(tmp_path / "out")
-    embeddings = embed_split(run, "test", correction.classifier.held.clamp)
+    embeddings = embed_split(run, "test", correction.classifier.held)
     torch.testing.assert_close(
         loaded.classify(clip, images[:60]), loaded.logits(embeddings), rtol=1e-4, atol=1e-3
     )
@@ -430,11 +430,11 @@ def test_damaged_and_foreign_folders(exported, tmp_path):
         load_classifier(cut)
     foreign = copy("foreign")
     (foreign / "config.json").write_text('{"variant": "TopK"}')
-    with pytest.raises(ValueError, match="is no record of format 1"):
+    with pytest.raises(ValueError, match="is no record of format 2"):
         load_classifier(foreign)
     newer = copy("newer")
     content = json.loads((newer / "config.json").read_text())
-    (newer / "config.json").write_text(json.dumps(content | {"format_version": 2}))
+    (newer / "config.json").write_text(json.dumps(content | {"format_version": 3}))
     with pytest.raises(ValueError, match="format_version"):
         load_classifier(newer)
     (newer / "config.json").write_text(json.dumps(content | {"class_names": ["a", "b"]}))

@@ -8,7 +8,7 @@ from lightning_sae.attribution.ablation import ablate
 from lightning_sae.attribution.explained import Explained
 from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.correct.choice import Candidate, Rule, choose
-from lightning_sae.correct.clamp import Clamp, clamped, clamping
+from lightning_sae.correct.clamp import Clamp, Held, clamped, holding
 from lightning_sae.correct.corrected_classifier import WAYS
 from lightning_sae.correct.embeddings import CulpritView
 from lightning_sae.correct.measures import Predictions, all_images, class_rows, group_rows, measured
@@ -308,7 +308,7 @@ def test_no_latent_is_held_after_the_with():
     sae = TopK(d_in=width, d_sae=8, k=8).eval()
     with torch.no_grad():
         plain = clip.encode_image(pixels)
-        with clamping(clip, hook, sae, Clamp([0], [5.0])):
+        with holding(clip, Held(Clamp([0], [5.0]), sae, hook)):
             assert not torch.allclose(clip.encode_image(pixels), plain)
         assert torch.equal(clip.encode_image(pixels), plain)
 

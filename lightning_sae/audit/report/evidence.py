@@ -6,10 +6,12 @@ from lightning_sae.audit.findings import (
     Audit,
     Change,
     Culprit,
+    CulpritSource,
     Effect,
     Estimate,
     EvidenceTest,
     Finding,
+    Origin,
     PairEvidence,
 )
 from lightning_sae.audit.report.heatmaps import Heatmaps
@@ -81,7 +83,34 @@ def finding_view(finding: Finding, images: Any, heatmaps: Heatmaps | None) -> di
         "advice": finding.advice,
         "standing": finding.standing,
         "pairs": None if finding.pairs is None else _pairs(finding.pairs),
+        "origins": [_origin(origin, finding) for origin in finding.origins],
     }
+
+
+def _origin(origin: Origin, finding: Finding) -> dict[str, Any]:
+    names = {culprit.latent: _name(culprit) for culprit in finding.culprits}
+    return {
+        "layer": origin.layer,
+        "summary": f"{origin.summary[0].upper()}{origin.summary[1:]}",
+        "rows": [
+            {
+                "latent": traced.latent,
+                "name": names[traced.latent],
+                "images": traced.images,
+                "sources": [
+                    {"latent": source.latent, "name": _name(source), "share": _unbroken(source.share)}
+                    for source in traced.sources
+                ],
+                **{name: percent(getattr(traced, name)) for name in ("latents", "error", "outside", "bias")},
+            }
+            for traced in origin.culprits
+        ],
+    }
+
+
+def _unbroken(share: float) -> str:
+    """Return a share in per cent that no line ends in."""
+    return percent(share).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _pairs(found: PairEvidence) -> dict[str, Any]:
@@ -132,8 +161,8 @@ def _culprit(culprit: Culprit, class_name: str, images: Any, heatmaps: Heatmaps 
     }
 
 
-def _name(culprit: Culprit) -> LatentName:
-    return LatentName(culprit.label, culprit.named).or_number(culprit.latent)
+def _name(latent: Culprit | CulpritSource) -> LatentName:
+    return LatentName(latent.label, latent.named).or_number(latent.latent)
 
 
 def interval(estimate: Estimate) -> str:

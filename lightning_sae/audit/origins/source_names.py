@@ -1,0 +1,40 @@
+"""What the latents of an earlier hook point are called."""
+
+import torch
+
+from lightning_sae.concepts.labelling import LabelTests, name_latents
+from lightning_sae.concepts.naming import LatentName
+from lightning_sae.metrics import ImageLatents, top_images
+from lightning_sae.progress import track
+from lightning_sae.runs.folder import RunFolder
+from lightning_sae.runs.layers import RunLayer
+
+
+@torch.no_grad()
+def source_names(run: RunFolder, name: str, layer: RunLayer) -> list[LatentName]:
+    """Return the names of the latents of an earlier hook point.
+
+    They are those in its table; where the hook point is one of the run itself, whose table has none, the
+    judge names them by one more pass over the validation activations.
+
+    Args:
+        run: `ready`.
+        name: short, of the hook point.
+        layer: the hook point.
+    """
+    if "label" in layer.latents or name not in run.data.earlier:
+        rows = layer.latents.reindex(range(layer.sae.d_sae))
+        return [LatentName.of(row) for row in rows.to_dict("records")]
+    data, place = run.data, list(run.data.earlier).index(name)
+    images = ImageLatents(layer.sae.d_sae).to(data.clip.device)
+    images.distributed_available_fn = lambda: False  # one process looks at all images
+    for batch in track(data.val_dataloader(), f"naming the latents of {name}", unit="batches"):
+        images.update(layer.sae.encode(batch.earlier[place]), batch.image_ids)
+    latents, ids = images.latents()
+    most = max([1, *(len(texts.split()) for texts in layer.latents.get("top_images", []))])
+    words = run.vocabulary().embed(data.judge, data.images("val").vocabulary)
+    words = words._replace(
+        texts=words.texts.to(data.judge_embeddings), empty=words.empty.to(data.judge_embeddings)
+    )
+    top_ids = top_images(latents, ids, most)[1]
+    return name_latents(latents, top_ids, words, data.judge_embeddings, LabelTests.of(run.config))
