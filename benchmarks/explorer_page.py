@@ -116,7 +116,12 @@ def fabricated(d_sae: int, n_images: int, n_classes: int) -> tuple[RunFolder, Se
     shape = SimpleNamespace(tokens=1)
     prompts = [[f"a photo of {name}"] for name in classes]
     run.data = SimpleNamespace(
-        images=lambda split: images, class_names=classes, prompts=prompts, clip=clip, shape=shape
+        images=lambda split: images,
+        class_names=classes,
+        prompts=prompts,
+        clip=clip,
+        shape=shape,
+        modules=["visual.transformer.resblocks.3"],
     )
     run.sae = SimpleNamespace(W_dec=W_dec, d_sae=d_sae)
     run.latents = latent_table(d_sae, n_images, classes)
@@ -131,6 +136,7 @@ def fabricated(d_sae: int, n_images: int, n_classes: int) -> tuple[RunFolder, Se
 
 
 def chromium() -> Any:
+    """Return Debian's Chromium without a window."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 

@@ -65,7 +65,7 @@ def class_graphs(run: RunFolder, seen: Seen) -> ClassGraphs:
         run: with one layer there are no graphs.
         seen: its validation images; without classes there are no graphs.
     """
-    if seen.classified is None or len(run.layers) < 2:
+    if seen.classified is None or len(run.data.modules) < 2:
         return ClassGraphs([], {})
     layers, meaning = graph_layers([run]), PromptMeaning(run)
     scores = ClassScores(run.data.class_embeddings, "logit", run.data.clip.logit_scale)
