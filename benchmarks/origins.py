@@ -70,7 +70,7 @@ def tells(run: RunFolder, layer: RunLayer, latent: int, pixels: Tensor, has: Ten
     """Return the AUROC of a latent, its largest activation over tokens, for the pictures with a factor."""
     parts = []
     for some in pixels.split(250):
-        x = activations_at(run.data.clip, [layer.hook], some)[layer.hook]
+        x = activations_at(run.data.clip, [layer.hook_point], some)[layer.hook_point]
         active = layer.sae.encode(x.flatten(0, 1)).columns(torch.tensor([latent])).to_dense()
         parts.append(active.view(x.shape[:2]).amax(1))
     return float(auroc(torch.cat(parts), has))

@@ -70,7 +70,7 @@ def sites_of(run: RunFolder, finding: Finding, at: str | None = None) -> list[Si
 
 def _early(run: RunFolder, finding: Finding, origin: Origin) -> list[Site]:
     earlier = read_earlier(run, origin.folder)
-    hook, sae, _ = earlier.layer
+    hook, sae = earlier.layer.hook_point, earlier.layer.sae
     sources = ranked_sources(finding, origin)
     beyond = [source.latent for source in sources if not 0 <= source.latent < sae.d_sae]
     if hook != (origin.hook_point, origin.tokens) or earlier.sae_sha256 != origin.sae_sha256 or beyond:

@@ -66,7 +66,7 @@ def graph_record(found: ImageGraphs, output: str) -> dict[str, Any]:
         for each in found.graphs
     ]
     layers = [
-        {"hook_point": str(each.traced.hook_point), "run": str(each.run.folder)} for each in found.layers
+        {"hook_point": str(each.layer.hook_point), "run": str(each.run.folder)} for each in found.layers
     ]
     made = {"schema_version": SCHEMA_VERSION, "library_version": __version__, "output": output}
     return {**made, "layers": layers, "graphs": graphs}

@@ -73,7 +73,7 @@ def image_graphs(
     layers = graph_layers(runs)
     clip = runs[0].data.clip
     pixels = clip.preprocess(image)[None].to(clip.device)
-    seen = look(clip, [layer.traced for layer in layers], pixels)
+    seen = look(clip, [layer.layer for layer in layers], pixels)
     scores = ClassScores(clip.encode_text(prompts), output, clip.logit_scale)
     meanings = {str(run.folder): PromptMeaning(run) for run in runs}
 

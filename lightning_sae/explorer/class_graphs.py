@@ -103,7 +103,7 @@ def _trace(
 ) -> TracedGraph:
     clip, images = run.data.clip, run.data.images("val")
     pixels = torch.stack([clip.preprocess(images[i]) for i in ids]).to(clip.device)
-    at_layers = look(clip, [layer.traced for layer in layers], pixels)
+    at_layers = look(clip, [layer.layer for layer in layers], pixels)
     classes: Tensor = torch.full((len(ids),), c, device=clip.device)
     whole = trace_graph(at_layers, scores, classes)
     small = (share for share in SHARES if len(whole.prune(share).nodes) <= MOST_NODES)

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import pandas as pd
-
-from lightning_sae.attribution.edges.layers import Layer
 from lightning_sae.clip import clip_titles, short_names
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.runs.folder import RunFolder
+from lightning_sae.runs.layer_names import layer_names
 from lightning_sae.runs.layers import RunLayer
 
 
@@ -19,16 +17,13 @@ class GraphLayer(NamedTuple):
         run: that the hook point belongs to.
         layer: the hook point with its autoencoder and the table of its latents.
         title: short name of the hook point, with its token rule.
+        names: of the latents.
     """
 
     run: RunFolder
     layer: RunLayer
     title: str
-
-    @property
-    def traced(self) -> Layer:
-        """The hook point and the autoencoder."""
-        return Layer(self.layer.hook, self.layer.sae)
+    names: Sequence[LatentName]
 
     def top_images(self, latent: int) -> list[int]:
         """Return ids of the latent's top validation images, the largest activation first; none if silent."""
@@ -36,10 +31,8 @@ class GraphLayer(NamedTuple):
         return [int(i) for i in str(table.loc[latent, "top_images"]).split()] if latent in table.index else []
 
     def name(self, latent: int) -> LatentName:
-        """Return what the run calls a latent; of a layer without labels it is known by its number."""
-        table = self.layer.latents
-        row = table.loc[[latent]].iloc[0] if latent in table.index else pd.Series(dtype=object)
-        return LatentName.of(row).or_number(latent)
+        """Return what a latent is called; one without a label is known by its number."""
+        return self.names[latent].or_number(latent)
 
 
 def graph_layers(runs: Sequence[RunFolder]) -> list[GraphLayer]:
@@ -52,8 +45,8 @@ def graph_layers(runs: Sequence[RunFolder]) -> list[GraphLayer]:
         ValueError: fewer than two layers, latents of texts, or runs of different CLIPs.
     """
     _check_one_clip(runs)
-    found = [(run, layer) for run in runs for layer in run.layers.values()]
-    hook_points = [layer.hook for _, layer in found]
+    found = [(run, own, layer) for run in runs for own, layer in run.layers.items()]
+    hook_points = [layer.hook_point for *_, layer in found]
     if texts := [str(hook_point) for hook_point in hook_points if hook_point.is_text]:
         raise ValueError(
             f"{texts[0]} has latents of texts, and no image reaches them: name runs whose hook points lie in "
@@ -67,8 +60,8 @@ def graph_layers(runs: Sequence[RunFolder]) -> list[GraphLayer]:
     modules = [hook_point.module for hook_point in hook_points]
     names = short_names(modules) if len({*modules}) == len(modules) else modules  # the latter is refused
     return [
-        GraphLayer(run, layer, f"{name}:{hook_point.tokens}")
-        for (run, layer), hook_point, name in zip(found, hook_points, names, strict=True)
+        GraphLayer(run, layer, f"{name}:{layer.hook_point.tokens}", layer_names(run, own, layer))
+        for (run, own, layer), name in zip(found, names, strict=True)
     ]
 
 

@@ -44,6 +44,6 @@ def _largest_leak(traced: TracedGraph, layers: Sequence[GraphLayer]) -> list[str
     if not len(traced.leaks):
         return []
     hook_point, kind, influence = traced.leaks.iloc[0]
-    titles = {str(layer.traced.hook_point): layer.title for layer in layers}
+    titles = {str(layer.layer.hook_point): layer.title for layer in layers}
     where = LEAK[kind].format(titles[hook_point])
     return [f"The largest leak is {where}, {percent(influence)} of the influence: {MEND[kind]}."]

@@ -40,7 +40,7 @@ def earlier_layers(run: RunFolder, folders: Sequence[Path] = ()) -> dict[str, Ea
     """
     own = [run.folder / layer_folder(Path(), name) for name in run.data.earlier]
     found = [read_earlier(run, str(folder)) for folder in (*own, *map(user_path, folders))]
-    modules = [each.layer.hook.module for each in found]
+    modules = [each.layer.hook_point.module for each in found]
     twice = [name for name, n in Counter([*modules, run.data.hook.module]).items() if n > 1]
     if twice:
         raise ValueError(

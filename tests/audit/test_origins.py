@@ -21,13 +21,13 @@ from lightning_sae.audit.evidence.evidence_pass import ready
 from lightning_sae.audit.origins import arriving as arriving_module
 from lightning_sae.audit.origins.arriving import arriving
 from lightning_sae.audit.origins.sharing import compare, overlaps
-from lightning_sae.audit.origins.source_names import source_names
 from lightning_sae.audit.origins.trace import LayerTrace, checked_layers
 from lightning_sae.audit.origins.words import summarise_origin
 from lightning_sae.audit.terminal import print_audit
 from lightning_sae.concepts.naming import LatentName, names_of
 from lightning_sae.runs.earlier import EarlierLayer
 from lightning_sae.runs.folder import open_run
+from lightning_sae.runs.layer_names import layer_names
 from lightning_sae.runs.layers import RunLayer
 
 from .fabricated import audit, culprit, finding, origin, result
@@ -194,8 +194,8 @@ def test_sources_are_named_as_the_run_names_its_own_latents(run):
     """By the rule of the callback that has labelled those of the last hook point."""
     names = names_of(run.latents.reindex(range(run.sae.d_sae)))
     layer = RunLayer(run.data.hook, run.sae, run.latents[["density", "top_images"]])
-    assert source_names(_with_own_as_earlier(run), "resblocks.3", layer) == names
-    assert source_names(run, "resblocks.3", RunLayer(run.data.hook, run.sae, run.latents)) == names
+    assert layer_names(_with_own_as_earlier(run), "resblocks.3", layer) == names
+    assert layer_names(run, "resblocks.3", RunLayer(run.data.hook, run.sae, run.latents)) == names
 
 
 def _with_own_as_earlier(run):
@@ -238,9 +238,9 @@ def test_a_run_of_its_own_is_an_earlier_hook_point(run, train_small, tmp_path):
     layers = checked_layers(run, [other])
     assert [*layers] == ["resblocks.2", "resblocks.1"]
     early = layers["resblocks.1"]
-    assert str(early.layer.hook) == "visual.transformer.resblocks.1:all"
+    assert str(early.layer.hook_point) == "visual.transformer.resblocks.1:all"
     assert early.folder == str(other.resolve())
-    names = source_names(run, "resblocks.1", early.layer)
+    names = layer_names(run, "resblocks.1", early.layer)
     labelled = pd.read_csv(other / "latents.csv", keep_default_na=False).set_index("latent")
     assert [names[j].label for j in labelled.index] == labelled["label"].tolist()
 

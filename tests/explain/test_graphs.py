@@ -48,7 +48,7 @@ def early(train_small):
 def traced(runs, image, c, rule="frozen"):
     """The graph by the library alone."""
     clip = runs[0].data.clip
-    layers = [Layer(layer.hook, layer.sae) for run in runs for layer in run.layers.values()]
+    layers = [Layer(layer.hook_point, layer.sae) for run in runs for layer in run.layers.values()]
     seen = look(clip, layers, clip.preprocess(read_image(image))[None])
     scores = ClassScores(clip.encode_text(PROMPTS), "logit", clip.logit_scale)
     return trace_graph(seen, scores, torch.tensor([c]), rule)

@@ -39,7 +39,7 @@ def expected(run, seen, c):
     clip, data = run.data.clip, run.data
     view = seen.classified.view
     ids = [i for i in view.attributed.tolist() if int(view.predicted[i]) == c][:IMAGES]
-    layers = [Layer(layer.hook, layer.sae) for layer in run.layers.values()]
+    layers = [Layer(layer.hook_point, layer.sae) for layer in run.layers.values()]
     at_layers = look(clip, layers, torch.stack([clip.preprocess(data.images("val")[i]) for i in ids]))
     scores = ClassScores(data.class_embeddings, "logit", clip.logit_scale)
     return trace_graph(at_layers, scores, torch.full((len(ids),), c))

@@ -62,7 +62,7 @@ def arriving(run: RunFolder, early: RunLayer, ids: Tensor, latents: Sequence[int
     Raises:
         ValueError: hook points of different towers or out of order, or an autoencoder of other tokens.
     """
-    layers = [Layer(early.hook, early.sae), Layer(run.data.hook, run.sae)]
+    layers = [early, Layer(run.data.hook, run.sae)]
     place = torch.full((run.sae.d_sae,), -1).index_copy(0, torch.tensor(latents), torch.arange(len(latents)))
     sums = torch.zeros(len(latents), early.sae.d_sae, dtype=torch.float64)
     beside = torch.zeros(len(latents), len(BESIDE), dtype=torch.float64)

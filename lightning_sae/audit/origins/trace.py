@@ -12,7 +12,6 @@ from lightning_sae.audit.examination import Examined
 from lightning_sae.audit.findings import Culprit, CulpritOrigin, CulpritSource, Origin, SharedSources
 from lightning_sae.audit.origins.arriving import Arriving, arriving
 from lightning_sae.audit.origins.sharing import POOL, compare
-from lightning_sae.audit.origins.source_names import source_names
 from lightning_sae.audit.origins.words import summarise_origin
 from lightning_sae.audit.untold import main_drivers
 from lightning_sae.clip import short_names
@@ -20,6 +19,7 @@ from lightning_sae.concepts.naming import LatentName
 from lightning_sae.runs.earlier import EarlierLayer, earlier_layers
 from lightning_sae.runs.folder import RunFolder
 from lightning_sae.runs.image_latents import choose_images
+from lightning_sae.runs.layer_names import layer_names
 
 IMAGES = 256  # of a finding
 SOURCES = 5  # of a culprit
@@ -40,9 +40,7 @@ def checked_layers(run: RunFolder, folders: Sequence[Path] = ()) -> Mapping[str,
     """
     found = earlier_layers(run, folders)
     for each in found.values():
-        pixels = run.data.clip.preprocess(run.data.images("val")[0])[None]
-        own = Layer(run.data.hook, run.sae)
-        check_layers(run.data.clip, [Layer(each.layer.hook, each.layer.sae), own], pixels)
+        check_layers(run.data.clip, [each.layer, Layer(run.data.hook, run.sae)])
     return found
 
 
@@ -62,7 +60,7 @@ class LayerTrace:
     @cached_property
     def names(self) -> list[LatentName]:
         """The names of the latents of the earlier hook point."""
-        return source_names(self.run, self.name, self.earlier.layer)
+        return layer_names(self.run, self.name, self.earlier.layer)
 
     def origin(self, c: int, culprits: Sequence[Culprit], images: Tensor) -> Origin:
         """Return where culprits come from.
@@ -77,7 +75,7 @@ class LayerTrace:
         found = arriving(self.run, self.earlier.layer, ids, latents)
         traced = tuple(self._traced(j, found[j]) for j in latents if j in found)
         shared = self._shared(c, latents)
-        hook = self.earlier.layer.hook
+        hook = self.earlier.layer.hook_point
         _, own = short_names([hook.module, self.run.data.hook.module])
         return Origin(
             layer=self.name,

@@ -1,4 +1,4 @@
-"""What the latents of an earlier hook point are called."""
+"""What the latents of a hook point are called."""
 
 import torch
 
@@ -11,11 +11,11 @@ from lightning_sae.runs.layers import RunLayer
 
 
 @torch.no_grad()
-def source_names(run: RunFolder, name: str, layer: RunLayer) -> list[LatentName]:
-    """Return the names of the latents of an earlier hook point.
+def layer_names(run: RunFolder, name: str, layer: RunLayer) -> list[LatentName]:
+    """Return the names of the latents of a hook point.
 
-    They are those in its table; where the hook point is one of the run itself, whose table has none, the
-    judge names them by one more pass over the validation activations.
+    They are those in its table; where it is an earlier one of the run itself, whose table has none, the judge
+    names them by one more pass over the validation activations.
 
     Args:
         run: `ready`.
