@@ -25,6 +25,7 @@ from lightning_sae.baselines.terms import Terms
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.clip import dry_inputs, short_names
 from lightning_sae.concepts.concept_labels import ConceptLabels
+from lightning_sae.concepts.labelling import guess_names
 from lightning_sae.concepts.naming import LatentName, name_columns
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.tracking.publish import publish_table
@@ -170,4 +171,9 @@ def _names(pass_: Pass) -> dict[str, list[LatentName]]:
     *earlier, _ = pass_.module.layers
     *_, own = short_names(pass_.data.modules)
     found = {layer.name: layer.metrics.top_images.compute()[1] for layer in earlier}
-    return {name: concepts.guesses(ids, judge) for name, ids in found.items()} | {own: concepts.names}
+    words = concepts.vocabulary
+    guessed = {
+        name: guess_names(ids, words, judge) if words else [LatentName("", False)] * len(ids)
+        for name, ids in found.items()
+    }
+    return guessed | {own: concepts.names}

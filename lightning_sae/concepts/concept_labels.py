@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lightning_sae.concepts.alignment import best_labels, concept_vectors
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.concepts.vocabulary import EmbeddedVocabulary
 
@@ -39,19 +38,3 @@ class ConceptLabels(NamedTuple):
     def names(self) -> list[LatentName]:
         """The names of the latents."""
         return [LatentName(*name) for name in zip(self.labels, self.named, strict=True)]
-
-    def guesses(self, top_ids: Tensor, embeddings: Tensor) -> list[LatentName]:
-        """Return the best labels of the latents of another autoencoder, none of them tested.
-
-        Args:
-            top_ids: `[d_sae, n]` ids of each latent's top images, -1 for none.
-            embeddings: `[n_images, d]` unit image embeddings of the judge.
-
-        Returns:
-            A guess for each latent; without label where there is no vocabulary, or the latent has no images.
-        """
-        words = self.vocabulary
-        if words is None:
-            return [LatentName("", False)] * len(top_ids)
-        index = best_labels(concept_vectors(top_ids, embeddings), words.texts, words.empty).index
-        return [LatentName(words.labels[i] if i >= 0 else "", False) for i in index.tolist()]

@@ -45,6 +45,21 @@ class LabelTests(NamedTuple):
         return cls(**{name: given[name] for name in cls._fields if name in given})
 
 
+def guess_names(top_ids: Tensor, words: EmbeddedVocabulary, embeddings: Tensor) -> list[LatentName]:
+    """Return the label of each latent that its top images agree with most, none of them tested.
+
+    Args:
+        top_ids: `[n, top]` int64, ids of each latent's top images, -1 for none.
+        words: the vocabulary by the judge.
+        embeddings: `[n_images, d]` unit, the images by the judge.
+
+    Returns:
+        `n` names; "" for a latent without images.
+    """
+    index = best_labels(concept_vectors(top_ids, embeddings), words.texts, words.empty).index
+    return [LatentName(words.labels[i] if i >= 0 else "", False) for i in index.tolist()]
+
+
 def name_latents(
     latents: SparseLatents,
     top_ids: Tensor,

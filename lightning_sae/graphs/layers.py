@@ -6,7 +6,7 @@ from typing import NamedTuple
 from lightning_sae.clip import clip_titles, short_names
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.runs.folder import RunFolder
-from lightning_sae.runs.layer_names import layer_names
+from lightning_sae.runs.layer_names import guessed_layer_names
 from lightning_sae.runs.layers import RunLayer
 
 
@@ -60,7 +60,7 @@ def graph_layers(runs: Sequence[RunFolder]) -> list[GraphLayer]:
     modules = [hook_point.module for hook_point in hook_points]
     names = short_names(modules) if len({*modules}) == len(modules) else modules  # the latter is refused
     return [
-        GraphLayer(run, layer, f"{name}:{layer.hook_point.tokens}", layer_names(run, own, layer))
+        GraphLayer(run, layer, f"{name}:{layer.hook_point.tokens}", guessed_layer_names(run, own, layer))
         for (run, own, layer), name in zip(found, names, strict=True)
     ]
 
