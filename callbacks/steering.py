@@ -4,22 +4,20 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from callbacks.base import Pass, PassCallback
 from lightning_sae.attribution.explained import explain_some
-from lightning_sae.concepts.vocabulary import embed_labels
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.pairs.pair import PairSource
-from lightning_sae.pairs.responses import FactorValue, activation_scale
+from lightning_sae.pairs.responses import activation_scale
 from lightning_sae.pairs.seen_pairs import SeenPairs, see_pairs
 from lightning_sae.pairs.strongest import strongest
 from lightning_sae.report.figures import save_figure
 from lightning_sae.steering.picture import draw_study
-from lightning_sae.steering.readouts import CLASS, Readout, known_readouts
+from lightning_sae.steering.readouts import Readout, known_readouts
 from lightning_sae.steering.study import METHODS, STRENGTHS, Stage, Study, study
+from lightning_sae.steering.texts import text_of, values_by_factor
 from lightning_sae.tracking.publish import publish_picture, publish_table, run_dir
 from lightning_sae.trust.numbers import check_counts
 
@@ -96,7 +94,7 @@ class Steering(PassCallback):
             pass_.sae,
             activation_scale(pass_.latents[0]),
             self._readouts,
-            partial(self._text, pass_.data),
+            partial(text_of, pass_.data, values_by_factor(self._seen.contrasts), self.templates),
             self.strengths,
             self.most_damage,
         )
@@ -117,21 +115,6 @@ class Steering(PassCallback):
             embeddings = read_tensor(data.capture("val") / "images", "embeddings").float()
             texts, factors = data.class_embeddings, data.images("val").factors
             self._readouts = known_readouts(data.class_names, texts, embeddings, factors)
-
-    def _text(self, data: ActivationDataModule, value: FactorValue) -> Tensor:
-        """Return what is said of a value, less what is said of the others of its factor."""
-        if value.factor == CLASS:
-            values, texts = list(data.class_names), data.class_embeddings
-        else:
-            assert self._seen is not None
-            named = [c.after for c in self._seen.contrasts if c.factor == value.factor]
-            values = list(dict.fromkeys(named))
-            words = [name or value.factor for name in values]
-            texts = embed_labels(data.clip, words, self.templates.get(value.factor, ["{}"]))
-            texts = texts.to(data.class_embeddings)
-        mine = values.index(value.value)
-        others = torch.arange(len(values)) != mine
-        return texts[mine] - (texts[others].mean(0) if bool(others.any()) else 0)
 
     def latent_columns(self) -> dict[str, list[float]]:
         """Return columns for `latents.csv`: how well each latent steers the value it responds to."""

@@ -157,7 +157,7 @@ def halves_of(contrasts: Sequence[Contrast]) -> tuple[NDArray[np.int64], NDArray
     """Return the places of every second pair to each value, and those of the others.
 
     Example:
-        >>> chooses, measures = halves_of([Contrast("hat", None, "red")] * 3 + [Contrast("sky", None, "blue")])
+        >>> chooses, measures = halves_of([Contrast("hat", None, "red")] * 3 + [Contrast("sky", None, "")])
         >>> chooses.tolist(), measures.tolist()
         ([0, 2, 3], [1])
     """

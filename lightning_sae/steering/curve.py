@@ -19,7 +19,7 @@ class Area(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """What steering does at each of `s` strengths to each of `p` pairs of images.
+    """The effect of steering, at each of `s` strengths, on each of `p` pairs of images.
 
     Attributes:
         strengths: `[s]`, ascending from 0.

@@ -1,5 +1,6 @@
 """What can be steered: latents of an autoencoder, or a direction of the same activations."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -90,9 +91,27 @@ def steer(images: Explained, feature: Feature, strength: float, brings: Tensor) 
         tensor([[0.8000, 0.6000],
                 [1.0000, 0.0000]])
     """
+    if strength == 0:
+        return images.tail(images.x, images.context)
+    now = feature.read(images).to(images.x)
+    asked = torch.where(brings[:, None, None], strength * feature.unit.to(now), (1 - strength) * now)
+    return images.tail(images.x + (asked - now) @ feature.vectors.to(now), images.context)
+
+
+@torch.no_grad()
+def scaled(images: Explained, features: Sequence[Feature], factors: Sequence[float]) -> Tensor:
+    """Return the embeddings of images with the coordinates of each of some features multiplied.
+
+    Args:
+        images: `n` images.
+        features: of their activations, each read off the images as they are.
+        factors: of each; 1 leaves it.
+
+    Returns:
+        `[n, d_embed]` unit.
+    """
     x = images.x
-    if strength != 0:
-        now = feature.read(images).to(x.dtype)
-        asked = torch.where(brings[:, None, None], strength * feature.unit.to(x), (1 - strength) * now)
-        x = x + (asked - now) @ feature.vectors.to(x)
+    for feature, factor in zip(features, factors, strict=True):
+        if factor != 1:
+            x = x + (factor - 1) * feature.read(images).to(x) @ feature.vectors.to(x)
     return images.tail(x, images.context)

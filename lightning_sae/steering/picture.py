@@ -40,11 +40,13 @@ def draw_study(found: Study, most: float) -> Figure:
     curves.axvspan(0, most, color=LIGHT, alpha=0.5, linewidth=0, zorder=0)
     curves.set_xlabel("damage: share of what else is read off the images that is lost", color=GREY)
     curves.set_ylabel("success: share of images that are as asked", color=GREY)
-    curves.set_title(
-        "Steering, mean over the values (dot: strength 1)", loc="left", color=INK, weight="bold"
-    )
+    curves.set_title("Steering, mean over the values (dot: strength 1)", loc="left", color=INK, weight="bold")
     curves.legend(
-        title=f"area up to a damage of {most:.0%}", frameon=False, fontsize=9, alignment="left", loc="lower right"
+        title=f"area up to a damage of {most:.0%}",
+        frameon=False,
+        fontsize=9,
+        alignment="left",
+        loc="lower right",
     )
     curves.set(ylim=(-0.02, 1.02), xlim=(0, None))
     areas.set_xticks(range(len(methods)), [TITLES[m].replace(" ", "\n", 1) for m in methods], fontsize=8)

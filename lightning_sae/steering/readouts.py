@@ -58,9 +58,7 @@ def known_readouts(
     return found
 
 
-def fitted_readout(
-    factor: str, values: Sequence[str], embeddings: Tensor, truth: Tensor
-) -> Readout | None:
+def fitted_readout(factor: str, values: Sequence[str], embeddings: Tensor, truth: Tensor) -> Readout | None:
     """Return a probe of one factor; `None` where the images have fewer than two of its values.
 
     Args:

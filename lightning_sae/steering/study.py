@@ -59,7 +59,7 @@ class Study(NamedTuple):
     latents: Mapping[int, Area]
 
     def means(self, method: str) -> dict[str, float]:
-        """Return `auc`, `success` and `damage` of a method, means over the values, the latter at strength 1."""
+        """Return `auc`, and `success` and `damage` at strength 1, of a method: means over the values."""
         mine = [steered for steered in self.methods if steered.method == method]
         at = [int(np.abs(steered.curve.strengths - 1).argmin()) for steered in mine]
         success, damage = (
@@ -83,8 +83,12 @@ class Study(NamedTuple):
 
 
 def _rows(steered: Steered) -> Iterator[dict[str, object]]:
-    fixed = {"factor": steered.value.factor, "value": steered.value.value, "method": steered.method}
-    fixed |= {"latent": steered.latent, "pairs": steered.curve.success.shape[1]}
+    fixed: dict[str, object] = {
+        "factor": steered.value.factor,
+        "value": steered.value.value,
+        "method": steered.method,
+    }
+    fixed = {**fixed, "latent": steered.latent, "pairs": steered.curve.success.shape[1]}
     area = {"auc": steered.area.mean, "low": steered.area.low, "high": steered.area.high}
     for strength, *numbers in zip(steered.curve.strengths, *steered.curve.means(), strict=True):
         measured = dict(zip(("success", "damage", "distance"), numbers, strict=True))
@@ -181,7 +185,7 @@ def _sides(pairs: SeenPairs, value: FactorValue, some: np.ndarray) -> tuple[Tens
 
 
 def _own_readouts(stage: Stage, chooses: np.ndarray) -> dict[str, Readout]:
-    """Return probes of the factors that the data do not know, as edits are, fitted on the pairs that choose."""
+    """Return probes of factors that the data do not know, as edits are, fitted on the pairs that choose."""
     unknown = {stage.pairs.contrasts[i].factor for i in chooses} - stage.readouts.keys()
     found = {}
     for factor in sorted(unknown):
