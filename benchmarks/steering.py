@@ -58,10 +58,6 @@ AMOUNTS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)  # of a direction that is 
 GAINS = (1.0, 1.25, 1.5, 2.0, 3.0)  # by which what speaks for the class is multiplied
 FACTORS = (0.5, 0.0, -0.5, -1.0, -2.0)  # of latents that lead astray
 TRIED, STEPS, LEAST_STEP = 24, 10, 0.002  # latents tried, scaled at most; what each has to gain
-    16,
-    4,
-    0.005,
-)  # latents that are tried, that are scaled at most, and what each has to gain
 GOAL_RISE, MOST_DAMAGE = 0.20, 0.01
 PRINTED = 2000  # pictures of a split that come without a word, and once more with the planted one
 

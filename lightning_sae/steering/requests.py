@@ -80,9 +80,15 @@ def _by_label(text: str, latents: pd.DataFrame) -> int:
     named = [j for j, name in zip(latents.index, names, strict=True) if name.named and j in have]
     found = named or have
     if len(found) > 1:
+        if "alignment" in latents:
+            fit = pd.to_numeric(latents.loc[found, "alignment"])
+            found = fit.sort_values(ascending=False, kind="stable").index.tolist()
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         numbers = ", ".join(map(str, found[:_SHOWN]))
-        raise ValueError(f"{text!r} is the label of latents {numbers}{more}: name one by its number")
+        raise ValueError(
+            f"{text!r} is the label of latents {numbers}{more}: name one by its number, the first "
+            "is the one that the label fits best"
+        )
     if not found:
         labels = {name.label.casefold(): name.label for name in names if name.label}
         close = [labels[word] for word in difflib.get_close_matches(wanted, labels, n=3)]
