@@ -2,10 +2,11 @@
 
 First every value of the world's factors is steered on pairs of test pictures that differ in it alone, by its
 strongest latent and by the directions beside it, as the callback `steering` does on val. Then the planted
-cases: what leads a class astray (a background, a word, another thing) is taken out of every picture, by its
-latents or by a direction. How many latents, and how strongly, is chosen on val: the smallest balanced error
-of the class in the worse of two groups, with the planted value and without, among what loses at most 1 % of
-the pictures that are right, one standard error included. Measured on test. DIR holds world_biased-seedN, as
+cases: a class is led astray by a background, a word or another thing. Latents are scaled, one after the
+other the one that helps most, or a direction is taken out and another one that speaks for the class is
+strengthened. Which and how strongly is chosen on val: the smallest balanced error of the class in the worse
+of two groups, with the planted value and without, among what loses at most 1 % of the pictures that are
+right, one standard error included. Measured on test. DIR holds world_biased-seedN, as
 benchmarks/first_light.py makes them; what is missing is trained, with the callbacks that reading it takes.
 """
 
@@ -56,8 +57,8 @@ TEMPLATES = {"background": ["{} background"], "word": ["the word {}"]}
 PROMPTS = ROOT / "docs" / "recipes" / "world_prompts.yaml"
 AMOUNTS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)  # of a direction that is taken out
 GAINS = (1.0, 1.25, 1.5, 2.0, 3.0)  # by which what speaks for the class is multiplied
-FACTORS = (0.5, 0.0, -0.5, -1.0, -2.0)  # of latents that lead astray
-TRIED, STEPS, LEAST_STEP = 24, 10, 0.002  # latents tried, scaled at most; what each has to gain
+FACTORS = (0.5, 0.0, -1.0, -2.0)  # of latents that lead astray
+TRIED, STEPS, LEAST_STEP = 12, 8, 0.002  # latents tried, scaled at most; what each has to gain
 GOAL_RISE, MOST_DAMAGE = 0.20, 0.01
 PRINTED = 2000  # pictures of a split that come without a word, and once more with the planted one
 
@@ -194,7 +195,7 @@ def steered_latents(
     wrong, _, right, missed = driving.class_means(kinds, 4).nan_to_num(0)
     culprits = (wrong - right).topk(TRIED).indices.tolist()
     helpers = (missed + right - wrong).topk(TRIED // 2).indices.tolist()
-    moves = [*product(culprits, FACTORS), *product(helpers, GAINS[1:])]
+    moves = [*product(culprits, FACTORS), *product(helpers, GAINS[2:])]
     best = Setting((), (), "as it is")
     found = judge(best)
     for _ in range(STEPS):
