@@ -89,7 +89,7 @@ def area_under(success: Floats, damage: Floats, most: float) -> Floats:
         most: the limit, > 0.
 
     Example:
-        >>> float(area_under(np.array([0.0, 0.5, 1.0]), np.array([0.0, 0.0, 0.05]), most=0.1))
+        >>> round(float(area_under(np.array([0.0, 0.5, 1.0]), np.array([0.0, 0.0, 0.05]), most=0.1)), 6)
         0.75
     """
     order = np.argsort(damage, axis=-1, kind="stable")

@@ -45,6 +45,7 @@ def draw_study(found: Study, most: float) -> Figure:
         title=f"area up to a damage of {most:.0%}",
         frameon=False,
         fontsize=9,
+        title_fontsize=9,
         alignment="left",
         loc="lower right",
     )
