@@ -283,7 +283,9 @@ def main() -> None:
     parser.add_argument(
         "--runs", type=Path, default=ROOT / "outputs" / "first_light", help="folder of the runs"
     )
-    parser.add_argument("--per-value", type=int, default=25, help="pairs in which each value comes")
+    parser.add_argument(
+        "--per-value", type=int, default=25, help="pairs in which each value comes, 6 or more"
+    )
     parser.add_argument(
         "--out", type=Path, default=ROOT / "outputs" / "steering.csv", help="table of the planted cases"
     )

@@ -75,7 +75,7 @@ def test_first_light_and_what_shares_its_runs(benchmark, runs):
     assert "balanced CLIP: " in said
     assert len((runs / "audit_cases.csv").read_text().splitlines()) == 1 + 12
     cases = runs / "steering.csv"
-    said = benchmark("steering", "--seeds", "0", "--runs", str(runs), "--per-value", "3", "--out", str(cases))
+    said = benchmark("steering", "--seeds", "0", "--runs", str(runs), "--per-value", "6", "--out", str(cases))
     rows = pd.read_csv(cases)
     assert len(rows) == 4 * 12  # planted cases by latents, probe, text and difference of means
     assert rows["lost"].between(0, 1).all()

@@ -84,6 +84,7 @@ def test_the_command_says_what_moved(small_run, image, capsys):
     assert "set or scaled" in said
     assert "before and after" in said
     assert "20 more move less" in said
+    assert "largest score: " in said
     assert not (small_run / "pictures" / f"explain_{image.stem}.png").exists()
     main([*words, "--set", f"{latent}*0", "--prompt", PROMPTS[0], "--top", "2"])
     said = capsys.readouterr().out
