@@ -43,7 +43,8 @@ def print_steered(console: Console, steered: SteeredImage, output: str, most: in
     if len(silent):
         numbers = ", ".join(map(str, silent))
         console.print(f"silent on this image, so that nothing was changed: latent {numbers}")
-    first, then = (steered.scores["prompt"][steered.scores[side].idxmax()] for side in ("before", "after"))
+    by_prompt = steered.scores.set_index("prompt")
+    first, then = (by_prompt[side].idxmax() for side in ("before", "after"))
     if len(steered.scores) > 1:
         console.print(f"largest score: {escape(str(first))} → {escape(str(then))}", highlight=False)
     console.print(f"cosine of the image with itself, before and after: {steered.cosine:.4f}", highlight=False)
