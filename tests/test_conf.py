@@ -24,6 +24,7 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 OTHER_DEFAULTS = {
     ("SplicedAccuracy", "factor_templates"): "words of the embedded world",
+    ("Steering", "templates"): "words of the embedded world",
     ("load_clip", "pretrained"): "a model that people know, in a YAML of its own",
     ("JumpReLU", "target_l0"): "as many as the k of the other variants",
     ("one_line_errors", "on_cpu"): "how train.py is told",

@@ -17,6 +17,7 @@ ORDER = (
     *("data.loading", "data", "data.engines", "data.sources", "data:front"),
     *("concepts", "classifiers", "attribution", "training", "tracking", "runs", "baselines"),
     "pairs",
+    "steering",
     *("report.latent_name", "report.faithfulness_picture", "report.gallery_picture"),
     *(
         "compare.checks",

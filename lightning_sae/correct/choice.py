@@ -1,6 +1,6 @@
 """Which of several corrected classifiers is taken, by their predictions on validation images."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_sae.correct.costs import Costs, Situation, costs
 from lightning_sae.metrics.group_errors import Groups, group_errors
 
+SAME = 0.01  # errors of the worst group that differ by no more are the same effect
 SHIFTS = [step / 10 for step in range(-20, 21)]  # of the class's logit, in standard deviations of its margin
 
 
@@ -129,12 +130,14 @@ def choose(
     groups: Groups,
     rule: Rule,
 ) -> Choices:
-    """Return the candidate and shift with the smallest balanced error in the worst group.
+    """Return the candidate and shift that do least damage among those with the smallest balanced error.
 
+    It is the error of the worst group that counts, and up to `SAME` above the smallest is the same effect.
     The price must be one that `rule` allows. Tried are shifts of the class's logit by up to 2 standard
     deviations of its margin, the logit minus the largest other one. Only what has a smaller error than the
-    classifier as it is counts. Of equals the one with the smaller mean over the groups is taken, then the
-    smaller shift, then the smaller amount.
+    classifier as it is counts. Damage is the share of the images that were right and are wrong; of equals the
+    one with the smaller error is taken, then with the smaller mean over the groups, then the smaller shift,
+    then the smaller amount. What is refused is the smallest error of its kind.
 
     Args:
         candidates: corrected classifiers.
@@ -150,18 +153,38 @@ def choose(
 
     before = situation(as_it_is.argmax(1))
     best: dict[tuple[str, ...], Choice] = {}
+    allowed: list[Choice] = []
     for amount, logits in candidates:
         for shift, predicted in _shifted(logits, target):
             after = situation(predicted)
             order = Order(after.errors.worst, float(after.errors.error.nanmean()), abs(shift), amount)
-            if not order.worst < before.errors.worst or (() in best and best[()].order <= order):
+            if not order.worst < before.errors.worst:
                 continue
             price = costs(before, after, targets, target, groups, logits.shape[1])
             found, above = Choice(amount, shift, order, price), rule.exceeded(price)
-            best[above] = min(best.get(above, found), found, key=lambda choice: choice.order)
-    allowed = best.pop((), None)
-    refused = {limits: one for limits, one in best.items() if allowed is None or one.order < allowed.order}
-    return Choices(before.errors.worst, allowed, refused)
+            if not above:
+                allowed.append(found)
+            elif above not in best or found.order < best[above].order:
+                best[above] = found
+    chosen = least_damage(allowed)
+    refused = {limits: one for limits, one in best.items() if chosen is None or one.order < chosen.order}
+    return Choices(before.errors.worst, chosen, refused)
+
+
+def least_damage(choices: Sequence[Choice]) -> Choice | None:
+    """Return the choice that does least damage among those with the effect of the best; `None` of none.
+
+    The effect is the error of the worst group; up to `SAME` above the smallest it is the same.
+
+    Example:
+        >>> def choice(worst, damage):
+        ...     return Choice(1.0, 0.0, Order(worst, worst, 0.0, 1.0), Costs(0, 0, 0, 0, 0, damage))
+        >>> least_damage([choice(0.100, 0.03), choice(0.105, 0.01), choice(0.12, 0.0)]).order.worst
+        0.105
+    """
+    smallest = min((choice.order.worst for choice in choices), default=0.0)
+    same = (choice for choice in choices if choice.order.worst <= smallest + SAME)
+    return min(same, key=lambda choice: (choice.costs.damage, choice.order), default=None)
 
 
 def _shifted(logits: Tensor, target: int) -> Iterator[tuple[float, Tensor]]:

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from lightning_sae.clip import Clip, HookPoint, splice
+from lightning_sae.clip import Clip, HookPoint
 from lightning_sae.sae import SparseAutoencoder
+from lightning_sae.steering.intervention import Edit, edited, intervene
 
 
 class Clamp(NamedTuple):
@@ -21,6 +21,10 @@ class Clamp(NamedTuple):
 
     latents: Sequence[int]
     values: Sequence[float]
+
+    def edits(self) -> dict[int, Edit]:
+        """Return each latent with the value that it is set to."""
+        return dict(zip(self.latents, self.values, strict=True))
 
 
 class Held(NamedTuple):
@@ -47,19 +51,11 @@ def clamped(sae: SparseAutoencoder, x: Tensor, clamp: Clamp) -> Tensor:
         x: `[n, d_in]`, raw.
         clamp: which and at what.
     """
-    active = sae.encode(x).columns(torch.tensor(clamp.latents)).to_dense()
-    change = x.new_tensor(clamp.values) - active.to(x.dtype)
-    edited: Tensor = x + change @ sae.W_dec[list(clamp.latents)].to(x.dtype)
-    return edited
+    return edited(sae, x, clamp.edits())
 
 
 @contextmanager
 def holding(clip: Clip, held: Held) -> Iterator[None]:
     """Hold latents at values in every forward of a CLIP inside the `with`."""
-    clamp, sae, hook_point = held
-
-    def edit(x: Tensor) -> Tensor:
-        return clamped(sae, x.flatten(0, 1), clamp).view_as(x)
-
-    with splice(clip, hook_point, edit, error_term=False):
+    with intervene(clip, held.hook_point, held.sae, held.clamp.edits()):
         yield

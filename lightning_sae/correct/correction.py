@@ -12,7 +12,7 @@ from lightning_sae.audit.findings import Finding
 from lightning_sae.audit.verdict.sides import told_value
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.linear import LinearClassifier
-from lightning_sae.correct.choice import Choice, Choices, Rule, choose
+from lightning_sae.correct.choice import Choice, Choices, Rule, choose, least_damage
 from lightning_sae.correct.clamp import Held
 from lightning_sae.correct.corrected_classifier import HELD_WAYS, CorrectedClassifier, Way
 from lightning_sae.correct.embeddings import CulpritView, view_culprits
@@ -103,8 +103,8 @@ def correct(
         run: whose latents the culprits are.
         classifier: under audit.
         finding: of the audit.
-        way: `None`: the one with the smallest error on the validation images, of equals the first of `WAYS`,
-            so that none is taken that a plain shift of the class's threshold equals.
+        way: `None`: the one that does least damage on the validation images among those with the smallest
+            error (`least_damage`), so that none is taken that a plain shift of the class's threshold equals.
         factor: whose groups it is chosen by: `FACTOR` with all its values, `FACTOR=VALUE` against all others,
             `culprits` for their own activity, `judge` for images that look like the worst culprit's label to
             the judge, `printed` for images with the class's word printed on them and as they are. `None`:
@@ -206,7 +206,8 @@ def _choose(
     ]
     if not chosen:
         raise ValueError(refusal(val.groups.name, [(a.said, a.found) for a in attempts], names))
-    return min(chosen, key=lambda one: one.choice.order[:2])
+    best = least_damage([one.choice for one in chosen])
+    return next(one for one in chosen if one.choice is best)
 
 
 def _attempts(task: _Task, val: CorrectionSet, way: Way, site: Site) -> Iterator[_Attempt]:

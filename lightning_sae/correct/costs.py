@@ -18,6 +18,7 @@ class Costs(NamedTuple):
         class_loss: the largest of the accuracy of a class; see `class_losses`.
         false_positive_rise: of the share of all other images that are taken for the corrected class.
         loser: the class of `class_loss`.
+        damage: share of the images of known class that were right and are wrong, whatever was gained.
     """
 
     loss: float
@@ -25,6 +26,7 @@ class Costs(NamedTuple):
     class_loss: float
     false_positive_rise: float
     loser: int
+    damage: float = 0.0
 
 
 class Situation(NamedTuple):
@@ -63,7 +65,25 @@ def costs(
         class_loss=float(by_class.max()),
         false_positive_rise=float(taken),
         loser=int(by_class.argmax()),
+        damage=damage(was, now, truth),
     )
+
+
+def damage(before: Tensor, after: Tensor, targets: Tensor) -> float:
+    """Return the share of the images of known class that were right and are wrong; 0 without any.
+
+    Args:
+        before: `[n]` int64, predicted.
+        after: `[n]` int64.
+        targets: `[n]` int64; below 0 leaves the image out.
+
+    Example:
+        >>> damage(torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]))
+        0.333...
+    """
+    known = targets >= 0
+    lost = (before == targets) & (after != targets)
+    return float(lost[known].double().sum()) / max(1, int(known.sum()))
 
 
 def class_losses(before: Tensor, after: Tensor, targets: Tensor, n_classes: int) -> Tensor:
@@ -101,11 +121,11 @@ def class_losses(before: Tensor, after: Tensor, targets: Tensor, n_classes: int)
 
     n, lost, gained = count(known), count(was & ~now) / count(known), count(now & ~was) / count(known)
     loss = lost - gained
-    above = ((_wilson(lost, n, 1) - lost) ** 2 + (gained - _wilson(gained, n, -1)) ** 2).sqrt()
+    above = ((wilson(lost, n, 1) - lost) ** 2 + (gained - wilson(gained, n, -1)) ** 2).sqrt()
     return torch.where(loss > 0, loss + above, loss).nan_to_num(-1.0)
 
 
-def _wilson(share: Tensor, n: Tensor, z: float) -> Tensor:
+def wilson(share: Tensor, n: Tensor, z: float) -> Tensor:
     """Return the bound `z` standard errors above a share of `n` images, or below it (Wilson 1927)."""
     spread = (share * (1 - share) / n + z**2 / (4 * n**2)).sqrt()
     return (share + z**2 / (2 * n) + z * spread) / (1 + z**2 / n)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_sae.correct.costs import damage
 from lightning_sae.correct.record import BeforeAfter, ClassAccuracy, GroupRow, SplitMeasures
 from lightning_sae.metrics.accuracy import accuracy
 from lightning_sae.metrics.group_errors import UNKNOWN, Groups, group_errors
@@ -40,6 +41,7 @@ def measured(
         accuracy=_change([accuracy(groups.of_data(predicted), data) for predicted in predictions]),
         false_positives=whole.false_positives,
         worst=_change([error.worst for error in errors]),
+        damage=damage(groups.of_data(predictions.before), groups.of_data(predictions.after), data),
     )
 
 
@@ -91,7 +93,8 @@ def class_rows(predictions: Predictions, targets: Tensor, class_names: Sequence[
         own = targets == c
         if n := int(own.sum()):
             shares = [float((predicted[own] == c).double().mean()) for predicted in predictions]
-            rows.append(ClassAccuracy(name=name, images=n, accuracy=_change(shares)))
+            lost = damage(predictions.before[own], predictions.after[own], targets[own])
+            rows.append(ClassAccuracy(name=name, images=n, accuracy=_change(shares), lost=lost))
     return sorted(rows, key=lambda row: row.accuracy.gain)
 
 

@@ -98,11 +98,19 @@ class HeldLatents(_Model):
 
 
 class ClassAccuracy(_Model):
-    """Share of a class's images that are predicted as it."""
+    """The effect of a correction on one class.
+
+    Attributes:
+        name: of the class.
+        images: of it.
+        accuracy: share of them that are predicted as it.
+        lost: share of them that were right and are wrong.
+    """
 
     name: str
     images: int
     accuracy: BeforeAfter
+    lost: float
 
 
 class SplitMeasures(_Model):
@@ -114,6 +122,7 @@ class SplitMeasures(_Model):
         accuracy: of those that are of any of the classes.
         false_positives: share of those that are not of the corrected class that are predicted as it.
         worst: balanced error of the worst group of the factor that it was chosen by.
+        damage: share of the images of known class that were right and are wrong, whatever was gained.
     """
 
     split: str
@@ -121,6 +130,7 @@ class SplitMeasures(_Model):
     accuracy: BeforeAfter
     false_positives: BeforeAfter
     worst: BeforeAfter
+    damage: float
 
 
 class Record(_Model):

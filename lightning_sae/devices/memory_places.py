@@ -90,6 +90,7 @@ OF_CALLBACKS: Mapping[str, Settings] = {
         "callbacks.reliance.draws=N": "fewer random image sets",
     },
     "spliced_accuracy": {},
+    "steering": {"callbacks.steering.sources.counterfactuals.per_value=N": "fewer pairs"},
     "truth": {"callbacks.truth.ks=[]": "no probes"},
 }
 """Callback of a validation pass -> what it can do with less of, beside what all of them can."""

@@ -10,6 +10,7 @@ from rich.table import Table
 from lightning_sae.clip import clip_titles
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.explain.explanation import PromptExplanation
+from lightning_sae.explain.steered import SteeredImage
 from lightning_sae.runs.folder import RunFolder
 from lightning_sae.trust.control_characters import escape
 
@@ -32,6 +33,52 @@ def print_explanations(
             f"{clip} judges its own latents here: what it confuses, the labels confuse too", highlight=False
         )
     console.print(f"picture: {escape(str(picture))}", soft_wrap=True, highlight=False)
+
+
+def print_steered(console: Console, steered: SteeredImage, output: str, most: int) -> None:
+    """Print which latents were edited, the scores before and after, and how far the image moved."""
+    console.print(edit_table(steered))
+    console.print(score_table(steered, output, most))
+    silent = steered.latents.query("before == 0 and after == 0")["latent"]
+    if len(silent):
+        numbers = ", ".join(map(str, silent))
+        console.print(f"silent on this image, so that nothing was changed: latent {numbers}")
+    by_prompt = steered.scores.set_index("prompt")
+    first, then = (by_prompt[side].idxmax() for side in ("before", "after"))
+    if len(steered.scores) > 1:
+        console.print(f"largest score: {escape(str(first))} → {escape(str(then))}", highlight=False)
+    console.print(f"cosine of the image with itself, before and after: {steered.cosine:.4f}", highlight=False)
+
+
+def edit_table(steered: SteeredImage) -> Table:
+    """Return the edited latents with their activations, the largest over the tokens."""
+    table = Table("latent", title="set or scaled", box=box.SIMPLE_HEAD, show_edge=False)
+    table.add_column("name", overflow="fold")
+    for name in ("activation", "after"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in steered.latents.to_dict("records"):
+        numbers = (f"{row['before']:.2f}", f"{row['after']:.2f}")
+        table.add_row(str(row["latent"]), LatentName.of(row).markup(), *numbers)
+    return table
+
+
+def score_table(steered: SteeredImage, output: str, most: int) -> Table:
+    """Return the first scores before and after; the largest of all of them in bold."""
+    table = Table("prompt", title=f"{output}, before and after", box=box.SIMPLE_HEAD, show_edge=False)
+    for name in ("before", "after", "change"):
+        table.add_column(name, justify="right", no_wrap=True)
+    largest = {name: steered.scores[name].max() for name in ("before", "after")}
+    for row in steered.scores[:most].to_dict("records"):
+        sides = [f"{row[name]:.3g}" for name in largest]
+        bold = [
+            f"[bold]{text}[/bold]" if row[name] == largest[name] else text
+            for name, text in zip(largest, sides, strict=True)
+        ]
+        table.add_row(escape(str(row["prompt"])), *bold, f"{row['change']:+.3g}")
+    left_out = len(steered.scores) - most
+    if left_out > 0:
+        table.caption = f"{left_out} more move less"
+    return table
 
 
 def driver_table(explanation: PromptExplanation, output: str) -> Table:

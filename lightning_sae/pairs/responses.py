@@ -138,14 +138,9 @@ class Moved(NamedTuple):
     contrasts: Sequence[Contrast]
 
     def halves(self) -> tuple["Moved", "Moved"]:
-        """Return every second pair to each value, and the others: one half chooses, the other measures."""
-        turns: dict[FactorValue, int] = {}
-        first = np.zeros(len(self.contrasts), dtype=bool)
-        for i, contrast in enumerate(self.contrasts):
-            value = FactorValue(contrast.factor, contrast.after)
-            turns[value] = turns.get(value, 0) + 1
-            first[i] = turns[value] % 2 == 1
-        return self._rows(np.flatnonzero(first)), self._rows(np.flatnonzero(~first))
+        """Return the pairs of `halves_of`: one half chooses, the other measures."""
+        first, second = halves_of(self.contrasts)
+        return self._rows(first), self._rows(second)
 
     def _rows(self, rows: NDArray[np.int64]) -> "Moved":
         return Moved(self.changes[rows], [self.contrasts[i] for i in rows])
@@ -156,6 +151,23 @@ class Moved(NamedTuple):
         rows = np.flatnonzero(sign)
         found: Floats = sign[rows, None] * self.changes[rows][:, latents].toarray() / scale[list(latents)]
         return found
+
+
+def halves_of(contrasts: Sequence[Contrast]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places of every second pair to each value, and those of the others.
+
+    Example:
+        >>> chooses, measures = halves_of([Contrast("hat", None, "red")] * 3 + [Contrast("sky", None, "")])
+        >>> chooses.tolist(), measures.tolist()
+        ([0, 2, 3], [1])
+    """
+    turns: dict[FactorValue, int] = {}
+    first = np.zeros(len(contrasts), dtype=bool)
+    for i, contrast in enumerate(contrasts):
+        value = FactorValue(contrast.factor, contrast.after)
+        turns[value] = turns.get(value, 0) + 1
+        first[i] = turns[value] % 2 == 1
+    return np.flatnonzero(first), np.flatnonzero(~first)
 
 
 def signs_of(contrasts: Sequence[Contrast], values: Sequence[FactorValue]) -> csr_array:

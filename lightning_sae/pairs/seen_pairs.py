@@ -1,7 +1,7 @@
 """Pairs as CLIP and the autoencoder see them; CLIP runs once over their images, and the store keeps that."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from scipy.sparse import csr_array
@@ -31,6 +31,24 @@ class SeenPairs(NamedTuple):
     before: Tensor
     after: Tensor
     contrasts: Sequence[Contrast]
+
+    @classmethod
+    def stack(cls, parts: Sequence[Self]) -> Self:
+        """Return the pairs of all parts, one after the other."""
+        ends = torch.tensor([0, *(len(part.images.x) for part in parts)]).cumsum(0).tolist()
+        starts = list(zip(parts, ends, strict=False))
+        contexts = [part.images.context for part in parts if part.images.context is not None]
+        images = ProbeImages(
+            torch.cat([part.images.image_ids + start for part, start in starts]),
+            torch.cat([part.images.targets for part in parts]),
+            torch.cat([part.images.x for part in parts]),
+            torch.cat(contexts) if contexts else None,
+        )
+        before, after = (
+            torch.cat([side + start for side, start in zip(sides, ends, strict=False)])
+            for sides in ([part.before for part in parts], [part.after for part in parts])
+        )
+        return cls(images, before, after, [contrast for part in parts for contrast in part.contrasts])
 
     def explained(self, data: ActivationDataModule, sae: SparseAutoencoder) -> Iterator[Explained]:
         """Yield the images with what an autoencoder sees in them, in parts."""

@@ -30,6 +30,15 @@ def explain(
     prompt: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="a text; again for further ones")
     ] = None,
+    edits: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="LATENT=VALUE",
+            help="a latent, by its number or label, set to a value, or scaled as by 'LATENT*2': what moves? "
+            "Again for further ones",
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(metavar="N", help="latents per prompt")] = 8,
     output: Output = "logit",
     out: Annotated[
@@ -62,15 +71,19 @@ def explain(
 ) -> None:
     """Explain one image and a few prompts: which latents drive the score?
 
-    Prints what they mean and what happens without them, and draws it. With --graph: through which latents of
-    several layers does the score come about?
+    Prints what they mean and what happens without them, and draws it. With `--set` also what setting or
+    scaling latents does to the scores, of the classes of the data where there is no prompt. With `--graph`:
+    through which latents of several layers does the score come about?
     """
     from lightning_sae.explain.explanation import check_request
     from lightning_sae.explain.image_file import read_image
     from lightning_sae.graphs.traced import GraphSettings
 
     prompts = prompt or []
-    check_request(prompts, top)
+    if graph and edits:
+        raise ValueError("a graph is of the scores as they are: leave out --graph or --set")
+    if prompts or not edits:
+        check_request(prompts, top)
     settings = GraphSettings(share, rule, trace, most_edges)
     runs, moved = _sorted_words(words)
     if len(runs) > 1 and not graph:
@@ -80,7 +93,7 @@ def explain(
     if graph:
         _draw_graphs(folders, moved, (device, trust), image, prompts, output, settings, out)
     else:
-        _explain(folders[0], moved, (device, trust), image, prompts, output, top, out)
+        _explain(folders[0], moved, (device, trust), image, prompts, edits or [], output, top, out)
 
 
 def _sorted_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -95,6 +108,7 @@ def _explain(
     how: tuple[str, list[str] | None],
     image: Path,
     prompts: Sequence[str],
+    edits: Sequence[str],
     output: str,
     top: int,
     out: Path | None,
@@ -104,11 +118,19 @@ def _explain(
     from lightning_sae.explain.explanation import explain as explain_image
     from lightning_sae.explain.image_file import read_image
     from lightning_sae.explain.picture import draw_explanation
-    from lightning_sae.explain.terminal import print_explanations
+    from lightning_sae.explain.steered import steer_image
+    from lightning_sae.explain.terminal import print_explanations, print_steered
     from lightning_sae.report.figures import save_figure
+    from lightning_sae.steering.requests import read_edits
 
     opened = open_named(run, moved, *how)
     decoded = read_image(image, opened.data.background)
+    if edits:
+        asked = read_edits(edits, opened.latents, opened.sae.d_sae)
+        most = len(prompts) or top
+        print_steered(Console(), steer_image(opened, decoded, asked, prompts, output), output, most)
+        if not prompts:
+            return
     explanations = explain_image(opened, decoded, prompts, output, top)
     path = out or opened.folder / "pictures" / f"explain_{image.stem}.png"
     save_figure(draw_explanation(opened, decoded, explanations, output), path, dpi=100)

@@ -82,6 +82,8 @@ VALUES = {
     "alignment/*": LoggedValue("max"),
     "truth/*": LoggedValue("max"),
     "pairs/*": LoggedValue("max"),
+    "steering/damage*": LoggedValue("min"),
+    "steering/*": LoggedValue("max"),
     "zero_shot/*": LoggedValue("max"),
     "attribution/*_share": LoggedValue("min"),
     "probe_vs_prompt/*_share": LoggedValue("min"),

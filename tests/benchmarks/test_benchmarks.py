@@ -74,6 +74,11 @@ def test_first_light_and_what_shares_its_runs(benchmark, runs):
     said = benchmark("audit", "--seeds", "0", "--runs", str(runs))
     assert "balanced CLIP: " in said
     assert len((runs / "audit_cases.csv").read_text().splitlines()) == 1 + 12
+    cases = runs / "steering.csv"
+    said = benchmark("steering", "--seeds", "0", "--runs", str(runs), "--per-value", "6", "--out", str(cases))
+    rows = pd.read_csv(cases)
+    assert len(rows) == 4 * 12  # planted cases by latents, probe, text and difference of means
+    assert rows["lost"].between(0, 1).all()
     table = runs / "corrections.csv"
     corrections = ("corrections", "--seeds", "0", "--classifiers", "prompts")
     said = benchmark(*corrections, "--runs", str(runs), "--out", str(table))

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lightning_sae.correct.choice import Candidate, Rule, choose, cost_of
+from lightning_sae.correct.choice import SAME, Candidate, Rule, choose, cost_of
 from lightning_sae.correct.costs import class_losses
 from lightning_sae.correct.refusal import refusal
 from lightning_sae.metrics.group_errors import OUTSIDE, Groups
@@ -82,7 +82,7 @@ def test_a_plain_shift_reaches_what_it_can(threshold):
     assert found.worst == errors_by_hand(logits, targets, groups, 0.0)
     assert found.best.order.worst == errors_by_hand(logits, targets, groups, found.best.shift)
     every = [errors_by_hand(logits, targets, groups, shift) for shift in torch.arange(-80.0, 80.0)]
-    assert found.best.order.worst <= min(every) + 0.02  # of shifts in steps of a tenth deviation
+    assert found.best.order.worst <= min(every) + 0.02 + SAME  # of shifts in steps of a tenth deviation
     assert found.best.shift < 0
 
 
@@ -91,10 +91,11 @@ def test_a_shift_pays_with_the_class_itself(threshold):
     free = choose([Candidate(0.0, logits)], logits, targets, 0, groups, ANY).best
     missed = float((logits[:100, 0] + free.shift <= 0).double().mean())
     assert free.costs.loser == 0
-    assert free.costs.class_loss > missed > 0.03
+    assert free.costs.class_loss > missed >= 0.03
     bound = choose([Candidate(0.0, logits)], logits, targets, 0, groups, Rule())
     assert bound.best is None or bound.best.costs.class_loss <= 0.03
-    assert bound.refused[("max_class_loss",)].order == free.order
+    most = bound.refused[("max_class_loss",)].order.worst  # the refused one is the best, not the least damage
+    assert most <= free.order.worst <= most + SAME
 
 
 @pytest.fixture
@@ -136,6 +137,19 @@ def test_a_smaller_gain_at_no_price_is_taken_before_a_larger_one(three_classes):
     assert found.best.amount == 0.5
     assert found.best.order.worst == pytest.approx(0.1)  # 40 of 200 others with the cue
     assert found.best.costs.class_loss <= 0
+
+
+def test_of_the_same_effect_the_least_damage_is_chosen(three_classes):
+    before, targets, groups, mend = three_classes
+    gentle = before.clone()
+    gentle[500:599] = 9 * torch.eye(3)[2]  # one note with the cue is left a star: half a point of error
+    tried = [mend, Candidate(0.5, gentle)]
+    choice = choose(tried, before, targets, 0, groups, ANY).best
+    assert (choice.amount, choice.costs.damage) == (0.5, 0.0)
+    assert choice.order.worst == pytest.approx(0.5 / 200)
+    assert choose(tried[:1], before, targets, 0, groups, ANY).best.costs.damage == pytest.approx(20 / 600)
+    gentle[500:595] = before[500:595]  # too little of an effect
+    assert choose(tried, before, targets, 0, groups, ANY).best.amount == 1.0
 
 
 def test_false_positives_over_all_images_may_not_rise(three_classes):

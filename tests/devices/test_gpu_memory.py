@@ -70,7 +70,7 @@ def every_setting():
 
 @pytest.mark.parametrize("setting", every_setting())
 def test_the_settings_exist(setting):
-    chosen = ["clip=open_clip", "callbacks=[default,probe_vs_prompt,edges,ema]"]
+    chosen = ["clip=open_clip", "callbacks=[default,probe_vs_prompt,edges,steering,ema]"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         compose("train", [*chosen, setting.replace("=N", "=8"), "run_dir=RUN"])
 
