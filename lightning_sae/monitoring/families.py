@@ -45,7 +45,7 @@ class Entries(NamedTuple):
         )
 
 
-class Tests(NamedTuple):
+class Numbering(NamedTuple):
     """The numbering of the tests: a firing rate per latent, a mean attribution per latent, and two means.
 
     Attributes:
@@ -74,7 +74,7 @@ class Tests(NamedTuple):
         """Return the family of a test, and its latent.
 
         Example:
-            >>> Tests(d_sae=10).named(3), Tests(d_sae=10).named(13), Tests(d_sae=10).named(21)
+            >>> Numbering(d_sae=10).named(3), Numbering(d_sae=10).named(13), Numbering(d_sae=10).named(21)
             (('firing', 3), ('attribution', 3), ('error', None))
         """
         family = FAMILIES[int(self.family[test])]

@@ -28,7 +28,6 @@ class Monitor:
     """Watches what drives the predictions of a classifier, image after image.
 
     Args:
-        run: whose autoencoder watches.
         looking: what images are looked at with.
         reference: what was usual.
         state: what has been seen; changed by `update`.
@@ -47,14 +46,13 @@ class Monitor:
 
     def __init__(
         self,
-        run: RunFolder,
         looking: Looking,
         reference: Reference,
         state: State,
         folder: Path,
         thumbnails: bool = False,
     ) -> None:
-        self.run, self.looking, self.reference, self.state = run, looking, reference, state
+        self.looking, self.reference, self.state = looking, reference, state
         self.folder, self.thumbnails = folder, thumbnails
 
     @classmethod
@@ -87,7 +85,7 @@ class Monitor:
         looking = Looking.of(run, reference.classifier, facts.culprits, facts.attribute_every)
         tests = reference.tests
         new = State.new(tests.d_sae, sum(tests.sizes), digest)
-        return cls(run, looking, reference, state or new, folder, thumbnails)
+        return cls(looking, reference, state or new, folder, thumbnails)
 
     def update(self, images: Sequence[Image.Image] | Tensor) -> list[Alarm]:
         """Look at further images, and return the alarms that they raise.

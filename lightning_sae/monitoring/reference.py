@@ -17,7 +17,7 @@ from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.files import write_atomic
 from lightning_sae.monitoring.bets import ODDS, Array, fine_odds, gain, mean_bounds, price, rate_bounds
 from lightning_sae.monitoring.evidence import Watch
-from lightning_sae.monitoring.families import Entries, Tests
+from lightning_sae.monitoring.families import Entries, Numbering
 from lightning_sae.monitoring.image_numbers import ImageNumbers
 from lightning_sae.monitoring.scales import Scales
 from lightning_sae.trust.damaged import UNREADABLE
@@ -94,9 +94,9 @@ class Reference:
         return self.tests.entries(numbers, self.scales)
 
     @property
-    def tests(self) -> Tests:
+    def tests(self) -> Numbering:
         """The tests."""
-        return Tests(self.whole.latents.d_sae)
+        return Numbering(self.whole.latents.d_sae)
 
     @cached_property
     def means(self) -> Array:
@@ -127,7 +127,7 @@ class Reference:
         return Watch(prices, family, self.tests.weight, self.facts.alpha * (1 - REFERENCE_SHARE))
 
 
-def mean_and_rate_bounds(tests: Tests, entries: Entries, alpha: float) -> tuple[Array, Array]:
+def mean_and_rate_bounds(tests: Numbering, entries: Entries, alpha: float) -> tuple[Array, Array]:
     """Return bounds of all means, `[tests]` each; the chance that any of them is wrong is at most `alpha`."""
     weight = tests.weight
     level = alpha * weight / (2 * len(weight))

@@ -160,8 +160,12 @@ def _sentence(
     subject = f"{label} " if label else ""
     said = f"{subject}{WHAT[family]} {shares}".replace("no latent explains", "No latent explains")
     said = said[0].upper() + said[1:]
-    moved = [f"{s.class_name} ({_percent(s.before)} → {_percent(s.now)})" for s in shifts]
-    return f"{said}. Most of the change: {', '.join(moved)}." if moved else f"{said}."
+    if not shifts:
+        return f"{said}."
+    first, *others = (f"{s.class_name} ({_percent(s.before)} → {_percent(s.now)}{{}})" for s in shifts)
+    of = " of the activation" if family == "error" else " of what drives all predictions"
+    moved = ", ".join([first.format(of), *(each.format("") for each in others)])
+    return f"{said}. {'Predicted as' if family == 'error' else 'It moves'}: {moved}."
 
 
 def _share(estimate: Estimate) -> str:

@@ -112,8 +112,8 @@ def watch(
     from lightning_sae.trust.control_characters import visible
 
     place = run or Path(load_reference(folder).facts.run)
-    monitor = Monitor.open(folder, open_named(place, moved, device, trust), thumbnails)
-    opened = monitor.run
+    opened = open_named(place, moved, device, trust)
+    monitor = Monitor.open(folder, opened, thumbnails)
     write = partial(write_all, monitor.reference, monitor.state, folder, opened)
     source = images if images == "-" else str(user_path(images))
     watch_images(monitor, source, write, lambda text: print(visible(text)), opened.data.background)
