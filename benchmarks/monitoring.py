@@ -12,7 +12,7 @@ counts as well. Streams are watched after each image.
 - speed: images a second with the monitor, over those of the bare CLIP, interleaved; of the world's CLIP, and
   of a ViT-B-32 that has learned nothing, with an autoencoder of 8,192 latents, 32 of them active.
 
-Bets, starts, scales and the parts of alpha were chosen on trials with even numbers; odd ones are reported. DIR
+Bets, starts, scales and the parts of alpha were chosen on other trials (`--tuning`) than those reported. DIR
 holds `world`, an audited run of the default recipe; it is trained where it is missing.
 """
 
@@ -40,7 +40,7 @@ from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.classifiers.scores import ClassScores
 from lightning_sae.clip import HookPoint, load_clip, make_tail
 from lightning_sae.metrics import sparse_auroc
-from lightning_sae.monitoring.evidence import NEVER, Evidence
+from lightning_sae.monitoring.evidence import NEVER, MeanEvidence
 from lightning_sae.monitoring.fit import fit_reference
 from lightning_sae.monitoring.image_numbers import ImageNumbers
 from lightning_sae.monitoring.looking import Looking
@@ -77,7 +77,7 @@ class Pool(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """What a trial is made of: rows of the pool."""
+    """A trial, as rows of the pool."""
 
     reference: np.ndarray
     stream: np.ndarray
@@ -148,9 +148,9 @@ def trial_reference(whole: Reference, pool: Pool, rows: np.ndarray) -> Reference
     return Reference(whole.facts, take(pool.numbers, rows), whole.classifier)
 
 
-def watched(reference: Reference, numbers: ImageNumbers, step: int = 500) -> Evidence:
+def watched(reference: Reference, numbers: ImageNumbers, step: int = 500) -> MeanEvidence:
     """Return the evidence after a stream; it ends with the first alarm."""
-    evidence = Evidence.empty(sum(reference.tests.sizes))
+    evidence = MeanEvidence.empty(sum(reference.tests.sizes))
     for start in range(0, numbers.n, step):
         part = numbers.images(start, min(start + step, numbers.n))
         reference.watch.update(evidence, reference.entries(part))
@@ -159,7 +159,7 @@ def watched(reference: Reference, numbers: ImageNumbers, step: int = 500) -> Evi
     return evidence
 
 
-def first_alarm(evidence: Evidence) -> tuple[int, int]:
+def first_alarm(evidence: MeanEvidence) -> tuple[int, int]:
     """Return after how many images the first alarm was raised, and its test; of several the surest."""
     there = np.flatnonzero(evidence.raised != NEVER)
     if not len(there):
@@ -208,7 +208,7 @@ def rises(whole: Reference, pool: Pool, trials: range, change: int, kinds: tuple
     keys = [key for key in told if key[0] in kinds]
     rows = []
     for trial in track(trials, f"rise at {change}"):
-        key = keys[trial // 2 % len(keys)]
+        key = keys[trial % len(keys)]
         shares = np.concatenate([np.full(change, BEFORE), np.full(AFTERWARDS, AFTER)])
         made = with_shares(told[key], shares, np.random.default_rng([2, trial]))
         rows.append({"trial": trial, "value": "=".join(key), **outcome(whole, pool, made, change, best, key)})
@@ -243,7 +243,7 @@ def drifts(whole: Reference, pool: Pool, trials: range) -> pd.DataFrame:
     keys = [key for key in told if key[0] in ("colour", "background")]
     rows = []
     for trial in track(trials, "drift"):
-        key = keys[trial // 2 % len(keys)]
+        key = keys[trial % len(keys)]
         made = with_shares(told[key], np.linspace(BEFORE, AFTER, STREAM), np.random.default_rng([3, trial]))
         rows.append({"trial": trial, "value": "=".join(key), **outcome(whole, pool, made, 0, best, key)})
     return pd.DataFrame(rows)
@@ -259,7 +259,7 @@ def strangers(whole: Reference, pool: Pool, new: ImageNumbers, trials: range) ->
         places = CHANGE + np.flatnonzero(rng.random(AFTERWARDS) < NEW_SHARE)
         stream[places] = things[: len(places)]
         reference = trial_reference(whole, pool, order[:REFERENCE])
-        evidence = Evidence.empty(sum(reference.tests.sizes))
+        evidence = MeanEvidence.empty(sum(reference.tests.sizes))
         reference.watch.update(evidence, reference.entries(take(both, stream)))
         raised = evidence.raised[error]
         rows.append({
@@ -331,10 +331,8 @@ def summary(name: str, found: pd.DataFrame) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--trials", type=int, default=400, help="half of them are reported")
-    parser.add_argument(
-        "--half", choices=["even", "odd"], default="odd", help="even: those that were tuned on"
-    )
+    parser.add_argument("--trials", type=int, default=200, help="stationary ones; of the others half as many")
+    parser.add_argument("--tuning", action="store_true", help="the trials that the settings were chosen on")
     parser.add_argument("--parts", nargs="+", default=["stationary", "rise", "late", "drift", "new", "speed"])
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -350,8 +348,9 @@ def main() -> None:
         save_file(both_tensors(pool_numbers(looking), new_things(looking, 2000)), cached)
     numbers, new = both_numbers(load_file(cached), run.sae.d_sae)
     pool = Pool(numbers, World("biased", "test", POOL, seed=1).factors, aurocs_on_val(run))
-    trials = range(int(options.half == "odd"), options.trials, 2)
-    some = range(trials.start, min(options.trials, 200), 2)
+    first = 0 if options.tuning else 1000
+    trials = range(first, first + options.trials)
+    some = trials[: options.trials // 2]
     parts = {
         "stationary": lambda: stationary(whole, pool, trials),
         "rise": lambda: rises(whole, pool, some, CHANGE, ("class", "colour", "background")),
@@ -363,7 +362,7 @@ def main() -> None:
     for name in options.parts:
         if name != "speed":
             found = parts[name]()
-            found.to_csv(options.runs / f"{name}_{options.half}.csv", index=False)
+            found.to_csv(options.runs / f"monitoring_{name}.csv", index=False)
             table.add_row(*summary(name, found))
     Console(width=140).print(table)
     if "speed" in options.parts:

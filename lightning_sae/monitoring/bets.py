@@ -13,8 +13,8 @@ from scipy.stats import beta
 
 Array = NDArray[np.float64]
 
-RISES = (1.5, 3.0, 10.0, 100.0)
-FALLS = (2 / 3, 1 / 3, 1 / 30)
+RISES = (1.6, 2.5, 6.0, 40.0)
+FALLS = (0.5, 0.1)
 ODDS = np.array([*RISES, *FALLS])
 """The bets on each mean, of equal shares of the wealth; large ones are for small means that vary little."""
 

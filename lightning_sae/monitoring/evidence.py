@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from lightning_sae.monitoring import starts
 from lightning_sae.monitoring.bets import ODDS, Array, gain
 from lightning_sae.monitoring.e_values import e_bh
-from lightning_sae.monitoring.families import Entries
+from lightning_sae.monitoring.families import ImageEntries
 
 NEVER = -1
 
 
 @dataclass
-class Evidence:
+class MeanEvidence:
     """The wealth of every test: of each bet, placed in parts at many starts, and not placed yet.
 
     With `share_s` of the wealth placed at start `s`, `A_t = (A_(t-1) + share_t) * factor_t` is what all
@@ -112,11 +112,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Watch:
-    """What the evidence is against: means within bounds, at a level.
+    """The hypothesis that the evidence is against: means within bounds, at a level.
 
     Attributes:
         prices: `[bets, tests]`, `price` of each bet at the bound that it bets on leaving.
-        family: `[tests]` int64, which column of `Entries.counted` says what counts.
+        family: `[tests]` int64, which column of `ImageEntries.counted` says what counts.
         weight: `[tests]` with mean 1.
         alpha: false discovery rate of the alarms at any time; chance of any where nothing has changed.
     """
@@ -130,7 +130,7 @@ class Watch:
         """Return `[tests]`, which of them reject (`e_bh`)."""
         return e_bh(log_e + np.log(self.weight), self.alpha)
 
-    def update(self, evidence: Evidence, entries: Entries) -> None:
+    def update(self, evidence: MeanEvidence, entries: ImageEntries) -> None:
         """Add images one after the other, and note after which of them a test first rejects.
 
         They are taken together where even the largest e-values that they can lead to reject nothing new.
@@ -151,7 +151,7 @@ class Watch:
                 evidence.add(*sums, n=part.n)
             at = stop
 
-    def peaks(self, entries: Entries, change: Array) -> Array:
+    def peaks(self, entries: ImageEntries, change: Array) -> Array:
         """Return the most that each bet gains up to any of the images, `[bets, tests]` >= 0.
 
         A bet on a rise is highest right after an image whose number is not 0, one on a fall right before it,
@@ -178,7 +178,7 @@ class Watch:
         peaks[:, at] = np.maximum(peaks[:, at], np.maximum.reduceat(turning, first, axis=1))
         return peaks
 
-    def _sums(self, entries: Entries) -> tuple[Array, Array, Array, NDArray[np.int64]]:
+    def _sums(self, entries: ImageEntries) -> tuple[Array, Array, Array, NDArray[np.int64]]:
         tests = len(self.weight)
         counts: NDArray[np.int64] = entries.counted.sum(0)[self.family]
         won = gain(entries.values, ODDS)
@@ -186,18 +186,18 @@ class Watch:
         totals: Array = np.bincount(entries.tests, entries.values, tests).astype(float)
         return gains, self.prices * counts, totals, counts
 
-    def _note(self, evidence: Evidence) -> None:
+    def _note(self, evidence: MeanEvidence) -> None:
         new = self.rejected(evidence.log_e()) & (evidence.raised == NEVER)
         evidence.raised[new] = evidence.seen
 
 
-def merge_evidence(parts: Sequence[Evidence]) -> Evidence:
+def merge_evidence(parts: Sequence[MeanEvidence]) -> MeanEvidence:
     """Return the evidence of several machines together, which goes on with all its wealth to be placed.
 
     Each machine's wealth is a supermartingale whatever the others have seen, so their product is one: what
     one has won is what the next begins with. For this no image may have been seen by two of them.
     """
-    whole = Evidence.empty(parts[0].placed.shape[1])
+    whole = MeanEvidence.empty(parts[0].placed.shape[1])
     whole.seen = whole.began = sum(part.seen for part in parts)
     whole.carried = np.sum([part.log_e() for part in parts], axis=0)
     ahead = np.stack([part.best for part in parts]) > 0

@@ -10,13 +10,13 @@ from lightning_sae.monitoring.image_numbers import ImageNumbers
 from lightning_sae.monitoring.scales import Scales
 
 Family = Literal["firing", "attribution", "culprits", "error"]
-PARTS: dict[Family, float] = {"firing": 0.6, "attribution": 0.2, "culprits": 0.1, "error": 0.1}
+PARTS: dict[Family, float] = {"firing": 0.75, "attribution": 0.125, "culprits": 0.0625, "error": 0.0625}
 """The families, and their parts of alpha: one with few tests needs less."""
 
 FAMILIES: tuple[Family, ...] = tuple(PARTS)
 
 
-class Entries(NamedTuple):
+class ImageEntries(NamedTuple):
     """The numbers of `n` images that are not 0, by test.
 
     Attributes:
@@ -80,7 +80,7 @@ class Numbering(NamedTuple):
         family = FAMILIES[int(self.family[test])]
         return family, test % self.d_sae if test < 2 * self.d_sae else None
 
-    def entries(self, numbers: ImageNumbers, scales: Scales) -> Entries:
+    def entries(self, numbers: ImageNumbers, scales: Scales) -> ImageEntries:
         """Return the numbers of images by test, brought into [0, 1]."""
         n, attributed = numbers.n, numbers.attributed.numpy()
         rows, latents = numbers.latents.rows().numpy(), numbers.latents.indices
@@ -99,4 +99,4 @@ class Numbering(NamedTuple):
         order = np.flatnonzero(there)[np.argsort(of_image[there], kind="stable")]
         always = np.ones(n, dtype=bool)
         counted = np.stack([always, attributed, attributed, always], 1)
-        return Entries(of_image[order], test[order], value[order], counted)
+        return ImageEntries(of_image[order], test[order], value[order], counted)

@@ -14,7 +14,7 @@ from lightning_sae.types import SparseLatents
 
 
 class ImageNumbers(NamedTuple):
-    """What is watched of `n` images, on the CPU.
+    """The numbers of `n` images, on the CPU.
 
     Attributes:
         latents: those that are active on each image; the sum over its tokens.

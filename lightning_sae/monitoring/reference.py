@@ -17,7 +17,7 @@ from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.files import write_atomic
 from lightning_sae.monitoring.bets import ODDS, Array, fine_odds, gain, mean_bounds, price, rate_bounds
 from lightning_sae.monitoring.evidence import Watch
-from lightning_sae.monitoring.families import Entries, Numbering
+from lightning_sae.monitoring.families import ImageEntries, Numbering
 from lightning_sae.monitoring.image_numbers import ImageNumbers
 from lightning_sae.monitoring.scales import Scales
 from lightning_sae.trust.damaged import UNREADABLE
@@ -27,12 +27,12 @@ FILE = "reference.safetensors"
 SCALING = 0.1
 """Share of the images that the scales come from, and nothing else."""
 
-REFERENCE_SHARE = 0.2
-"""Share of alpha that pays for the finite reference: its bounds hardly move, the limit of alarms does."""
+REFERENCE_SHARE = 0.5
+"""Share of alpha that pays for the finite reference."""
 
 
 class ReferenceFacts(BaseModel):
-    """What the reference was made of.
+    """Facts of a reference: what it was made of.
 
     Attributes:
         schema_version: of this layout; another one is refused.
@@ -77,7 +77,7 @@ class Reference:
 
     @cached_property
     def scales(self) -> Scales:
-        """What brings the numbers into [0, 1], from the first images."""
+        """The scales that bring the numbers into [0, 1], from the first images."""
         return Scales.of(self.whole.images(0, self._scaling))
 
     @cached_property
@@ -89,7 +89,7 @@ class Reference:
     def _scaling(self) -> int:
         return math.ceil(SCALING * self.whole.n)
 
-    def entries(self, numbers: ImageNumbers) -> Entries:
+    def entries(self, numbers: ImageNumbers) -> ImageEntries:
         """Return the numbers of images by test."""
         return self.tests.entries(numbers, self.scales)
 
@@ -120,14 +120,14 @@ class Reference:
 
     @cached_property
     def watch(self) -> Watch:
-        """What new images are held against."""
+        """The hypothesis that new images are held against."""
         low, high = self.bounds
         rises, family = (ODDS > 1)[:, None], self.tests.family
         prices = np.where(rises, price(high, ODDS), price(low, ODDS))
         return Watch(prices, family, self.tests.weight, self.facts.alpha * (1 - REFERENCE_SHARE))
 
 
-def mean_and_rate_bounds(tests: Numbering, entries: Entries, alpha: float) -> tuple[Array, Array]:
+def mean_and_rate_bounds(tests: Numbering, entries: ImageEntries, alpha: float) -> tuple[Array, Array]:
     """Return bounds of all means, `[tests]` each; the chance that any of them is wrong is at most `alpha`."""
     weight = tests.weight
     level = alpha * weight / (2 * len(weight))
@@ -175,9 +175,25 @@ def load_reference(folder: Path) -> Reference:
         facts = ReferenceFacts.model_validate_json(header["facts"])
         numbers = numbers_of(parts, int(header["d_sae"]))
         classifier = LinearClassifier(parts["weight"].float(), parts["bias"].float())
+        _check(facts, numbers, classifier)
     except (*UNREADABLE, ValidationError) as error:
         raise ValueError(f"{path} is damaged, or of another version ({error}): fit it again") from error
     return Reference(facts, numbers, classifier)
+
+
+def _check(facts: ReferenceFacts, numbers: ImageNumbers, classifier: LinearClassifier) -> None:
+    """Refuse parts that are not of one saving."""
+    latents, classes = numbers.latents, len(facts.class_names)
+    whole = [
+        len(facts.labels) == latents.d_sae,
+        classifier.weight.ndim == 2 and len(classifier.weight) == len(classifier.bias) == classes,
+        bool(((latents.indices >= 0) & (latents.indices < latents.d_sae)).all()),
+        int(latents.offsets[-1]) == len(latents.indices) == len(latents.values) == len(numbers.shares.values),
+        len(latents) == numbers.n == len(numbers.error) == len(numbers.culprits),
+        bool(((numbers.predicted >= 0) & (numbers.predicted < classes)).all()),
+    ]
+    if not all(whole):
+        raise ValueError("its parts do not fit each other")
 
 
 def numbers_of(parts: Mapping[str, Tensor], d_sae: int) -> ImageNumbers:

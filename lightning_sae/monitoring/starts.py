@@ -5,7 +5,7 @@ import math
 EVERY = 50
 """Images from one possible start to the next."""
 
-SCALE = 64
+SCALE = 20
 """Starts up to which the shares hardly fall."""
 
 
@@ -17,7 +17,7 @@ def share(start: int) -> float:
 
     Example:
         >>> round(share(0), 4), round(share(200), 5)
-        (0.0154, 0.00091)
+        (0.0476, 0.00041)
     """
     return SCALE / ((start + SCALE) * (start + SCALE + 1))
 
@@ -32,6 +32,6 @@ def log_reserve(starts: int) -> float:
 
     Example:
         >>> math.exp(log_reserve(0)), round(math.exp(log_reserve(1)), 4)
-        (1.0, 0.9846)
+        (1.0, 0.9524)
     """
     return math.log(SCALE / (starts + SCALE))

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from lightning_sae.files import write_atomic
-from lightning_sae.monitoring.evidence import Evidence, merge_evidence
+from lightning_sae.monitoring.evidence import MeanEvidence, merge_evidence
 from lightning_sae.monitoring.image_numbers import ImageNumbers
 from lightning_sae.monitoring.recent import Recent, merge_recent
 from lightning_sae.monitoring.reference import FILE as REFERENCE
@@ -39,7 +39,7 @@ class State:
         taken: how many entries of the latest list have been seen, and the digest of their names.
     """
 
-    evidence: Evidence
+    evidence: MeanEvidence
     recent: Recent
     reference: str
     machines: list[str] = field(default_factory=lambda: [uuid4().hex])
@@ -49,7 +49,7 @@ class State:
     @classmethod
     def new(cls, d_sae: int, tests: int, reference: str) -> Self:
         """Return the state before the first image."""
-        return cls(Evidence.empty(tests), Recent(ImageNumbers.none(d_sae)), reference)
+        return cls(MeanEvidence.empty(tests), Recent(ImageNumbers.none(d_sae)), reference)
 
 
 def reference_digest(folder: Path) -> str:
@@ -99,7 +99,9 @@ def load_state(folder: Path) -> State:
             parts: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if said["version"] != VERSION:
             raise ValueError(f"version {said['version']}, not {VERSION}")
-        evidence = Evidence(**_under("evidence", parts, numpy=True), seen=said["seen"], began=said["began"])
+        evidence = MeanEvidence(
+            **_under("evidence", parts, numpy=True), seen=said["seen"], began=said["began"]
+        )
         recent = _recent(parts, said["d_sae"])
         count, names = said["taken"]
         return State(
@@ -135,7 +137,7 @@ def merge_states(states: Sequence[State]) -> State:
     return State(evidence, recent, states[0].reference, machines, sum(state.bad for state in states))
 
 
-def _arrays(evidence: Evidence) -> dict[str, np.ndarray[Any, Any]]:
+def _arrays(evidence: MeanEvidence) -> dict[str, np.ndarray[Any, Any]]:
     every = {f.name: getattr(evidence, f.name) for f in fields(evidence)}
     return {name: part for name, part in every.items() if isinstance(part, np.ndarray)}
 

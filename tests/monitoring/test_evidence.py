@@ -8,8 +8,8 @@ from scipy.stats import binom
 
 from lightning_sae.monitoring import starts
 from lightning_sae.monitoring.bets import ODDS, gain, price
-from lightning_sae.monitoring.evidence import NEVER, Evidence, Watch, merge_evidence
-from lightning_sae.monitoring.families import Entries, Numbering
+from lightning_sae.monitoring.evidence import NEVER, MeanEvidence, Watch, merge_evidence
+from lightning_sae.monitoring.families import ImageEntries, Numbering
 from lightning_sae.monitoring.scales import Scales
 
 
@@ -18,7 +18,7 @@ def entries_of(numbers):
     numbers = np.asarray(numbers, dtype=float)
     there = np.flatnonzero(numbers)
     counted = np.ones((len(numbers), 1), dtype=bool)
-    return Entries(there, np.zeros(len(there), dtype=np.int64), numbers[there], counted)
+    return ImageEntries(there, np.zeros(len(there), dtype=np.int64), numbers[there], counted)
 
 
 def watch_at(m, alpha=0.05):
@@ -35,7 +35,7 @@ def by_definition(numbers, m):
 
 
 def watched(watch, numbers, parts=1):
-    evidence = Evidence.empty(1)
+    evidence = MeanEvidence.empty(1)
     for part in np.array_split(numbers, parts):
         watch.update(evidence, entries_of(part))
     return evidence
@@ -83,7 +83,7 @@ def test_batches_change_nothing(reference, draw, rates):
     stream = draw(700, [0.9, *rates[1:]], seed=5)
     found = []
     for size in (700, 64, 1):
-        evidence = Evidence.empty(sum(reference.tests.sizes))
+        evidence = MeanEvidence.empty(sum(reference.tests.sizes))
         for start in range(0, 700, size):
             reference.watch.update(evidence, reference.entries(stream.images(start, min(start + size, 700))))
         found.append(evidence)
@@ -100,7 +100,7 @@ def test_streams_without_a_change_raise_few_alarms(draw, rates, facts, classifie
     raised = 0
     for seed in range(40):
         reference = Reference(facts, draw(400, rates, seed=1000 + seed), classifier)
-        evidence = Evidence.empty(sum(reference.tests.sizes))
+        evidence = MeanEvidence.empty(sum(reference.tests.sizes))
         reference.watch.update(evidence, reference.entries(draw(2000, rates, seed=2000 + seed)))
         raised += (evidence.raised != NEVER).any()
     assert raised <= binom.ppf(0.999, 40, facts.alpha)
@@ -110,7 +110,7 @@ def test_streams_without_a_change_raise_few_alarms(draw, rates, facts, classifie
 def test_a_change_is_found_where_it_is(reference, draw, rates, rate, rises):
     changed = [*rates]
     changed[9] = rate  # was 0.23
-    evidence = Evidence.empty(sum(reference.tests.sizes))
+    evidence = MeanEvidence.empty(sum(reference.tests.sizes))
     reference.watch.update(evidence, reference.entries(draw(600, rates, seed=7)))
     assert (evidence.raised == NEVER).all()
     reference.watch.update(evidence, reference.entries(draw(600, changed, seed=8)))
@@ -126,7 +126,7 @@ def test_a_change_is_found_where_it_is(reference, draw, rates, rate, rises):
 def test_images_that_are_not_attributed_do_not_count_for_attributions(reference, draw, rates):
     stream = draw(100, rates, seed=3)
     half = stream._replace(attributed=stream.attributed & False)
-    evidence = Evidence.empty(sum(reference.tests.sizes))
+    evidence = MeanEvidence.empty(sum(reference.tests.sizes))
     reference.watch.update(evidence, reference.entries(half._replace(
         shares=stream.shares.with_values(stream.shares.values * 0)
     )))  # fmt: skip
@@ -171,7 +171,7 @@ def test_numbers_lie_between_0_and_1(reference, draw, rates):
 def test_families_share_alpha():
     weight = Numbering(d_sae=10).weight
     assert weight.mean() == pytest.approx(1)
-    assert weight[:10].sum() / weight.sum() == pytest.approx(0.6)
+    assert weight[:10].sum() / weight.sum() == pytest.approx(0.75)
 
 
 def test_a_latent_that_never_fired_has_a_scale(draw):

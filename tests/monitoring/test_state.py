@@ -103,6 +103,10 @@ def test_a_reference_that_is_read_again_is_the_same(reference, tmp_path):
     for ends in zip(again.bounds, reference.bounds, strict=True):
         np.testing.assert_allclose(*ends, atol=2e-4)  # shares are kept in half precision
     assert isinstance(again, Reference)
+    fewer = reference.facts.model_copy(update={"class_names": ("cat",)})
+    save_reference(Reference(fewer, reference.whole, reference.classifier), tmp_path)
+    with pytest.raises(ValueError, match="its parts do not fit each other"):
+        load_reference(tmp_path)
     (tmp_path / "reference.safetensors").write_bytes(b"{}")
     with pytest.raises(ValueError, match="is damaged, or of another version"):
         load_reference(tmp_path)
