@@ -64,8 +64,8 @@ def mean_bounds(rising: Array, falling: Array, n: int, level: Array) -> tuple[Ar
         >>> rises, falls = fine_odds()
         >>> x = np.linspace(0.2, 0.4, 1000)
         >>> low, high = mean_bounds(gain(x, rises).sum(1), gain(x, falls).sum(1), 1000, np.array(0.025))
-        >>> low.round(2), high.round(2)
-        (array(0.29), array(0.31))
+        >>> round(float(low), 2), round(float(high), 2)
+        (0.29, 0.31)
     """
     low = _crossing(rising, _FINE, n, level, rises=True)
     high = _crossing(falling, _FINE_FALLS, n, level, rises=False)
