@@ -82,7 +82,7 @@ class Reference:
 
     @cached_property
     def numbers(self) -> ImageNumbers:
-        """Those of the other images, from which the means come."""
+        """The numbers of the other images, from which the means come."""
         return self.whole.images(self._scaling, self.whole.n)
 
     @property
