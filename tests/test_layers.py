@@ -38,7 +38,7 @@ ORDER = (
         "audit.shown",
         "audit:front",
     ),
-    *("explorer", "correct", "composing", "program"),
+    *("monitoring", "explorer", "correct", "composing", "program"),
 )
 """Rooms, each of which may import what stands before it; a front is an `__init__.py`."""
 EXCEPTIONS = {

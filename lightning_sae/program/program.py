@@ -15,6 +15,7 @@ from lightning_sae.program.convert import convert
 from lightning_sae.program.correct import correct
 from lightning_sae.program.explain import explain
 from lightning_sae.program.fit_probe import fit_probe
+from lightning_sae.program.monitor import fit, merge, watch
 from lightning_sae.program.report import explore, report
 from lightning_sae.program.store import capture, precision, verify
 from lightning_sae.program.train import train
@@ -50,6 +51,11 @@ COMMANDS = {
     "correct": Command(correct, "correct RUN --finding 1 --out DIR", CLASSIFIERS),
 }
 TRAIN = Command(train, "train sae.k=32 hydra.run.dir=DIR", "Training")
+MONITOR = {
+    "fit": Command(fit, "monitor fit RUN --out DIR"),
+    "watch": Command(watch, "monitor watch DIR --images FOLDER"),
+    "merge": Command(merge, "monitor merge DIR DIR --out DIR"),
+}
 CONVERT = Command(convert, "sae convert RUN/sae DIR --to saelens")
 
 
@@ -92,7 +98,9 @@ app = _group("Sparse autoencoders on CLIP: what each latent means, and how it dr
 app.pretty_exceptions_enable = False
 
 
-@app.callback(epilog=_shown(TRAIN.example, *(c.example for c in COMMANDS.values()), CONVERT.example))
+@app.callback(
+    epilog=_shown(TRAIN.example, *(c.example for c in [*COMMANDS.values(), *MONITOR.values(), CONVERT]))
+)
 def program(
     version: Annotated[
         bool,
@@ -111,6 +119,11 @@ _add(
 )
 for _name, _command in COMMANDS.items():
     _add(app, _name, _command)
+
+monitor = _group("Watch a deployed classifier: is what it relies on still what it was?")
+for _name, _command in MONITOR.items():
+    _add(monitor, _name, _command)
+app.add_typer(monitor, name="monitor", rich_help_panel=CLASSIFIERS)
 
 sae = _group("Read and write autoencoders of other libraries.")
 sae.callback()(lambda: None)  # `sae convert` stays two words where there is one command

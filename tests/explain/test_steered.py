@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
-    path = tmp_path_factory.mktemp("image") / "heart.png"
+    path = tmp_path_factory.mktemp("image") / "steered.png"
     World("biased", "test", 10).image(3).save(path)
     return path
 
