@@ -78,6 +78,7 @@ OF_CALLBACKS: Mapping[str, Settings] = {
     "alignment": {"callbacks.alignment.draws=N": "fewer random image sets"},
     "attribution": {},
     "faithfulness": {"callbacks.faithfulness.batch_size=N": "fewer edited images at a time"},
+    "hierarchy": {},
     "image_latents": {},
     "probe_vs_prompt": {},
     "quality": {},
