@@ -5,11 +5,11 @@ a direction of its own in six further dimensions, of a strength that varies from
 a sun shows "weather" as well. TopK, BatchTopK and Matryoshka are trained on them, small and sparse enough to
 be tempted to let the latent of a child say its parent as well.
 
-`absorption` is measured as the callback `truth` does, from labels alone. `planted` is the truth: the same
-formula along the direction that was planted, for the latent that carries most of it, over all images of the
-family. `silent` is the share of these images on which that latent is silent. `by F1` is the absorption with
-as many main latents as it takes to detect the family. Of the Matryoshka, `links` is the share right of the
-latents that detect a class and whose parent detects a family.
+`absorption` is measured as the callback `truth` does, from labels alone; `on x_hat` with probes that are
+fitted to the reconstructions; `by F1` with as many main latents as it takes to detect the family. `planted`
+is the truth: the same formula along the direction that was planted, for the latent that carries most of it,
+over all images of the family, and `silent` the share of them on which that latent is silent. Of the
+Matryoshka, `links` is the share right of the latents that detect a class and whose parent detects a family.
 
 How strong the parents are, width, sparsity and steps were chosen on seeds 3 and 4.
 """
@@ -44,7 +44,7 @@ from lightning_sae.world.families import FAMILIES
 
 STRENGTH, NOISE = 5.0, 0.1  # of a parent, times 0.5 to 1.5; of the dimensions that parents have
 DETECTS = 0.9  # AUROC from which a latent stands for a class or a family
-COLUMNS = ("fvu", "absorption", "planted", "silent", "by F1", "splitting", "links")
+COLUMNS = ("fvu", "absorption", "planted", "on x_hat", "silent", "by F1", "splitting", "links")
 
 
 class Planted(NamedTuple):
@@ -112,11 +112,13 @@ def measure(sae: SparseAutoencoder, data: Planted) -> dict[str, float]:
     arguments = (latents, sae.W_dec, data.val, data.family, data.n)
     probes = sparse_probes(latents, data.family, data.n)
     by_f1 = absorption(*arguments, main=[probes.main(value) for value in range(data.n)])
+    on_x_hat = absorption(latents, sae.W_dec, x_hat, data.family, data.n)
     share, silent = planted_absorption(latents, sae.W_dec, data)
     return {
         "fvu": float(fvu.compute()),
         "absorption": float(np.nanmean(absorption(*arguments).share)),
         "planted": share,
+        "on x_hat": float(np.nanmean(on_x_hat.share)),
         "silent": silent,
         "by F1": float(np.nanmean(by_f1.share)),
         "splitting": float(np.nanmean(probes.splitting)),

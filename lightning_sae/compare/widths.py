@@ -1,6 +1,7 @@
 """Runs of one recipe with dictionaries of several widths: which latents split into which."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import pandas as pd
@@ -88,15 +89,14 @@ def link_runs(runs: Sequence[Run]) -> LinkedRuns:
     for run in runs[1:]:
         _check_activations(runs[0], run)
     files = [load_image_latents(run.folder) for run in runs]
-    for run, other, file, next_file in zip(runs, runs[1:], files, files[1:], strict=False):
-        if file.latents.d_sae == next_file.latents.d_sae:
+    for (run, file), (other, wider) in pairwise(zip(runs, files, strict=True)):
+        both = f"{run.name} and {other.name}"
+        if file.latents.d_sae == wider.latents.d_sae:
+            raise ValueError(f"{both} both have {file.latents.d_sae} latents: of each width name one run")
+        if file.images != wider.images or not torch.equal(file.image_ids, wider.image_ids):
             raise ValueError(
-                f"{run.name} and {other.name} both have {file.latents.d_sae} latents: of each width name one run"
-            )
-        if file.images != next_file.images or not torch.equal(file.image_ids, next_file.image_ids):
-            raise ValueError(
-                f"{run.name} and {other.name} were validated on different images: parents are told by the "
-                "images on which both fire"
+                f"{both} were validated on different images: parents are told by the images on which both "
+                "fire"
             )
     levels = [_level(run, file) for run, file in zip(runs, files, strict=True)]
     table = with_labels(link(levels), [_names(run, f) for run, f in zip(runs, files, strict=True)])
