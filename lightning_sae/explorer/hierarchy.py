@@ -6,7 +6,8 @@ import pandas as pd
 
 from lightning_sae.concepts.naming import LatentName
 
-COLUMNS = ["level", "latent", "parent_level", "parent", "by", "given_child", "low", "high", "cosine"]
+PLACES = ["level", "latent", "parent_level", "parent"]
+COLUMNS = [*PLACES, "by", "given_child", "low", "high", "chance", "cosine"]
 MOST = 200  # latents with a parent that a page shows, those of the largest families first
 DEPTH = 64  # levels, at most: a Matryoshka has a handful of prefixes
 
@@ -17,13 +18,14 @@ def tree(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the latents that have children and no parent, each with what is below it, the most first.
 
     A latent is a dictionary of `latent`, its `name`, `children`, and, where it has a parent, `by`, `given`
-    (`P(parent | child)` with its interval) and `cosine` in words.
+    (`P(parent | child)` with its interval), `chance` (share of all images on which the parent fires) and
+    `cosine` in words.
 
     Args:
         table: `hierarchy.csv`; rows that lack a number, or whose parent is in no level before, are left out.
 
     Example:
-        >>> rows = [[1, 7, 0, 2, "firing", 0.9, 0.8, 1.0, 0.4], [2, 9, 1, 7, "both", 1.0, 0.9, 1.0, 0.5]]
+        >>> rows = [[1, 7, 0, 2, "firing", 0.9, 0.8, 1, 0.2, 0.4], [2, 9, 1, 7, "both", 1, 0.9, 1, 0.1, 0.5]]
         >>> (root,) = tree(pd.DataFrame(rows, columns=COLUMNS))
         >>> root["latent"], root["children"][0]["latent"], root["children"][0]["children"][0]["given"]
         (2, 7, '100 % (90 to 100)')
@@ -45,11 +47,10 @@ def tree(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     known = table.reindex(columns=[*COLUMNS, "label", "named", "parent_label", "parent_named"])
     numbers = known[COLUMNS].drop(columns="by").apply(pd.to_numeric, errors="coerce")
-    whole = ["level", "latent", "parent_level", "parent"]
     right = numbers.notna().all(axis=1) & (numbers["parent_level"] >= 0) & (numbers["level"] <= DEPTH)
     right &= numbers["parent_level"] < numbers["level"]
     known = known.assign(**numbers)[right].drop_duplicates(["level", "latent"])
-    rows: list[dict[str, Any]] = known.astype(dict.fromkeys(whole, int)).to_dict("records")
+    rows: list[dict[str, Any]] = known.astype(dict.fromkeys(PLACES, int)).to_dict("records")
     return rows
 
 
@@ -64,6 +65,7 @@ def _node(place: Place, name: LatentName, children: dict[Place, list[dict[str, A
             **_node((row["level"], row["latent"]), _name(row, ""), children),
             "by": str(row["by"]),
             "given": _share(row["given_child"], row["low"], row["high"]),
+            "chance": f"{100 * row['chance']:.0f} %",
             "cosine": f"{row['cosine']:.2f}",
         }
         for row in children.get(place, [])

@@ -8,7 +8,7 @@ from lightning_sae.explorer.hierarchy import COLUMNS, tree
 
 def row(level, latent, parent_level, parent, **labels):
     numbers = dict(
-        zip(COLUMNS, [level, latent, parent_level, parent, "firing", 0.9, 0.85, 0.95, 0.3], strict=True)
+        zip(COLUMNS, [level, latent, parent_level, parent, "firing", 0.9, 0.85, 0.95, 0.2, 0.3], strict=True)
     )
     return numbers | labels
 
@@ -21,6 +21,7 @@ def test_grandchildren_lie_below_children_and_the_largest_family_comes_first():
     assert [child["latent"] for child in first["children"][0]["children"]] == [20]
     assert first["children"][1]["name"].shown == "<i>"
     assert first["children"][0]["given"] == "90 % (85 to 95)"
+    assert first["children"][0]["chance"] == "20 %"
     assert str(first["name"]) == "? (latent 3)"
 
 
