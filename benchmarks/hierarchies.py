@@ -11,7 +11,8 @@ is the truth: the same formula along the direction that was planted, for the lat
 over all images of the family, and `silent` the share of them on which that latent is silent. Of the
 Matryoshka, `links` is the share right of the latents that detect a class and whose parent detects a family.
 
-How strong the parents are, width, sparsity and steps were chosen on seeds 3 and 4.
+How strong the parents are, width, sparsity and steps were chosen on seeds 3 and 4; that one latent is the
+main one, after a look at seeds 0 and 1 with 600 steps.
 """
 
 import argparse
