@@ -1,7 +1,8 @@
-"""How well the latents tell what the data know: the best detector of each value, and sparse probes."""
+"""How well the latents tell what the data know: best detectors, sparse probes, splitting and absorption."""
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -11,13 +12,19 @@ from torch import Tensor
 
 from callbacks.base import Pass, PassCallback
 from lightning_sae.baselines.terms import Terms
+from lightning_sae.concepts.absorption import absorption
 from lightning_sae.concepts.concept_labels import ConceptLabels
-from lightning_sae.concepts.detectors import best_detectors, purity, sparse_probes
+from lightning_sae.concepts.detectors import best_detectors, purity
+from lightning_sae.concepts.families import family_factors
 from lightning_sae.concepts.naming import name_columns
+from lightning_sae.concepts.sparse_probes import sparse_probes
+from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.images.image_set import known_factors
-from lightning_sae.metrics import ActiveRanks
+from lightning_sae.metrics import ActiveRanks, ImageActivations
 from lightning_sae.tracking.publish import publish_table
-from lightning_sae.types import SparseLatents
+from lightning_sae.types import SparseLatents, ValidationOutput
+
+COLUMNS = {"share": "absorption", "full": "fully_absorbed"}  # of `truth.csv`, for those of `Absorption`
 
 
 class Truth(PassCallback):
@@ -29,6 +36,8 @@ class Truth(PassCallback):
         truth/detected_FACTOR: share of the values with an AUROC of at least `detected`.
         truth/probe_K_FACTOR: balanced accuracy of the best K latents on the half of the images that they were
             not chosen and fitted on.
+        truth/splitting_FACTOR: number of latents, of `ks`, that it takes to detect a value.
+        truth/absorption_FACTOR: share of a value's projection that others carry for its main latent.
 
     Writes `truth.csv`, a row per value.
 
@@ -38,19 +47,25 @@ class Truth(PassCallback):
         ks: numbers of latents of a probe; none for no probes.
         probe_every: probe after every so many validation passes, and at the last step of a fit.
         seed: of the halves.
+        families: factor -> family -> values of the factor; the families are the values of a further factor,
+            FACTOR_family.
     """
 
     uses = (ConceptLabels,)
-    logs = ("truth/auroc_*", "truth/purity_*", "truth/detected_*", "truth/probe_*")
+    logs = (
+        *("truth/auroc_*", "truth/purity_*", "truth/detected_*"),
+        *("truth/probe_*", "truth/splitting_*", "truth/absorption_*"),
+    )
     needs_latents = True
 
     def __init__(
         self,
         detected: float = 0.95,
         min_images: int = 10,
-        ks: Sequence[int] = (1, 2, 5, 16),
+        ks: Sequence[int] = (1, 2, 3, 5, 8, 16),
         probe_every: int = 4,
         seed: int = 0,
+        families: Mapping[str, Mapping[str, Sequence[str]]] = MappingProxyType({}),
     ) -> None:
         if not 0 <= detected <= 1:
             raise ValueError(f"detected, an AUROC, must be in 0..1, got {detected}")
@@ -61,7 +76,13 @@ class Truth(PassCallback):
             )
         self.detected, self.min_images, self.ks = detected, min_images, list(ks)
         self.probe_every, self.seed = probe_every, seed
+        self.families = families
         self.table: pd.DataFrame | None = None
+        self._activations: ImageActivations | None = None
+
+    def check(self, data: ActivationDataModule) -> None:
+        """Refuse families that the data do not have before hours of training."""
+        family_factors(known_factors(data.images("val")), self.families)
 
     def baseline(self) -> Self:
         """Return a copy without probes, which cost more than all else."""
@@ -83,22 +104,34 @@ class Truth(PassCallback):
             }.items()
         }
 
+    def begin(self, pass_: Pass) -> None:
+        """Keep the activations of a pass that is probed."""
+        probing = bool(self.ks) and self.is_turn(pass_, self.probe_every)
+        self._activations = ImageActivations().to(pass_.module.device) if probing else None
+
+    def add_batch(self, pass_: Pass, outputs: ValidationOutput) -> None:
+        """Add the activations of a batch."""
+        if self._activations is not None:
+            self._activations.update(outputs.x, outputs.image_ids)
+
     def finish(self, pass_: Pass) -> None:
         """Find the detectors of every factor, probe when it is time, and log."""
         latents, ids = pass_.latents
         top_ids, ranks, concepts = pass_.top_ids, ActiveRanks.of(latents), pass_.get(ConceptLabels)
         names = concepts.names if concepts else []
-        probing = bool(self.ks) and self.is_turn(pass_, self.probe_every)
+        x = self._activations.compute()[0] if self._activations is not None else None
+        self._activations = None
+        factors = known_factors(pass_.data.images("val"))
         tables = []
-        for factor, (values, truth) in known_factors(pass_.data.images("val")).items():
+        for factor, (values, truth) in {**factors, **family_factors(factors, self.families)}.items():
             truth = truth.to(ids.device)
             found = self._detect(ranks, truth, truth[ids], top_ids, values)
             if names:
                 found = found.assign(**name_columns([names[j] for j in found["latent"]]))
+            if x is not None:
+                found = found.join(self._probe(pass_, factor, latents, x, truth[ids], len(values)))
             found.insert(0, "factor", factor)
             tables.append(found)
-            if probing:
-                self._probe(pass_, factor, latents, truth[ids], len(values))
         self.table = pd.concat(tables) if tables else None  # nothing may be known of the images
         self.log_terms(pass_)
 
@@ -114,11 +147,20 @@ class Truth(PassCallback):
         table = pd.DataFrame({"value": values} | {key: column.cpu() for key, column in columns.items()})
         return table[enough.cpu().numpy()]
 
-    def _probe(self, pass_: Pass, factor: str, latents: SparseLatents, seen: Tensor, n_values: int) -> None:
-        accuracy = sparse_probes(latents, seen, n_values, self.ks, self.seed, -(-self.min_images // 2))
-        if not np.isnan(accuracy).all():
-            for k, mean in zip(self.ks, np.nanmean(accuracy, axis=0), strict=True):
-                pass_.module.log(f"truth/probe_{k}_{factor}", float(mean))
+    def _probe(
+        self, pass_: Pass, factor: str, latents: SparseLatents, x: Tensor, seen: Tensor, n_values: int
+    ) -> pd.DataFrame:
+        """Log the probes of a factor, and return splitting and absorption of each value."""
+        least = -(-self.min_images // 2)
+        probes = sparse_probes(latents, seen, n_values, self.ks, self.seed, least)
+        absorbed = absorption(latents, pass_.decoder, x, seen, n_values, seed=self.seed, min_images=least)
+        numbers = {f"probe_{k}": column for k, column in zip(probes.ks, probes.accuracy.T, strict=True)}
+        numbers |= {"splitting": probes.splitting, "absorption": absorbed.share}
+        for name, column in numbers.items():
+            if len(known := column[~np.isnan(column)]):
+                pass_.module.log(f"truth/{name}_{factor}", float(known.mean()))
+        columns = {"splitting": probes.splitting, **absorbed._asdict()}
+        return pd.DataFrame(columns).drop(columns="images").rename(columns=COLUMNS)
 
     def report(self, pass_: Pass) -> None:
         """Write the table."""

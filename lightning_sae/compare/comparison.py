@@ -12,6 +12,7 @@ from lightning_sae.compare.seeds import SeedComparison, compare_recipes
 from lightning_sae.compare.shared_concepts import Concepts, compare_concepts
 from lightning_sae.compare.table import RunTable, run_table
 from lightning_sae.compare.variants import Cell, Variant, find_variants, reliance_matrix
+from lightning_sae.compare.widths import WidthComparison, compare_widths
 from lightning_sae.tracking.values import Goal
 
 MOST_VARIANTS = 8  # side by side on the page; every two of them are matched
@@ -31,6 +32,7 @@ class Comparison(NamedTuple):
         matrix: class -> what it relies on, per variant.
         concepts: what the variants share.
         seeds: what recurs of recipes with several seeds.
+        widths: parents and children in recipes with several widths.
     """
 
     runs: list[Run]
@@ -43,6 +45,7 @@ class Comparison(NamedTuple):
     matrix: dict[str, list[Cell]]
     concepts: Concepts
     seeds: SeedComparison
+    widths: WidthComparison
 
     @property
     def side_by_side(self) -> bool:
@@ -98,8 +101,11 @@ def compare(
     left_out = [variant.name for variant in found[MOST_VARIANTS:]]
     matrix, concepts = reliance_matrix(variants), compare_concepts(variants)
     names = [str(name) for name in finished.index[on_front]]
-    seeds = compare_recipes([run for run in runs if run.finished])
-    return Comparison(runs, table, goal, trade_off, names, variants, left_out, matrix, concepts, seeds)
+    done = [run for run in runs if run.finished]
+    seeds, widths = compare_recipes(done), compare_widths(done)
+    return Comparison(
+        runs, table, goal, trade_off, names, variants, left_out, matrix, concepts, seeds, widths
+    )
 
 
 def pareto_front(values: ArrayLike, goals: Sequence[Goal]) -> NDArray[np.bool_]:

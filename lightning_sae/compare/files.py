@@ -34,6 +34,8 @@ def write(found: Comparison, out: Path) -> list[str]:
         files["concepts.csv"] = csv_bytes(found.concepts.table)
     if len(found.seeds.table):
         files["recurrence.csv"] = csv_bytes(found.seeds.table)
+    if len(found.widths.table):
+        files["hierarchy.csv"] = csv_bytes(found.widths.table)
     names = [*files, "compare.html"]
     files["compare.html"] = page(found, list(pictures.values()), names).encode()
     for name, content in files.items():

@@ -21,7 +21,17 @@ def print_comparison(console: Console, found: Comparison, out: Path, files: Sequ
         console.print(escape(text), style="yellow", soft_wrap=True)
     for block in view.seed_blocks(found.seeds):
         _print_seeds(console, block)
-    for problem in [*(found.concepts.problems if found.side_by_side else []), *found.seeds.problems]:
+    for block in view.width_blocks(found.widths):
+        said = (
+            f"{linked} of {compared} latents of {run} have a parent"
+            for run, linked, compared in block["runs"]
+        )
+        console.print(escape("; ".join(said)), highlight=False, soft_wrap=True)
+    for problem in [
+        *(found.concepts.problems if found.side_by_side else []),
+        *found.seeds.problems,
+        *found.widths.problems,
+    ]:
         console.print(escape(problem), style="yellow", soft_wrap=True)
     done = len(found.runs) - len(found.unfinished)
     counts = f"{done} of {len(found.runs)} runs finished, {len(found.variants)} variants"

@@ -12,6 +12,7 @@ from lightning_sae.compare.seeds import SeedComparison, SeededRecipe
 from lightning_sae.compare.shared_concepts import Concepts, Pair
 from lightning_sae.compare.table import RunTable, cells
 from lightning_sae.compare.variants import Cell, CulpritShare, Variant, contrasts
+from lightning_sae.compare.widths import LinkedRuns, WidthComparison
 from lightning_sae.concepts.naming import LatentName, names_of
 from lightning_sae.report import percent
 from lightning_sae.stability.findings import RecurringFinding
@@ -209,6 +210,41 @@ def _seed_block(recipe: SeededRecipe) -> dict[str, Any]:
         "findings": [_seed_finding(finding, n) for finding in recipe.findings],
         "problem": recipe.problem,
     }
+
+
+def width_blocks(widths: WidthComparison) -> list[dict[str, Any]]:
+    """Return the families of each recipe that has several widths."""
+    return [_width_block(recipe) for recipe in widths.recipes]
+
+
+def _width_block(recipe: LinkedRuns) -> dict[str, Any]:
+    counts = recipe.table["level"].value_counts()
+    families = [rows for _, rows in recipe.table.groupby(["parent_level", "parent"])]
+    families.sort(key=lambda rows: -len(rows))
+    return {
+        "runs": [
+            (run.name, int(counts.get(place, 0)), recipe.compared[place])
+            for place, run in enumerate(recipe.runs)
+            if place > 0
+        ],
+        "families": [_family(rows) for rows in families[:ROWS]],
+    }
+
+
+def _family(rows: pd.DataFrame) -> dict[str, Any]:
+    first, shown = rows.iloc[0], rows.sort_values("images", ascending=False).head(ROWS)
+    parent = LatentName(first["parent_label"], bool(first["parent_named"]))
+    return {
+        "parent": parent.or_number(first["parent"]),
+        "run": first["parent_run"],
+        "children": [_child(row) for row in shown.to_dict("records")],
+        "more": len(rows) - len(shown),
+    }
+
+
+def _child(row: Mapping[Hashable, Any]) -> dict[str, Any]:
+    how = f"cos {row['cosine']:.2f}" if row["by"] == "direction" else percent(row["given_child"])
+    return {"name": LatentName.of(row).or_number(row["latent"]), "how": how}
 
 
 def seed_sentence(shares: Mapping[str, RecurringShare], n: int) -> str:

@@ -82,6 +82,7 @@ OF_CALLBACKS: Mapping[str, Settings] = {
         "callbacks.edges.batch_size=N": "fewer images whose gradients are held at a time",
     },
     "faithfulness": {"callbacks.faithfulness.batch_size=N": "fewer edited images at a time"},
+    "hierarchy": {},
     "image_latents": {},
     "probe_vs_prompt": {},
     "quality": {},

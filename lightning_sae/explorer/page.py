@@ -11,6 +11,7 @@ from lightning_sae.baselines.shown import LEGEND, SILENT, TITLE, read_baselines,
 from lightning_sae.browser import module
 from lightning_sae.clip import HookPoint, identity_titles
 from lightning_sae.explorer.document import document
+from lightning_sae.explorer.hierarchy import tree
 from lightning_sae.explorer.seen import Seen
 from lightning_sae.files import write_atomic
 from lightning_sae.report import render
@@ -60,6 +61,8 @@ def page(run: RunFolder, seen: Seen, folder: Path, served: bool = False) -> str:
         "facts": _facts(run, seen),
         "values": _values(run),
         "baselines": _baselines(run),
+        "tree": tree(run.table("hierarchy")),
+        "n_links": len(run.table("hierarchy")),
         "latents": packed({**shown.columns, "served": served}),
         "arrays": packed_arrays(shown.arrays),
         "sheets": shown.sheets,

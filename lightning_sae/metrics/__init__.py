@@ -3,6 +3,7 @@
 from lightning_sae.metrics.auroc import ActiveRanks, auroc, sparse_auroc
 from lightning_sae.metrics.bootstrap import Interval, interval, mean_in_units
 from lightning_sae.metrics.density import L0, Density, density, density_quantiles, l0
+from lightning_sae.metrics.image_activations import ImageActivations
 from lightning_sae.metrics.image_errors import ImageErrors
 from lightning_sae.metrics.image_latents import ImageLatents, max_over_tokens
 from lightning_sae.metrics.modality import Modality, fires_on, modality_score
@@ -17,6 +18,7 @@ __all__ = [
     "ActiveRanks",
     "Cosine",
     "Density",
+    "ImageActivations",
     "ImageErrors",
     "ImageLatents",
     "Interval",

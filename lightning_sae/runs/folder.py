@@ -33,7 +33,16 @@ if TYPE_CHECKING:
     from lightning_sae.data import ActivationDataModule
 
 CHOICES = "hydra.runtime.choices."
-_TEXTS = ("label", "second_label", "class", "attribution_class", "unexpected_class", "value", "top_images")
+_TEXTS = (
+    "label",
+    "parent_label",
+    "second_label",
+    "class",
+    "attribution_class",
+    "unexpected_class",
+    "value",
+    "top_images",
+)
 """Columns of texts, in whatever table: a class may be called "7"."""
 
 SHOWN = 8  # examples of a latent

@@ -80,6 +80,8 @@ VALUES = {
     "alignment/redundancy*": LoggedValue("min"),
     "alignment/churn": LoggedValue("min"),
     "alignment/*": LoggedValue("max"),
+    "truth/absorption_*": LoggedValue("min"),
+    "truth/splitting_*": LoggedValue("min"),
     "truth/*": LoggedValue("max"),
     "pairs/*": LoggedValue("max"),
     "steering/damage*": LoggedValue("min"),

@@ -104,6 +104,13 @@ def test_sanity(benchmark, runs):
 
 
 @pytest.mark.slow
+def test_hierarchies(benchmark):
+    said = benchmark("hierarchies", "--short", "--seeds", "0", "1")
+    assert all(said.count(name) >= 3 for name in ("TopK", "BatchTopK", "Matryoshka"))
+    assert "seed mean: " in said
+
+
+@pytest.mark.slow
 def test_faithfulness(benchmark, runs):
     said = benchmark("faithfulness", "--images", "24", "--out", str(runs), *SHORT)
     assert said.count("integrated_gradients > random") == 2

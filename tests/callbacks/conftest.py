@@ -28,6 +28,8 @@ from lightning_sae.tracking.csv_logger import RunCSVLogger
 from lightning_sae.training.module import SAEModule
 from lightning_sae.world import config_path, weights_path
 
+TOPK = partial(TopK, d_sae=96, k=6)
+
 
 class Run(NamedTuple):
     trainer: Trainer
@@ -75,6 +77,7 @@ def fit(store, clips):
         tokens="cls",
         ckpt_path=None,
         hook_points=None,
+        make_sae=TOPK,
         **trainer,
     ) -> Run:
         seed_everything(0, verbose=False)
@@ -90,7 +93,7 @@ def fit(store, clips):
             eval_batch_size=70,
             n_probe=72,
         )
-        module = SAEModule(partial(TopK, d_sae=96, k=6), 1e-3, warmup_steps=1, decay_fraction=0, top_n=5)
+        module = SAEModule(make_sae, 1e-3, warmup_steps=1, decay_fraction=0, top_n=5)
         settings = {"max_steps": 8, "val_check_interval": 4, "check_val_every_n_epoch": None}
         settings |= {"enable_checkpointing": False} | trainer
         trainer = Trainer(

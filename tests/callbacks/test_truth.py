@@ -9,8 +9,12 @@ from sklearn.metrics import roc_auc_score
 from callbacks.alignment import Alignment
 from callbacks.base import PassCallback
 from callbacks.truth import Truth
-from lightning_sae.concepts.detectors import sparse_probes
+from lightning_sae.concepts.absorption import absorption
+from lightning_sae.concepts.families import family_factors
+from lightning_sae.concepts.sparse_probes import sparse_probes
 from lightning_sae.concepts.vocabulary import Vocabulary
+
+FAMILIES = {"background": {"dark": ["black", "navy", "brown"], "light": ["gray", "white"]}}
 
 
 class Listener(PassCallback):
@@ -26,7 +30,7 @@ class Listener(PassCallback):
 def truth_run(fit, tmp_path_factory):
     found = {
         "alignment": Alignment(Vocabulary()),
-        "truth": Truth(detected=0.7, min_images=5, ks=[1, 4], probe_every=1),
+        "truth": Truth(detected=0.7, min_images=5, ks=[1, 4], probe_every=1, families=FAMILIES),
         "listener": Listener(),
     }
     return fit(tmp_path_factory.mktemp("truth"), found, num_sanity_val_steps=1)
@@ -41,6 +45,7 @@ def test_every_row_of_the_table_is_the_best_detector(truth_run):
     dense = dense_latents(truth_run)
     table = pd.read_csv(truth_run.folder / "truth.csv", keep_default_na=False)
     factors = truth_run.data.images("val").factors
+    factors = factors | family_factors(factors, FAMILIES)
     _, top_ids = truth_run.module.top_images.compute()
     names = truth_run.find(Alignment).concepts.names
     assert set(table["factor"]) == set(factors) - {"word"}  # printed on too few of these pictures
@@ -68,7 +73,7 @@ def test_the_log_is_the_mean_of_the_table(truth_run):
 def test_probes_are_logged_per_number_of_latents(truth_run):
     latents = truth_run.module.sae.encode(torch.cat([b.x for b in truth_run.data.val_dataloader()]))
     values, truth = truth_run.data.images("val").factors["background"]
-    want = np.nanmean(sparse_probes(latents, truth, len(values), [1, 4], min_images=3), axis=0)
+    want = np.nanmean(sparse_probes(latents, truth, len(values), [1, 4], min_images=3).accuracy, axis=0)
     logged = truth_run.trainer.callback_metrics
     found = [float(logged[f"truth/probe_{k}_background"]) for k in (1, 4)]
     assert found == pytest.approx(want.tolist(), abs=1e-6)
@@ -113,3 +118,27 @@ def test_where_nothing_is_known_there_is_no_table(fit, tmp_path, monkeypatch):
     run = fit(tmp_path, {"truth": Truth(ks=[1], probe_every=1)})
     assert run.find(Truth).table is None
     assert not (run.folder / "truth.csv").exists()
+
+
+def test_absorption_and_splitting_are_those_of_the_whole_split(truth_run):
+    batches = list(truth_run.data.val_dataloader())
+    x, latents = (
+        torch.cat([b.x for b in batches]),
+        truth_run.module.sae.encode(torch.cat([b.x for b in batches])),
+    )
+    factors = truth_run.data.images("val").factors
+    values, truth = family_factors(factors, FAMILIES)["background_family"]
+    want = absorption(latents, truth_run.module.sae.W_dec, x, truth, len(values), min_images=3)
+    table = pd.read_csv(truth_run.folder / "truth.csv").query("factor == 'background_family'")
+    assert table["absorption"].tolist() == pytest.approx(want.share.tolist(), abs=1e-4)
+    assert table["fully_absorbed"].tolist() == pytest.approx(want.full.tolist(), abs=0.02)
+    logged = truth_run.trainer.callback_metrics
+    assert float(logged["truth/absorption_background_family"]) == pytest.approx(table["absorption"].mean())
+    assert float(logged["truth/splitting_background_family"]) == pytest.approx(table["splitting"].mean())
+    assert set(table["splitting"]) <= {1, 4}
+
+
+def test_families_that_the_data_lack_are_refused_before_a_training(truth_run):
+    for families, word in {"shape": "known factor", "background": "has no value 'grey'"}.items():
+        with pytest.raises(ValueError, match=word):
+            Truth(families={families: {"light": ["grey"]}}).check(truth_run.data)

@@ -1,0 +1,18 @@
+"""Families of the world's values: parents that a picture has whenever it has one of their children."""
+
+FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
+    "class": {
+        "weather": ("sun", "cloud", "snow", "bolt"),
+        "sign": ("arrow", "cross", "cancel", "peace"),
+        "message": ("telephone", "envelope", "note", "flag"),
+        "home": ("house", "flower", "face", "gear"),
+        "game": ("heart", "club", "horse", "crown"),
+        "journey": ("star", "anchor", "plane", "umbrella"),
+    },
+    "colour": {
+        "warm": ("red", "orange", "yellow", "pink"),
+        "cold": ("green", "cyan", "blue", "purple"),
+    },
+    "background": {"dark": ("brown", "black", "navy"), "light": ("gray", "white")},
+}
+"""Factor -> family -> its values. No caption names a family, so that the CLIPs need not know any."""
