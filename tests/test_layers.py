@@ -26,7 +26,7 @@ ORDER = (
         "audit.findings",
         "stability",
     ),
-    *("explain", "compare", "browser"),
+    *("explain", "compare", "names", "browser"),
     *(
         "audit.evidence",
         "audit.verdict",
