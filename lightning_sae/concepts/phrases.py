@@ -81,7 +81,7 @@ def log_odds_z(inside: Array, outside: Array, prior: float = PRIOR) -> Array:
         prior: `a_0`; the larger, the more rare phrases are drawn to the frequency that they have in all.
 
     Returns:
-        `[V]`; 0 for a phrase that is nowhere.
+        `[V]`; 0 for a phrase that is nowhere, and for the only one.
 
     Example:
         >>> log_odds_z(np.array([8.0, 2.0]), np.array([2.0, 8.0]), prior=2.0).round(3).tolist()
@@ -89,7 +89,7 @@ def log_odds_z(inside: Array, outside: Array, prior: float = PRIOR) -> Array:
     """
     both = inside + outside
     a = prior * both / max(both.sum(), 1)
-    somewhere = both > 0
+    somewhere = (both > 0) & (both < both.sum())
     inner, outer = (
         np.log((y + a)[somewhere] / (y.sum() + prior - y - a)[somewhere]) for y in (inside, outside)
     )

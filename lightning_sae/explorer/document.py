@@ -14,6 +14,7 @@ from lightning_sae.browser import LatentExamples, latent_columns
 from lightning_sae.explorer.classes import class_images, class_records
 from lightning_sae.explorer.images import image_arrays
 from lightning_sae.explorer.latents import activity, nearest
+from lightning_sae.explorer.naming import naming_columns
 from lightning_sae.explorer.pictures import chosen_examples
 from lightning_sae.explorer.seen import Seen
 from lightning_sae.explorer.token_maps import grid_of, token_maps
@@ -26,7 +27,7 @@ class Document(NamedTuple):
     """The content of a page.
 
     Attributes:
-        columns: of the latents (`browser.latent_columns`), the classes, and what holds for all.
+        columns: of the latents (`latent_columns`, `naming_columns`), the classes, and what holds for all.
         arrays: numbers by latent and by image.
         sheets: pictures.
     """
@@ -49,10 +50,13 @@ def document(run: RunFolder, seen: Seen, folder: Path) -> Document:
     drivers = run.table("attribution").reindex(columns=DRIVERS)
     classes = class_images(seen, len(run.data.class_names))
     first = dict.fromkeys(i for images in classes for kind in images.values() for i in kind)
-    examples = chosen_examples(run, [*first], culprits)
+    naming = naming_columns(run)
+    unnamed = (j for j, novel in zip(run.latents.index, naming["novel"], strict=True) if novel)
+    examples = chosen_examples(run, [*first], [*culprits, *unnamed])
     n, known = len(run.data.images("val")), len(seen.image_ids)
     columns = {
         **latent_columns(run, drivers, culprits, examples),
+        **naming,
         "records": class_records(run, seen, audit, drivers, classes),
         "audit": audit is not None and (folder / AUDIT_PAGE).is_file(),
         "sampled": known if known < n else 0,
