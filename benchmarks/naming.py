@@ -10,6 +10,9 @@ the true word are compared on the images that did not choose. Last, combined fac
 what fires on nine of ten images with both of two values, and on one of a thousand others, is to be named by
 both words.
 
+The labels of named latents are also carried over to the run of the next seed as if a person had written them:
+how many of the latents that they reach has that run named itself, and how often by the same label?
+
 Settings were chosen on seed 0; runs that are there are not made again.
 """
 
@@ -27,11 +30,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from lightning_sae.compare.runs import Run
 from lightning_sae.concepts.stored_vocabulary import stored_vocabulary
 from lightning_sae.concepts.vocabulary import embed_labels
 from lightning_sae.data.images.image_set import known_factors
 from lightning_sae.metrics import ActiveRanks
 from lightning_sae.names.candidates import Halves, best_candidate
+from lightning_sae.names.carry import carried_names
 from lightning_sae.names.proposals import images_of, propose_names, wanted_latents
 from lightning_sae.names.sources import Compositions
 from lightning_sae.runs.folder import RunFolder, open_run
@@ -166,6 +171,21 @@ def planted(run: RunFolder, seed: int) -> Iterator[dict[str, Any]]:
             }
 
 
+def carrying(first: RunFolder, second: RunFolder) -> dict[str, float]:
+    """Return how many names are carried over, and how often the other run found the same one itself."""
+    source, target = (Run(run.folder, run.folder.name) for run in (first, second))
+    named = source.latents[source.latents["named"]]
+    source.own_names = {int(j): str(label) for j, label in named["label"].items()}
+    found = carried_names(source, target).names
+    reached = target.latents.loc[list(found)].assign(carried=list(found.values()))
+    known = reached[reached["named"]]
+    return {
+        "carried_share": len(found) / len(named),
+        "carried_to_named": float(len(known)),
+        "carried_to_the_same_label": float((known["label"] == known["carried"]).mean()),
+    }
+
+
 def best_of(found: pd.DataFrame) -> pd.DataFrame:
     """Return the proposal of each latent that is best on the images that choose."""
     return found.sort_values("chosen", ascending=False, kind="stable").drop_duplicates("latent")
@@ -195,6 +215,9 @@ def main() -> None:
         plants.append(combined)
         near = {f"near_{source}": share_near(some, n) for source, some in found.groupby("source")}
         both = combined.groupby("pair", sort=False)["both"].mean()
+        after = options.seeds[(options.seeds.index(seed) + 1) % len(options.seeds)]
+        if after != seed:
+            both = pd.concat([both, pd.Series(carrying(whole, runs_of(after, out)[0]))])
         rows.append(
             {"seed": seed, **finding(whole, part, absent), "near": share_near(found, n), **near, **both}
         )

@@ -58,7 +58,7 @@ def name(
 
     opened = open_named(run, moved, device, trust)
     templates = opened.vocabulary().templates
-    more = [(word, general_vocabulary(word, templates)) for word in words or []]
+    more = [(Path(word).stem, general_vocabulary(word, templates)) for word in words or []]
     asked = wanted_latents(opened, latent or [])
     found = propose_names(opened, asked, more)
     write_proposals(opened, found)
