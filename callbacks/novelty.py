@@ -31,7 +31,7 @@ class NovelConcepts(PassCallback):
         fdr: false discovery rate among the latents (Benjamini-Hochberg), in (0, 1).
     """
 
-    needs = (ConceptLabels,)
+    uses = (ConceptLabels,)
     logs = ("concepts/novel", "concepts/novel_share", "concepts/novel_groups")
 
     def __init__(self, draws: int = 1000, seed: int = 0, fdr: float = 0.05) -> None:
@@ -41,9 +41,11 @@ class NovelConcepts(PassCallback):
         self._found: Novelty | None = None
 
     def finish(self, pass_: Pass) -> None:
-        """Find and log."""
+        """Find and log; without labels nothing is known to lack one."""
+        if (concepts := pass_.get(ConceptLabels)) is None:
+            return
         top_ids, embeddings = pass_.top_ids, pass_.data.judge_embeddings
-        named = torch.tensor(pass_[ConceptLabels].named, dtype=torch.bool, device=top_ids.device)
+        named = torch.tensor(concepts.named, dtype=torch.bool, device=top_ids.device)
         self._found = find_novel(top_ids, embeddings, named, partial(self._null, pass_.data), self.fdr)
         novel, known = self._found.novel.float(), top_ids[:, 0] >= 0
         groups = self._found.group.max().float() + 1
