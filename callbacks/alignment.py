@@ -12,7 +12,6 @@ from callbacks.base import Pass, PassCallback
 from lightning_sae.attribution.closed_form import LastLayer
 from lightning_sae.baselines.shuffled import mean_alignment, permuted
 from lightning_sae.baselines.terms import Terms
-from lightning_sae.clip import Clip
 from lightning_sae.concepts.alignment import (
     Labels,
     best_labels,
@@ -23,8 +22,9 @@ from lightning_sae.concepts.alignment import (
 )
 from lightning_sae.concepts.concept_labels import ConceptLabels
 from lightning_sae.concepts.significance import best_label_null, label_z, p_values_by_size, significant
+from lightning_sae.concepts.stored_vocabulary import stored_vocabulary
 from lightning_sae.concepts.validity import label_validity
-from lightning_sae.concepts.vocabulary import EmbeddedVocabulary, Vocabulary, embed_labels
+from lightning_sae.concepts.vocabulary import EmbeddedVocabulary, Vocabulary
 from lightning_sae.data import ActivationDataModule, cached_tensor
 
 
@@ -112,15 +112,8 @@ class Alignment(PassCallback):
     def embed(self, data: ActivationDataModule) -> EmbeddedVocabulary:
         """Return the vocabulary as the judge reads it, embedded once."""
         if self.embedded is None:
-            self.embedded = self._embed(data, data.judge)
+            self.embedded = stored_vocabulary(data, data.judge, self.vocabulary)
         return self.embedded
-
-    def _embed(self, data: ActivationDataModule, clip: Clip) -> EmbeddedVocabulary:
-        labels, templates = self.vocabulary.choose(data.images("val").vocabulary), self.vocabulary.templates
-        key = {"weights": clip.identity()["weights"], "labels": labels, "templates": templates}
-        embed = partial(embed_labels, clip, [*labels, ""], templates)
-        rows = cached_tensor(data.judge_folder / "texts", "texts", key, embed).to(data.judge_embeddings)
-        return EmbeddedVocabulary(labels, rows[:-1], rows[-1])
 
     def finish(self, pass_: Pass) -> ConceptLabels:
         """Label every latent, test the labels, and log."""
@@ -176,7 +169,7 @@ class Alignment(PassCallback):
         scores = {"semantic_lens": semantic_lens(vectors, words.texts[chosen], words.empty)}
         closed = LastLayer.of(data.tail, pass_.decoder)
         if closed is not None:
-            audited = self._audited = self._audited or self._embed(data, data.clip)
+            self._audited = audited = self._audited or stored_vocabulary(data, data.clip, self.vocabulary)
             scores["decoder_alignment"] = paired_alignment(closed.z, audited.texts[chosen], audited.empty)
         return {key: score.masked_fill(index < 0, torch.nan) for key, score in scores.items()}
 

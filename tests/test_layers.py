@@ -27,7 +27,7 @@ ORDER = (
         "audit.findings",
         "stability",
     ),
-    *("browser", "graphs", "explain", "compare"),
+    *("browser", "graphs", "explain", "compare", "names"),
     *(
         "audit.evidence",
         "audit.verdict",

@@ -15,6 +15,7 @@ from lightning_sae.explorer.class_graphs import class_graphs
 from lightning_sae.explorer.classes import class_images, class_records
 from lightning_sae.explorer.images import image_arrays
 from lightning_sae.explorer.latents import activity, nearest
+from lightning_sae.explorer.naming import naming_columns
 from lightning_sae.explorer.pictures import chosen_examples
 from lightning_sae.explorer.seen import Seen
 from lightning_sae.explorer.token_maps import grid_of, token_maps
@@ -27,7 +28,7 @@ class Document(NamedTuple):
     """The content of a page.
 
     Attributes:
-        columns: of the latents (`browser.latent_columns`), the classes, and what holds for all.
+        columns: of the latents (`latent_columns`, `naming_columns`), the classes, and what holds for all.
         arrays: numbers by latent and by image.
         sheets: pictures.
     """
@@ -50,12 +51,14 @@ def document(run: RunFolder, seen: Seen, folder: Path) -> Document:
     drivers = run.table("attribution").reindex(columns=DRIVERS)
     classes = class_images(seen, len(run.data.class_names))
     first = dict.fromkeys(i for images in classes for kind in images.values() for i in kind)
-    graphs = class_graphs(run, seen)
+    graphs, naming = class_graphs(run, seen), naming_columns(run)
     first |= dict.fromkeys(graphs.image_ids())
-    examples = chosen_examples(run, [*first], culprits)
+    unnamed = (j for j, novel in zip(run.latents.index, naming["novel"], strict=True) if novel)
+    examples = chosen_examples(run, [*first], [*culprits, *unnamed])
     n, known = len(run.data.images("val")), len(seen.image_ids)
     columns = {
         **latent_columns(run, drivers, culprits, examples),
+        **naming,
         "records": class_records(run, seen, audit, drivers, classes),
         "graphs": graphs.drawn(examples.sheets.places),
         "audit": audit is not None and (folder / AUDIT_PAGE).is_file(),

@@ -12,6 +12,7 @@ from lightning_sae.browser import module
 from lightning_sae.clip import HookPoint, identity_titles
 from lightning_sae.explorer.document import document
 from lightning_sae.explorer.hierarchy import tree
+from lightning_sae.explorer.naming import novel_in_words
 from lightning_sae.explorer.seen import Seen
 from lightning_sae.files import write_atomic
 from lightning_sae.report import render
@@ -23,7 +24,7 @@ from lightning_sae.runs.folder import RunFolder
 from lightning_sae.tracking.values import VALUES
 
 FILE = "report.html"
-SCRIPTS = ("arrays", "removal", "parts", "gallery", "latent", "classes", "image", "served", "routes")
+SCRIPTS = ("arrays", "removal", "parts", "gallery", "names", "latent", "classes", "image", "served", "routes")
 
 
 def write_page(run: RunFolder, folder: Path) -> Path:
@@ -69,6 +70,7 @@ def page(run: RunFolder, seen: Seen, folder: Path, served: bool = False) -> str:
         "n_latents": len(run.latents),
         "n_examples": len(shown.columns["examples"]),
         "audit": _audit(shown.columns),
+        "novel": novel_in_words(shown.columns),
         "curves": curves(run.table("metrics")),
         "frame": (WIDTH, HEIGHT),
         "served": served,

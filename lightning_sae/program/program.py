@@ -16,6 +16,7 @@ from lightning_sae.program.correct import correct
 from lightning_sae.program.explain import explain
 from lightning_sae.program.fit_probe import fit_probe
 from lightning_sae.program.monitor import fit, merge, watch
+from lightning_sae.program.name import name
 from lightning_sae.program.report import explore, report
 from lightning_sae.program.store import capture, precision, verify
 from lightning_sae.program.train import train
@@ -45,6 +46,7 @@ COMMANDS = {
     "report": Command(report, "report RUN", RUNS),
     "explore": Command(explore, "explore RUN", RUNS),
     "explain": Command(explain, 'explain RUN --image FILE --prompt "a photo of a star"', RUNS),
+    "name": Command(name, "name RUN --words english", RUNS),
     "compare": Command(compare, "compare multirun/DATE/TIME --sort val/fvu", RUNS),
     "fit-probe": Command(fit_probe, "fit-probe RUN --out DIR", CLASSIFIERS),
     "audit": Command(audit, "audit RUN --fail-on high", CLASSIFIERS),
@@ -82,8 +84,8 @@ def _group(help_text: str) -> typer.Typer:
     return typer.Typer(cls=OneEnd, help=help_text, no_args_is_help=True, context_settings=options)
 
 
-def _add(group: typer.Typer, name: str, command: Command, **how: Any) -> None:
-    group.command(name, rich_help_panel=command.panel or None, epilog=_shown(command.example), **how)(
+def _add(group: typer.Typer, called: str, command: Command, **how: Any) -> None:
+    group.command(called, rich_help_panel=command.panel or None, epilog=_shown(command.example), **how)(
         command.run
     )
 

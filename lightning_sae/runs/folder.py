@@ -13,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from lightning_sae.clip import HookPoint, identity_titles, short_names
+from lightning_sae.concepts.own_names import FILE as OWN_NAMES
+from lightning_sae.concepts.own_names import read_names, with_own_names
 from lightning_sae.concepts.vocabulary import Vocabulary
 from lightning_sae.devices.device import find_device
 from lightning_sae.files import user_path
@@ -34,14 +36,8 @@ if TYPE_CHECKING:
 
 CHOICES = "hydra.runtime.choices."
 _TEXTS = (
-    "label",
-    "parent_label",
-    "second_label",
-    "class",
-    "attribution_class",
-    "unexpected_class",
-    "value",
-    "top_images",
+    *("label", "parent_label", "second_label", "class", "attribution_class", "unexpected_class", "value"),
+    *("top_images", "name", "vocabulary_label", "evidence", "sae"),
 )
 """Columns of texts, in whatever table: a class may be called "7"."""
 
@@ -103,10 +99,20 @@ class RunFolder:
         return [str(word) for word in words]
 
     def table(self, name: str) -> pd.DataFrame:
-        """Return `NAME.csv`; without rows and columns where the run has none."""
+        """Return `NAME.csv` with people's names; without rows and columns where the run has none."""
         if name not in self._tables:
-            self._tables[name] = self._read(f"{name}.csv", _read_csv, pd.DataFrame())
+            found = self._read(f"{name}.csv", _read_csv, pd.DataFrame())
+            self._tables[name] = with_own_names(found, self.own_names)
         return self._tables[name]
+
+    @cached_property
+    def own_names(self) -> dict[int, str]:
+        """`names.csv`, what people call its latents: latent -> name, in the place of labels everywhere."""
+
+        def read(path: Path) -> dict[int, str]:
+            return read_names(path, self.sae_sha256)
+
+        return self._read(OWN_NAMES, read, {})
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -122,8 +128,8 @@ class RunFolder:
 
     @cached_property
     def latents(self) -> pd.DataFrame:
-        """`latents.csv`, by latent."""
-        return _read_latents(self.folder / "latents.csv")
+        """`latents.csv`, by latent, with people's names."""
+        return with_own_names(_read_latents(self.folder / "latents.csv"), self.own_names)
 
     @cached_property
     def data(self) -> "ActivationDataModule":

@@ -42,6 +42,7 @@ VALUES = {
     "alignment/named": LoggedValue(
         "max", "named", ".0f", "named latents", ("alignment", "{:.0f} latents named"), narrow=True
     ),
+    "concepts/novel": LoggedValue(None, "no name yet", ".0f"),
     "zero_shot/original": LoggedValue(
         "max", "accuracy", ".1%", "accuracy", ("zero-shot", "{:.1%} right"), narrow=True
     ),

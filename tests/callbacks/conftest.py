@@ -13,6 +13,7 @@ from callbacks.baselines import Baselines
 from callbacks.faithfulness import Faithfulness
 from callbacks.gallery import Gallery
 from callbacks.latent_table import LatentTable
+from callbacks.novelty import NovelConcepts
 from callbacks.quality import Quality
 from callbacks.reliance import UnexpectedReliance
 from callbacks.save_sae import SaveSAE
@@ -44,6 +45,7 @@ class Run(NamedTuple):
 def all_callbacks() -> dict[str, Callback]:
     return {
         "alignment": Alignment(Vocabulary()),
+        "novelty": NovelConcepts(draws=60),
         "quality": Quality(),
         "truth": Truth(min_images=5, ks=[1, 4]),
         "attribution": Attribution(),

@@ -89,11 +89,12 @@ def test_other_scores_are_of_the_same_label(run, columns):
 
 def test_nulls_and_texts_are_computed_once_for_all_runs(run, fit, tmp_path, monkeypatch):
     import callbacks.alignment as module
+    import lightning_sae.concepts.stored_vocabulary as stored
 
     def refuse(*args, **kwargs):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(module, "embed_labels", refuse)
+    monkeypatch.setattr(stored, "embed_labels", refuse)
     monkeypatch.setattr(module, "best_label_null", refuse)
     again = Alignment(Vocabulary(WORDS), draws=60, fdr=0.5, min_validity=0.6, min_held_out=3)
     fit(tmp_path, {"alignment": again}, max_steps=4)

@@ -21,6 +21,7 @@ from lightning_sae.data import (
     hook_folder,
 )
 from lightning_sae.data.images.decoding import decode
+from lightning_sae.data.images.image_set import captions_of
 from lightning_sae.data.sources.columns import Names
 from lightning_sae.data.sources.huggingface.stream import index_stream
 from lightning_sae.data.store.shards import read_tensor
@@ -160,8 +161,10 @@ def test_what_is_known_of_the_rows(source, animals, streaming):
     values, truth = val.factors["place"]
     assert [values[i] if i >= 0 else "" for i in truth] == [row["place"] for row in animals.of("val")]
     assert val.vocabulary == ["dog", "house cat", "picture 0", "picture 1", "picture 2"]
+    assert captions_of(val) == [f"picture {i}" for i in (0, 1, 2, 0, 1, 2, 0)]
     given = source(root="other", names={"classes": ["a dog", "a cat"]}).split("val")
     assert given.class_names == ["a dog", "a cat"]
+    assert captions_of(given) == []
     assert given.targets.equal(val.targets)
 
 

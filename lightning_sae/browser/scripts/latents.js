@@ -2,10 +2,14 @@
 
 const rowOf = new Map(data.latent.map((latent, row) => [latent, row]));
 const lowerLabels = data.labels.map((label) => label.toLowerCase());
-const labelOrder = new Int32Array(data.labels.length);
-[...data.labels.keys()]
-  .sort((a, b) => (lowerLabels[a] < lowerLabels[b] ? -1 : lowerLabels[a] > lowerLabels[b] ? 1 : 0))
-  .forEach((label, place) => { labelOrder[label] = place; });
+function orderOfLabels() {
+  const order = new Int32Array(data.labels.length);
+  [...data.labels.keys()]
+    .sort((a, b) => (lowerLabels[a] < lowerLabels[b] ? -1 : lowerLabels[a] > lowerLabels[b] ? 1 : 0))
+    .forEach((label, place) => { order[label] = place; });
+  return order;
+}
+let labelOrder = orderOfLabels(); // changes where a reader gives names
 
 const number = (name, row) => (data.numbers[name] ? data.numbers[name][row] : null);
 const labelOf = (row) => (data.label[row] < 0 ? `latent ${data.latent[row]}` : data.labels[data.label[row]]);

@@ -74,7 +74,7 @@ class LabelledImages:
         class_names: names of the classes.
         targets: `[n]` int64, class of each image, -1 where unknown.
         factors: factor -> (its values, `[n]` int64 index into them, -1 for none).
-        captions: labels worth trying beside the names of the classes.
+        captions: of each image, "" for none, or empty: also labels worth trying beside the classes' names.
     """
 
     def __init__(
@@ -86,7 +86,8 @@ class LabelledImages:
     ) -> None:
         self.class_names, self.targets = class_names, targets
         self.factors: Factors = factors or {}
-        self.vocabulary = list(dict.fromkeys([*class_names, *captions]))
+        self.captions = list(captions)
+        self.vocabulary = list(dict.fromkeys([*class_names, *filter(None, captions)]))
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -101,6 +102,17 @@ def known_factors(images: ImageSet) -> dict[str, tuple[list[str], Tensor]]:
     if "class" not in factors and bool((images.targets >= 0).any()):
         factors["class"] = (images.class_names, images.targets)
     return factors
+
+
+def captions_of(images: ImageSet) -> list[str]:
+    """Return the caption of each image, "" for none; empty where the data have no captions.
+
+    Example:
+        >>> import torch
+        >>> captions_of(LabelledImages(["cat"], torch.tensor([0]), captions=["a cat"]))
+        ['a cat']
+    """
+    return [str(caption) for caption in getattr(images, "captions", ())]
 
 
 def listed(lines: Sequence[str]) -> str:

@@ -93,6 +93,15 @@ class Column(NamedTuple):
         known = used[used >= 0]
         return Column([self.values[i] for i in known], codes.astype(np.int64) - (len(used) - len(known)))
 
+    def texts(self, rows: NDArray[np.int64]) -> list[str]:
+        """Return the text of each of some rows; "" for none.
+
+        Example:
+            >>> Column.of(["b", None, "a"]).texts(np.array([2, 1]))
+            ['a', '']
+        """
+        return [self.values[code] if code >= 0 else "" for code in self.codes[rows].tolist()]
+
     def as_labels(self, where: str, given: Classes = None) -> "Column":
         """Return the same as classes of images: whole numbers without decimals; blanks and -1 are none.
 

@@ -54,6 +54,11 @@ class Texts:
         self.vocabulary = list(vocabulary or class_names)
         self.factors = dict(factors or {})
 
+    @property
+    def captions(self) -> list[str]:
+        """The texts: each is its own caption."""
+        return self.texts
+
     def __len__(self) -> int:
         return len(self.texts)
 

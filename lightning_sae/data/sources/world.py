@@ -40,6 +40,11 @@ class WorldSplit:
         """Class, colour, background and printed word of each picture."""
         return self.world.factors
 
+    @property
+    def captions(self) -> list[str]:
+        """The caption of each picture, as the edition writes them."""
+        return [self.world.caption(i) for i in range(len(self.world))]
+
     def __len__(self) -> int:
         return len(self.world)
 

@@ -2,6 +2,7 @@
 
 const CARDS = 24;
 const SORTS = { latent: "number", label: "name", ...Object.fromEntries(Object.keys(data.numbers).map((name) => [name, FACTS[name] || name])) };
+filters.novel = (row) => data.novel[row] === 1;
 const byDefault = { query: "", place: -1, only: "all", sort: data.numbers.attribution ? "attribution" : "latent", descending: Boolean(data.numbers.attribution), page: 0 };
 const state = { ...byDefault };
 let rows = [];

@@ -7,7 +7,7 @@ function latentView(latent) {
   const chips = element("div", { class: "chips" }, element("span", { class: "quiet" }, `latent ${latent}`));
   if (!data.named[row]) chips.append(element("span", { class: "chip medium" }, "no name to rely on"));
   for (const number of findingsOf(row).slice(0, 4)) chips.append(findingChip(number, "high", `culprit of finding ${number}`));
-  return [heading(calledAs(row), chips, beside(row)), topExamples(row),
+  return [heading(calledAs(row), chips, beside(row)), topExamples(row), namingPart(row),
     element("div", { class: "columns" }, labelPart(row), firingPart(row), drivesPart(row), nearestPart(row))];
 }
 
@@ -64,7 +64,7 @@ function mapped(place, map, i) {
 function labelPart(row) {
   const second = data.second[row] < 0 ? "" : data.labels[data.second[row]];
   const known = Object.entries(FACTS).map(([name, word]) => [word, said(number(name, row), name)]);
-  return titled("What it means", "", facts([["label", data.label[row] < 0 ? "" : labelOf(row)], ["second label", second], ...known]));
+  return titled("What it means", "", facts([["label", judgedLabel(row)], ["second label", second], ...known]));
 }
 
 function firingPart(row) {

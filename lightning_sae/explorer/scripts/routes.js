@@ -2,6 +2,7 @@
 
 const views = {
   latent: (word) => latentView(Number(word)),
+  unnamed: (word) => unnamedView(Number(word) || 0),
   classes: () => classesView(),
   class: (word) => classView(Number(word)),
   images: (word, kind) => imagesView(Number(word) || 0, kind === "wrong" ? "wrong" : "all"),

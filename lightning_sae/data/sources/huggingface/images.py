@@ -92,7 +92,7 @@ class HuggingFaceImages:
             )
         factors = {group: part.columns[group].factor() for group in self._names.groups}
         chosen = {group: (values, truth[rows]) for group, (values, truth) in factors.items()}
-        captions = part.columns[self._caption].take(rows).values if self._caption and name != "train" else ()
+        captions = part.columns[self._caption].texts(rows) if self._caption and name != "train" else ()
         return HuggingFaceSplit(part, rows, f"{self._opened.name}-{name}", chosen, captions)
 
     @cached_property

@@ -52,7 +52,7 @@ class HuggingFaceSplit(LabelledImages):
         rows: `[n]`, the row of each image.
         name: names the data set and the split.
         factors: what is known of them beside the class.
-        captions: labels worth trying.
+        captions: of the images, also labels worth trying; none are known where it is empty.
     """
 
     def __init__(
