@@ -247,7 +247,7 @@ def of_circuits(chains: Sequence[Chain], seen: Sequence[list[SeenLayer]]) -> pd.
     table = pd.DataFrame([(*names, *map(float, part)) for *names, part in rows])
     table.columns = ["rule", "share", "of", "faithfulness", "low", "high"]
     groups = table.groupby(["rule", "share", "of"])
-    lowest = groups["faithfulness"].agg(["min", "max", "count"])
+    lowest = groups["faithfulness"].agg(["median", "min", "max", "count"])
     return groups.mean().join(lowest).reset_index()
 
 
