@@ -35,9 +35,10 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from lightning_sae.concepts.absorption import absorption, image_absorption
+from lightning_sae.concepts.csr import csr_of
 from lightning_sae.concepts.families import family_factors
 from lightning_sae.concepts.hierarchy import link, prefix_levels
-from lightning_sae.concepts.sparse_probes import csr_of, sparse_probes
+from lightning_sae.concepts.sparse_probes import sparse_probes
 from lightning_sae.metrics import FVU, ActiveRanks
 from lightning_sae.sae import BatchTopK, MatryoshkaBatchTopK, SparseAutoencoder, TopK
 from lightning_sae.types import SparseLatents

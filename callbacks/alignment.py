@@ -12,6 +12,7 @@ from callbacks.base import Pass, PassCallback
 from lightning_sae.attribution.closed_form import LastLayer
 from lightning_sae.baselines.shuffled import mean_alignment, permuted
 from lightning_sae.baselines.terms import Terms
+from lightning_sae.clip import Clip
 from lightning_sae.concepts.alignment import (
     Labels,
     best_labels,
@@ -112,8 +113,11 @@ class Alignment(PassCallback):
     def embed(self, data: ActivationDataModule) -> EmbeddedVocabulary:
         """Return the vocabulary as the judge reads it, embedded once."""
         if self.embedded is None:
-            self.embedded = stored_vocabulary(data, data.judge, self.vocabulary)
+            self.embedded = self._read(data, data.judge)
         return self.embedded
+
+    def _read(self, data: ActivationDataModule, clip: Clip) -> EmbeddedVocabulary:
+        return stored_vocabulary(data, clip, self.vocabulary).to(data.judge_embeddings)
 
     def finish(self, pass_: Pass) -> ConceptLabels:
         """Label every latent, test the labels, and log."""
@@ -169,7 +173,7 @@ class Alignment(PassCallback):
         scores = {"semantic_lens": semantic_lens(vectors, words.texts[chosen], words.empty)}
         closed = LastLayer.of(data.tail, pass_.decoder)
         if closed is not None:
-            self._audited = audited = self._audited or stored_vocabulary(data, data.clip, self.vocabulary)
+            self._audited = audited = self._audited or self._read(data, data.clip)
             scores["decoder_alignment"] = paired_alignment(closed.z, audited.texts[chosen], audited.empty)
         return {key: score.masked_fill(index < 0, torch.nan) for key, score in scores.items()}
 

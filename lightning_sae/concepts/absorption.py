@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from lightning_sae.concepts.csr import csr_of
 from lightning_sae.concepts.detectors import best_detectors
 from lightning_sae.concepts.linear_probes import linear_probes
-from lightning_sae.concepts.sparse_probes import csr_of, halves
+from lightning_sae.concepts.sparse_probes import halves
 from lightning_sae.metrics import ActiveRanks
 from lightning_sae.types import SparseLatents
 

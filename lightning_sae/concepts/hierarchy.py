@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array, hstack
 from scipy.stats import hypergeom
 
+from lightning_sae.concepts.csr import csr_of
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.concepts.significance import p_values, significant
-from lightning_sae.concepts.sparse_probes import csr_of
 from lightning_sae.types import SparseLatents
 
 Floats = NDArray[np.float64]

@@ -11,6 +11,7 @@ from sklearn import config_context
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from lightning_sae.concepts.csr import csr_of
 from lightning_sae.types import SparseLatents
 
 Floats = NDArray[np.float64]
@@ -126,12 +127,6 @@ def halves(n: int, seed: int = 0) -> tuple[Ints, Ints]:
     """
     order = np.random.default_rng(seed).permutation(n)
     return order[: n // 2], order[n // 2 :]
-
-
-def csr_of(latents: SparseLatents) -> csr_array:
-    """Return the latents as a sparse matrix of SciPy, `[n, d_sae]` float64 on the CPU."""
-    parts = (latents.values.detach().double(), latents.indices, latents.offsets)
-    return csr_array(tuple(part.cpu().numpy() for part in parts), shape=(len(latents), latents.d_sae))
 
 
 def f1_scores(told: Bools, truth: Bools) -> Floats:

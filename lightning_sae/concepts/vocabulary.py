@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -38,6 +38,10 @@ class EmbeddedVocabulary(NamedTuple):
     labels: list[str]
     texts: Tensor
     empty: Tensor
+
+    def to(self, like: Tensor) -> Self:
+        """Return it with embeddings of the type and on the device of a tensor."""
+        return self._replace(texts=self.texts.to(like), empty=self.empty.to(like))
 
 
 class Vocabulary:

@@ -78,7 +78,7 @@ def _context(found: ImageGraphs, image: Image.Image, title: str, output: str) ->
     drawn = [drawn_graph(each.traced, each.nodes, found.layers, pictures.places) for each in found.graphs]
     style = style_of("lightning_sae.graphs")
     script = (
-        script_of("lightning_sae.browser", ("content", "elements"))
+        script_of("lightning_sae.browser", ("content", "elements", "drawing"))
         + script_of("lightning_sae.graphs", ("graph",))
         + script_of(__package__, ("graphs",))
     )

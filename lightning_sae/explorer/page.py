@@ -53,7 +53,8 @@ def page(run: RunFolder, seen: Seen, folder: Path, served: bool = False) -> str:
     """
     shown = document(run, seen, folder)
     style = style_of(__package__, "lightning_sae.graphs")
-    script = script_of("lightning_sae.graphs", ("graph",)) + module(__package__, *SCRIPTS)
+    drawing = script_of("lightning_sae.browser", ("drawing",)) + script_of("lightning_sae.graphs", ("graph",))
+    script = drawing + module(__package__, *SCRIPTS)
     context = {
         "policy": policy(style, script, connect="'self'" if served else ""),
         "style": Markup(style),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 from scipy.stats import t as student_t
 
-from lightning_sae.concepts.sparse_probes import csr_of
+from lightning_sae.concepts.csr import csr_of
 from lightning_sae.pairs.pair import Contrast
 from lightning_sae.types import SparseLatents
 

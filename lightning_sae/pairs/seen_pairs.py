@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from lightning_sae.attribution.explained import CHUNK, Explained, explain_some
-from lightning_sae.concepts.sparse_probes import csr_of
+from lightning_sae.concepts.csr import csr_of
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.probe_images import ProbeImages
 from lightning_sae.metrics import max_over_tokens

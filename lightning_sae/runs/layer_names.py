@@ -68,5 +68,4 @@ def _in_table(layer: RunLayer) -> list[LatentName]:
 
 
 def _vocabulary(run: RunFolder, like: Tensor) -> EmbeddedVocabulary:
-    words = run.vocabulary().embed(run.data.judge, run.data.images("val").vocabulary)
-    return words._replace(texts=words.texts.to(like), empty=words.empty.to(like))
+    return run.vocabulary().embed(run.data.judge, run.data.images("val").vocabulary).to(like)

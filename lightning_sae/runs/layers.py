@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lightning_sae.attribution.edges.layers import Layer
+from lightning_sae.attribution.edges.layer import Layer
 
 
 @dataclass(frozen=True, eq=False)

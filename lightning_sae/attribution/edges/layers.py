@@ -1,40 +1,16 @@
 """Hook points with their autoencoders, and images as they are seen at all of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from lightning_sae.attribution.edges.layer import Layer as Layer
 from lightning_sae.attribution.explained import CHUNK, Explained
 from lightning_sae.clip import Clip, HookPoint, Segment, Tail, activations_at, check_path, make_tail
 from lightning_sae.mappings import check_clip
-from lightning_sae.sae import SparseAutoencoder
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A hook point and the autoencoder of its activations."""
-
-    hook_point: HookPoint
-    sae: SparseAutoencoder
-
-    @classmethod
-    def of(cls, sae: SparseAutoencoder) -> Self:
-        """Return the layer that a saved autoencoder was trained for.
-
-        Raises:
-            ValueError: it does not say which.
-        """
-        known = sae.provenance
-        if not {"hook_point", "tokens"} <= known.keys():
-            raise ValueError(
-                "the autoencoder does not say which hook point it was trained for: load a saved one, or give "
-                "Layer(HookPoint(MODULE, TOKENS), sae)"
-            )
-        return cls(HookPoint(known["hook_point"], known["tokens"]), sae)
 
 
 class SeenLayer(NamedTuple):

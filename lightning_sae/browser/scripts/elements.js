@@ -9,13 +9,6 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
-function svg(name, attributes = {}, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
 function said(value, name) {
   if (value === null || value === undefined) return "";
   const text = name === "density" ? `${+(100 * value).toPrecision(2)} %` : String(+value.toPrecision(3));
