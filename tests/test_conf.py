@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from hydra.utils import get_object, instantiate
@@ -134,3 +135,12 @@ def test_a_misspelt_key_is_an_error(override):
 def test_a_callback_is_left_out_by_a_tilde():
     assert "gallery" in composed().callbacks
     assert "gallery" not in composed("~callbacks.gallery").callbacks
+
+
+@pytest.mark.parametrize("variant", sorted(path.stem for path in (CONF / "sae").glob("*.yaml")))
+def test_a_checkpoint_holds_the_settings_of_every_variant(tmp_path, variant):
+    """It is read without running what a file names, and so holds nothing of Hydra's."""
+    module = instantiate(composed(f"sae={variant}").module)
+    torch.save(dict(module.hparams), tmp_path / "settings.pt")
+    read = torch.load(tmp_path / "settings.pt", weights_only=True)
+    assert read["sae"]["d_sae"] == 256

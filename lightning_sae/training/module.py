@@ -474,10 +474,16 @@ class SAEModule(LightningModule):
 def _plain(sae: "partial[SparseAutoencoder] | Mapping[str, Any]") -> dict[str, Any]:
     """Return the class name and arguments, which a checkpoint can hold without pickled code."""
     if isinstance(sae, Mapping):
-        return dict(sae)
+        return {key: _plain_list(value) for key, value in sae.items()}
     variant: Any = sae.func
     if sae.args or "d_in" in sae.keywords:
         raise ValueError(
             "sae must be a partial of a variant by keywords, without d_in: the datamodule gives it"
         )
-    return {"variant": find_variant(variant.__name__).__name__, **sae.keywords}
+    named = {"variant": find_variant(variant.__name__).__name__, **sae.keywords}
+    return {key: _plain_list(value) for key, value in named.items()}
+
+
+def _plain_list(value: Any) -> Any:
+    """Return a list, as Hydra's lists, as Python's own; all else as it is."""
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

@@ -23,6 +23,16 @@ PROBES = [
     *("callbacks.attribution.prompts=[a photo of a star]",),
     *("callbacks.probe_vs_prompt.min_images=1", "callbacks.probe_vs_prompt.min_group=1"),
 ]
+LAYERS = [
+    "hook_points=[visual.transformer.resblocks.1,visual.transformer.resblocks.3]",
+    *("callbacks=[progress,checkpoint,edges]", "callbacks.edges.n_images=2", "callbacks.edges.ablated=1"),
+    *("callbacks.edges.sources=8", "callbacks.edges.targets=2"),
+]
+STEERED = [
+    *("sae=matryoshka", "callbacks=[progress,checkpoint,hierarchy,steering]"),
+    *("callbacks.steering.min_pairs=2", "callbacks.steering.sources.counterfactuals.per_value=3"),
+    *("callbacks.steering.most_latents=4", "callbacks.steering.strengths=[0,1]"),
+]
 BARE = "callbacks=[progress,save_sae]"
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -87,6 +97,8 @@ def test_every_start_normalisation_token_rule_and_store(train, overrides):
         ([*JUDGED, *PROBES], "probe_vs_prompt/probe_100_culprit_share"),
         ([*JUDGED, "experiment=text_tower"], "attribution/unexpected_share"),
         ([FEW, "experiment=joint_embedding"], "modality/both"),
+        (LAYERS, "edges/agreement"),
+        (STEERED, "steering/auc"),
     ],
 )
 def test_every_callback_measures_as_on_the_cpu(train, train_py, given, tmp_path, overrides, measured):

@@ -81,6 +81,7 @@ def agreement(found: Pairs, truth: Pairs) -> Tensor:
         >>> agreement(pairs, pairs._replace(value=torch.tensor([3.0, 4.0, 5.0])))
         tensor([1.], dtype=torch.float64)
     """
+    found, truth = (Pairs(*(part.cpu() for part in pairs)) for pairs in (found, truth))
     if not (torch.equal(found.target, truth.target) and torch.equal(found.source, truth.source)):
         raise ValueError(
             f"values of the same pairs can agree, got {len(found.value)} and {len(truth.value)} of others"
@@ -130,4 +131,5 @@ def _drawn(seen: SeenLayer, n: int, random: torch.Generator) -> Tensor:
     """Return `[d_sae]` bool: some of the latents that are active."""
     active = seen.explained.latents.fired().nonzero().flatten().cpu()
     drawn = active[torch.randperm(len(active), generator=random)[:n]]
-    return torch.zeros(seen.explained.latents.d_sae, dtype=torch.bool).index_fill(0, drawn, True)
+    found = torch.zeros(seen.explained.latents.d_sae, dtype=torch.bool).index_fill(0, drawn, True)
+    return found.to(seen.explained.x.device)
