@@ -1,12 +1,11 @@
 """What is below the commands: on the pretend device it answers as on the CPU."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 import torch
-from pretend import DEVICE, pretend
+from both import CPU, PROMPTS, assert_near, on_both
 
 from lightning_sae.audit.audit import audit_to_folder
 from lightning_sae.audit.audited import audited_classifier
@@ -21,8 +20,6 @@ from lightning_sae.runs.probe import probe_of
 from lightning_sae.runs.recall import recall_table
 from lightning_sae.world import World
 
-CPU = torch.device("cpu")
-PROMPTS = {name: [f"a photo of a {name}"] for name in ("star", "heart", "anchor")}
 LIMITS = Limits(min_images=1, min_errors=2, detects=0.6, fades=0.4, unexpected_share=0.01)
 LOOSE = Options("logit", LIMITS, min_group=2)
 LONGER = ["trainer.max_steps=300", "trainer.val_check_interval=300", "data.n_probe=96"]
@@ -41,31 +38,6 @@ def learned_run(train_small):
 def learned_patch_run(train_small):
     """The same behind a block in the middle, where the tail is run."""
     return train_small("patches", "hook_point=visual.transformer.resblocks.1", "tokens=patch", *LONGER)
-
-
-def on_both(folder, act: Callable[[RunFolder], Any], *overrides: str) -> tuple[Any, Any]:
-    """What is done with a run on the pretend device, and on the CPU."""
-    expected = act(open_run(folder, overrides, CPU))
-    with pretend():
-        run = open_run(folder, overrides, DEVICE)
-        found = act(run)
-        assert run.sae.W_dec.device == run.data.clip.device == DEVICE
-    return found, expected
-
-
-def assert_near(found: Any, expected: Any) -> None:
-    """Checks that numbers are close and everything else is the same, all the way down."""
-    if isinstance(expected, Mapping):
-        assert found.keys() == expected.keys()
-        assert_near([*found.values()], [*expected.values()])
-    elif isinstance(expected, Sequence) and not isinstance(expected, str):
-        assert len(found) == len(expected)
-        for pair in zip(found, expected, strict=True):
-            assert_near(*pair)
-    elif isinstance(expected, float):
-        assert found == pytest.approx(expected, rel=1e-4, abs=1e-4, nan_ok=True)
-    else:
-        assert found == expected
 
 
 @pytest.mark.parametrize("run", ["small_run", "small_patch_run"])
