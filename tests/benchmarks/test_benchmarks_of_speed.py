@@ -20,7 +20,9 @@ WAYS = {
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "memory" else name for name in WAYS]
+)
 def test_short_edition(name, monkeypatch, capsys, tmp_path):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.setattr(sys, "argv", [name, "--short", "--picture", str(tmp_path / "speeds.png")])
@@ -34,6 +36,7 @@ def test_short_edition(name, monkeypatch, capsys, tmp_path):
     assert (tmp_path / "speeds.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_steps_of_a_gpu_are_tried_on_the_cpu(monkeypatch, capsys, tmp_path):
     monkeypatch.syspath_prepend(str(BENCHMARKS))

@@ -95,6 +95,7 @@ PROGRAMS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
 
 
 @needs_triton
+@pytest.mark.slow
 def test_the_kernels_equal_the_dense_reference_in_the_interpreter() -> None:
     file = Path(__file__).with_name("triton_in_interpreter.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
