@@ -17,8 +17,9 @@ _SHOWN = 10  # latents that have one label
 def read_edits(words: Sequence[str], latents: pd.DataFrame, d_sae: int) -> dict[int, Edit]:
     """Read `LATENT=VALUE` (set to a value) and `LATENT*FACTOR` (scaled).
 
-    A latent is named by its number or by its label, in whatever case. A label means the *named* latent that
-    has it; where none is named so, the one of which it is a guess.
+    A latent is named by its number or by its label, in whatever case. A label means the *named* latents that
+    have it; where none is named so, those of which it is a guess. A concept is often split over several:
+    scaled, all of them are; set to a value one alone can be.
 
     Args:
         words: as they are written, one an edit.
@@ -27,7 +28,7 @@ def read_edits(words: Sequence[str], latents: pd.DataFrame, d_sae: int) -> dict[
 
     Raises:
         ValueError: an edit of another form, a value that is no finite number, a latent that is not there, is
-            dead, or comes twice, or a label that none or several have.
+            dead, or comes twice, a label that none has, or one to be set that several have.
 
     Example:
         >>> table = pd.DataFrame({"label": ["brown", "star"], "named": [True, False]}, index=[12, 40])
@@ -42,11 +43,14 @@ def read_edits(words: Sequence[str], latents: pd.DataFrame, d_sae: int) -> dict[
                 "an edit is LATENT=VALUE or LATENT*FACTOR, with the number of a latent or its label, as "
                 f"108=0 or 'brown background*2'; got {word!r}"
             )
-        latent = _latent(found["latent"], latents, d_sae)
-        if latent in edits:
-            raise ValueError(f"latent {latent} is edited more than once, again by {word!r}: keep one of them")
         number = _number(found["number"], word)
-        edits[latent] = number if found["sign"] == "=" else Scale(number)
+        edit = number if found["sign"] == "=" else Scale(number)
+        for latent in _latents(found["latent"], latents, d_sae, one=found["sign"] == "="):
+            if latent in edits:
+                raise ValueError(
+                    f"latent {latent} is edited more than once, again by {word!r}: keep one of them"
+                )
+            edits[latent] = edit
     return edits
 
 
@@ -60,9 +64,9 @@ def _number(text: str, word: str) -> float:
     return number
 
 
-def _latent(text: str, latents: pd.DataFrame, d_sae: int) -> int:
+def _latents(text: str, latents: pd.DataFrame, d_sae: int, one: bool) -> list[int]:
     if not text.isdecimal():
-        return _by_label(text, latents)
+        return _by_label(text, latents, one)
     latent = int(text)
     if latent >= d_sae:
         raise ValueError(f"a latent is one of 0..{d_sae - 1}, got {latent}")
@@ -71,27 +75,27 @@ def _latent(text: str, latents: pd.DataFrame, d_sae: int) -> int:
             f"latent {latent} is dead: it fires on no validation image of the run, so that nothing is known "
             "of it; name one of latents.csv"
         )
-    return latent
+    return [latent]
 
 
-def _by_label(text: str, latents: pd.DataFrame) -> int:
+def _by_label(text: str, latents: pd.DataFrame, one: bool) -> list[int]:
     names, wanted = names_of(latents), text.casefold()
     have = [j for j, name in zip(latents.index, names, strict=True) if name.label.casefold() == wanted]
     named = [j for j, name in zip(latents.index, names, strict=True) if name.named and j in have]
     found = named or have
-    if len(found) > 1:
+    if one and len(found) > 1:
         if "alignment" in latents:
             fit = pd.to_numeric(latents.loc[found, "alignment"])
             found = fit.sort_values(ascending=False, kind="stable").index.tolist()
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         numbers = ", ".join(map(str, found[:_SHOWN]))
         raise ValueError(
-            f"{text!r} is the label of latents {numbers}{more}: name one by its number, the first "
-            "is the one that the label fits best"
+            f"{text!r} is the label of latents {numbers}{more}: scale all of them by '{text}*FACTOR', or "
+            "name one by its number, the first is the one that the label fits best"
         )
     if not found:
         labels = {name.label.casefold(): name.label for name in names if name.label}
         close = [labels[word] for word in difflib.get_close_matches(wanted, labels, n=3)]
         nearest = f"the nearest labels are {', '.join(map(repr, close))}" if close else "no label is near it"
         raise ValueError(f"no latent has the label {text!r}; {nearest}: latents.csv has them all")
-    return int(found[0])
+    return [int(j) for j in found]

@@ -27,6 +27,8 @@ def latents():
         ("brown background*2", {108: Scale(2.0)}),
         ("Brown Background=.5", {108: 0.5}),
         ("star=1", {3: 1.0}),  # the named one
+        ("star*3", {3: Scale(3.0)}),
+        ("heart*0.5", {6: Scale(0.5), 7: Scale(0.5)}),  # all that have the label
         ("a=b=2", {5: 2.0}),
         ("a=b * 0", {5: Scale(0.0)}),
     ],
@@ -48,7 +50,7 @@ def test_edits_are_read(latents, word, edit):
         (["9=0"], "latent 9 is dead"),
         (["brown backgrond=0"], "no latent has the label 'brown backgrond'; the nearest labels are 'brown"),
         (["xyz=0"], "no label is near it"),
-        (["heart=0"], "'heart' is the label of latents 6, 7: name one by its number"),
+        (["heart=0"], "'heart' is the label of latents 6, 7: scale all of them by 'heart.FACTOR'"),
         (["108=0", "brown background*2"], "latent 108 is edited more than once"),
     ],
 )
@@ -59,7 +61,7 @@ def test_what_is_no_edit(latents, words, message):
 
 def test_several_named_latents_of_a_label_come_the_best_first(latents):
     latents = latents.assign(named=True, alignment=[0.3, 0.1, 0.2, 0.3, 0.1, 0.2])
-    with pytest.raises(ValueError, match="latents 4, 3: name one"):
+    with pytest.raises(ValueError, match="latents 4, 3: scale"):
         read_edits(["star=0"], latents, 128)
 
 
