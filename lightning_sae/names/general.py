@@ -1,6 +1,8 @@
 """General vocabularies beside that of a run."""
 
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 from lightning_sae.concepts.vocabulary import (
@@ -10,9 +12,36 @@ from lightning_sae.concepts.vocabulary import (
     imagenet_vocabulary,
     vocabulary_from_file,
 )
+from lightning_sae.trust.documents import read_text
+
+WORDNET = Path("/usr/share/wordnet")
+"""Where systems put it; `WNSEARCHDIR` names another folder, as for WordNet's own programs."""
+
+
+def wordnet_vocabulary(templates: Templates = ("{}",)) -> Vocabulary:
+    """Return the nouns of WordNet (Fellbaum 1998), with their hypernyms, which are nouns as well.
+
+    WordNet 3.0 has 117,798 of them; proper names are among them.
+
+    Args:
+        templates: as in `Vocabulary`.
+
+    Raises:
+        FileNotFoundError: it is not installed.
+    """
+    index = Path(os.environ.get("WNSEARCHDIR", WORDNET)) / "index.noun"
+    if not index.is_file():
+        raise FileNotFoundError(
+            f"WordNet is not at {index.parent}: apt install wordnet-base, or say where its index.noun lies "
+            "with the environment variable WNSEARCHDIR"
+        )
+    lines = read_text(index).splitlines()
+    nouns = [line.partition(" ")[0].replace("_", " ") for line in lines if not line.startswith(" ")]
+    return Vocabulary(nouns, templates)
+
 
 KNOWN: Mapping[str, Callable[..., Vocabulary]] = MappingProxyType(
-    {"english": english_vocabulary, "imagenet": imagenet_vocabulary}
+    {"english": english_vocabulary, "imagenet": imagenet_vocabulary, "wordnet": wordnet_vocabulary}
 )
 
 

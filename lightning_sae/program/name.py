@@ -16,7 +16,7 @@ def name(
     words: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="english|imagenet|FILE",
+            metavar="english|imagenet|wordnet|FILE",
             help="further words beside the run's own; a file has one a line; again for others",
         ),
     ] = None,

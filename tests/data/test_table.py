@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lightning_sae.data import ImageFolders, ImageTable, capture_store
+from lightning_sae.data.images.image_set import captions_of
 from lightning_sae.data.sources.columns import Column, Names
 from lightning_sae.data.sources.splits import stratified_split
 from lightning_sae.data.store.shards import read_tensor
@@ -232,3 +233,18 @@ def test_the_dealing_is_by_class_and_by_hash(rows):
     assert sorted(order[again["val"]]) == parts["val"].tolist()
     other = stratified_split(keys, labels, {"val": 0.2, "test": 0.1}, seed=2)
     assert other["val"].tolist() != parts["val"].tolist()
+
+
+def test_captions_follow_their_images(root, frame):
+    """Whatever the order of the rows; those of the train split are no labels."""
+    said = [f"seen at {i}" for i in range(len(frame))]
+    frame = frame.assign(text=["", *said[1:]]).sample(frac=1, random_state=0)
+    table = ImageTable(write(frame, root / "pets.csv"), caption="text")
+    by_path = dict(zip(frame["image"], frame["text"], strict=True))
+    for split in ("val", "test"):
+        images = table.split(split)
+        assert captions_of(images) == [by_path[file.path] for file in images.files]
+        assert images.vocabulary == list(
+            dict.fromkeys([*images.class_names, *filter(None, captions_of(images))])
+        )
+    assert captions_of(table.split("train")) == []

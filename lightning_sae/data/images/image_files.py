@@ -31,6 +31,7 @@ class ImageFiles(LabelledImages):
         class_names: names of the classes.
         name: names the data set and the split.
         factors: what else is known of them.
+        captions: of each, also labels worth trying; none are known where it is empty.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class ImageFiles(LabelledImages):
         class_names: list[str],
         name: str,
         factors: Factors | None = None,
+        captions: Sequence[str] = (),
     ) -> None:
         targets = torch.tensor([file.label for file in files], dtype=torch.int64)
-        super().__init__(class_names, targets, factors)
+        super().__init__(class_names, targets, factors, captions)
         self.root, self.files, self.name = root, files, name
 
     def __getitem__(self, index: int) -> Image.Image:

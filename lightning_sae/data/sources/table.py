@@ -45,6 +45,8 @@ class ImageTable:
             holds paths.
         together: column whose rows of one value, such as a patient, never go into different splits; the
             fractions are then shares of these values.
+        caption: column of texts that say what each image shows; those of `val` and `test` are labels worth
+            trying.
 
     Raises:
         FileNotFoundError: no table, or image files that are not there; all counted, the first ten named.
@@ -65,12 +67,13 @@ class ImageTable:
         seed: int = 0,
         files: str | None = None,
         together: str | None = None,
+        caption: str | None = None,
     ) -> None:
         names = names or Names()
         fractions = check_fractions(val_fraction, test_fraction)
         self.path = Path(path).expanduser()
         self.root = Path(root).expanduser() if root else self.path.parent
-        wanted = [names.image, *names.known, *(column for column in (split, together) if column)]
+        wanted = [names.image, *names.known, *(column for column in (split, together, caption) if column)]
         wanted = list(dict.fromkeys(wanted))
         frame = read_table(self.path, wanted)
         columns = {name: Column.of(frame[name], f"{self.path}, column {name!r}") for name in wanted}
@@ -79,6 +82,7 @@ class ImageTable:
         rows = _rows(len(paths), columns[split] if split else None, names_of_splits, self.path)
         labels = self._label(columns, names, rows)
         self.factors = {name: columns[name].factor() for name in names.groups}
+        self._captions = columns[caption] if caption else None
         missing = {name: share for name, share in fractions.items() if name not in rows}
         units = units_of(columns[together], paths) if together else None
         train = rows["train"]
@@ -103,7 +107,8 @@ class ImageTable:
         rows = np.array(sorted(rows.tolist(), key=lambda row: self._files[row]))
         factors = {factor: (values, truth[rows]) for factor, (values, truth) in self.factors.items()}
         files = [self._files[row] for row in rows]
-        return ImageFiles(self.root, files, self.class_names, f"{self.path.stem}-{name}", factors)
+        captions = self._captions.texts(rows) if self._captions and name != "train" else ()
+        return ImageFiles(self.root, files, self.class_names, f"{self.path.stem}-{name}", factors, captions)
 
     def _label(self, columns: Mapping[str, Column], names: Names, rows: Mapping[Split, Rows]) -> Rows:
         label = columns[names.label] if names.label else None
@@ -190,10 +195,11 @@ def table(
     split_seed: int = 0,
     files: str | None = None,
     together: str | None = None,
+    caption: str | None = None,
     **activations: Any,
 ) -> ActivationDataModule:
     """Return the datamodule of `ImageTable`; `activations` are the arguments of `ActivationDataModule`."""
     names = Names(image, label, groups, given_classes(classes))
     held_out = (val_fraction, test_fraction, split_seed)
-    images = ImageTable(path, root, names, split, split_names, *held_out, files, together)
+    images = ImageTable(path, root, names, split, split_names, *held_out, files, together, caption)
     return ActivationDataModule(images, **activations)
