@@ -26,7 +26,7 @@ from torch import Tensor
 from lightning_sae.attribution.explained import Explained, explain_some
 from lightning_sae.attribution.gradient import attribute, gradient
 from lightning_sae.classifiers.classifier import Classifier
-from lightning_sae.correct.costs import damage, wilson
+from lightning_sae.correct.costs import damage
 from lightning_sae.correct.embeddings import renumbered
 from lightning_sae.data.images.image_set import Split
 from lightning_sae.data.probe_images import ProbeImages
@@ -39,6 +39,7 @@ from lightning_sae.metrics.group_errors import (
     one_against_rest,
     others_than,
 )
+from lightning_sae.metrics.wilson import wilson
 from lightning_sae.pairs.counterfactuals import Counterfactuals
 from lightning_sae.pairs.pair import DrawnImages
 from lightning_sae.pairs.responses import FactorValue, activation_scale

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from lightning_sae.classifiers.classifier import ClassifierSource
 from lightning_sae.files import write_atomic
-from lightning_sae.trust.documents import read_text
+from lightning_sae.trust.records import read_record_of
 
 SCHEMA_VERSION = 2  # as in Audit
 FILE = "audit.json"
@@ -486,10 +486,5 @@ def read_audit(folder: Path) -> Audit:
     path = folder / FILE
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {FILE}: `lightning-sae audit {folder}` writes it")
-    try:
-        return Audit.model_validate_json(read_text(path))
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        raise ValueError(
-            f"{path} is no audit of schema version {SCHEMA_VERSION} ({wrong}): audit the run again"
-        ) from error
+    what = f"audit of schema version {SCHEMA_VERSION}"
+    return read_record_of(Audit, path, what, "audit the run again")

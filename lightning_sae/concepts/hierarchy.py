@@ -13,6 +13,7 @@ from scipy.stats import hypergeom
 from lightning_sae.concepts.csr import csr_of
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.concepts.significance import p_values, significant
+from lightning_sae.metrics.wilson import wilson
 from lightning_sae.types import SparseLatents
 
 Floats = NDArray[np.float64]
@@ -204,8 +205,8 @@ def _by_firing(parents: Level, level: Level) -> _Parents:
         some = slice(start, start + CHUNK)
         n_child = level.images[some]
         common = (parents.fires.T @ level.fires[:, some]).toarray()
-        inside = wilson(common, n_child)[0] >= LEAST
-        again = wilson(common, n_parent)[0] >= LEAST
+        inside = wilson(common / n_child, n_child, -Z) >= LEAST
+        again = wilson(common / n_parent, n_parent, -Z) >= LEAST
         rarity = np.where(inside & ~again & (n_parent > n_child), n_parent, np.inf)
         nearest = rarity.argmin(0)
         at = nearest, np.arange(len(nearest))
@@ -226,28 +227,11 @@ def _by_direction(parents: Level, level: Level, seed: int) -> _Parents:
         some = slice(start, start + CHUNK)
         cosine = own[some] @ units.T
         common = (level.fires[:, some].T @ parents.fires).toarray()
-        again = np.minimum(wilson(common, level.images[some][:, None])[0], wilson(common, parents.images)[0])
+        n_child, n_parent = level.images[some][:, None], parents.images
+        again = np.minimum(*(wilson(common / n, n, -Z) for n in (n_child, n_parent)))
         cosine[again >= LEAST] = -1
         place[some], p[some] = cosine.argmax(1), p_values(torch.from_numpy(cosine.max(1)), null).numpy()
     return _Parents(place, p)
-
-
-def wilson(count: Floats, n: Floats) -> tuple[Floats, Floats]:
-    """Return the 95 % interval of a share `count / n` (Wilson 1927, JASA 22).
-
-    Args:
-        count: of `n`, of any shape.
-        n: at least 1, of a shape that fits.
-
-    Example:
-        >>> low, high = wilson(np.array([10.0]), np.array([10.0]))
-        >>> low.round(3).tolist(), high.round(3).tolist()
-        ([0.722], [1.0])
-    """
-    share, z2 = count / n, Z**2 / n
-    middle = (share + z2 / 2) / (1 + z2)
-    half = np.sqrt(share * (1 - share) * z2 + z2**2 / 4) / (1 + z2)
-    return middle - half, middle + half
 
 
 def _names(levels: Sequence[Level], place: int, parent: Ints, child: Ints) -> dict[str, Ints]:
@@ -264,7 +248,7 @@ def _names(levels: Sequence[Level], place: int, parent: Ints, child: Ints) -> di
 def _numbers(parents: Level, level: Level, parent: Ints, child: Ints) -> dict[str, Floats]:
     common = parents.fires[:, parent].multiply(level.fires[:, child]).sum(0)
     n_parent, n_child = parents.images[parent], level.images[child]
-    low, high = wilson(common, n_child)
+    low, high = (wilson(common / n_child, n_child, z) for z in (-Z, Z))
     cosine = (_units(parents.directions[parent]) * _units(level.directions[child])).sum(1)
     return {
         "given_child": common / n_child,

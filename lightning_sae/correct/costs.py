@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_sae.metrics.accuracy import accuracy
 from lightning_sae.metrics.group_errors import GroupErrors, Groups, others_than
+from lightning_sae.metrics.wilson import wilson
 
 
 class Costs(NamedTuple):
@@ -123,9 +124,3 @@ def class_losses(before: Tensor, after: Tensor, targets: Tensor, n_classes: int)
     loss = lost - gained
     above = ((wilson(lost, n, 1) - lost) ** 2 + (gained - wilson(gained, n, -1)) ** 2).sqrt()
     return torch.where(loss > 0, loss + above, loss).nan_to_num(-1.0)
-
-
-def wilson(share: Tensor, n: Tensor, z: float) -> Tensor:
-    """Return the bound `z` standard errors above a share of `n` images, or below it (Wilson 1927)."""
-    spread = (share * (1 - share) / n + z**2 / (4 * n**2)).sqrt()
-    return (share + z**2 / (2 * n) + z * spread) / (1 + z**2 / n)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from lightning_sae.correct.record import FORMAT, Record
 from lightning_sae.files import replacing_folder, user_path
 from lightning_sae.sae import load_sae
 from lightning_sae.sae.saving.folder import save_sae
+from lightning_sae.trust.records import read_record_of
 
 WEIGHTS, CONFIG, CARD, SAE = "classifier.safetensors", "config.json", "card.md", "sae"
 
@@ -102,13 +102,8 @@ def read_record(folder: Path) -> Record:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is no exported classifier: {name} is missing")
-    try:
-        record = Record.model_validate_json((folder / CONFIG).read_bytes())
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        raise ValueError(
-            f"{folder / CONFIG} is no record of format {FORMAT} ({wrong}): export the classifier again"
-        ) from error
+    what = f"record of format {FORMAT}"
+    record = read_record_of(Record, folder / CONFIG, what, "export the classifier again")
     held = record.held
     if held is not None and len(held.values) != len(held.latents):
         raise ValueError(

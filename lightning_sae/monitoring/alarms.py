@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from lightning_sae.audit.findings import Estimate
 from lightning_sae.files import write_atomic
 from lightning_sae.monitoring.families import Family
-from lightning_sae.trust.documents import read_text
+from lightning_sae.trust.records import read_record_of
 
 FILE = "monitor.json"
 
@@ -139,8 +139,4 @@ def read_record(folder: Path) -> MonitorRecord:
     path = folder / FILE
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {FILE}: `lightning-sae monitor watch {folder}` writes it")
-    try:
-        return MonitorRecord.model_validate_json(read_text(path))
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        raise ValueError(f"{path} is no record of schema version 1 ({wrong}): watch again") from error
+    return read_record_of(MonitorRecord, path, "record of schema version 1", "watch again")

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csc_array
-from scipy.stats import binomtest
 
-from lightning_sae.concepts.hierarchy import Level, is_kind_of, link, prefix_levels, wilson, with_labels
+from lightning_sae.concepts.hierarchy import Level, is_kind_of, link, prefix_levels, with_labels
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.types import SparseLatents
 
@@ -80,13 +79,6 @@ def test_the_nearest_of_several_parents_is_taken_and_a_copy_is_none():
     links = table[table["by"] == "firing"][["latent", "parent_level", "parent"]].to_numpy().tolist()
     assert links in ([[6, 0, 4], [7, 0, 5]], [[6, 0, 4], [7, 1, 6]])
     assert 8 not in table["latent"].tolist()
-
-
-def test_the_interval_is_scipys():
-    for count, n in ((0, 5), (7, 9), (30, 30), (11, 400)):
-        want = binomtest(count, n).proportion_ci(method="wilson")
-        low, high = wilson(np.array(count), np.array(n))
-        assert [float(low), float(high)] == pytest.approx([want.low, want.high], abs=1e-4)
 
 
 def test_levels_are_what_each_prefix_adds():
