@@ -144,14 +144,14 @@ def propose_names(
     wanted = list(latents)
     images, data = images_of(run, seed), run.data
     own = run.vocabulary()
-    vocabulary = _on_cpu(stored_vocabulary(data, data.judge, own))
+    vocabulary = stored_vocabulary(data, data.judge, own).to(images.embeddings)
 
     def embed(texts: Sequence[str]) -> Tensor:
         return embed_labels(data.judge, texts, own.templates).float().cpu()
 
     sources = sources_of(run, images, vocabulary, embed, settings)
     for title, more in words:
-        read = _on_cpu(stored_vocabulary(data, data.judge, more))
+        read = stored_vocabulary(data, data.judge, more).to(images.embeddings)
         sources.append(
             Compositions(title, read.labels, read.texts, images.embeddings, images.halves, embed, settings)
         )
@@ -213,8 +213,3 @@ def read_proposals(run: RunFolder) -> pd.DataFrame:
     found = run.table("proposals")
     own = run.sae_sha256[:DIGITS]
     return found[found["sae"] == own] if {*Proposal._fields, "sae"} <= {*found} else pd.DataFrame()
-
-
-def _on_cpu(vocabulary: EmbeddedVocabulary) -> EmbeddedVocabulary:
-    labels, texts, empty = vocabulary
-    return EmbeddedVocabulary(labels, texts.float().cpu(), empty.float().cpu())
