@@ -51,6 +51,7 @@ RULES = ("frozen", "gradient")
 SHARES = (0.1, 0.2, 0.5)  # of the active latents that are in a circuit
 
 
+COST = ["hook points", "trace", "images", "targets", "edges", "seconds of CPU"]
 DETECTS = 0.9  # AUROC from which a latent detects a factor
 
 
@@ -172,19 +173,20 @@ def auroc_of(layer: SeenLayer, labels: Tensor) -> Tensor:
     return ActiveRanks.of(latents).aurocs(labels, 1)[0]
 
 
-def cost(chain: Chain, n_images: int, d_sae: int) -> Iterator[tuple[str, int, int, float]]:
-    """Yield what is traced, images, edges and seconds of CPU of a graph with wide autoencoders."""
+def cost(chain: Chain, n_images: int, d_sae: int) -> Iterator[tuple[str, float, int, int, int, float]]:
+    """Yield what a graph with wide autoencoders costs, as the columns of `COST`."""
     every = [layer.hook_point for layer in chain.layers]
     chains = {"one block, as trained": every[-2:], "first and last": [every[0], every[-1]]}
     chains["one block, class token"] = [point._replace(tokens="cls") for point in every[-2:]]
     for name, points in chains.items():
         layers = [Layer(point, wide(chain.clip, point, chain.pixels, d_sae)) for point in points]
-        for n in (n_images // 4, n_images):
+        for trace, n in ((1.0, n_images // 4), (0.5, n_images), (1.0, n_images)):
             pixels = chain.pixels[torch.arange(n) % len(chain.pixels)]
             start = time.process_time()
             seen = look(chain.clip, layers, pixels)
-            graph = trace_graph(seen, chain.scores, torch.zeros(n, dtype=torch.int64))
-            yield name, n, len(graph.edges), time.process_time() - start
+            graph = trace_graph(seen, chain.scores, torch.zeros(n, dtype=torch.int64), trace=trace)
+            seconds = time.process_time() - start
+            yield name, trace, n, graph.edges["target"].nunique(), len(graph.edges), seconds
 
 
 def wide(clip: Clip, hook_point: HookPoint, pixels: Tensor, d_sae: int) -> TopK:
@@ -228,7 +230,7 @@ def main() -> None:
     show(
         console,
         "cost of a graph",
-        pd.DataFrame(rows, columns=["hook points", "images", "edges", "seconds of CPU"]),
+        pd.DataFrame(rows, columns=COST),
     )
 
 
