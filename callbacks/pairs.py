@@ -1,13 +1,16 @@
 """How the latents respond when one thing in an image changes, and nothing else."""
 
 from collections.abc import Mapping
+from copy import copy
+from typing import Self
 
-import numpy as np
 import pandas as pd
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from scipy.sparse import vstack
 
 from callbacks.base import Pass, PassCallback
+from lightning_sae.baselines.terms import Terms
 from lightning_sae.concepts.concept_labels import ConceptLabels
 from lightning_sae.concepts.naming import LatentName, name_columns
 from lightning_sae.data import ActivationDataModule
@@ -61,28 +64,44 @@ class Pairs(PassCallback):
         self.sources = {name: source for name, source in sources.items() if source is not None}
         self.min_pairs, self.rows, self.draw_every = min_pairs, rows, draw_every
         self.found: Strongest | None = None
-        self._seen: list[SeenPairs] | None = None
+        self._seen: dict[str, SeenPairs | None] = {}  # by source; one for all its copies
 
     def check(self, data: ActivationDataModule) -> None:
         """Refuse pairs that are not there before hours of training."""
         for source in self.sources.values():
             source.pairs(data.images("val"))
 
+    def baseline(self) -> Self:
+        """Return a copy; CLIP does not run again over its pairs."""
+        return copy(self)
+
+    def terms(self) -> Mapping[str, Terms]:
+        """Return what the means are over, a value each, that have a number at all."""
+        if self.found is None:
+            return {}
+        columns = {name: torch.from_numpy(column) for name, column in self.found.of_values().items()}
+        return {
+            f"pairs/{name}": Terms(column, paired=True)
+            for name, column in columns.items()
+            if column.isfinite().any()
+        }
+
     def finish(self, pass_: Pass) -> None:
         """Encode the images of all pairs, measure the responses and log."""
-        if self._seen is None:
-            seen = [see_pairs(pass_.data, source) for source in self.sources.values()]
-            self._seen = [some for some in seen if some is not None]
-        if not self._seen:
+        seen = self._see(pass_.data)
+        if not seen:
             return
-        changes = vstack([some.changes(pass_.sae) for some in self._seen], format="csr")
-        moved = Moved(changes, [contrast for some in self._seen for contrast in some.contrasts])
-        scale = activation_scale(pass_.latents[0])
-        self.found = strongest(moved, scale, self.rows, self.min_pairs)
-        if self.found is not None:
-            for name, mean in self.found.means().items():
-                if not np.isnan(mean):
-                    pass_.module.log(f"pairs/{name}", mean)
+        changes = vstack([some.changes(pass_.sae) for some in seen], format="csr")
+        moved = Moved(changes, [contrast for some in seen for contrast in some.contrasts])
+        self.found = strongest(moved, activation_scale(pass_.latents[0]), self.rows, self.min_pairs)
+        self.log_terms(pass_)
+
+    def _see(self, data: ActivationDataModule) -> list[SeenPairs]:
+        """Return the pairs of all sources that have some, as CLIP sees them."""
+        for name, source in self.sources.items():
+            if name not in self._seen:
+                self._seen[name] = see_pairs(data, source)
+        return [some for some in self._seen.values() if some is not None]
 
     def latent_columns(self) -> dict[str, list[str] | list[float]]:
         """Return columns for `latents.csv`: the value that a latent responds to, and how selectively."""

@@ -1,11 +1,13 @@
 """Whether the patches on which a latent fires lie together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from callbacks.base import Pass, PassCallback
+from lightning_sae.baselines.terms import Terms
 from lightning_sae.explain.picture import token_grid
 from lightning_sae.metrics import MoransI
 from lightning_sae.types import SparseLatents, ValidationOutput
@@ -29,6 +31,14 @@ class Spatial(PassCallback):
         self._metric: MoransI | None = None
         self._scores: dict[str, Tensor] = {}
 
+    def baseline(self) -> Self:
+        """Return a fresh one."""
+        return type(self)()
+
+    def terms(self) -> Mapping[str, Terms]:
+        """Return what the means are over, a latent each."""
+        return {f"spatial/{key}": Terms(score.float().cpu()) for key, score in self._scores.items()}
+
     def begin(self, pass_: Pass) -> None:
         """Empty the sums, if there are places."""
         grid = None if pass_.data.clip.reads_texts else token_grid(pass_.data.clip, pass_.data.shape.tokens)
@@ -45,9 +55,8 @@ class Spatial(PassCallback):
         """Score the latents and log."""
         if self._metric is not None:
             self._scores = dict(zip(("morans_i", "morans_z"), self._metric.compute(), strict=True))
-            for key, score in self._scores.items():
-                pass_.module.log(f"spatial/{key}", score.nanmean().float())
             self._metric = None
+            self.log_terms(pass_)
 
     def latent_columns(self) -> dict[str, Sequence[object]]:
         """Return both scores of each latent; none before the first validation pass."""

@@ -57,6 +57,12 @@ class BaselineTable(NamedTuple):
             name: float(value) for name, value in zip(rows["baseline"], rows["baseline_value"], strict=True)
         }
 
+    @property
+    def silent_keys(self) -> frozenset[str]:
+        """The numbers that do not tell the trained dictionary from some baseline."""
+        pairs = zip(self.frame["key"], self.frame["tells"], strict=True)
+        return frozenset(key for key, tells in pairs if is_silent(tells))
+
     def silent(self, key: str) -> list[str]:
         """Return the baselines that a number does not tell the trained dictionary from."""
         rows = self.frame[self.frame["key"] == key]

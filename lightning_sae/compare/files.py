@@ -69,12 +69,22 @@ def _markdown(found: Comparison, pictures: Sequence[str]) -> str:
     runs = [
         markdown(*cells(found.table, found.front)),
         f"\\* no run is better in both {found.trade_off_words}. Best first by {found.goal.key}.",
+        *([legend] if (legend := found.table.legend) else []),
+        *_baseline_texts(found),
         *_unfinished_texts(found),
         *_seed_texts(found),
     ]
     variants = _variant_texts(found)
     parts = [*variants, "## Runs", *runs] if found.side_by_side else [*runs, *variants]
     return "\n\n".join([f"# {title(found)}", *parts, *(f"![{name}]({name})" for name in pictures)]) + "\n"
+
+
+def _baseline_texts(found: Comparison) -> list[str]:
+    beside = {variant.run.name: view.beside_baselines(variant) for variant in found.variants}
+    lines = [
+        f"- {markdown_text(name)}: {markdown_text('; '.join(said))}" for name, said in beside.items() if said
+    ]
+    return ["## Beside what learned nothing", "\n".join(lines)] if lines else []
 
 
 def _unfinished_texts(found: Comparison) -> list[str]:

@@ -70,6 +70,7 @@ def page(found: Comparison, pictures: Sequence[Picture], names: Sequence[str]) -
         "sort": found.goal.key,
         "pareto": found.trade_off_words,
         "columns": view.run_columns(found.table),
+        "legend": found.table.legend,
         "rows": view.run_rows(found.table, found.front),
         "figures": [{"uri": png_uri(p.content), "caption": p.caption} for p in pictures if not p.interactive],
         "faithfulness": view.faithfulness_rows(found.variants),

@@ -116,6 +116,8 @@ def print_ranking(console: Console, ranking: JobRanking, folder: Path) -> None:
 def _print_best(console: Console, ranking: JobRanking, table: RunTable, goal: Goal) -> None:
     rows = table.frame[table.frame["finished"]]
     console.print(terminal(table._replace(frame=rows.head(SHOWN)), goal, ranking.front))
+    if table.legend:
+        console.print(table.legend, style="dim")
     if len(rows) > SHOWN:
         console.print(f"and {len(rows) - SHOWN} more", style="dim")
     best = rows.iloc[0]

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from lightning_sae.baselines.comparison import BaselineTable
+from lightning_sae.baselines.shown import read_baselines
 from lightning_sae.compare.checks import check_card, check_table
 from lightning_sae.files import user_path
 from lightning_sae.runs.folder import RunFolder, T, flat
@@ -54,6 +56,11 @@ class Run(RunFolder):
     def recipe(self) -> dict[str, Any]:
         """Key of the configuration -> value, flat; a group's key (`clip`) has the chosen file."""
         return {**flat(self.config), **self.choices}
+
+    @cached_property
+    def baselines(self) -> BaselineTable:
+        """Its numbers beside those of dictionaries that learned nothing; no rows where it has none."""
+        return read_baselines(self.table("baselines"))
 
     @cached_property
     def missing(self) -> list[str]:

@@ -7,6 +7,7 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
+from lightning_sae.baselines.shown import LEGEND, SILENT
 from lightning_sae.compare.differences import differing, is_part, value
 from lightning_sae.compare.runs import Run
 from lightning_sae.tracking.values import VALUES, Goal, column_title, logged_value, shown_value
@@ -20,11 +21,18 @@ class RunTable(NamedTuple):
         frame: a row per run by name; `finished`, `missing`, the config keys, all logged values, `folder`.
         keys: the config keys that differ.
         shown: the logged values that matter and that some run has.
+        silent: run -> the logged values that do not tell it from a dictionary that learned nothing.
     """
 
     frame: pd.DataFrame
     keys: list[str]
     shown: list[str]
+    silent: dict[str, frozenset[str]]
+
+    @property
+    def legend(self) -> str:
+        """What its mark means; "" where no number has it."""
+        return LEGEND if any(keys & {*self.shown} for keys in self.silent.values()) else ""
 
 
 def run_table(runs: Sequence[Run], goal: Goal, by: str = "") -> RunTable:
@@ -49,7 +57,8 @@ def run_table(runs: Sequence[Run], goal: Goal, by: str = "") -> RunTable:
     frame = pd.DataFrame(rows, index=pd.Index([run.name for run in runs], name="run"))
     frame = frame.reindex(columns=[*columns, "missing", "folder"])
     frame = frame.sort_values(goal.key, ascending=goal.ascending, kind="stable", na_position="last")
-    return RunTable(frame.sort_values("finished", ascending=False, kind="stable"), keys, shown)
+    silent = {run.name: run.baselines.silent_keys for run in runs}
+    return RunTable(frame.sort_values("finished", ascending=False, kind="stable"), keys, shown, silent)
 
 
 def _row(run: Run, keys: Sequence[str]) -> dict[str, Any]:
@@ -59,19 +68,26 @@ def _row(run: Run, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def cells(table: RunTable, starred: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
-    """Return the header and rows as text: name, differing keys, values that matter.
+    """Return the header and rows as text: name, differing keys, values that matter, `≈` if they do not tell.
 
     Args:
         table: of `run_table`.
         starred: names of the runs that are marked.
     """
     header = ["run", *table.keys, *map(column_title, table.shown)]
-    keys = [*table.keys, *table.shown]
     rows = [
-        [f"{name} *" if name in starred else str(name), *(shown_value(key, row[key]) for key in keys)]
+        [
+            f"{name} *" if name in starred else str(name),
+            *(shown_value(key, row[key]) for key in table.keys),
+            *(_marked(shown_value(key, row[key]), key in table.silent[name]) for key in table.shown),
+        ]
         for name, row in zip(table.frame.index, table.frame.to_dict("records"), strict=True)
     ]
     return header, rows
+
+
+def _marked(text: str, silent: bool) -> str:
+    return f"{text} {SILENT}" if silent and text else text
 
 
 def terminal(table: RunTable, goal: Goal, starred: Sequence[str] = ()) -> Table:

@@ -15,7 +15,12 @@ from lightning_sae.trust.control_characters import escape
 def print_comparison(console: Console, found: Comparison, out: Path, files: Sequence[str]) -> None:
     """Print the table, what is unfinished or cannot be compared, and where the files lie."""
     console.print(terminal(found.table, found.goal, found.front))
+    if legend := found.table.legend:
+        console.print(legend, style="dim")
     console.print(f"* no run is better in both {escape(found.trade_off_words)}", style="dim")
+    for variant in found.variants:
+        if beside := view.beside_baselines(variant):
+            console.print(escape(f"{variant.run.name}: {'; '.join(beside)}"), highlight=False, soft_wrap=True)
     for run in found.unfinished:
         text = f"unfinished: {run.name}: {run.why}"
         console.print(escape(text), style="yellow", soft_wrap=True)

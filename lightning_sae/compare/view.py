@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from lightning_sae.baselines.shown import read_baselines, words
+from lightning_sae.baselines.shown import words
 from lightning_sae.clip import identity_titles
 from lightning_sae.compare.seeds import SeedComparison, SeededRecipe
 from lightning_sae.compare.shared_concepts import Concepts, Pair
@@ -17,7 +17,7 @@ from lightning_sae.concepts.naming import LatentName, names_of
 from lightning_sae.report import percent
 from lightning_sae.stability.findings import RecurringFinding
 from lightning_sae.stability.shares import RecurringShare
-from lightning_sae.tracking.values import VALUES, better, column_title, shown_value
+from lightning_sae.tracking.values import VALUES, better, column_title, logged_value, shown_value
 
 ROWS = 12  # of a list of latents
 
@@ -48,12 +48,20 @@ def _card(variant: Variant, clip: str) -> dict[str, Any]:
 
 def _beside(variant: Variant) -> dict[str, str]:
     """Return what baselines have, by row of a card."""
-    table = read_baselines(variant.run.table("baselines"))
     rows: dict[str, list[str]] = {}
     for key, entry in VALUES.items():
-        if entry.card and (said := words(table, key)):
+        if entry.card and (said := words(variant.run.baselines, key)):
             rows.setdefault(entry.card, []).append(said)
     return {name: "; ".join(said) for name, said in rows.items()}
+
+
+def beside_baselines(variant: Variant) -> list[str]:
+    """Return the numbers that fit in a narrow table, each with those of its baselines in brackets."""
+    run = variant.run
+    found = ((key, words(run.baselines, key)) for key in run.metrics if logged_value(key).narrow)
+    return [
+        f"{column_title(key)} {shown_value(key, run.metrics[key])} ({said})" for key, said in found if said
+    ]
 
 
 def run_columns(table: RunTable) -> list[dict[str, str]]:

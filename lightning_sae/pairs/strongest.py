@@ -39,21 +39,20 @@ class Strongest(NamedTuple):
         """`V` values."""
         return self.measured.values
 
-    def means(self) -> dict[str, float]:
+    def of_values(self) -> dict[str, Floats]:
         """Return response, right way, selectivity and specificity of the first latent of each value.
 
-        Each is a mean over the values where it is defined, NaN where it is nowhere.
+        Each is `[V]`, NaN where no latent rises, or where it is not defined.
         """
-        some = np.flatnonzero(self.latents[:, 0] >= 0)
-        first = some, self.latents[some, 0]
+        first, values = self.latents[:, 0], np.arange(len(self.latents))
+        measured = self.measured
         found = {
-            "response": self.measured.response[first],
-            "right_way": self.measured.right_way[first],
-            "selectivity": self.measured.selectivity[first],
-            "specificity": self.measured.specificity[first[1]],
+            "response": measured.response[values, first],
+            "right_way": measured.right_way[values, first],
+            "selectivity": measured.selectivity[values, first],
+            "specificity": measured.specificity[first],
         }
-        known = {name: part[np.isfinite(part)] for name, part in found.items()}
-        return {name: float(part.mean()) if len(part) else np.nan for name, part in known.items()}
+        return {name: np.where(first >= 0, column, np.nan) for name, column in found.items()}
 
     def latent_columns(self) -> dict[str, list[str] | list[float]]:
         """Return what is known of every latent: `factor`, `response` and `side_effect`."""

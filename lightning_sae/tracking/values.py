@@ -43,6 +43,10 @@ VALUES = {
         "max", "named", ".0f", "named latents", ("alignment", "{:.0f} latents named"), narrow=True
     ),
     "concepts/novel": LoggedValue(None, "no name yet", ".0f"),
+    "pairs/right_way": LoggedValue(
+        "max", "right way", ".1%", "pairs", ("pairs", "{:.1%} move their latent the right way")
+    ),
+    "pairs/selectivity": LoggedValue("max", "selectivity", ".3f", "pairs", ("pairs", "selectivity {:.3f}")),
     "zero_shot/original": LoggedValue(
         "max", "accuracy", ".1%", "accuracy", ("zero-shot", "{:.1%} right"), narrow=True
     ),
@@ -85,6 +89,7 @@ VALUES = {
     "truth/splitting_*": LoggedValue("min"),
     "truth/*": LoggedValue("max"),
     "pairs/*": LoggedValue("max"),
+    "spatial/*": LoggedValue("max"),
     "steering/damage*": LoggedValue("min"),
     "steering/*": LoggedValue("max"),
     "zero_shot/*": LoggedValue("max"),

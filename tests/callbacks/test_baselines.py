@@ -4,18 +4,23 @@ from functools import partial
 
 import pandas as pd
 import pytest
+import scipy.stats
 import torch
 from lightning.pytorch import Trainer
 
 from callbacks.alignment import Alignment
 from callbacks.attribution import Attribution
 from callbacks.baselines import Baselines
+from callbacks.pairs import Pairs
 from callbacks.quality import Quality
 from callbacks.reliance import UnexpectedReliance
+from callbacks.spatial import Spatial
 from callbacks.truth import Truth
 from lightning_sae.baselines.comparison import is_compared
 from lightning_sae.baselines.dictionaries import DICTIONARIES
 from lightning_sae.concepts.alignment import concept_vectors
+from lightning_sae.pairs.counterfactuals import Counterfactuals
+from lightning_sae.pairs.seen_pairs import see_pairs
 from lightning_sae.sae import TopK
 from lightning_sae.training.module import SAEModule
 
@@ -43,10 +48,19 @@ def alone(run, name, callbacks, folder):
     return {key: found[key] for key in found if is_compared(key) and key != "val/dead_fraction"}
 
 
+def patch_callbacks():
+    redrawn = {"redrawn": Counterfactuals(per_value=6)}
+    return {"spatial": Spatial(), "pairs": Pairs(redrawn, min_pairs=6), "attribution": Attribution()}
+
+
 @pytest.fixture(scope="module")
 def middle(fit, tmp_path_factory):
-    callbacks = {"attribution": Attribution(), "baselines": Baselines(["untrained", "neurons"])}
-    return fit(tmp_path_factory.mktemp("middle"), callbacks, *MIDDLE)
+    """A run on patches, and how often pairs were seen in it."""
+    seen = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("callbacks.pairs.see_pairs", lambda *given: seen.append(given) or see_pairs(*given))
+        callbacks = {**patch_callbacks(), "baselines": Baselines(["untrained", "neurons"])}
+        return fit(tmp_path_factory.mktemp("middle"), callbacks, *MIDDLE), len(seen)
 
 
 @pytest.mark.parametrize("name", ["untrained", "neurons", "components"])
@@ -64,11 +78,29 @@ def test_a_baseline_is_measured_as_if_it_were_validated_by_itself(run, callbacks
 
 @pytest.mark.parametrize("name", ["untrained", "neurons"])
 def test_patch_tokens_are_encoded_as_well(middle, name, tmp_path):
-    expected = alone(middle, name, [Attribution()], tmp_path)
-    for key in ("val/fvu", "val/cosine", "attribution/error_share"):
-        assert baseline_values(middle)[f"baseline/{name}/{key}"] == pytest.approx(expected[key], abs=1e-5)
-    errors = middle.find(Baselines).measured[name].terms["val/fvu"].values
+    run, _ = middle
+    expected = alone(run, name, [*patch_callbacks().values()], tmp_path)
+    found = baseline_values(run)
+    for key in ("val/fvu", "val/cosine", "attribution/error_share", "spatial/morans_i", "spatial/morans_z"):
+        assert found[f"baseline/{name}/{key}"] == pytest.approx(expected[key], abs=1e-5)
+    for key in ("response", "right_way", "selectivity", "specificity"):
+        assert found[f"baseline/{name}/pairs/{key}"] == pytest.approx(expected[f"pairs/{key}"], abs=1e-4)
+    errors = run.find(Baselines).measured[name].terms["val/fvu"].values
     assert float(errors.mean()) == pytest.approx(expected["val/fvu"], rel=1e-5)
+
+
+def test_pairs_are_seen_once_and_belong_together(middle):
+    run, times = middle
+    assert times == 1
+    measured = run.find(Baselines).measured["neurons"].terms
+    assert measured["pairs/right_way"].paired
+    assert not measured["spatial/morans_i"].paired
+    table = pd.read_csv(run.folder / "baselines.csv").set_index(["key", "baseline"])
+    pairs = pd.read_csv(run.folder / "pairs.csv").groupby(["factor", "value"], sort=False).first()
+    mine, row = pairs["right_way"].to_numpy(), table.loc[("pairs/right_way", "neurons")]
+    difference = mine - measured["pairs/right_way"].values.numpy()
+    band = scipy.stats.ttest_1samp(difference, 0).confidence_interval(0.95)
+    assert (row["low"], row["high"]) == pytest.approx((band.low, band.high), abs=1e-6)
 
 
 def test_labels_are_shuffled_over_the_latents(run):

@@ -6,9 +6,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from lightning_sae.baselines.comparison import COLUMNS
+from lightning_sae.baselines.shown import LEGEND
 from lightning_sae.compare.comparison import compare
 from lightning_sae.compare.runs import read_runs
 from lightning_sae.compare.table import cells, markdown, run_table, terminal
+from lightning_sae.compare.terminal import print_comparison
 from lightning_sae.compare.variants import CulpritShare, contrasts, find_variants, reliance_matrix
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.tracking.values import goal
@@ -54,6 +57,35 @@ def test_the_terminal_is_eighty_columns_wide(tmp_path):
     text = console.export_text()
     assert "58.4 %" in text
     assert all(len(line) <= 80 for line in text.splitlines())
+
+
+BASELINES = pd.DataFrame(
+    [
+        ["val/fvu", "untrained", 0.1, 0.7, -0.6, -0.7, -0.5, True],
+        ["val/fvu", "neurons", 0.1, 0.4, -0.3, -0.4, -0.2, True],
+        ["alignment/named", "untrained", 9.0, 8.0, 1.0, -2.0, 4.0, False],
+        ["val/l0", "another", 16.0, 16.0, 0.0, None, None, None],
+    ],
+    columns=COLUMNS,
+)
+
+
+def test_a_number_that_does_not_tell_is_marked_and_stands_beside_its_baselines(tmp_path):
+    write_run(tmp_path / "0", {"alignment/named": 9.0}, tables={"baselines": BASELINES})
+    write_run(tmp_path / "1", {"alignment/named": 7.0, "val/fvu": 0.2})
+    found = compare([tmp_path], FVU, (FVU, goal("alignment/named")))
+    header, rows = cells(found.table)
+    named = header.index("named")
+    assert [row[named] for row in rows] == ["9 ≈", "7"]
+    console = Console(width=80, record=True)
+    print_comparison(console, found, tmp_path, [])
+    lines = console.export_text().splitlines()
+    beside = ["FVU 0.1000 (untrained 0.7000, neurons 0.4000)", "L0 16.0 (another 16.0)"]
+    line = "; ".join([*beside, "named 9 (untrained 8: does not tell)"])
+    assert [line for line in lines if "untrained" in line] == [f"0: {line}"]
+    assert LEGEND in lines
+    without = compare([tmp_path / "1"], FVU, (FVU, goal("alignment/named")))
+    assert without.table.legend == ""
 
 
 def test_the_words_of_a_heading_stand_below_each_other(tmp_path):
