@@ -17,6 +17,8 @@ if TYPE_CHECKING or not {"--help", "-h"} & {*sys.argv}:  # the help needs no tor
     from lightning.pytorch import LightningModule, Trainer, seed_everything
     from lightning.pytorch.loggers import Logger
 
+    from lightning_sae.training.listed import make_listed
+
 
 def _how_to_resume(folder: Path) -> str:
     """Return the command that goes on after an interrupt."""
@@ -40,8 +42,8 @@ def run(cfg: DictConfig, how_to_resume: Callable[[Path], str] = _how_to_resume) 
         print(f"{cfg.run_dir} holds this run, and it is finished; resume=false starts it anew")
         return record.objective
     module: LightningModule = instantiate(cfg.module)
-    callbacks = [instantiate(node) for node in (cfg.callbacks or {}).values()]
-    loggers: list[Logger] = [instantiate(node) for node in (cfg.logger or {}).values()]
+    callbacks = make_listed(cfg.callbacks, "callbacks")
+    loggers: list[Logger] = make_listed(cfg.logger, "logger")
     trainer: Trainer = instantiate(cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     instantiate(cfg.check_launch)(trainer, config, datamodule)

@@ -125,6 +125,11 @@ def test_last_ckpt_is_the_last_also_when_it_is_not_the_best(train, tmp_path):
         ("ckpt_path=nowhere.ckpt", "nowhere.ckpt"),
         ("callbacks.attribution.output=logits", "output must be one of cosine, logit, margin"),
         ("callbacks.best_checkpoint.monitor=val/fvv", "the monitor of ModelCheckpoint names 'val/fvv'"),
+        ("+callbacks.audit.level=0.1", "callbacks.audit has settings (level), and audit is not in the list"),
+        (
+            "+logger.wandb.project=mine",
+            "add it, logger=[..., wandb], or leave its settings out, '~logger.wandb'",
+        ),
         ("optimized_metric=attribution/unexpected", "did you mean attribution/unexpected_share"),
     ],
 )

@@ -1,0 +1,31 @@
+"""The callbacks and loggers that a config lists."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.utils import instantiate
+
+
+def make_listed(nodes: Mapping[str, Any] | None, group: str) -> list[Any]:
+    """Return the objects that a group of the config lists, in its order.
+
+    Args:
+        nodes: name -> the settings of each, with its `_target_`; `None` for none.
+        group: of the config, as `callbacks`.
+
+    Raises:
+        ValueError: settings of something that the list does not have, as of a callback that an experiment
+            sets and `callbacks=[...]` leaves out.
+
+    Example:
+        >>> make_listed({"half": {"_target_": "fractions.Fraction", "numerator": 1}}, "numbers")
+        [Fraction(1, 1)]
+    """
+    nodes = nodes or {}
+    for name, node in nodes.items():
+        if "_target_" not in node:
+            raise ValueError(
+                f"{group}.{name} has settings ({', '.join(map(str, node))}), and {name} is not in the list: "
+                f"add it, {group}=[..., {name}], or leave its settings out, '~{group}.{name}'"
+            )
+    return [instantiate(node) for node in nodes.values()]
