@@ -1,8 +1,9 @@
 """What tells that something was learned: `python benchmarks/sanity.py --out DIR`.
 
 Trains the default autoencoder for each seed by the user's own command, on the embedded world and on
-Fashion-MNIST (with one small CLIP from scratch, which is its own judge, see real_runs.py), and reads the
-`baselines.csv` of each run. Runs that are there are not made again. For each number and baseline it prints
+Fashion-MNIST (with one small CLIP from scratch, which is its own judge, see real_runs.py), and once more on a
+CLIP with random weights of that seed, and reads the `baselines.csv` of each run and the last values of the
+random one. Runs that are there are not made again. For each number and baseline it prints
 the difference, trained minus baseline, with an interval over the seeds, and whether that interval lies in
 the better direction of 0. It writes `sanity.csv`, and with `--page` the tables of the docs.
 """
@@ -21,14 +22,26 @@ from rich.table import Table
 
 from lightning_sae.baselines.comparison import NAMES, is_silent
 from lightning_sae.metrics.welch import mean_difference
+from lightning_sae.runs.folder import RunFolder
 from lightning_sae.tracking.values import better
 
 DATA = ("world", "fashion")
+RANDOM = "random_clip"  # the baseline that is another run
 
 
-def trained(data: str, seed: int, out: Path, overrides: Sequence[str]) -> Path:
-    """Return the folder of a run, made if it is not there."""
-    folder = out / "runs" / f"{data}-seed{seed}"
+def measured(data: str, seed: int, out: Path, overrides: Sequence[str]) -> pd.DataFrame:
+    """Return the numbers of a run beside those of its baselines, of a random CLIP as well."""
+    found = pd.read_csv(trained(data, seed, out, overrides) / "baselines.csv")
+    without = [f"experiment={RANDOM}", f"clip.random_seed={seed}", "~callbacks.baselines", *overrides]
+    numbers = RunFolder(trained(data, seed, out, without, f"-{RANDOM}")).metrics
+    own = found.drop_duplicates("key")[["key", "trained"]]
+    random = own.assign(baseline=RANDOM, baseline_value=own["key"].map(numbers)).dropna()
+    return pd.concat([found, random]).assign(data=data, seed=seed)
+
+
+def trained(data: str, seed: int, out: Path, overrides: Sequence[str], of: str = "") -> Path:
+    """Return the folder of a run, made if it is not there; `of` is what tells it from others of its seed."""
+    folder = out / "runs" / f"{data}{of}-seed{seed}"
     if not (folder / "sae").exists():
         given = [f"data.store_dir={out / 'store'}"]
         if data == "fashion":
@@ -63,7 +76,7 @@ def sentences(table: pd.DataFrame) -> Iterator[str]:
 
 def cells(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows of one kind of data: difference and interval, bold where it tells."""
-    names = [name for name in NAMES if name in set(table["baseline"])]
+    names = [name for name in (*NAMES, RANDOM) if name in set(table["baseline"])]
     rows = []
     for key, found in table.groupby("key", sort=False):
         by_name = {row.baseline: row for row in found.itertuples()}
@@ -114,8 +127,7 @@ def main() -> None:
     out, found = Path(options.out).resolve(), []
     for data in options.data:
         for seed in options.seeds:
-            folder = trained(data, seed, out, options.overrides)
-            found.append(pd.read_csv(folder / "baselines.csv").assign(data=data, seed=seed))
+            found.append(measured(data, seed, out, options.overrides))
     table = over_seeds(pd.concat(found))
     table.to_csv(out / "sanity.csv", index=False)
     show(Console(width=150), table)

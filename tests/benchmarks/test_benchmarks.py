@@ -96,7 +96,7 @@ def test_sanity(benchmark, runs):
     arguments = ("--out", str(out), "--seeds", "0", "1", "--data", "world", "--page", str(page), *small)
     assert "over 2 seeds" in benchmark("sanity", *arguments)
     table = pd.read_csv(out / "sanity.csv")
-    assert set(table["baseline"]) == {"untrained", "neurons", "components", "shuffled"}
+    assert set(table["baseline"]) == {"untrained", "neurons", "components", "shuffled", "random_clip"}
     assert (table["mean"] - (table["trained"] - table["baseline_value"])).abs().max() < 1e-6
     fvu = table[(table["key"] == "val/fvu") & (table["baseline"] == "untrained")].iloc[0]
     assert fvu["low"] <= fvu["mean"] <= fvu["high"]
