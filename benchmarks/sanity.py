@@ -16,7 +16,7 @@ import fashion_pictures
 import pandas as pd
 import torch
 from real_goals import CLEAN
-from real_runs import Case, arguments, train
+from real_runs import Case, arguments, clip, clip_arguments, train
 from rich.console import Console
 from rich.table import Table
 
@@ -45,9 +45,16 @@ def trained(data: str, seed: int, out: Path, overrides: Sequence[str], of: str =
     if not (folder / "sae").exists():
         given = [f"data.store_dir={out / 'store'}"]
         if data == "fashion":
-            given = arguments(fashion_pictures.source(), Case(CLEAN, "apart", 0, own_judge=True), out)
+            given = _on_fashion(out, random=bool(of))
         train(folder, [*given, f"seed={seed}", *overrides])
     return folder
+
+
+def _on_fashion(out: Path, random: bool) -> list[str]:
+    """Return the arguments of a run; a CLIP with random weights is judged by the one that it stands for."""
+    source = fashion_pictures.source()
+    given = arguments(source, Case(CLEAN, "apart", 0, own_judge=True), out)
+    return given + random * clip_arguments("clip@data.judge", "data.judge", clip(source, CLEAN, 0, out))
 
 
 def over_seeds(found: pd.DataFrame) -> pd.DataFrame:
