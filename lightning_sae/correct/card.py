@@ -10,6 +10,7 @@ HOW = {
     "shift": "the threshold of the class and nothing else",
     "edit": "the culprits' direction was taken out of the vector of the class, with strength {amount:g}",
     "erase": "what tells the groups was taken out of the vector of the class, with strength {amount:g}",
+    "refit": "the vector of the class was fitted anew to groups of equal weight (inverse penalty {amount:g})",
     "clamp": "the culprits are held at {amount:g} times their mean over the class's own images",
     "ablate": "the culprits are ablated",
 }

@@ -14,7 +14,7 @@ from lightning_sae.clip import Clip
 from lightning_sae.correct.clamp import Held, holding
 from lightning_sae.mappings import check_clip
 
-Way = Literal["shift", "edit", "erase", "clamp", "ablate"]
+Way = Literal["shift", "edit", "erase", "refit", "clamp", "ablate"]
 WAYS: tuple[Way, ...] = get_args(Way)  # the simplest first
 HELD_WAYS: tuple[Way, ...] = ("clamp", "ablate")  # that hold latents while CLIP embeds
 

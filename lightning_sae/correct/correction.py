@@ -5,6 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from lightning_sae import __version__
 from lightning_sae.audit.evidence.phrases import class_phrases
@@ -24,10 +25,10 @@ from lightning_sae.correct.record import HeldLatents, Printed, Record
 from lightning_sae.correct.refusal import refusal
 from lightning_sae.correct.sites import Site, sites_of, tries
 from lightning_sae.correct.strategies import (
-    VECTOR_WAYS,
+    EDIT_WAYS,
     Corrected,
+    Validation,
     WayOut,
-    candidates,
     shifted,
     way_out,
     ways_open,
@@ -74,6 +75,7 @@ class _Chosen(NamedTuple):
     way: Way
     site: Site
     spared: tuple[int, ...]
+    out: WayOut
     corrected: Corrected
     choice: Choice
 
@@ -86,6 +88,11 @@ class _Task(NamedTuple):
     target: int
     latents: tuple[int, ...]
     rule: Rule
+
+    def validation(self, val: CorrectionSet) -> Validation:
+        """Return the validation images as ways are chosen on them."""
+        logits = self.classes.logits(val.seen.embeddings)
+        return Validation(val.seen, logits, self.target, partial(val.embed, self.run))
 
 
 def correct(
@@ -137,7 +144,7 @@ def correct(
         return with_word(run, split, images, latents, label, target)
 
     val = grouped("val", seen)
-    ways = (way,) if way else HELD_WAYS if at else ways_open(val.seen, target, val.groups)
+    ways = (way,) if way else HELD_WAYS if at else ways_open(task.classes, val.seen, target, val.groups)
     chosen = _choose(task, val, tries(ways, sites, at), names)
     test = grouped("test", with_look(run, "test", view_culprits(run, "test", latents, names), look))
     corrected = CorrectedClassifier(
@@ -200,7 +207,7 @@ def _choose(
     """Return the best of the ways and sites on the validation images."""
     attempts = [attempt for way, site in tried for attempt in _attempts(task, val, way, site)]
     chosen = [
-        _Chosen(attempt.way, attempt.site, attempt.spared, attempt.out.make(best.amount), best)
+        _Chosen(attempt.way, attempt.site, attempt.spared, attempt.out, attempt.out.make(best.amount), best)
         for attempt in attempts
         if (best := attempt.found.best) is not None
     ]
@@ -213,14 +220,14 @@ def _choose(
 def _attempts(task: _Task, val: CorrectionSet, way: Way, site: Site) -> Iterator[_Attempt]:
     """Yield a way; an edit once more for each class that it would cost too much, which then is spared."""
     spared: tuple[int, ...] = ()
-    as_it_is = task.classes.logits(val.seen.embeddings)
+    images = task.validation(val)
     while True:
         out = way_out(way, task.classes, task.target, val.seen, site, val.groups, spared)
-        tried = candidates(out, val.seen, partial(val.embed, task.run))
-        found = choose(tried, as_it_is, val.seen.targets, task.target, val.groups, task.rule)
+        tried = images.candidates(out)
+        found = choose(tried, images.as_it_is, val.seen.targets, task.target, val.groups, task.rule)
         yield _Attempt(way, site, spared, out, found)
         dear = found.refused.get(("max_class_loss",))
-        if way not in VECTOR_WAYS or dear is None or dear.costs.loser in (task.target, *spared):
+        if way not in EDIT_WAYS or dear is None or dear.costs.loser in (task.target, *spared):
             return
         spared = (*spared, dear.costs.loser)
 
@@ -231,13 +238,18 @@ def _plain_shift(task: _Task, val: CorrectionSet, site: Site) -> float:
     return 0.0 if best is None else best.shift
 
 
-def _predictions(
-    task: _Task, images: CorrectionSet, held: Held | None, classes: LinearClassifier, plain_shift: float
-) -> Predictions:
+def _predicted_of_val(task: _Task, val: CorrectionSet, chosen: _Chosen) -> Tensor:
+    """Return the class of each validation image as it was chosen by, `[n]` int64."""
+    logits = task.validation(val).logits(chosen.out, chosen.choice.amount)
+    logits[:, task.target] += chosen.choice.shift
+    return logits.argmax(1)
+
+
+def _predictions(task: _Task, images: CorrectionSet, after: Tensor, plain_shift: float) -> Predictions:
     plain = shifted(task.classes, task.target, plain_shift)
     return Predictions(
         before=task.classes.predict(images.seen.embeddings),
-        after=classes.predict(images.embed(task.run, held)),
+        after=after,
         shifted=plain.predict(images.seen.embeddings),
     )
 
@@ -268,7 +280,8 @@ def _record(
 ) -> Record:
     run, held, targets = task.run, chosen.corrected.held, test.data.targets
     shift = _plain_shift(task, val, chosen.site)
-    on_val, on_test = (_predictions(task, part, held, corrected.classes, shift) for part in (val, test))
+    on_val = _predictions(task, val, _predicted_of_val(task, val, chosen), shift)
+    on_test = _predictions(task, test, corrected.classes.predict(test.embed(run, held)), shift)
     of_data = Predictions(*map(test.groups.of_data, on_test))
     names = [name for name in (*test.data.factors, CULPRITS) if name not in ("class", factor)]
     factors = [groups_of(test.data, name) for name in names]

@@ -26,12 +26,14 @@ class CulpritView(NamedTuple):
         activations: `[n, m]` of the culprits, the largest over an image's tokens.
         targets: `[n]` int64, class of the classifier; `UNKNOWN`, or `OUTSIDE` of all of them.
         factors: factor -> (its values, `[n]` int64, -1 for none); the class is none of them.
+        ids: `[n]` int64, place of each in its split; what a word is printed on keeps its place.
     """
 
     embeddings: Tensor
     activations: Tensor
     targets: Tensor
     factors: Mapping[str, tuple[Sequence[str], Tensor]]
+    ids: Tensor
 
 
 @torch.no_grad()
@@ -57,7 +59,8 @@ def view_culprits(
     images = data.images(split)
     embeddings = read_tensor(folder / "images", "embeddings").float()
     targets = renumbered(images.targets, images.class_names, class_names)
-    return CulpritView(embeddings, torch.cat(parts), targets, dict(images.factors))
+    ids = torch.arange(len(targets))
+    return CulpritView(embeddings, torch.cat(parts), targets, dict(images.factors), ids)
 
 
 def culprit_activations(sae: SparseAutoencoder, x: Tensor, latents: Sequence[int]) -> Tensor:

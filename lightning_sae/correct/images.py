@@ -71,9 +71,10 @@ def with_word(
     ids = printed_on(seen.targets, target)
     added = view_printed(run, split, label, ids, latents, seen)
     embeddings, activations, targets = (torch.cat(pair) for pair in zip(seen[:3], added[:3], strict=True))
+    both = CulpritView(embeddings, activations, targets, {}, torch.cat([seen.ids, added.ids]))
     of = torch.arange(2).repeat_interleave(torch.tensor([len(seen.targets), len(ids)]))
     groups = Groups(PRINTED, ["as they are", label.word], of, added=len(ids))
-    return CorrectionSet(split, seen, CulpritView(embeddings, activations, targets, {}), groups, label, ids)
+    return CorrectionSet(split, seen, both, groups, label, ids)
 
 
 def groups_of(seen: CulpritView, factor: str) -> Groups:

@@ -79,4 +79,4 @@ def view_printed(
         for batch in pixels(run, split, ids, label):
             embeddings.append(data.clip.encode_image(batch).float().cpu())
             activations.append(culprit_activations(sae, at[data.hook], latents))
-    return CulpritView(torch.cat(embeddings), torch.cat(activations), seen.targets[ids], {})
+    return CulpritView(torch.cat(embeddings), torch.cat(activations), seen.targets[ids], {}, ids)

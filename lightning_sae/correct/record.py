@@ -150,14 +150,14 @@ class Record(_Model):
         finding_kind: of reliance.
         summary: of the finding.
         target: the class that is corrected.
-        way: `shift` of the threshold, `edit`, `erase`, `clamp` or `ablate`.
+        way: `shift` of the threshold, `edit`, `erase`, `refit`, `clamp` or `ablate`.
         spared: classes of which an edit keeps the mean score, beside the corrected one.
         latents: the culprits.
         labels: of the culprits.
         named: which of the labels are to be relied on.
-        held: what is held, and where; `None` for a shift or an edit.
-        amount: strength of an edit, part of the mean at which latents are clamped, 1 for an ablation, 0 for a
-            shift.
+        held: what is held, and where; `None` where nothing but class vectors changed.
+        amount: strength of an edit, inverse penalty of a refit, part of the mean at which latents are held,
+            1 for an ablation, 0 for a shift.
         shift: added to the class's logit, with the way.
         plain_shift: of the class's logit and nothing else, by the same rule; 0 where none helps.
         factor: whose groups it was chosen by; with `=VALUE`, of which one value against all others; `printed`

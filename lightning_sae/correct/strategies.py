@@ -1,6 +1,7 @@
-"""The ways to correct a class: shift its threshold, edit its vector, clamp the culprits, ablate them.
+"""The ways to correct a class: shift its threshold, change its vector, clamp the culprits, ablate them.
 
-An edit of the vector takes the culprits' direction out of it, or erases that of the groups.
+An edit of the vector takes the culprits' direction out of it, or erases that of the groups; a refit fits it
+to groups of equal weight.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +16,13 @@ from lightning_sae.correct.choice import Candidate
 from lightning_sae.correct.clamp import Held
 from lightning_sae.correct.corrected_classifier import WAYS, Way
 from lightning_sae.correct.embeddings import CulpritView
+from lightning_sae.correct.refit import FitImages, can_refit, cells_of, held_out, refit
 from lightning_sae.correct.sites import Site
 from lightning_sae.metrics.group_errors import Groups, others_than
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)  # of an edit; 1 ends the covariance
-VECTOR_WAYS: tuple[Way, ...] = ("edit", "erase")  # that change the vector of the class
+EDIT_WAYS: tuple[Way, ...] = ("edit", "erase")  # that take something out of the vector of the class
+INVERSE_PENALTIES = (1.0, 10.0, 100.0, 1000.0)  # of a refit
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)  # of the culprits' mean over the class's own images
 
 
@@ -45,28 +48,34 @@ class WayOut(NamedTuple):
     Attributes:
         amounts: that are tried.
         make: it with an amount.
+        held_out: amount -> `[n]`, the change of the class's logit on the validation images where the way was
+            fitted to others of them; `None` for a way that is not fitted.
     """
 
     amounts: tuple[float, ...]
     make: Make
+    held_out: Callable[[float], Tensor] | None = None
 
 
-def ways_open(seen: CulpritView, target: int, groups: Groups) -> tuple[Way, ...]:
+def ways_open(classes: LinearClassifier, seen: CulpritView, target: int, groups: Groups) -> tuple[Way, ...]:
     """Return the ways that can be tried.
 
-    There is no edit where no culprit is active on images of other classes, and nothing to erase where these
-    are all of one group. Groups that are made, by printing a word, differ in the look of the label as much as
-    in the word: to erase them is left to who asks for it.
+    There is no edit where no culprit is active on images of other classes, nothing to erase where these are
+    all of one group, and no refit where class and groups do not come apart. Groups that are made, by printing
+    a word, differ in the look of the label as much as in the word: to erase them is left to who asks for it.
 
     Args:
+        classes: of the classifier as it is.
         seen: validation images.
         target: the class that is led astray.
         groups: of these images.
     """
     others = others_than(seen.targets, target)
-    closed = {way for way in VECTOR_WAYS if not erasable(_followed(way, seen, groups)[others])}
+    closed = {way for way in EDIT_WAYS if not erasable(_followed(way, seen, groups)[others])}
     if groups.added:
         closed.add("erase")
+    if not can_refit(_fit_images(classes, target, seen, groups)):
+        closed.add("refit")
     return tuple(way for way in WAYS if way not in closed)
 
 
@@ -91,12 +100,14 @@ def way_out(
         spared: classes of which the images keep their mean score in an edit, beside the class itself.
 
     Raises:
-        ValueError: an edit, and the culprits are not active on images of other classes; or nothing to erase,
-            as these are all of one group.
+        ValueError: an edit, and the culprits are not active on images of other classes; nothing to erase, as
+            these are all of one group; or a refit, and class and groups do not come apart.
     """
     if way == "shift":
         return WayOut((0.0,), lambda _: Corrected(classes, None))
-    if way in VECTOR_WAYS:
+    if way == "refit":
+        return _refit(classes, target, _fit_images(classes, target, seen, groups))
+    if way in EDIT_WAYS:
         return WayOut(STRENGTHS, _edit(classes, target, seen, _followed(way, seen, groups), spared))
     own = seen.activations[seen.targets == target].double().mean(0)
     if way == "clamp":
@@ -117,26 +128,63 @@ def _edit(
     found = erasure(seen.embeddings[others], followed[others], own, classes.weight[target], spared=kept)
 
     def make(strength: float) -> Corrected:
-        weight, bias = classes.weight.clone(), classes.bias.clone()
-        weight[target] -= strength * found.direction
-        bias[target] += strength * found.centre
-        return Corrected(LinearClassifier(weight, bias), None)
+        changed = _changed(classes, target, -strength * found.direction, strength * found.centre)
+        return Corrected(changed, None)
 
     return make
 
 
-def candidates(out: WayOut, seen: CulpritView, embed: Callable[[Held], Tensor]) -> Iterator[Candidate]:
-    """Yield the logits of the validation images, for every amount of a way.
+def _fit_images(classes: LinearClassifier, target: int, seen: CulpritView, groups: Groups) -> FitImages:
+    logits = classes.logits(seen.embeddings)
+    own = logits[:, target].clone()
+    logits[:, target] = -torch.inf
+    cells = cells_of(seen.targets, target, groups)
+    return FitImages(seen.embeddings, own - logits.logsumexp(1), cells, seen.ids)
 
-    Args:
-        out: the way.
+
+def _refit(classes: LinearClassifier, target: int, images: FitImages) -> WayOut:
+    def make(inverse_penalty: float) -> Corrected:
+        found = refit(images, inverse_penalty)
+        return Corrected(_changed(classes, target, found.direction, found.bias), None)
+
+    return WayOut(INVERSE_PENALTIES, make, lambda amount: held_out(images, amount))
+
+
+def _changed(classes: LinearClassifier, target: int, direction: Tensor, bias: float) -> LinearClassifier:
+    """Return the same with something added to the vector and the bias of one class."""
+    weight, biases = classes.weight.clone(), classes.bias.clone()
+    weight[target] += direction
+    biases[target] += bias
+    return LinearClassifier(weight, biases)
+
+
+class Validation(NamedTuple):
+    """The validation images, on which a way is chosen.
+
+    Attributes:
         seen: the images.
+        as_it_is: `[n, C]`, their logits.
+        target: the class that is corrected.
         embed: their embeddings with latents held.
     """
-    for amount in out.amounts:
+
+    seen: CulpritView
+    as_it_is: Tensor
+    target: int
+    embed: Callable[[Held], Tensor]
+
+    def candidates(self, out: WayOut) -> Iterator[Candidate]:
+        """Yield a way with each of its amounts."""
+        return (Candidate(amount, self.logits(out, amount)) for amount in out.amounts)
+
+    def logits(self, out: WayOut, amount: float) -> Tensor:
+        """Return `[n, C]` by a way with an amount; what is fitted judges images that it was not fitted to."""
+        if out.held_out is not None:
+            logits = self.as_it_is.clone()
+            logits[:, self.target] += out.held_out(amount)
+            return logits
         classes, held = out.make(amount)
-        embeddings = seen.embeddings if held is None else embed(held)
-        yield Candidate(amount, classes.logits(embeddings))
+        return classes.logits(self.seen.embeddings if held is None else self.embed(held))
 
 
 def shifted(classes: LinearClassifier, target: int, shift: float) -> LinearClassifier:

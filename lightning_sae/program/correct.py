@@ -9,7 +9,7 @@ from lightning_sae.files import user_path
 from lightning_sae.program.arguments import Device, Moved, Run, Trust
 from lightning_sae.program.opening import open_named
 
-Way = Literal["shift", "edit", "erase", "clamp", "ablate"]
+Way = Literal["shift", "edit", "erase", "refit", "clamp", "ablate"]
 
 
 def correct(
@@ -21,8 +21,8 @@ def correct(
         Way | None,
         typer.Option(
             metavar="WAY",
-            help="how to correct: shift, edit, erase, clamp or ablate (the best on val; none that a plain "
-            "shift equals)",
+            help="how to correct: shift, edit, erase, refit, clamp or ablate (the best on val; none that a "
+            "plain shift equals)",
         ),
     ] = None,
     factor: Annotated[

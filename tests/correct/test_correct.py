@@ -27,6 +27,7 @@ from lightning_sae.correct import WAYS, Rule, correct, load_classifier, read_rec
 from lightning_sae.correct.__main__ import main
 from lightning_sae.correct.choice import SAME
 from lightning_sae.correct.clamp import clamped
+from lightning_sae.correct.corrected_classifier import HELD_WAYS
 from lightning_sae.correct.embeddings import embed_split, view_culprits
 from lightning_sae.correct.printed import AT_AN_EDGE, printed_on, view_printed
 from lightning_sae.correct.terminal import headline
@@ -145,7 +146,7 @@ def plain():
     return clip, images, world, embeddings
 
 
-@pytest.fixture(scope="module", params=["shift", "edit", "erase", "clamp", "ablate"])
+@pytest.fixture(scope="module", params=WAYS)
 def exported(request, folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / request.param
     main([str(folder), "--finding", "1", "--out", str(out), "--way", request.param, *LOOSE])
@@ -189,8 +190,8 @@ def test_only_the_class_that_was_led_astray_changes(exported, plain, run):
     torch.testing.assert_close(classifier.classes.weight[others], texts[others], rtol=1e-4, atol=1e-4)
     assert not classifier.classes.bias[others].any()
     edited = not torch.allclose(classifier.classes.weight[star], texts[star], atol=1e-3)
-    assert edited == (exported.name in ("edit", "erase"))
-    assert (classifier.held is None) == (exported.name in ("shift", "edit", "erase"))
+    assert edited == (exported.name in ("edit", "erase", "refit"))
+    assert (classifier.held is None) == (exported.name not in HELD_WAYS)
 
 
 def test_an_edit_uncorrelates_score_and_culprits(folder, run):

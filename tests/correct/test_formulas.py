@@ -111,6 +111,7 @@ def test_an_edit_keeps_the_mean_scores_by_its_bias(planted, strength, way):
         torch.cat([activations[:50], activations]),
         torch.tensor([0] * 50 + [1] * 400),
         {},
+        torch.arange(450),
     )
     groups = Groups("cue", ["no", "yes"], (images.activations[:, 0] > 0.5).long())
     classes = LinearClassifier(torch.stack([weight, torch.ones(6)]), torch.tensor([0.25, -1.0]))
@@ -144,12 +145,15 @@ def test_culprits_that_say_nothing(activations):
 @pytest.mark.parametrize("on_others", [0.0, 1.0])
 @pytest.mark.parametrize("group", [0, 1])
 def test_what_is_alike_on_all_other_classes_cannot_be_taken_out(on_others, group):
-    closed = {way for way, alike in {"edit": on_others == 0, "erase": group == 0}.items() if alike}
+    closed = {
+        way for way, alike in {"edit": on_others == 0, "erase": group == 0, "refit": True}.items() if alike
+    }
+    classes = LinearClassifier(torch.randn(3, 3), torch.zeros(3))
     activations = torch.tensor([[2.0], [1.0], [on_others], [0.0]])
-    images = CulpritView(torch.randn(4, 3), activations, torch.tensor([0, 0, 1, 2]), {})
+    images = CulpritView(torch.randn(4, 3), activations, torch.tensor([0, 0, 1, 2]), {}, torch.arange(4))
     groups = Groups("cue", ["no", "yes"], torch.tensor([0, 1, group, 0]))
-    assert ways_open(images, 0, groups) == tuple(way for way in WAYS if way not in closed)
-    assert "erase" not in ways_open(images, 0, groups._replace(added=1))
+    assert ways_open(classes, images, 0, groups) == tuple(way for way in WAYS if way not in closed)
+    assert "erase" not in ways_open(classes, images, 0, groups._replace(added=1))
 
 
 @pytest.fixture

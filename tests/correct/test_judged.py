@@ -33,7 +33,11 @@ def test_three_of_four_images_that_the_culprit_drives_look_like_its_label(run):
     look = find_look(run, finding(), ["bag"])
     assert (look.label, look.least) == ("red mark", pytest.approx(0.6))
     images = CulpritView(
-        torch.zeros(3, 2), torch.zeros(3, 1), torch.zeros(3), {"size": (["s"], torch.zeros(3))}
+        torch.zeros(3, 2),
+        torch.zeros(3, 1),
+        torch.zeros(3),
+        {"size": (["s"], torch.zeros(3))},
+        torch.arange(3),
     )
     values, truth = with_look(run, "test", images, look).factors[JUDGE]
     assert values == ["red mark", "not red mark"]

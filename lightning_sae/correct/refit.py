@@ -1,0 +1,205 @@
+"""The vector of a class fitted anew, so that it tells the class in every group alike."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+from torch import Tensor
+
+from lightning_sae.metrics.group_errors import Groups, others_than
+
+FOLDS = 5
+LEAST = 10  # images of the class, and of others, in a group that is fitted to
+RIDGE = 0.01  # of the mean variance, on the diagonal of the covariance
+
+
+class Change(NamedTuple):
+    """A change of the vector and the bias of a class.
+
+    Attributes:
+        direction: `[d_embed]`, that is added to the vector.
+        bias: that is added to the bias, in logits.
+    """
+
+    direction: Tensor
+    bias: float
+
+    def of(self, embeddings: Tensor) -> Tensor:
+        """Return by how much it changes the logit of the class, `[n, d_embed]` -> `[n]`."""
+        change: Tensor = embeddings @ self.direction + self.bias
+        return change
+
+
+class FitImages(NamedTuple):
+    """The images that a class is fitted to.
+
+    Attributes:
+        embeddings: `[n, d_embed]` unit.
+        margin: `[n]`, the logit of the class less the `logsumexp` of all others, as the classifier is.
+        cells: `[n]` int64, `2 v` for images of other classes in the group `v`, `2 v + 1` for those of the
+            class, `2 V + 1` for those of the class in small groups; -1 for an image that has no part.
+        ids: `[n]` int64; what shows one image has one number.
+    """
+
+    embeddings: Tensor
+    margin: Tensor
+    cells: Tensor
+    ids: Tensor
+
+    def only(self, chosen: Tensor) -> "FitImages":
+        """Return some of the images, `[n]` bool."""
+        return FitImages(*(part[chosen] for part in self))
+
+
+def cells_of(targets: Tensor, target: int, groups: Groups) -> Tensor:
+    """Return the cells of images, `[n]` int64, as in `FitImages`.
+
+    Images of the class are one cell over all groups with fewer than ten of them. A cell with fewer than ten
+    images has no part, and neither have images of unknown class.
+
+    Example:
+        >>> groups = Groups("cue", ["no", "yes"], torch.tensor([0] * 20 + [1] * 20))
+        >>> cells_of(torch.tensor([0, 1] * 20), 0, groups)[::13].tolist()
+        [1, 0, 3, 2]
+    """
+    own, others, n = targets == target, others_than(targets, target), len(groups.values)
+    small = torch.bincount(groups.of[own], minlength=n) < LEAST
+    cells = torch.where(own & small[groups.of], 2 * n + 1, 2 * groups.of + own)
+    enough = torch.bincount(cells[own | others], minlength=2 * n + 2) >= LEAST
+    return torch.where((own | others) & enough[cells], cells, -1)
+
+
+def can_refit(images: FitImages) -> bool:
+    """Return whether there are images of the class, and of others in two groups at least.
+
+    Where others are of one group they say nothing of the groups. A classifier of one class has no margin.
+    """
+    cells = {*images.cells.tolist()} - {-1}
+    n_own = sum(cell % 2 for cell in cells)
+    return n_own > 0 and len(cells) - n_own > 1 and bool(images.margin.isfinite().all())
+
+
+def refit(images: FitImages, inverse_penalty: float) -> Change:
+    """Return the change of a class's vector that tells the class best, each group counting alike.
+
+    Let `m` be the margin of the class, `y` be 1 on its own images and -1 on others, and `w` weights that sum
+    up to 1/2 over either, and to the same over its images in each group. The change `d` of the vector and `b`
+    of the bias is the minimum of
+
+        `sum_i w_i log(1 + exp(-y_i (m_i + <d, e_i> + b))) + d^T C d / (2 inverse_penalty)`
+
+    with `C` the covariance of the embeddings about the mean of their kind, so that what costs is the variance
+    of what is added. A logistic regression that starts from the classifier; that the last layer, fitted on
+    groups of equal weight, is enough where a network has the features is from Kirichenko et al. 2023, *Last
+    layer re-training is sufficient for robustness to spurious correlations* (arXiv 2204.02937).
+
+    Args:
+        images: of the class, and of others in two groups at least (`can_refit`).
+        inverse_penalty: > 0; the larger, the further it may go.
+
+    Raises:
+        ValueError: fewer groups.
+
+    Example:
+        >>> e = torch.tensor([[1.0, 0.2], [1.0, -0.2], [-1.0, 0.2], [-1.0, -0.2]]).repeat(20, 1)
+        >>> cells = torch.tensor([3, 1, 2, 0]).repeat(20)
+        >>> margin = 5 * e[:, 1]  # it follows the cue of the second group
+        >>> found = refit(FitImages(e, margin, cells, torch.arange(80)), 100.0)
+        >>> bool(((margin + found.of(e) > 0) == (cells % 2 == 1)).all())
+        True
+    """
+    if not can_refit(images):
+        raise ValueError(
+            f"a refit needs {LEAST} images of the class, and {LEAST} of others in each of two groups at "
+            "least: take another --way, or collect images of other classes with and without the cue"
+        )
+    used = images.only(images.cells >= 0)
+    cells = used.cells
+    weight = cell_weights(cells)
+    sign, margin, e = cells % 2 * 2.0 - 1, used.margin.double(), used.embeddings.double()
+    mean, root = e.mean(0), _root_of_covariance(e, sign)
+    z = torch.linalg.solve_triangular(root, (e - mean).T, upper=False).T.numpy()
+    found = _minimum(z, margin.numpy(), sign.double().numpy(), weight.numpy(), inverse_penalty)
+    direction = torch.linalg.solve_triangular(root.T, torch.from_numpy(found[:-1, None]), upper=True)[:, 0]
+    return Change(direction.to(images.embeddings), float(found[-1] - mean @ direction))
+
+
+def cell_weights(cells: Tensor) -> Tensor:
+    """Return `[n]` float64: half for the class and half for others, the same for each of their cells.
+
+    Example:
+        >>> cell_weights(torch.tensor([0, 0, 2, 3])).tolist()
+        [0.125, 0.125, 0.25, 0.5]
+    """
+    counts = torch.bincount(cells).double()
+    kind = torch.arange(len(counts)) % 2
+    n_cells = torch.bincount(kind[counts > 0], minlength=2)
+    return 1 / (2 * n_cells[kind] * counts)[cells]
+
+
+def held_out(images: FitImages, inverse_penalty: float) -> Tensor:
+    """Return `[n]`, the change of the class's logit on each image by a refit that did not see it.
+
+    Of five folds each is judged by what is fitted to the other four; every fold has its part of each cell,
+    and all that shows one image.
+
+    Args:
+        images: as for `refit`.
+        inverse_penalty: as for `refit`.
+
+    Raises:
+        ValueError: as `refit`.
+    """
+    fold, change = folds(images), torch.empty_like(images.margin)
+    for k in range(FOLDS):
+        found = refit(images.only(fold != k), inverse_penalty)
+        change[fold == k] = found.of(images.embeddings[fold == k])
+    return change
+
+
+def folds(images: FitImages) -> Tensor:
+    """Return the fold of each image, `[n]` int64 in 0..4.
+
+    Example:
+        >>> e, cells = torch.zeros(6, 1), torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> folds(FitImages(e, e[:, 0], cells, torch.tensor([0, 1, 2, 3, 4, 0]))).tolist()
+        [0, 1, 2, 3, 4, 0]
+    """
+    known, place = torch.unique(images.ids, return_inverse=True)
+    of_image = torch.full_like(known, torch.iinfo(known.dtype).max)
+    of_image.scatter_reduce_(0, place, images.cells, "amin")  # an image with a word on it has two
+    fold = torch.empty_like(known)
+    fold[of_image.argsort(stable=True)] = torch.arange(len(known)) % FOLDS
+    return fold[place]
+
+
+def _root_of_covariance(e: Tensor, sign: Tensor) -> Tensor:
+    """Return the lower triangle `L` of `C = L L^T`, about the mean of each kind."""
+    centred = torch.cat([part - part.mean(0) for part in (e[sign > 0], e[sign < 0])])
+    C = centred.T @ centred / len(centred)
+    C.diagonal().add_(RIDGE * C.diagonal().mean())
+    root: Tensor = torch.linalg.cholesky(C)
+    return root
+
+
+def _minimum(
+    z: NDArray[np.float64],
+    margin: NDArray[np.float64],
+    sign: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    inverse_penalty: float,
+) -> NDArray[np.float64]:
+    """Return the `d + 1` numbers that minimise the penalised logistic loss, the bias last."""
+
+    def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        signed = sign * (margin + z @ values[:-1] + values[-1])
+        pull = -weight * sign * expit(-signed)
+        slope = np.append(z.T @ pull + values[:-1] / inverse_penalty, pull.sum())
+        penalty = values[:-1] @ values[:-1] / (2 * inverse_penalty)
+        return float(weight @ np.logaddexp(0, -signed) + penalty), slope
+
+    found: NDArray[np.float64] = minimize(loss, np.zeros(z.shape[1] + 1), jac=True, method="L-BFGS-B").x
+    return found
