@@ -18,7 +18,7 @@ import torch
 from exported import Exported, Line, compare_with, saelens_parts
 from torch import Tensor
 
-from lightning_sae.explain.picture import token_grid
+from lightning_sae.clip.sight import token_grid
 from lightning_sae.metrics import fvu, l0, max_over_tokens, monosemanticity, morans_i
 from lightning_sae.metrics.token_maps import TokenMaps
 

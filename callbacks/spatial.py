@@ -8,7 +8,7 @@ from torch import Tensor
 
 from callbacks.base import Pass, PassCallback
 from lightning_sae.baselines.terms import Terms
-from lightning_sae.explain.picture import token_grid
+from lightning_sae.clip.sight import token_grid
 from lightning_sae.metrics import MoransI
 from lightning_sae.types import SparseLatents, ValidationOutput
 

@@ -12,8 +12,8 @@ from PIL import Image
 from lightning_sae import __version__
 from lightning_sae.browser import collect_examples
 from lightning_sae.browser.sheets import ROW
+from lightning_sae.clip.sight import as_clip_sees, token_grid
 from lightning_sae.explain.image_graph import ImageGraphs
-from lightning_sae.explain.picture import as_clip_sees, token_grid
 from lightning_sae.files import write_atomic
 from lightning_sae.graphs.drawn import drawn_graph
 from lightning_sae.graphs.layers import GraphLayer

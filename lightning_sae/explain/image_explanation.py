@@ -9,11 +9,12 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_sae.classifiers.outputs import Output
+from lightning_sae.clip.sight import as_clip_sees, token_grid
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.data.images.decoding import upright_rgb
 from lightning_sae.explain.explanation import PromptExplanation, explain
 from lightning_sae.explain.image_file import read_image
-from lightning_sae.explain.picture import as_clip_sees, places, token_grid
+from lightning_sae.explain.picture import places
 from lightning_sae.report import compact, render_cell, webp_uri
 from lightning_sae.report.overlay import colour_scale, overlay
 from lightning_sae.report.thumbnails import thumbnail

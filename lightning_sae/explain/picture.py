@@ -1,6 +1,5 @@
 """The picture of an explanation: the image, its heatmaps, and the images that each latent stands for."""
 
-import math
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from lightning_sae.clip import Clip
+from lightning_sae.clip.sight import as_clip_sees, token_grid
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.explain.explanation import PromptExplanation
 from lightning_sae.report.latent_name import write_name
@@ -55,24 +54,6 @@ def draw_explanation(
         _draw_block(axes, sum(heights[:block]), run, picture, explanation, shape, output)
     axes.text(MARGIN, height - MARGIN, LEGEND, fontsize=8, color=GREY)
     return figure
-
-
-def token_grid(clip: Clip, tokens: int) -> tuple[int, int] | None:
-    """Return the rows and columns of the grid of places that an image's tokens stand for.
-
-    The last tokens are the places, and a class token before them is no place. For a single token the result
-    is `None`.
-    """
-    rows, columns = getattr(clip.visual, "grid_size", (math.isqrt(tokens),) * 2)
-    return (rows, columns) if tokens > 1 and tokens - rows * columns in (0, 1) else None
-
-
-def as_clip_sees(clip: Clip, image: Image.Image) -> Image.Image:
-    """Return the image after CLIP's preprocessing: resized and cropped."""
-    config = clip.visual.preprocess_cfg
-    mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
-    pixels = (clip.preprocess(image) * std + mean).clamp(0, 1)
-    return Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy())
 
 
 def _draw_block(

@@ -14,9 +14,9 @@ from lightning_sae.attribution.explained import Explained
 from lightning_sae.attribution.methods import attribute_own
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.clip import capture_context, make_tail
+from lightning_sae.clip.sight import as_clip_sees
 from lightning_sae.data import decode
 from lightning_sae.explain.explanation import check_request
-from lightning_sae.explain.picture import as_clip_sees
 from lightning_sae.explorer.images import strongest
 from lightning_sae.explorer.removal import likely_classes, logits_without
 from lightning_sae.explorer.seen import has_classes

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lightning_sae.clip.sight import token_grid
 from lightning_sae.data.store.activations import ActivationStore
-from lightning_sae.explain.picture import token_grid
 from lightning_sae.runs.folder import RunFolder
 
 BYTES = 1_500_000  # of all maps

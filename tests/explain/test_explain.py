@@ -13,12 +13,13 @@ from PIL import Image
 from rich.console import Console
 
 from lightning_sae.clip import splice
+from lightning_sae.clip.sight import as_clip_sees, token_grid
 from lightning_sae.concepts.significance import random_image_sets
 from lightning_sae.data import BadImageError
 from lightning_sae.explain.__main__ import main
 from lightning_sae.explain.explanation import PromptExplanation, explain
 from lightning_sae.explain.image_file import read_image
-from lightning_sae.explain.picture import as_clip_sees, draw_explanation, token_grid
+from lightning_sae.explain.picture import draw_explanation
 from lightning_sae.explain.terminal import driver_table
 from lightning_sae.metrics import auroc
 from lightning_sae.runs.folder import open_run

@@ -13,7 +13,7 @@ from lightning_sae.attribution.methods import ActGrad
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.outputs import Output
 from lightning_sae.clip import capture_context, make_tail
-from lightning_sae.explain.picture import as_clip_sees, token_grid
+from lightning_sae.clip.sight import as_clip_sees, token_grid
 from lightning_sae.report.overlay import overlay
 from lightning_sae.runs.folder import RunFolder
 
