@@ -29,7 +29,9 @@ from lightning_sae.correct.choice import SAME
 from lightning_sae.correct.clamp import clamped
 from lightning_sae.correct.corrected_classifier import HELD_WAYS
 from lightning_sae.correct.embeddings import embed_split, view_culprits
+from lightning_sae.correct.images import groups_of
 from lightning_sae.correct.printed import AT_AN_EDGE, printed_on, view_printed
+from lightning_sae.correct.refit import FitImages, cells_of, held_out, refit
 from lightning_sae.correct.terminal import headline
 from lightning_sae.data.store.shards import read_tensor
 from lightning_sae.metrics import auroc
@@ -242,7 +244,32 @@ def test_the_card_says_what_was_done(exported):
         assert f"{group.value} | {group.own} |" in text
     assert text.count("\n| ") > len(record.groups) + len(record.classes)
     assert ("classifier.wrap(clip)" in text) == (record.held is not None)
+    assert ("(five folds)" in text) == (record.way == "refit")
     assert record.clip["weights"] in text
+
+
+def test_on_val_a_refit_is_judged_by_fits_to_other_images(folder, run):
+    classifier = prompts(run)
+    corrected, record = correct(run, classifier, audit_of(folder).findings[0], "refit", rule=ANY)
+    seen, star = (
+        view_culprits(run, "val", record.latents, record.class_names),
+        record.class_names.index("star"),
+    )
+    logits = classifier.to(torch.empty(0)).logits(seen.embeddings)
+    others = torch.arange(logits.shape[1]) != star
+    margin = logits[:, star] - logits[:, others].logsumexp(1)
+    cells = cells_of(seen.targets, star, groups_of(seen, record.factor))
+    images = FitImages(seen.embeddings, margin, cells, seen.ids)
+    whole = refit(images, record.amount).of(seen.embeddings)
+    torch.testing.assert_close(
+        corrected.logits(seen.embeddings)[:, star],
+        logits[:, star] + whole + record.shift,
+        rtol=1e-4,
+        atol=1e-3,
+    )
+    logits[:, star] += held_out(images, record.amount) + record.shift
+    right = (logits.argmax(1) == seen.targets).double().mean()
+    assert record.chosen.accuracy.after == pytest.approx(float(right), abs=1e-9)
 
 
 def test_the_command_says_what_was_found(folder, tmp_path, capsys):
