@@ -9,11 +9,11 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from torch import Tensor
 
+from lightning_sae.correct.covariance import covariance_within
 from lightning_sae.metrics.group_errors import Groups, others_than
 
 FOLDS = 5
 LEAST = 10  # images of the class, and of others, in a group that is fitted to
-RIDGE = 0.01  # of the mean variance, on the diagonal of the covariance
 
 
 class Change(NamedTuple):
@@ -40,7 +40,7 @@ class FitImages(NamedTuple):
         embeddings: `[n, d_embed]` unit.
         margin: `[n]`, the logit of the class less the `logsumexp` of all others, as the classifier is.
         cells: `[n]` int64, `2 v` for images of other classes in the group `v`, `2 v + 1` for those of the
-            class, `2 V + 1` for those of the class in small groups; -1 for an image that has no part.
+            class; -1 for an image that has no part.
         ids: `[n]` int64; what shows one image has one number.
     """
 
@@ -57,8 +57,8 @@ class FitImages(NamedTuple):
 def cells_of(targets: Tensor, target: int, groups: Groups) -> Tensor:
     """Return the cells of images, `[n]` int64, as in `FitImages`.
 
-    Images of the class are one cell over all groups with fewer than ten of them. A cell with fewer than ten
-    images has no part, and neither have images of unknown class.
+    Groups with fewer than ten images of the class, or of others, have no part: whether the class is missed
+    there, or others are taken for it, would not be known. Neither have images of unknown class.
 
     Example:
         >>> groups = Groups("cue", ["no", "yes"], torch.tensor([0] * 20 + [1] * 20))
@@ -66,20 +66,18 @@ def cells_of(targets: Tensor, target: int, groups: Groups) -> Tensor:
         [1, 0, 3, 2]
     """
     own, others, n = targets == target, others_than(targets, target), len(groups.values)
-    small = torch.bincount(groups.of[own], minlength=n) < LEAST
-    cells = torch.where(own & small[groups.of], 2 * n + 1, 2 * groups.of + own)
-    enough = torch.bincount(cells[own | others], minlength=2 * n + 2) >= LEAST
-    return torch.where((own | others) & enough[cells], cells, -1)
+    counts = [torch.bincount(groups.of[part], minlength=n) for part in (own, others)]
+    whole = torch.stack(counts).amin(0) >= LEAST
+    return torch.where((own | others) & whole[groups.of], 2 * groups.of + own, -1)
 
 
 def can_refit(images: FitImages) -> bool:
-    """Return whether there are images of the class, and of others in two groups at least.
+    """Return whether there are images of the class and of others in two groups at least.
 
-    Where others are of one group they say nothing of the groups. A classifier of one class has no margin.
+    In data where class and cue never come apart nothing tells them apart. A classifier of one class has no
+    margin.
     """
-    cells = {*images.cells.tolist()} - {-1}
-    n_own = sum(cell % 2 for cell in cells)
-    return n_own > 0 and len(cells) - n_own > 1 and bool(images.margin.isfinite().all())
+    return len({*images.cells.tolist()} - {-1}) >= 4 and bool(images.margin.isfinite().all())
 
 
 def refit(images: FitImages, inverse_penalty: float) -> Change:
@@ -97,7 +95,7 @@ def refit(images: FitImages, inverse_penalty: float) -> Change:
     layer re-training is sufficient for robustness to spurious correlations* (arXiv 2204.02937).
 
     Args:
-        images: of the class, and of others in two groups at least (`can_refit`).
+        images: of the class and of others, in two groups at least (`can_refit`).
         inverse_penalty: > 0; the larger, the further it may go.
 
     Raises:
@@ -113,14 +111,16 @@ def refit(images: FitImages, inverse_penalty: float) -> Change:
     """
     if not can_refit(images):
         raise ValueError(
-            f"a refit needs {LEAST} images of the class, and {LEAST} of others in each of two groups at "
-            "least: take another --way, or collect images of other classes with and without the cue"
+            f"a refit needs two classes, and in each of two groups {LEAST} images of the class and {LEAST} "
+            "of others: take another --way, or collect images of both with and without the cue"
         )
     used = images.only(images.cells >= 0)
     cells = used.cells
     weight = cell_weights(cells)
     sign, margin, e = cells % 2 * 2.0 - 1, used.margin.double(), used.embeddings.double()
-    mean, root = e.mean(0), _root_of_covariance(e, sign)
+    C = covariance_within(e[sign < 0], e[sign > 0])
+    C.diagonal().clamp_(min=torch.finfo(C.dtype).tiny)  # embeddings that are all alike
+    mean, root = e.mean(0), torch.linalg.cholesky(C)
     z = torch.linalg.solve_triangular(root, (e - mean).T, upper=False).T.numpy()
     found = _minimum(z, margin.numpy(), sign.double().numpy(), weight.numpy(), inverse_penalty)
     direction = torch.linalg.solve_triangular(root.T, torch.from_numpy(found[:-1, None]), upper=True)[:, 0]
@@ -166,23 +166,17 @@ def folds(images: FitImages) -> Tensor:
     Example:
         >>> e, cells = torch.zeros(6, 1), torch.tensor([0, 0, 0, 1, 1, 1])
         >>> folds(FitImages(e, e[:, 0], cells, torch.tensor([0, 1, 2, 3, 4, 0]))).tolist()
-        [0, 1, 2, 3, 4, 0]
+        [2, 0, 1, 3, 4, 2]
     """
     known, place = torch.unique(images.ids, return_inverse=True)
-    of_image = torch.full_like(known, torch.iinfo(known.dtype).max)
-    of_image.scatter_reduce_(0, place, images.cells, "amin")  # an image with a word on it has two
+    low, high = (  # an image with a word on it has two cells, and is dealt among its like
+        torch.zeros_like(known).scatter_reduce_(0, place, images.cells, reduce, include_self=False)
+        for reduce in ("amin", "amax")
+    )
+    order = (low * (int(images.cells.max()) + 2) + high).argsort(stable=True)
     fold = torch.empty_like(known)
-    fold[of_image.argsort(stable=True)] = torch.arange(len(known)) % FOLDS
+    fold[order] = torch.arange(len(known)) % FOLDS
     return fold[place]
-
-
-def _root_of_covariance(e: Tensor, sign: Tensor) -> Tensor:
-    """Return the lower triangle `L` of `C = L L^T`, about the mean of each kind."""
-    centred = torch.cat([part - part.mean(0) for part in (e[sign > 0], e[sign < 0])])
-    C = centred.T @ centred / len(centred)
-    C.diagonal().add_(RIDGE * C.diagonal().mean())
-    root: Tensor = torch.linalg.cholesky(C)
-    return root
 
 
 def _minimum(

@@ -15,6 +15,7 @@ from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.correct.choice import Candidate
 from lightning_sae.correct.clamp import Held
 from lightning_sae.correct.corrected_classifier import WAYS, Way
+from lightning_sae.correct.covariance import RIDGE, covariance_within
 from lightning_sae.correct.embeddings import CulpritView
 from lightning_sae.correct.refit import FitImages, can_refit, cells_of, held_out, refit
 from lightning_sae.correct.sites import Site
@@ -212,7 +213,7 @@ def erasure(
     activations: Tensor,
     own: Tensor,
     weight: Tensor,
-    ridge: float = 0.01,
+    ridge: float = RIDGE,
     spared: Sequence[Tensor] = (),
 ) -> Erasure:
     """Return what makes the score of a class follow the culprits.
@@ -264,7 +265,7 @@ def erasure(
     M, taken = torch.column_stack([S, *kept]), torch.cat([S.T @ w, w.new_zeros(len(kept))])
     lengths = M.norm(dim=0).clamp(min=torch.finfo(M.dtype).tiny)
     M, taken = M / lengths, taken / lengths  # else the pseudo-inverse could drop weak culprits
-    detectors = torch.linalg.lstsq(_within(e, mine, ridge), M, driver="gelsd").solution
+    detectors = torch.linalg.lstsq(covariance_within(e, mine, ridge), M, driver="gelsd").solution
     direction = detectors @ torch.linalg.pinv(M.T @ detectors, hermitian=True) @ taken
     return Erasure(direction.to(weight), float(mean @ direction))
 
@@ -282,11 +283,3 @@ def erasable(followed: Tensor) -> bool:
         (True, False)
     """
     return bool((followed != followed[:1]).any())
-
-
-def _within(others: Tensor, own: Tensor, ridge: float) -> Tensor:
-    """Return the covariance of the embeddings about the mean of their kind, `[d_embed, d_embed]`."""
-    centred = torch.cat([part - part.mean(0) for part in (others, own) if len(part)])
-    C = centred.T @ centred / len(centred)
-    C.diagonal().add_(ridge * C.diagonal().mean())
-    return C

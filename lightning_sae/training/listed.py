@@ -10,7 +10,7 @@ def make_listed(nodes: Mapping[str, Any] | None, group: str) -> list[Any]:
     """Return the objects that a group of the config lists, in its order.
 
     Args:
-        nodes: name -> the settings of each, with its `_target_`; `None` for none.
+        nodes: name -> the settings of each, with its `_target_`, or `None` for one that is left out.
         group: of the config, as `callbacks`.
 
     Raises:
@@ -21,11 +21,11 @@ def make_listed(nodes: Mapping[str, Any] | None, group: str) -> list[Any]:
         >>> make_listed({"half": {"_target_": "fractions.Fraction", "numerator": 1}}, "numbers")
         [Fraction(1, 1)]
     """
-    nodes = nodes or {}
-    for name, node in nodes.items():
+    listed = {name: node for name, node in (nodes or {}).items() if node is not None}
+    for name, node in listed.items():
         if "_target_" not in node:
             raise ValueError(
                 f"{group}.{name} has settings ({', '.join(map(str, node))}), and {name} is not in the list: "
                 f"add it, {group}=[..., {name}], or leave its settings out, '~{group}.{name}'"
             )
-    return [instantiate(node) for node in nodes.values()]
+    return [instantiate(node) for node in listed.values()]

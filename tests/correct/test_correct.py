@@ -66,6 +66,14 @@ ANY = Rule(*[1.0] * 4)
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_groups():
+    """Let a refit do with the few images that there are."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("lightning_sae.correct.refit.LEAST", 3)
+        yield
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return trained(tmp_path_factory)
