@@ -130,4 +130,4 @@ def _rows(
             continue
         found = trained.terms[key].minus(baseline.terms[key], confidence)
         tells = found.low > 0 if better(key) == "max" else found.high < 0
-        yield key, name, mine, value, *found, tells
+        yield key, name, mine, value, *found, None if math.isnan(found.low) else tells

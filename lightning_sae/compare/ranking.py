@@ -9,7 +9,7 @@ from rich.console import Console
 
 from lightning_sae.compare.comparison import pareto_front
 from lightning_sae.compare.runs import Run, read_runs
-from lightning_sae.compare.table import RunTable, run_table, terminal
+from lightning_sae.compare.table import RunTable, print_table, run_table
 from lightning_sae.tracking.values import Goal, better, goal, shown_value
 from lightning_sae.trust.control_characters import escape
 
@@ -115,9 +115,7 @@ def print_ranking(console: Console, ranking: JobRanking, folder: Path) -> None:
 
 def _print_best(console: Console, ranking: JobRanking, table: RunTable, goal: Goal) -> None:
     rows = table.frame[table.frame["finished"]]
-    console.print(terminal(table._replace(frame=rows.head(SHOWN)), goal, ranking.front))
-    if table.legend:
-        console.print(table.legend, style="dim")
+    print_table(console, table._replace(frame=rows.head(SHOWN)), goal, ranking.front)
     if len(rows) > SHOWN:
         console.print(f"and {len(rows) - SHOWN} more", style="dim")
     best = rows.iloc[0]

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from lightning_sae.baselines.shown import LEGEND, SILENT
@@ -31,8 +32,15 @@ class RunTable(NamedTuple):
 
     @property
     def legend(self) -> str:
-        """What its mark means; "" where no number has it."""
-        return LEGEND if any(keys & {*self.shown} for keys in self.silent.values()) else ""
+        """What the mark means that a cell has; "" where none has it."""
+        rows = self.frame[self.shown].notna()
+        marked = (rows.loc[name, key] for name in rows.index for key in self.silent[name] & {*self.shown})
+        return LEGEND if any(marked) else ""
+
+    def narrow(self, goal: Goal) -> "RunTable":
+        """Return the same with the values for 80 columns: what orders it, and those that are marked so."""
+        wanted = [key for key in self.shown if logged_value(key).narrow]
+        return self._replace(shown=list(dict.fromkeys([goal.key, *wanted])))
 
 
 def run_table(runs: Sequence[Run], goal: Goal, by: str = "") -> RunTable:
@@ -90,11 +98,17 @@ def _marked(text: str, silent: bool) -> str:
     return f"{text} {SILENT}" if silent and text else text
 
 
-def terminal(table: RunTable, goal: Goal, starred: Sequence[str] = ()) -> Table:
-    """Return the table for the terminal, with fewer values; unfinished runs are dim."""
-    wanted = [key for key in table.shown if logged_value(key).narrow]
-    narrow = table._replace(shown=list(dict.fromkeys([goal.key, *wanted])))
-    header, rows = cells(narrow, starred)
+def print_table(console: Console, table: RunTable, goal: Goal, starred: Sequence[str] = ()) -> None:
+    """Print the table, with fewer values, and what its mark means; unfinished runs are dim."""
+    narrow = table.narrow(goal)
+    console.print(terminal(narrow, starred))
+    if narrow.legend:
+        console.print(narrow.legend, style="dim")
+
+
+def terminal(table: RunTable, starred: Sequence[str] = ()) -> Table:
+    """Return a table as it is printed; unfinished runs are dim."""
+    header, rows = cells(table, starred)
     shown = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     for place, word in enumerate(header):
         shown.add_column(

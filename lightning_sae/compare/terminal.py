@@ -8,15 +8,13 @@ from rich.console import Console
 
 from lightning_sae.compare import view
 from lightning_sae.compare.comparison import Comparison
-from lightning_sae.compare.table import terminal
+from lightning_sae.compare.table import print_table
 from lightning_sae.trust.control_characters import escape
 
 
 def print_comparison(console: Console, found: Comparison, out: Path, files: Sequence[str]) -> None:
     """Print the table, what is unfinished or cannot be compared, and where the files lie."""
-    console.print(terminal(found.table, found.goal, found.front))
-    if legend := found.table.legend:
-        console.print(legend, style="dim")
+    print_table(console, found.table, found.goal, found.front)
     console.print(f"* no run is better in both {escape(found.trade_off_words)}", style="dim")
     for variant in found.variants:
         if beside := view.beside_baselines(variant):

@@ -20,7 +20,8 @@ class PairTable:
         root: where the paths in it start; `None` is the folder of the table.
         before: column with the first image of each pair.
         after: column with the second one.
-        factor: column that says what changes from the first to the second.
+        factor: column that says what changes from the first to the second; `None`: the same in all pairs.
+        name: of what changes in all pairs, where no column says it.
         value: column that says what it changes to; `None`: the factor itself is what comes.
         value_before: column that says what it changes from; `None`: nobody knows.
         label: column with the class of both images; `None`: nobody knows, and no pair is left out of the
@@ -38,14 +39,15 @@ class PairTable:
         root: str | None = None,
         before: str = "before",
         after: str = "after",
-        factor: str = "factor",
+        factor: str | None = "factor",
+        name: str = "change",
         value: str | None = None,
         value_before: str | None = None,
         label: str | None = None,
     ) -> None:
         self.path = Path(path).expanduser()
         self.root = Path(root).expanduser() if root else self.path.parent
-        self.before, self.after, self.factor = before, after, factor
+        self.before, self.after, self.factor, self.name = before, after, factor, name
         self.value, self.value_before, self.label = value, value_before, label
 
     def pairs(self, images: ImageSet) -> ImagePairs:
@@ -53,7 +55,7 @@ class PairTable:
         if not self.path.is_file():
             raise FileNotFoundError(f"no table of pairs {self.path}: name a CSV file with `path`")
         table = read_csv(self.path)
-        needed = [self.before, self.after, self.factor]
+        needed = [self.before, self.after, *([self.factor] if self.factor else [])]
         optional = [column for column in (self.value, self.value_before, self.label) if column]
         self._check(table.columns.tolist(), [*needed, *optional])
         lacking = (table[needed].to_numpy() == "").any(axis=1)
@@ -71,9 +73,9 @@ class PairTable:
         before, after = (torch.tensor([row[path] for path in side]) for side in sides)
         olds = cells[self.value_before] if self.value_before else [""] * len(table)
         news = cells[self.value] if self.value else [""] * len(table)
+        factors = cells[self.factor] if self.factor else [self.name] * len(table)
         contrasts = [
-            Contrast(factor, old or None, new)
-            for factor, old, new in zip(cells[self.factor], olds, news, strict=True)
+            Contrast(factor, old or None, new) for factor, old, new in zip(factors, olds, news, strict=True)
         ]
         whole = ImageFiles(self.root, self._files(classes), images.class_names, f"{self.path.stem}-pairs")
         return ImagePairs(whole, before, after, contrasts)
@@ -82,7 +84,8 @@ class PairTable:
         if unknown := [column for column in wanted if column not in present]:
             raise ValueError(
                 f"{self.path} has no column {', '.join(unknown)}; it has {', '.join(present)}. Name them "
-                "with before, after and factor; value, value_before and label where there are such"
+                "with before, after and factor (null where no column says it); value, value_before and label "
+                "where there are such"
             )
 
     def _labels(self, labels: list[str], class_names: list[str]) -> list[int]:

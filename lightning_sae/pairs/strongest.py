@@ -42,7 +42,8 @@ class Strongest(NamedTuple):
     def of_values(self) -> dict[str, Floats]:
         """Return response, right way, selectivity and specificity of the first latent of each value.
 
-        Each is `[V]`, NaN where no latent rises, or where it is not defined.
+        Each is `[V]`, NaN where it is not defined. Where no latent rises it is as for one that does not move: 0,
+        and 1/2 the right way.
         """
         first, values = self.latents[:, 0], np.arange(len(self.latents))
         measured = self.measured
@@ -52,7 +53,8 @@ class Strongest(NamedTuple):
             "selectivity": measured.selectivity[values, first],
             "specificity": measured.specificity[first],
         }
-        return {name: np.where(first >= 0, column, np.nan) for name, column in found.items()}
+        still = {"right_way": 0.5}
+        return {name: np.where(first >= 0, column, still.get(name, 0.0)) for name, column in found.items()}
 
     def latent_columns(self) -> dict[str, list[str] | list[float]]:
         """Return what is known of every latent: `factor`, `response` and `side_effect`."""

@@ -38,7 +38,7 @@ VALUES = {
     "val/l0": LoggedValue("min", "L0", ".1f", "L0", ("reconstruction", "L0 {:.1f}"), narrow=True),
     "train/dead_fraction": LoggedValue("min", "dead", ".1%", summary=("reconstruction", "dead {:.1%}")),
     "alignment/mean": LoggedValue("max", "alignment", ".3f", "alignment"),  # no summary: docs/baselines.md
-    "alignment/clarity": LoggedValue("max", summary=("alignment", "clarity {:.3f}")),
+    "alignment/clarity": LoggedValue("max", "clarity", ".3f", summary=("alignment", "clarity {:.3f}")),
     "alignment/named": LoggedValue(
         "max", "named", ".0f", "named latents", ("alignment", "{:.0f} latents named"), narrow=True
     ),
@@ -57,8 +57,8 @@ VALUES = {
         "max", "worst group", ".1%", "worst group", ("worst group", "{:.1%}"), narrow=True
     ),
     "zero_shot/spliced_worst": LoggedValue(
-        "max", "worst group, spliced", ".1%", "worst group", ("worst group", "{:.1%} with the SAE spliced in")
-    ),
+        "max", "worst group, spliced", ".1%", "worst group"
+    ),  # no summary: docs/baselines.md
     "attribution/unexpected_share": LoggedValue(
         "min",
         "unexpected",

@@ -33,6 +33,14 @@ def test_the_interval_is_that_of_scipy():
     )
 
 
+def test_one_term_has_no_interval_and_no_mark():
+    one, other = (measured(pairs__response=Terms(torch.tensor([value]), paired=True)) for value in (0.9, 0.1))
+    (row,) = compare_with(one, {"neurons": other}).frame.to_dict("records")
+    assert row["difference"] == pytest.approx(0.8)
+    assert math.isnan(row["low"])
+    assert row["tells"] is None
+
+
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     found = [mean_difference(draws(12, 1.0, 2 * s), draws(30, 0.0, 2 * s + 1)) for s in range(400)]
     covered = sum(low <= 1 <= high for _, low, high in found) / len(found)

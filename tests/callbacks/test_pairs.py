@@ -68,6 +68,7 @@ def test_the_changes_are_those_of_the_images(pairs_run):
 def test_logged_values_and_columns(pairs_run):
     logged = pairs_run.trainer.callback_metrics
     first = pd.read_csv(pairs_run.folder / "pairs.csv").groupby(["factor", "value"], sort=False).first()
+    assert len(first) == len(pairs_run.find(Pairs).found.values)  # some latent rises for each of them
     for name in ("response", "right_way", "selectivity", "specificity"):
         assert float(logged[f"pairs/{name}"]) == pytest.approx(first[name].mean(), abs=1e-5)
     latents = pd.read_csv(pairs_run.folder / "latents.csv").set_index("latent")

@@ -10,7 +10,7 @@ from lightning_sae.baselines.comparison import COLUMNS
 from lightning_sae.baselines.shown import LEGEND
 from lightning_sae.compare.comparison import compare
 from lightning_sae.compare.runs import read_runs
-from lightning_sae.compare.table import cells, markdown, run_table, terminal
+from lightning_sae.compare.table import cells, markdown, print_table, run_table, terminal
 from lightning_sae.compare.terminal import print_comparison
 from lightning_sae.compare.variants import CulpritShare, contrasts, find_variants, reliance_matrix
 from lightning_sae.concepts.naming import LatentName
@@ -53,7 +53,7 @@ def test_cells_are_what_people_read(tmp_path):
 
 def test_the_terminal_is_eighty_columns_wide(tmp_path):
     console = Console(width=80, record=True)
-    console.print(terminal(run_table(read_runs([sweep(tmp_path)]), FVU), FVU))
+    print_table(console, run_table(read_runs([sweep(tmp_path)]), FVU), FVU)
     text = console.export_text()
     assert "58.4 %" in text
     assert all(len(line) <= 80 for line in text.splitlines())
@@ -65,6 +65,7 @@ BASELINES = pd.DataFrame(
         ["val/fvu", "neurons", 0.1, 0.4, -0.3, -0.4, -0.2, True],
         ["alignment/named", "untrained", 9.0, 8.0, 1.0, -2.0, 4.0, False],
         ["val/l0", "another", 16.0, 16.0, 0.0, None, None, None],
+        ["val/cosine", "untrained", 0.9, 0.8, 0.1, -0.1, 0.3, False],
     ],
     columns=COLUMNS,
 )
@@ -84,13 +85,24 @@ def test_a_number_that_does_not_tell_is_marked_and_stands_beside_its_baselines(t
     line = "; ".join([*beside, "named 9 (untrained 8: does not tell)"])
     assert [line for line in lines if "untrained" in line] == [f"0: {line}"]
     assert LEGEND in lines
+    assert found.table.narrow(FVU).legend == LEGEND
+    assert found.table._replace(shown=["val/fvu", "val/l0"]).legend == ""
     without = compare([tmp_path / "1"], FVU, (FVU, goal("alignment/named")))
     assert without.table.legend == ""
 
 
+def test_what_orders_the_table_is_marked_as_well(tmp_path):
+    write_run(tmp_path / "0", {"val/cosine": 0.9}, tables={"baselines": BASELINES})
+    console = Console(width=80, record=True)
+    print_table(console, run_table(read_runs([tmp_path]), goal("val/cosine")), goal("val/cosine"))
+    text = console.export_text()
+    assert "0.9 ≈" in text
+    assert LEGEND in text
+
+
 def test_the_words_of_a_heading_stand_below_each_other(tmp_path):
     write_run(tmp_path / "0", {"zero_shot/original_worst": 0.25})
-    shown = terminal(run_table(read_runs([tmp_path]), FVU), FVU)
+    shown = terminal(run_table(read_runs([tmp_path]), FVU).narrow(FVU))
     assert [str(column.header) for column in shown.columns] == ["run", "FVU", "L0", "worst\ngroup"]
 
 

@@ -97,11 +97,25 @@ def test_one_half_chooses_and_the_other_measures(moved):
     found = strongest(moved, SCALE, most=2)
     assert found.latents[0, 0] == 0
     np.testing.assert_allclose(found.measured.response, respond(second, [HAT, SKY], SCALE).response)
-    assert np.nanmean(found.of_values()["right_way"]) == 1.0
+    assert found.of_values()["right_way"].mean() == 1.0
     columns = found.latent_columns()
     assert columns["factor"] == ["hat=red", "sky=blue", "sky=blue", "", ""]
     assert columns["side_effect"][2] == pytest.approx(0.5)
     assert np.isnan(columns["response"][3:]).all()
+
+
+def test_a_value_for_which_nothing_rises_counts_as_one_that_nothing_moves():
+    contrasts = [Contrast("hat", None, "red")] * N + [Contrast("sky", None, "blue")] * N
+    changes = np.zeros((2 * N, 2))
+    changes[:N, 0], changes[N:] = 1.0, -1.0
+    found = strongest(Moved(csr_array(changes), contrasts), np.ones(2)).of_values()
+    assert {name: column[1] for name, column in found.items()} == {
+        "response": 0.0,
+        "right_way": 0.5,
+        "selectivity": 0.0,
+        "specificity": 0.0,
+    }
+    assert found["response"][0] == 1.0
 
 
 def test_noise_alone_responds_to_nothing():
@@ -109,7 +123,7 @@ def test_noise_alone_responds_to_nothing():
     contrasts = [Contrast("hat", None, "red")] * N + [Contrast("sky", None, "blue")] * N
     found = strongest(Moved(csr_array(draws.normal(size=(2 * N, 300))), contrasts), np.ones(300))
     assert sum(factor != "" for factor in found.latent_columns()["factor"]) <= 1
-    assert np.nanmean(found.of_values()["right_way"]) == pytest.approx(0.5, abs=0.2)
+    assert found.of_values()["right_way"].mean() == pytest.approx(0.5, abs=0.2)
 
 
 def test_the_table_has_intervals_around_the_response(moved):

@@ -108,6 +108,13 @@ def test_bad_tables(folder, world, text, columns, error, message):
         table(folder, text, **columns).pairs(world)
 
 
+def test_two_columns_are_enough(folder, world):
+    found = table(folder, "before,after\n1.png,2.png\n2.png,1.png\n", factor=None, name="retouched")
+    pairs = found.pairs(world)
+    assert pairs.contrasts == [Contrast("retouched", None, "")] * 2
+    assert (pairs.before.tolist(), pairs.after.tolist()) == ([0, 1], [1, 0])
+
+
 def test_no_table(tmp_path, world):
     with pytest.raises(FileNotFoundError, match="no table of pairs"):
         PairTable(str(tmp_path / "none.csv")).pairs(world)
