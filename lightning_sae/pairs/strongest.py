@@ -42,8 +42,8 @@ class Strongest(NamedTuple):
     def of_values(self) -> dict[str, Floats]:
         """Return response, right way, selectivity and specificity of the first latent of each value.
 
-        Each is `[V]`, NaN where it is not defined. Where no latent rises it is as for one that does not move: 0,
-        and 1/2 the right way.
+        Each is `[V]`, NaN where it is not defined. Where no latent rises it is as for one that does not move:
+        0, and 1/2 the right way.
         """
         first, values = self.latents[:, 0], np.arange(len(self.latents))
         measured = self.measured

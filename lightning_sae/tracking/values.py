@@ -44,9 +44,11 @@ VALUES = {
     ),
     "concepts/novel": LoggedValue(None, "no name yet", ".0f"),
     "pairs/right_way": LoggedValue(
-        "max", "right way", ".1%", "pairs", ("pairs", "{:.1%} move their latent the right way")
+        "max", "pairs, right way", ".1%", "pairs", ("pairs", "{:.1%} move their latent the right way")
     ),
-    "pairs/selectivity": LoggedValue("max", "selectivity", ".3f", "pairs", ("pairs", "selectivity {:.3f}")),
+    "pairs/selectivity": LoggedValue(
+        "max", "pairs, selectivity", ".3f", "pairs", ("pairs", "selectivity {:.3f}")
+    ),
     "zero_shot/original": LoggedValue(
         "max", "accuracy", ".1%", "accuracy", ("zero-shot", "{:.1%} right"), narrow=True
     ),
