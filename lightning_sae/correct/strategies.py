@@ -23,7 +23,7 @@ from lightning_sae.metrics.group_errors import Groups, others_than
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)  # of an edit; 1 ends the covariance
 EDIT_WAYS: tuple[Way, ...] = ("edit", "erase")  # that take something out of the vector of the class
-INVERSE_PENALTIES = (1.0, 10.0, 100.0, 1000.0)  # of a refit
+INVERSE_PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)  # of a refit
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)  # of the culprits' mean over the class's own images
 
 
