@@ -12,7 +12,8 @@ from lightning_sae.baselines.module import BaselineModule
 from lightning_sae.baselines.other_run import other_run
 from lightning_sae.baselines.terms import Terms, image_terms
 from lightning_sae.metrics import ImageErrors
-from lightning_sae.tracking.publish import publish_table
+from lightning_sae.runs.folder import RunFolder
+from lightning_sae.tracking.publish import publish_table, run_dir
 from lightning_sae.types import Batch, ValidationOutput
 
 SHUFFLED = "shuffled"
@@ -89,8 +90,8 @@ class Baselines(PassCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Read the other runs."""
         super().setup(trainer, pl_module, stage)
-        recipe = pl_module.hparams
-        self._of_runs = {name: other_run(name, folder, recipe) for name, folder in self.runs.items()}
+        recipe, config = pl_module.hparams, RunFolder(run_dir(trainer)).config
+        self._of_runs = {name: other_run(name, folder, recipe, config) for name, folder in self.runs.items()}
 
     def begin(self, pass_: Pass) -> None:
         """Make the dictionaries that are not measured yet."""

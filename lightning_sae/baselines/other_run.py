@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from lightning_sae.baselines.comparison import DictionaryNumbers, is_compared
 from lightning_sae.mappings import differences, flatten
@@ -12,18 +12,23 @@ from lightning_sae.training.module import FIXED
 
 SAME = [name for name in FIXED if name != "frozen_decoder"]
 """Settings of `module` that a baseline has to share; a frozen decoder is what makes it one."""
+OF_THE_MACHINE = ("store_dir", "num_workers", "capture_batch_size", "memory_limit_gb", "shard_images")
+OF_THE_CLIP = ("clip", "judge", "also_capture", "seed")
+"""Settings of `data` that a baseline may have of its own."""
 
 
-def other_run(name: str, folder: str, recipe: Mapping[str, Any]) -> DictionaryNumbers:
+def other_run(name: str, folder: str, recipe: Mapping[str, Any], config: DictConfig) -> DictionaryNumbers:
     """Return the last values of another run of the same recipe.
 
     Args:
         name: of the baseline.
         folder: of the run.
         recipe: hyper-parameters of the module in training, with its `sae`.
+        config: of the run in training; without its `data` nothing more is compared than the recipe.
 
     Raises:
-        ValueError: the folder has no values, or the run had other settings of `sae` or `module`; says which.
+        ValueError: the folder has no values, or the run had other settings of `sae` or `module`, another hook
+            point, other data, or another number of steps; says which.
     """
     run = RunFolder(folder)
     numbers = {key: value for key, value in run.metrics.items() if is_compared(key)}
@@ -33,12 +38,22 @@ def other_run(name: str, folder: str, recipe: Mapping[str, Any]) -> DictionaryNu
             "of a run that came to its end"
         )
     changed = differences(_recipe_of(run), flatten(_chosen(recipe)))
+    if "data" in config:
+        changed += differences(_measured_on(run.config), _measured_on(config))
     if changed:
         raise ValueError(
             f"callbacks.baselines.runs.{name}: {folder} was trained by another recipe: {', '.join(changed)}. "
             "Train it again with the settings of this run, or leave it out"
         )
     return DictionaryNumbers(numbers, {})
+
+
+def _measured_on(config: DictConfig) -> dict[str, Any]:
+    """Return the settings of hook point, data and length."""
+    data: Any = OmegaConf.to_container(config.data, resolve=True)
+    kept = {key: value for key, value in data.items() if key not in (*OF_THE_MACHINE, *OF_THE_CLIP)}
+    steps = {key: config.trainer.get(key) for key in ("max_steps", "max_epochs")}
+    return flatten({"data": kept, "trainer": steps})
 
 
 def _chosen(recipe: Mapping[str, Any]) -> dict[str, Any]:
