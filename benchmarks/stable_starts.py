@@ -106,6 +106,7 @@ def ways(steps: int, d_sae: int) -> dict[str, Way]:
         "pooled": Way(partial(pooled, seeds=2, pool_steps=steps // 4, steps=steps // 2)),
         "pooled, 5 x cost": Way(partial(pooled, seeds=4, pool_steps=steps, steps=steps)),
         "data, 5/4 x steps": Way(partial(_longer, data_rows, 5 / 4)),
+        "k-means, 2 x steps": Way(partial(_longer, centroids, 2)),
     }
 
 

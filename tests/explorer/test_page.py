@@ -16,10 +16,12 @@ from lightning_sae.audit.audit import audit_to_folder
 from lightning_sae.audit.evidence.cues import Limits
 from lightning_sae.audit.evidence.evidence_pass import ready
 from lightning_sae.audit.examination import Options
+from lightning_sae.baselines.shown import LEGEND, SILENT
 from lightning_sae.explorer import write_page
 from lightning_sae.report import plain
 from lightning_sae.runs.classifier import prompt_classifier
 from lightning_sae.runs.folder import open_run
+from lightning_sae.tracking.values import VALUES
 
 from .conftest import SMALL, read_page
 
@@ -204,3 +206,16 @@ def test_a_run_with_few_tables_has_a_page(driven_run, tmp_path):
     page = read_page(write_page(run, tmp_path))
     assert page.columns["numbers"].keys() == {"density"}
     assert all(record["latents"] == [] for record in page.columns["records"])
+
+
+def test_numbers_stand_beside_their_baselines_and_say_where_they_do_not_tell(driven_run, page):
+    table = pd.read_csv(driven_run.folder / "baselines.csv")
+    section = re.search(r'<section id="baselines">.*?</section>', page.text, re.DOTALL).group()
+    assert LEGEND in section
+    judged = table[table["tells"].notna() & (table["key"] == "val/fvu")]
+    assert f"<b>{judged['trained'].iloc[0]:.4f}</b>" in section
+    for row in judged.itertuples():
+        assert f"{row.baseline_value:.4f}" in section
+    shown = [key for key, value in VALUES.items() if value.title]
+    silent = table[(table["tells"].astype(str) == "False") & table["key"].isin(shown)]
+    assert section.count(SILENT) == len(silent) + 1  # the legend has one, too
