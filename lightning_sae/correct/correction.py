@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_sae import __version__
 from lightning_sae.audit.evidence.phrases import class_phrases
 from lightning_sae.audit.findings import Finding
+from lightning_sae.audit.verdict.cases import OF_THINGS
 from lightning_sae.audit.verdict.sides import told_value
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.linear import LinearClassifier
@@ -88,6 +89,11 @@ class _Task(NamedTuple):
     target: int
     latents: tuple[int, ...]
     rule: Rule
+    look_alike: bool
+
+    def ways_open(self, val: CorrectionSet) -> tuple[Way, ...]:
+        """Return the ways that can be tried."""
+        return ways_open(self.classes, val.seen, self.target, val.groups, self.look_alike)
 
     def validation(self, val: CorrectionSet) -> Validation:
         """Return the validation images as ways are chosen on them."""
@@ -130,7 +136,9 @@ def correct(
     latents = tuple(culprit.latent for culprit in finding.culprits)
     target = _target(run, classifier, finding.class_name, latents)
     sites = sites_of(run, finding, at)
-    task = _Task(run, classifier.to(torch.empty(0)), target, latents, rule)
+    task = _Task(
+        run, classifier.to(torch.empty(0)), target, latents, rule, look_alike=finding.kind in OF_THINGS
+    )
     names = tuple(classifier.class_names)
     look = find_look(run, finding, names)
     seen = with_look(run, "val", view_culprits(run, "val", latents, names), look)
@@ -144,7 +152,7 @@ def correct(
         return with_word(run, split, images, latents, label, target)
 
     val = grouped("val", seen)
-    ways = (way,) if way else HELD_WAYS if at else ways_open(task.classes, val.seen, target, val.groups)
+    ways = (way,) if way else HELD_WAYS if at else task.ways_open(val)
     chosen = _choose(task, val, tries(ways, sites, at), names)
     test = grouped("test", with_look(run, "test", view_culprits(run, "test", latents, names), look))
     corrected = CorrectedClassifier(
@@ -222,7 +230,7 @@ def _attempts(task: _Task, val: CorrectionSet, way: Way, site: Site) -> Iterator
     spared: tuple[int, ...] = ()
     images = task.validation(val)
     while True:
-        out = way_out(way, task.classes, task.target, val.seen, site, val.groups, spared)
+        out = way_out(way, task.classes, task.target, val.seen, site, val.groups, spared, task.look_alike)
         tried = images.candidates(out)
         found = choose(tried, images.as_it_is, val.seen.targets, task.target, val.groups, task.rule)
         yield _Attempt(way, site, spared, out, found)

@@ -40,7 +40,7 @@ class FitImages(NamedTuple):
         embeddings: `[n, d_embed]` unit.
         margin: `[n]`, the logit of the class less the `logsumexp` of all others, as the classifier is.
         cells: `[n]` int64, `2 v` for images of other classes in the group `v`, `2 v + 1` for those of the
-            class; -1 for an image that has no part.
+            class, `2 V + 1` for those of the class in small groups; -1 for an image that has no part.
         ids: `[n]` int64; what shows one image has one number.
     """
 
@@ -54,11 +54,19 @@ class FitImages(NamedTuple):
         return FitImages(*(part[chosen] for part in self))
 
 
-def cells_of(targets: Tensor, target: int, groups: Groups) -> Tensor:
+def cells_of(targets: Tensor, target: int, groups: Groups, look_alike: bool = False) -> Tensor:
     """Return the cells of images, `[n]` int64, as in `FitImages`.
 
     Groups with fewer than ten images of the class, or of others, have no part: whether the class is missed
-    there, or others are taken for it, would not be known. Neither have images of unknown class.
+    there, or others are taken for it, would not be known. Neither have images of unknown class. Where the cue
+    is a look-alike of the class, its images are not expected to have it: those in groups with fewer than ten
+    of them are one cell, if they are ten together.
+
+    Args:
+        targets: `[n]` int64, of the classifier's classes, `UNKNOWN` or `OUTSIDE`.
+        target: the class.
+        groups: of the images.
+        look_alike: whether what leads astray is another thing, as the other sense of a word.
 
     Example:
         >>> groups = Groups("cue", ["no", "yes"], torch.tensor([0] * 20 + [1] * 20))
@@ -66,18 +74,23 @@ def cells_of(targets: Tensor, target: int, groups: Groups) -> Tensor:
         [1, 0, 3, 2]
     """
     own, others, n = targets == target, others_than(targets, target), len(groups.values)
-    counts = [torch.bincount(groups.of[part], minlength=n) for part in (own, others)]
-    whole = torch.stack(counts).amin(0) >= LEAST
-    return torch.where((own | others) & whole[groups.of], 2 * groups.of + own, -1)
+    few_own, few_others = (torch.bincount(groups.of[part], minlength=n) < LEAST for part in (own, others))
+    cells = 2 * groups.of + own
+    if not look_alike:
+        return torch.where((own | others) & ~(few_own | few_others)[groups.of], cells, -1)
+    cells = torch.where(own & few_own[groups.of], 2 * n + 1, cells)
+    enough = torch.bincount(cells[own | others], minlength=2 * n + 2) >= LEAST
+    return torch.where((own | others) & enough[cells], cells, -1)
 
 
 def can_refit(images: FitImages) -> bool:
-    """Return whether there are images of the class and of others in two groups at least.
+    """Return whether there are images of the class, and of others in two groups at least.
 
     In data where class and cue never come apart nothing tells them apart. A classifier of one class has no
     margin.
     """
-    return len({*images.cells.tolist()} - {-1}) >= 4 and bool(images.margin.isfinite().all())
+    kinds = [cell % 2 for cell in {*images.cells.tolist()} - {-1}]
+    return kinds.count(0) > 1 and kinds.count(1) > 0 and bool(images.margin.isfinite().all())
 
 
 def refit(images: FitImages, inverse_penalty: float) -> Change:
@@ -95,7 +108,7 @@ def refit(images: FitImages, inverse_penalty: float) -> Change:
     layer re-training is sufficient for robustness to spurious correlations* (arXiv 2204.02937).
 
     Args:
-        images: of the class and of others, in two groups at least (`can_refit`).
+        images: of the class, and of others in two groups at least (`can_refit`).
         inverse_penalty: > 0; the larger, the further it may go.
 
     Raises:

@@ -58,7 +58,9 @@ class WayOut(NamedTuple):
     held_out: Callable[[float], Tensor] | None = None
 
 
-def ways_open(classes: LinearClassifier, seen: CulpritView, target: int, groups: Groups) -> tuple[Way, ...]:
+def ways_open(
+    classes: LinearClassifier, seen: CulpritView, target: int, groups: Groups, look_alike: bool = False
+) -> tuple[Way, ...]:
     """Return the ways that can be tried.
 
     There is no edit where no culprit is active on images of other classes, nothing to erase where these are
@@ -70,12 +72,13 @@ def ways_open(classes: LinearClassifier, seen: CulpritView, target: int, groups:
         seen: validation images.
         target: the class that is led astray.
         groups: of these images.
+        look_alike: whether what leads astray is another thing, which images of the class do not show.
     """
     others = others_than(seen.targets, target)
     closed = {way for way in EDIT_WAYS if not erasable(_followed(way, seen, groups)[others])}
     if groups.added:
         closed.add("erase")
-    if not can_refit(_fit_images(classes, target, seen, groups)):
+    if not can_refit(_fit_images(classes, target, seen, groups, look_alike)):
         closed.add("refit")
     return tuple(way for way in WAYS if way not in closed)
 
@@ -88,6 +91,7 @@ def way_out(
     site: Site,
     groups: Groups,
     spared: Sequence[int] = (),
+    look_alike: bool = False,
 ) -> WayOut:
     """Return how a way corrects a class.
 
@@ -99,6 +103,7 @@ def way_out(
         site: where latents are held, and which.
         groups: of the images.
         spared: classes of which the images keep their mean score in an edit, beside the class itself.
+        look_alike: whether what leads astray is another thing, which images of the class do not show.
 
     Raises:
         ValueError: an edit, and the culprits are not active on images of other classes; nothing to erase, as
@@ -107,7 +112,7 @@ def way_out(
     if way == "shift":
         return WayOut((0.0,), lambda _: Corrected(classes, None))
     if way == "refit":
-        return _refit(classes, target, _fit_images(classes, target, seen, groups))
+        return _refit(classes, target, _fit_images(classes, target, seen, groups, look_alike))
     if way in EDIT_WAYS:
         return WayOut(STRENGTHS, _edit(classes, target, seen, _followed(way, seen, groups), spared))
     own = seen.activations[seen.targets == target].double().mean(0)
@@ -135,11 +140,13 @@ def _edit(
     return make
 
 
-def _fit_images(classes: LinearClassifier, target: int, seen: CulpritView, groups: Groups) -> FitImages:
+def _fit_images(
+    classes: LinearClassifier, target: int, seen: CulpritView, groups: Groups, look_alike: bool
+) -> FitImages:
     logits = classes.logits(seen.embeddings)
     own = logits[:, target].clone()
     logits[:, target] = -torch.inf
-    cells = cells_of(seen.targets, target, groups)
+    cells = cells_of(seen.targets, target, groups, look_alike)
     return FitImages(seen.embeddings, own - logits.logsumexp(1), cells, seen.ids)
 
 

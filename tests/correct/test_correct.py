@@ -280,6 +280,15 @@ def test_on_val_a_refit_is_judged_by_fits_to_other_images(folder, run):
     assert record.chosen.accuracy.after == pytest.approx(float(right), abs=1e-9)
 
 
+def test_a_look_alike_needs_no_images_of_the_class_with_the_cue(folder, run, monkeypatch):
+    monkeypatch.setattr("lightning_sae.correct.refit.LEAST", 20)  # there are fewer stars on brown
+    (finding,) = audit_of(folder).findings
+    with pytest.raises(ValueError, match="in each of two groups 20 images of the class and 20 of others"):
+        correct(run, prompts(run), finding, "refit", rule=ANY)
+    alike = finding.model_copy(update={"kind": "polysemous"})
+    assert correct(run, prompts(run), alike, "refit", rule=ANY).record.way == "refit"
+
+
 def test_the_command_says_what_was_found(folder, tmp_path, capsys):
     out = tmp_path / "new" / "classifier"
     main([str(folder), "--finding", "1", "--out", str(out), "--way", "edit", *LOOSE])

@@ -153,6 +153,28 @@ def test_where_nothing_tells_class_and_cue_apart_there_is_none(images, lost):
         way_out("refit", classes, 0, seen, (0,), groups).make(1.0)
 
 
+@pytest.mark.parametrize(
+    ("lost", "cells"),
+    [
+        ({"own_with": 9}, {0, 1, 2}),  # the nine have no part
+        ({"own_without": 9, "own_with": 9}, {0, 2, 5}),  # of both groups together there are enough
+    ],
+)
+def test_images_of_the_class_do_not_show_a_look_alike(images, lost, cells):
+    seen, groups = view(images, **lost)
+    found = cells_of(seen.targets, 0, groups, look_alike=True)
+    assert {*found.tolist()} - {-1} == cells
+    weights = cell_weights(found[found >= 0])
+    sums = torch.bincount(found[found >= 0], weights, minlength=6)
+    assert sums[[0, 2]].tolist() == pytest.approx([0.25, 0.25])
+    assert float(sums[1::2].sum()) == pytest.approx(0.5)
+    classes = LinearClassifier(torch.randn(2, 5), torch.zeros(2))
+    assert "refit" not in ways_open(classes, seen, 0, groups)
+    assert "refit" in ways_open(classes, seen, 0, groups, look_alike=True)
+    out = way_out("refit", classes, 0, seen, (0,), groups, look_alike=True)
+    assert out.held_out(10.0).isfinite().all()
+
+
 def test_a_classifier_of_one_class_has_nothing_to_be_told_from(images):
     seen, groups = view(images)
     one = LinearClassifier(torch.randn(1, 5), torch.zeros(1))
