@@ -9,6 +9,8 @@ from hydra.utils import instantiate
 def make_listed(nodes: Mapping[str, Any] | None, group: str) -> list[Any]:
     """Return the objects that a group of the config lists, in its order.
 
+    They are given plain lists and dictionaries: in its own OmegaConf makes a config of a dataclass.
+
     Args:
         nodes: name -> the settings of each, with its `_target_`, or `None` for one that is left out.
         group: of the config, as `callbacks`.
@@ -28,4 +30,4 @@ def make_listed(nodes: Mapping[str, Any] | None, group: str) -> list[Any]:
                 f"{group}.{name} has settings ({', '.join(map(str, node))}), and {name} is not in the list: "
                 f"add it, {group}=[..., {name}], or leave its settings out, '~{group}.{name}'"
             )
-    return [instantiate(node) for node in listed.values()]
+    return [instantiate(node, _convert_="all") for node in listed.values()]
