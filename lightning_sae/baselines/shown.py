@@ -12,7 +12,7 @@ from lightning_sae.trust.control_characters import escape, visible
 
 TITLE = "Beside what learned nothing"
 SILENT = "≈"
-LEGEND = f"{SILENT} does not tell: not surely better than that baseline"
+LEGEND = f"{SILENT} does not tell: not surely better than where nothing was learned"
 
 
 class BaselineCell(NamedTuple):
