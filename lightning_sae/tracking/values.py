@@ -44,7 +44,11 @@ VALUES = {
     ),
     "concepts/novel": LoggedValue(None, "no name yet", ".0f"),
     "pairs/right_way": LoggedValue(
-        "max", "pairs, right way", ".1%", "pairs", ("pairs", "{:.1%} move their latent the right way")
+        "max",
+        "pairs, right way",
+        ".1%",
+        "pairs, right way",
+        ("pairs", "{:.1%} move their latent the right way"),
     ),
     "pairs/selectivity": LoggedValue(
         "max", "pairs, selectivity", ".3f", "pairs", ("pairs", "selectivity {:.3f}")
