@@ -51,7 +51,7 @@ VALUES = {
         ("pairs", "{:.1%} move their latent the right way"),
     ),
     "pairs/selectivity": LoggedValue(
-        "max", "pairs, selectivity", ".3f", "pairs", ("pairs", "selectivity {:.3f}")
+        "max", "pairs, selectivity", ".3f", "pairs, selectivity", ("pairs", "selectivity {:.3f}")
     ),
     "zero_shot/original": LoggedValue(
         "max", "accuracy", ".1%", "accuracy", ("zero-shot", "{:.1%} right"), narrow=True
