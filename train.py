@@ -17,8 +17,6 @@ if TYPE_CHECKING or not {"--help", "-h"} & {*sys.argv}:  # the help needs no tor
     from lightning.pytorch import LightningModule, Trainer, seed_everything
     from lightning.pytorch.loggers import Logger
 
-    from lightning_sae.training.listed import make_listed
-
 
 def _how_to_resume(folder: Path) -> str:
     """Return the command that goes on after an interrupt."""
@@ -42,8 +40,8 @@ def run(cfg: DictConfig, how_to_resume: Callable[[Path], str] = _how_to_resume) 
         print(f"{cfg.run_dir} holds this run, and it is finished; resume=false starts it anew")
         return record.objective
     module: LightningModule = instantiate(cfg.module)
-    callbacks = make_listed(cfg.callbacks, "callbacks")
-    loggers: list[Logger] = make_listed(cfg.logger, "logger")
+    callbacks = _built(cfg, "callbacks")
+    loggers: list[Logger] = _built(cfg, "logger")
     trainer: Trainer = instantiate(cfg.trainer, callbacks=[*callbacks, record], logger=loggers or False)
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     instantiate(cfg.check_launch)(trainer, config, datamodule)
@@ -60,6 +58,12 @@ def run(cfg: DictConfig, how_to_resume: Callable[[Path], str] = _how_to_resume) 
     finally:
         _finish(loggers)
     return record.objective
+
+
+def _built(cfg: DictConfig, group: str) -> list[Any]:
+    """Return what a group lists, from plain dictionaries: in its own OmegaConf makes a config of a dataclass."""
+    nodes = instantiate(cfg.listed)(cfg[group], group)
+    return [instantiate(node, _convert_="all") for node in nodes]
 
 
 def _finish(loggers: "Iterable[Logger]") -> None:

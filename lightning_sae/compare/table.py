@@ -32,7 +32,7 @@ class RunTable(NamedTuple):
 
     @property
     def legend(self) -> str:
-        """What the mark means that a cell has; "" where none has it."""
+        """The meaning of the mark that cells have; "" where none has it."""
         rows = self.frame[self.shown].notna()
         marked = (rows.loc[name, key] for name in rows.index for key in self.silent[name] & {*self.shown})
         return LEGEND if any(marked) else ""

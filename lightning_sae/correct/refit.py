@@ -16,7 +16,7 @@ FOLDS = 5
 LEAST = 10  # images of the class, and of others, in a group that is fitted to
 
 
-class Change(NamedTuple):
+class VectorChange(NamedTuple):
     """A change of the vector and the bias of a class.
 
     Attributes:
@@ -93,7 +93,7 @@ def can_refit(images: FitImages) -> bool:
     return kinds.count(0) > 1 and kinds.count(1) > 0 and bool(images.margin.isfinite().all())
 
 
-def refit(images: FitImages, inverse_penalty: float) -> Change:
+def refit(images: FitImages, inverse_penalty: float) -> VectorChange:
     """Return the change of a class's vector that tells the class best, each group counting alike.
 
     Let `m` be the margin of the class, `y` be 1 on its own images and -1 on others, and `w` weights that sum
@@ -137,7 +137,7 @@ def refit(images: FitImages, inverse_penalty: float) -> Change:
     z = torch.linalg.solve_triangular(root, (e - mean).T, upper=False).T.numpy()
     found = _minimum(z, margin.numpy(), sign.double().numpy(), weight.numpy(), inverse_penalty)
     direction = torch.linalg.solve_triangular(root.T, torch.from_numpy(found[:-1, None]), upper=True)[:, 0]
-    return Change(direction.to(images.embeddings), float(found[-1] - mean @ direction))
+    return VectorChange(direction.to(images.embeddings), float(found[-1] - mean @ direction))
 
 
 def cell_weights(cells: Tensor) -> Tensor:
