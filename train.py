@@ -61,7 +61,7 @@ def run(cfg: DictConfig, how_to_resume: Callable[[Path], str] = _how_to_resume) 
 
 
 def _built(cfg: DictConfig, group: str) -> list[Any]:
-    """Return what a group lists, from plain dictionaries: in its own OmegaConf makes a config of a dataclass."""
+    """Return what a group lists, of plain dictionaries: in its own OmegaConf makes configs of dataclasses."""
     nodes = instantiate(cfg.listed)(cfg[group], group)
     return [instantiate(node, _convert_="all") for node in nodes]
 

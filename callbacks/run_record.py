@@ -21,7 +21,7 @@ from lightning_sae.training.resuming import check_checkpoint
 from lightning_sae.training.settings import CONFIG, save_settings
 from lightning_sae.trust.documents import read_json
 
-FREE = ("ckpt_path", "resume", "run_dir", "optimized_metric", "errors")
+FREE = ("ckpt_path", "resume", "run_dir", "optimized_metric", "errors", "listed")
 """Settings that may change when a run goes on."""
 
 LOCK = ".running.lock"

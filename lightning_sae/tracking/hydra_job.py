@@ -14,7 +14,7 @@ _CLUTTER = ("_target_", "_partial_", "_convert_", "_recursive_")
 _TELLING = ("experiment", "clip", "data", "sae")
 """Groups of the config whose choices become tags."""
 
-_PLUMBING = ("logger", "record", "errors")
+_PLUMBING = ("logger", "record", "errors", "listed")
 _WATCHING = ("callbacks", "labels", "task", "resume", "ckpt_path", "optimized_metric", "run_dir")
 """Settings on which no weight depends."""
 
