@@ -118,7 +118,7 @@ def test_a_training_prints_what_the_readme_shows(default):
         (printed,) = (text for text in default.trained.splitlines() if text.startswith(line.split()[0]))
         near(line, printed.rstrip())
     for line in beside.splitlines()[1:]:
-        start = f" {line.split()[0]} "
+        start = f" {line.split('  ')[0]} "
         (printed,) = (text for text in default.trained.splitlines() if text.startswith(start))
         near(*(re.sub("[ ≈]+", " ", text).strip() for text in (line, printed)))
     shown = re.findall(r"^(\w+) +(\d+) % +(.+?) \((\d+) %\)", table, re.MULTILINE)
