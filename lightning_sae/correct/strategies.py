@@ -5,6 +5,7 @@ to groups of equal weight.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -155,7 +156,7 @@ def _refit(classes: LinearClassifier, target: int, images: FitImages) -> WayOut:
         found = refit(images, inverse_penalty)
         return Corrected(_changed(classes, target, found.direction, found.bias), None)
 
-    return WayOut(INVERSE_PENALTIES, make, lambda amount: held_out(images, amount))
+    return WayOut(INVERSE_PENALTIES, make, cache(partial(held_out, images)))
 
 
 def _changed(classes: LinearClassifier, target: int, direction: Tensor, bias: float) -> LinearClassifier:
