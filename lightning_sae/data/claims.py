@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -144,7 +145,8 @@ def _lives_here(lock: Lease) -> bool:
 class Claims:
     """The shards of a store that processes are at work on, each claimed by one.
 
-    Processes that cut the store into shards of another size exclude each other: the larger size goes first.
+    Processes that cut the store into shards of another size exclude each other, since their files have the
+    same names: the larger size goes first, once the smaller shards that are in work are written.
 
     Args:
         folder: of the claims.
@@ -157,14 +159,20 @@ class Claims:
         self._held: dict[int, Lease] = {}
 
     def take(self, shard: int) -> bool:
-        """Claim a shard, unless somebody has it or is at work on larger ones."""
+        """Claim a shard, unless somebody has it or is at work on larger ones; wait for smaller ones.
+
+        Each process looks for the others after it has claimed, so that one of two always sees the other.
+        """
         lock = self._lease(self.folder / str(self.shard_images) / f"{shard:06d}.lock")
         if not acquired(lock):
             return False
         self._held[shard] = lock
-        if self._taken(larger_than=self.shard_images):
+        if self._taken(range(self.shard_images + 1, sys.maxsize)):
             self.release(shard)
             return False
+        smaller, waiting = range(self.shard_images), Waiting(str(self.folder.parent))
+        while others := self._taken(smaller):
+            waiting.on(others.values())
         return True
 
     def release(self, shard: int) -> None:
@@ -188,12 +196,12 @@ class Claims:
         """Delete the claims of the dead."""
         self._taken()
 
-    def _taken(self, larger_than: int = 0) -> dict[Path, str]:
-        """Return what others have of shards with more images, and who they are."""
+    def _taken(self, sizes: range = range(sys.maxsize)) -> dict[Path, str]:
+        """Return what others have of shards with so many images, and who they are."""
         own = {Path(lock.lock_file) for lock in list(self._held.values())}  # a thread may release
         taken = {}
         for path in {*self.folder.glob("*/*.lock")} - own:
-            if int(path.parent.name) <= larger_than:
+            if int(path.parent.name) not in sizes:
                 continue
             lock = self._lease(path)
             if acquired(lock):

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -90,28 +91,64 @@ def test_two_processes_with_other_shard_sizes_end(fill, counted, clip, tmp_path)
         assert Capture(counted, clip, hooks, store_dir=tmp_path / "store", **settings).complete
 
 
-def test_a_shard_that_another_has_is_waited_for(fill, counted, clip, tmp_path, capsys):
-    capture = Capture(counted, clip, [CLS], store_dir=tmp_path / "store", **SETTINGS)
+@pytest.fixture
+def capture(counted, clip, tmp_path):
+    def capture(**settings):
+        return Capture(counted, clip, [CLS], store_dir=tmp_path / "store", **SETTINGS | settings)
+
+    return capture
+
+
+@contextmanager
+def claimed_by_another(capture, shard):
+    """A shard that another process has, until somebody waits for it."""
     ready, go = FORK.Event(), FORK.Event()
 
     def other():
         capture._prepare()
-        assert capture._claims.take(5)
+        assert capture._claims.take(shard)
         ready.set()
         assert go.wait(100)
-        capture._claims.release(5)
+        capture._claims.release(shard)
 
     process = FORK.Process(target=other)
     process.start()
     assert ready.wait(100)
     sleep, time.sleep = time.sleep, lambda seconds: (go.set(), process.join())
     try:
-        capture.fill()
+        yield process
     finally:
         time.sleep = sleep
-    assert f"waiting for process {process.pid} on " in capsys.readouterr().out
     assert process.exitcode == 0
-    assert capture.complete
+
+
+def test_a_shard_that_another_has_is_waited_for(capture, capsys):
+    mine = capture()
+    with claimed_by_another(mine, 5) as process:
+        mine.fill()
+    assert f"waiting for process {process.pid} on " in capsys.readouterr().out
+    assert mine.complete
+
+
+def test_a_shard_of_a_smaller_size_in_work_is_waited_for(capture, asked, capsys):
+    # the files have the same names: what is written later would take the place of a larger shard
+    mine = capture()
+    with claimed_by_another(capture(shard_images=5), 5) as process:
+        assert mine._claims.take(0)
+        assert process.exitcode == 0
+    mine._claims.release(0)
+    assert f"waiting for process {process.pid} on " in capsys.readouterr().out
+
+
+def test_no_manifest_is_written_while_larger_shards_are_in_work(capture):
+    smaller, larger = capture(shard_images=5), capture()
+    smaller.capture_shards(range(20))
+    assert smaller.missing() == []
+    assert larger._claims.take(0)
+    assert not smaller._finish()
+    larger._claims.release(0)
+    assert smaller._finish()
+    assert smaller.complete
 
 
 def test_a_shard_is_a_function_of_its_number(fill, make_noise, clip, tmp_path):

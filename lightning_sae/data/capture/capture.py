@@ -135,13 +135,10 @@ class Capture:
             return self.folder
         self._check_writable()
         check_space([self], self._dtype)
-        while missing := self.missing():
+        while not self._finish():
             self._prepare()
-            if not self.capture_shards(missing):
+            if not self.capture_shards(self.missing()):
                 self._claims.wait(f"capture of {self.folder}")
-        with alone(self._claims.folder / "manifest.lock", f"manifest of {self.folder}"):
-            self._store.check_bad_images()
-            self._store.finish()
         self._store.report_decoding()
         self._claims.tidy()
         return self.folder
@@ -164,6 +161,24 @@ class Capture:
                 f"{len(self.missing())} shards of {self.folder} are missing, and it cannot be written: "
                 "have its owner capture them, or choose another with data.store_dir=DIR"
             )
+
+    def _finish(self) -> bool:
+        """Write the manifests, unless a shard is missing; return whether they are written.
+
+        The claim of the number after the last keeps those out who cut the store into shards of another size.
+        """
+        end = self._store.own.n_shards
+        if self.missing() or not self._claims.take(end):
+            return False
+        try:
+            with alone(self._claims.folder / "manifest.lock", f"manifest of {self.folder}"):
+                if self.missing():
+                    return False
+                self._store.check_bad_images()
+                self._store.finish()
+        finally:
+            self._claims.release(end)
+        return True
 
     def _prepare(self) -> None:
         with alone(self._claims.folder / "manifest.lock", f"repair of {self.folder}"):
