@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_sae.data import ActivationDataModule
 from lightning_sae.data.claims import claimed
 from lightning_sae.data.store.layout import check_data
+from lightning_sae.errors import ctrl_c_ends
 from lightning_sae.files import user_path, write_atomic
 from lightning_sae.mappings import differences, flatten
 from lightning_sae.tracking.monitored import alike, check_monitored
@@ -140,7 +141,8 @@ class RunRecord(Callback):
                     save_settings(self.folder, self._config)
             except (ValueError, OSError) as refusal:
                 refuse(trainer, refusal)
-            yield
+            with ctrl_c_ends():
+                yield
             if trainer.is_global_zero and fits:
                 self._write(self.metrics)
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, current_thread, main_thread
 from typing import Any, NoReturn
 
 from lightning_sae.files import ADVICE, FULL, NoRoomError, gigabytes
@@ -117,6 +118,39 @@ def sigterm_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def ctrl_c_ends() -> Iterator[None]:
+    """Have Ctrl-C end the block as an interrupt, whatever the library that it came down in makes of it.
+
+    Code in C may drop the exception and raise one of its own: in the midst of a drawing Matplotlib says
+    *Invalid affine transformation matrix*.
+
+    Raises:
+        SystemExit: status 130, in place of another error after Ctrl-C.
+    """
+    noted, before = Event(), signal.getsignal(signal.SIGINT)
+    if current_thread() is not main_thread() or not callable(before):
+        yield  # another thread has no signals; a program behind nohup ignores this one
+        return
+
+    def note(number: int, frame: Any) -> None:
+        noted.set()
+        before(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception as error:
+        if not noted.is_set():
+            raise
+        try:
+            raise KeyboardInterrupt from error
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _raise(number: int, frame: Any) -> NoReturn:
