@@ -1,5 +1,6 @@
 """The vector of a class fitted anew, so that it tells the class in every group alike."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -122,6 +123,19 @@ def refit(images: FitImages, inverse_penalty: float) -> VectorChange:
         >>> bool(((margin + found.of(e) > 0) == (cells % 2 == 1)).all())
         True
     """
+    return refits(images, [inverse_penalty])[0]
+
+
+def refits(images: FitImages, inverse_penalties: Sequence[float]) -> list[VectorChange]:
+    """Return a change for each penalty, as `refit` does; the embeddings are whitened once.
+
+    Args:
+        images: as for `refit`.
+        inverse_penalties: each as for `refit`.
+
+    Raises:
+        ValueError: as `refit`.
+    """
     if not can_refit(images):
         raise ValueError(
             f"a refit needs two classes, and in each of two groups {LEAST} images of the class and {LEAST} "
@@ -129,15 +143,19 @@ def refit(images: FitImages, inverse_penalty: float) -> VectorChange:
         )
     used = images.only(images.cells >= 0)
     cells = used.cells
-    weight = cell_weights(cells)
-    sign, margin, e = cells % 2 * 2.0 - 1, used.margin.double(), used.embeddings.double()
+    weight = cell_weights(cells).numpy()
+    sign, margin, e = cells % 2 * 2.0 - 1, used.margin.double().numpy(), used.embeddings.double()
     C = covariance_within(e[sign < 0], e[sign > 0])
     C.diagonal().clamp_(min=torch.finfo(C.dtype).tiny)  # embeddings that are all alike
     mean, root = e.mean(0), torch.linalg.cholesky(C)
     z = torch.linalg.solve_triangular(root, (e - mean).T, upper=False).T.numpy()
-    found = _minimum(z, margin.numpy(), sign.double().numpy(), weight.numpy(), inverse_penalty)
-    direction = torch.linalg.solve_triangular(root.T, torch.from_numpy(found[:-1, None]), upper=True)[:, 0]
-    return VectorChange(direction.to(images.embeddings), float(found[-1] - mean @ direction))
+    changes = []
+    for inverse_penalty in inverse_penalties:
+        found = _minimum(z, margin, sign.double().numpy(), weight, inverse_penalty)
+        white = torch.from_numpy(found[:-1, None])
+        direction = torch.linalg.solve_triangular(root.T, white, upper=True)[:, 0]
+        changes.append(VectorChange(direction.to(images.embeddings), float(found[-1] - mean @ direction)))
+    return changes
 
 
 def cell_weights(cells: Tensor) -> Tensor:
@@ -153,23 +171,23 @@ def cell_weights(cells: Tensor) -> Tensor:
     return 1 / (2 * n_cells[kind] * counts)[cells]
 
 
-def held_out(images: FitImages, inverse_penalty: float) -> Tensor:
-    """Return `[n]`, the change of the class's logit on each image by a refit that did not see it.
+def held_out(images: FitImages, inverse_penalties: Sequence[float]) -> Tensor:
+    """Return `[m, n]`, the change of the class's logit on each image by refits that did not see it.
 
     Of five folds each is judged by what is fitted to the other four; every fold has its part of each cell,
     and all that shows one image.
 
     Args:
         images: as for `refit`.
-        inverse_penalty: as for `refit`.
+        inverse_penalties: `m` of them, each as for `refit`.
 
     Raises:
         ValueError: as `refit`.
     """
-    fold, change = folds(images), torch.empty_like(images.margin)
+    fold, change = folds(images), images.margin.new_empty(len(inverse_penalties), len(images.margin))
     for k in range(FOLDS):
-        found = refit(images.only(fold != k), inverse_penalty)
-        change[fold == k] = found.of(images.embeddings[fold == k])
+        for row, found in zip(change, refits(images.only(fold != k), inverse_penalties), strict=True):
+            row[fold == k] = found.of(images.embeddings[fold == k])
     return change
 
 

@@ -5,7 +5,7 @@ to groups of equal weight.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -156,7 +156,8 @@ def _refit(classes: LinearClassifier, target: int, images: FitImages) -> WayOut:
         found = refit(images, inverse_penalty)
         return Corrected(_changed(classes, target, found.direction, found.bias), None)
 
-    return WayOut(INVERSE_PENALTIES, make, cache(partial(held_out, images)))
+    judged = cache(lambda: held_out(images, INVERSE_PENALTIES))
+    return WayOut(INVERSE_PENALTIES, make, lambda amount: judged()[INVERSE_PENALTIES.index(amount)])
 
 
 def _changed(classes: LinearClassifier, target: int, direction: Tensor, bias: float) -> LinearClassifier:
