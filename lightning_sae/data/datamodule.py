@@ -207,6 +207,11 @@ class ActivationDataModule(LightningDataModule):
         self.judge.to(device)
         return self
 
+    def __str__(self) -> str:
+        """Return the data, the CLIP and the hook points in a line; Lightning's own would read batches."""
+        hooks = ", ".join(map(str, self.hook_points))
+        return f"{self.images('val').identity()['name']} by {clip_titles(self.clip)[0]} at {hooks}"
+
     @cached_property
     def judge_independent(self) -> bool:
         """True if labels come from other weights than the audited ones."""

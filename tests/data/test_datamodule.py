@@ -33,6 +33,13 @@ def ready(data):
     return data
 
 
+@pytest.mark.parametrize("captured", [False, True])
+def test_it_can_be_printed(make, captured):
+    data = ready(make(tokens="all")) if captured else make(tokens="all")
+    assert str(data).startswith("noise by tiny-")
+    assert str(data).endswith(" at visual.transformer.resblocks.1:all")
+
+
 @pytest.mark.parametrize("broken", ["clip", "judge"])
 def test_a_text_tower_of_nan_is_refused_before_the_capture(make, clip, judge, tmp_path, broken):
     spoiled = {"clip": clip, "judge": judge}[broken]
