@@ -165,7 +165,8 @@ def source(package: Path) -> Source:
         variants=("apart", "biased", "renders"),
         sizes={"train": 16_000, "val": 4000, "test": 4000},
         patch_size=8,
-        steps=1000,
+        steps=1500,
         judge_steps=1400,
         draw=draw,
+        bfloat16=True,
     )

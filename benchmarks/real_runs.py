@@ -45,7 +45,7 @@ def clip(source: Source, edition: str, seed: int, out: Path) -> Path:
             steps, 128, len(taught.pixels), lr=3e-3, weight_decay=0.05, strangers=0, seed=seed, start=""
         )
         shape = small_clip.config(taught.pixels.shape[1], source.patch_size)
-        small_clip.save(small_clip.train(taught, shape, recipe), shape, path)
+        small_clip.save(small_clip.train(taught, shape, recipe, source.bfloat16), shape, path)
     return path
 
 

@@ -1,6 +1,7 @@
 """A small open_clip model, trained from scratch on pictures with captions: minutes on two cores."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from pictured import Pictures
 from rich.progress import track
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -26,7 +28,7 @@ def config(image_size: int, patch_size: int) -> dict[str, Any]:
     return {"embed_dim": 64, "vision_cfg": vision, "text_cfg": TEXT}
 
 
-def train(taught: Pictures, shape: dict[str, Any], recipe: PretrainRecipe) -> CLIP:
+def train(taught: Pictures, shape: dict[str, Any], recipe: PretrainRecipe, bfloat16: bool = False) -> CLIP:
     """Train on pictures; of the captions of each, every step draws one."""
     torch.manual_seed(recipe.seed)
     model = CLIP(**shape)
@@ -45,7 +47,7 @@ def train(taught: Pictures, shape: dict[str, Any], recipe: PretrainRecipe) -> CL
         chosen = torch.randint(len(pixels), (recipe.batch,))
         caption = ids[chosen, (torch.rand(recipe.batch) * sizes[chosen]).long()]
         model.zero_grad()
-        torch.autograd.backward(_loss(model, pixels[chosen], caption, tokens))
+        torch.autograd.backward(_loss(model, pixels[chosen], caption, tokens, bfloat16))
         for optimiser, schedule in zip(optimisers, schedules, strict=True):
             optimiser.step()
             schedule.step()
@@ -54,11 +56,14 @@ def train(taught: Pictures, shape: dict[str, Any], recipe: PretrainRecipe) -> CL
     return model.eval()
 
 
-def _loss(model: CLIP, pixels: Tensor, caption: Tensor, tokens: Tensor) -> Tensor:
+def _loss(model: CLIP, pixels: Tensor, caption: Tensor, tokens: Tensor, bfloat16: bool) -> Tensor:
     used, caption = torch.unique(caption, return_inverse=True)
-    images = model.encode_image(preprocess(pixels), normalize=True)
-    texts = model.encode_text(tokens[used], normalize=True)
-    return contrastive_loss(images, texts, caption, model.logit_scale.exp())
+    # attention's own backward in bfloat16 takes ten times as long on a CPU
+    attention = sdpa_kernel(SDPBackend.MATH) if bfloat16 else nullcontext()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16), attention:
+        images = model.encode_image(preprocess(pixels), normalize=True)
+        texts = model.encode_text(tokens[used], normalize=True)
+    return contrastive_loss(images.float(), texts.float(), caption, model.logit_scale.exp())
 
 
 def save(model: CLIP, shape: dict[str, Any], path: Path) -> None:
