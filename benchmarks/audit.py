@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lightning_sae.attribution.ablation import AblationEffects, Removal
 from lightning_sae.attribution.explained import Explained
-from lightning_sae.audit.audit import audit_run
+from lightning_sae.audit.audit import audit_examined, audit_run
 from lightning_sae.audit.evidence.evidence_pass import ready
 from lightning_sae.audit.examination import Options, examine
 from lightning_sae.audit.findings import Audit
@@ -69,11 +69,10 @@ class Truth:
         return culprit
 
 
-def judge(
-    truth: Truth, run: RunFolder, classifier: Classifier, audit: Audit, options: Options
-) -> list[dict[str, Any]]:
+def judge(truth: Truth, run: RunFolder, classifier: Classifier, options: Options) -> list[dict[str, Any]]:
     """Return a row per planted case."""
     examined, rows = examine(run, classifier, options), []
+    audit = audit_examined(run, classifier, options, examined)
     for plant in PLANTS:
         c, planted = truth.names.index(plant.thing), has_factor(plant, dict(truth.images.factors))
         culprit = truth.culprits(plant.thing, planted)
@@ -105,8 +104,7 @@ def measure(folder: Path) -> pd.DataFrame:
     run, options = open_run(folder), Options()
     ready(run)
     classifier = prompt_classifier(run, str(PROMPTS))
-    audit = audit_run(run, classifier, options)
-    return pd.DataFrame(judge(Truth(run, classifier, options), run, classifier, audit, options))
+    return pd.DataFrame(judge(Truth(run, classifier, options), run, classifier, options))
 
 
 def report(console: Console, cases: pd.DataFrame, balanced: list[Audit]) -> None:

@@ -17,7 +17,7 @@ from real_runs import Case
 from reliance import precision
 from torch import Tensor
 
-from lightning_sae.audit.audit import audit_run
+from lightning_sae.audit.audit import audit_examined
 from lightning_sae.audit.evidence.evidence_pass import ready
 from lightning_sae.audit.examination import Examined, Options, examine
 from lightning_sae.audit.findings import Audit, ClassResult, Finding
@@ -145,7 +145,8 @@ def measure(
     run = open_run(folder, [f"callbacks.reliance.level={level}", *(columns(plants) if groups else ())])
     ready(run)
     classifier = prompt_classifier(run) if kind == "prompts" else biased_probe(taught, run)
-    audit, examined = audit_run(run, classifier, options), examine(run, classifier, options)
+    examined = examine(run, classifier, options)
+    audit = audit_examined(run, classifier, options, examined)
     truth = Truth(with_factors(folder, plants), classifier, options)
     culprits = {plant: truth.culprits(plant.class_name, planted(plant, truth)) for plant in plants}
     predicted = classifier.predict(test_embeddings(truth))

@@ -1,8 +1,9 @@
 """The audit of a run: looks, tests, measures effects, and puts findings in order of severity."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
 import torch
@@ -44,6 +45,7 @@ from lightning_sae.clip import clip_titles
 from lightning_sae.metrics.accuracy import accuracy
 from lightning_sae.pairs.responses import activation_scale
 from lightning_sae.runs.classifier import check_choice, chosen_classifier, kept_probe, prompt_classifier
+from lightning_sae.runs.earlier import EarlierLayer
 from lightning_sae.runs.folder import RunFolder
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -101,7 +103,25 @@ def audit_run(run: RunFolder, classifier: Classifier | None = None, options: Opt
     """
     options, classifier = options or Options(), classifier or prompt_classifier(run)
     layers = checked_layers(run, options.earlier)
-    found = examine(run, classifier, options)
+    return audit_examined(run, classifier, options, examine(run, classifier, options), layers)
+
+
+def audit_examined(
+    run: RunFolder,
+    classifier: Classifier,
+    options: Options,
+    found: Examined,
+    layers: Mapping[str, EarlierLayer] = MappingProxyType({}),
+) -> Audit:
+    """Return the audit of a classifier that has been examined.
+
+    Args:
+        run: `ready`.
+        classifier: under audit.
+        options: how.
+        found: what `examine` returned of the same.
+        layers: earlier hook points that culprits are traced back to, as `checked_layers` returns them.
+    """
     traces = [LayerTrace(run, found, name, layer) for name, layer in layers.items()]
     made = _findings(run, classifier, options, found, traces)
     return Audit(
