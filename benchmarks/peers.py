@@ -123,7 +123,7 @@ def adam(module: torch.nn.Module, fused: bool) -> Adam:
 def build_peers(
     d_in: int, d_sae: int, k: int, fused: bool, device: str = "cpu"
 ) -> tuple[dict[str, Step], dict[str, str]]:
-    """Return the steps of those that can be built; of the others the reason why not."""
+    """Return the steps of the libraries that can be built, and why the others cannot."""
     steps, reasons = {}, {}
     for name, build in PEERS.items():
         try:

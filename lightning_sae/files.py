@@ -59,8 +59,8 @@ def replacing(
         path: the file; its folder is made.
         needed: bytes of it; `None` where that is not known before.
         advice: what to do where there is no room.
-        ending: of the temporary name; one of its own for each where several processes write the file. With
-            one name the next writer takes the place of who was killed.
+        ending: of the temporary name. Several processes that write the file need an ending each; a single
+            one writes over what it left when it was killed.
 
     Raises:
         NoRoomError: there is no room. Nothing is left of this file, an earlier one stays.

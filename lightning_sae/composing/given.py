@@ -29,7 +29,7 @@ def given(key: str, kind: str) -> Any:
 
     Args:
         key: of the configuration, such as `callbacks.mine`.
-        kind: its class, for who reads the configuration later.
+        kind: its class, for the reader of the configuration.
 
     Raises:
         ValueError: there is none, as in another process than that of the training.

@@ -55,8 +55,9 @@ def find_novel(
 ) -> Novelty:
     """Find the latents that encode something which the vocabulary has no word for.
 
-    Alike is what is clearer than random sets of as many images (`clarity_null`), with a false discovery rate
-    of `fdr` over the latents (Benjamini-Hochberg). A label that fits makes a latent *named*.
+    The top images of a latent are alike if they are clearer than random sets of as many images
+    (`clarity_null`), at a false discovery rate of `fdr` over the latents (Benjamini-Hochberg). A label that
+    fits makes a latent *named*.
 
     Args:
         top_ids: `[d_sae, n]` int64, rows of `embeddings`; -1 where a latent has fewer images.

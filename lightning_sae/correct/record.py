@@ -119,8 +119,8 @@ class SplitMeasures(_Model):
     Attributes:
         split: of the data.
         images: of the data, of which it is known whether they are of the class.
-        accuracy: of those that are of any of the classes.
-        false_positives: share of those that are not of the corrected class that are predicted as it.
+        accuracy: on the images that belong to one of the classes.
+        false_positives: share of the images of other classes that are predicted as the corrected class.
         worst: balanced error of the worst group of the factor that it was chosen by.
         damage: share of the images of known class that were right and are wrong, whatever was gained.
     """

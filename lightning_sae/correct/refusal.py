@@ -16,7 +16,7 @@ PRICES = {
 def refusal(factor: str, tried: Iterable[tuple[str, Choices]], class_names: Sequence[str]) -> str:
     """Return one message: what the best costs that the rule does not allow, and the options that allow it.
 
-    It is the best of those that are above the fewest limits.
+    The best is chosen among the corrections that are above the fewest limits.
 
     Args:
         factor: by whose groups it was to be chosen.

@@ -66,7 +66,7 @@ def ways_open(
 
     There is no edit where no culprit is active on images of other classes, nothing to erase where these are
     all of one group, and no refit where class and groups do not come apart. Groups that are made, by printing
-    a word, differ in the look of the label as much as in the word: to erase them is left to who asks for it.
+    a word, differ in the look of the label as much as in the word: they are erased only on request.
 
     Args:
         classes: of the classifier as it is.

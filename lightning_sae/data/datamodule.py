@@ -238,7 +238,7 @@ class ActivationDataModule(LightningDataModule):
 
     @property
     def background(self) -> str:
-        """The colour under transparent pictures, for who decodes others as these were decoded."""
+        """The colour that is put under transparent pictures."""
         return self._splits.background
 
     @property

@@ -24,7 +24,7 @@ ClassImages = dict[str, list[int]]
 def class_images(seen: Seen, n_classes: int) -> list[ClassImages]:
     """Return the most telling images of each class: those with the largest and smallest margins.
 
-    Where removals cannot be computed for every image, they are chosen of those that were attributed.
+    Where removals cannot be computed for every image, only the attributed images are considered.
     """
     if seen.classified is None:
         return [{} for _ in range(n_classes)]

@@ -27,7 +27,7 @@ class Prepared(NamedTuple):
     """A batch of images.
 
     Attributes:
-        pixels: `[m, ...]`, what `Clip.prepare` makes of those that can be read.
+        pixels: `[m, ...]`, what `Clip.prepare` makes of the images that can be read.
         faults: why the others cannot.
     """
 

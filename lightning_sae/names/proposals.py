@@ -38,7 +38,7 @@ class Proposal(NamedTuple):
         vocabulary_label: the label of the run, the best of its vocabulary by alignment.
         vocabulary_validity: AUROC of that label on the same images; NaN for a latent without.
         chosen: AUROC of the text on the images that chose it.
-        firing: images on which the latent fires, of those that did not choose.
+        firing: number of images that did not choose the text and on which the latent fires.
         evidence: why it is proposed.
     """
 

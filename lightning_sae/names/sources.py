@@ -68,7 +68,7 @@ class CaptionPhrases:
         embeddings: `[n, d]` unit image embeddings of the judge.
         halves: of the images.
         embed: reads phrases; each is read once.
-        min_captions: that have a phrase at least, of those that choose.
+        min_captions: least number of captions, among the images that choose, that have a phrase.
     """
 
     title = "captions"

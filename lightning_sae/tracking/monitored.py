@@ -47,7 +47,7 @@ def logged_by(part: Callback | LightningModule) -> Sequence[str]:
 
 
 def alike(key: str, known: Iterable[str]) -> str:
-    """Return the advice to who has misspelt the key of a logged value.
+    """Return the advice to a user who has misspelt the key of a logged value.
 
     Example:
         >>> alike("val/fvv", ["val/fvu", "train/loss"]), alike("x", ["val/fvu"])

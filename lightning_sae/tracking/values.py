@@ -12,7 +12,7 @@ class LoggedValue(NamedTuple):
 
     Attributes:
         better: the better direction; `None` where it depends.
-        title: of its column where runs are compared; "" where it is none of those that matter.
+        title: of its column where runs are compared; "" for a value that has no column there.
         form: its format there.
         card: row on the card of a variant, values of one row side by side; "" for none.
         summary: line at the end of a training, and the number in words there; `None` for none.

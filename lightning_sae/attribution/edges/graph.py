@@ -223,7 +223,7 @@ def _among(edges: pd.DataFrame, kept: Sequence[int] | pd.Index) -> pd.DataFrame:
 def _connected(
     nodes: pd.DataFrame, edges: pd.DataFrame, traced: set[int]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the nodes that lead on, of those that had edges into them the ones that still have."""
+    """Return what is left without nodes that lead nowhere or have lost all the edges into them."""
     while True:
         leads_on = nodes.index.isin(edges["source"]) | (nodes["kind"] == "score")
         fed = nodes.index.isin(edges["target"]) | ~nodes.index.isin(list(traced)) | (nodes["kind"] == "score")

@@ -29,7 +29,7 @@ class HeldMap:
 
     Args:
         run: a map of tensors to a tensor, made of modules of PyTorch, open_clip and timm.
-        at: the arguments at which it is held; of those that require a gradient it becomes affine.
+        at: the arguments at which it is held; it becomes affine in the ones that require a gradient.
 
     Attributes:
         value: what it gives there, with the graph to the arguments.

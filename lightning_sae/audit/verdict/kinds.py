@@ -55,7 +55,7 @@ class Case(NamedTuple):
             the wrong predictions were not picked by one.
         marks: `[d_sae]`, AUROC of each latent for the group, or for the wrong predictions.
         marked: `[d_sae]` bool, whether that is more than chance.
-        looks: by latent, of those that may lead a cause.
+        looks: by latent, for the latents that may lead a cause.
         errors_called: share of the wrong predictions that the judge calls the class, too.
         limits: from which AUROC on a latent is a detector.
     """

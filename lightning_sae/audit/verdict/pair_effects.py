@@ -91,8 +91,8 @@ def effects_on_pairs(
 ) -> list[PairEffect | None]:
     """Show the culprits of each finding the cue alone.
 
-    Where the data know the cue, the pairs of this cue count, and no others; elsewhere all values are tried,
-    and of those that are shown the one with the largest part of the score counts.
+    Where the data know the cue, only the pairs of this cue count. Elsewhere all values are tried, and the
+    value with the largest part of the score counts.
 
     Args:
         scores: of the classes.

@@ -43,7 +43,7 @@ class BadImages:
     Args:
         images: what is captured.
         limit: how many are left out before it gives up, a count, or a share of the images if below 1.
-        found: id -> message of those that are known.
+        found: id -> message of the bad images that are known.
 
     Raises:
         ValueError: a negative limit.
@@ -93,7 +93,7 @@ def allowed_bad_images(limit: float, total: int) -> int:
 
 
 def find_bad_images(images: ImageSet) -> dict[int, str]:
-    """Decode every image once, and return id -> message of those that fail."""
+    """Decode every image once, and return id -> message of the images that fail."""
 
     def fault(index: int) -> str | None:
         try:

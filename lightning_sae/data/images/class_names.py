@@ -55,7 +55,7 @@ def spellings(values: Sequence[str]) -> dict[str, list[str]]:
 
 
 def merged(values: Sequence[str]) -> list[str]:
-    """Return the readable names of some values, each once; warn of those that several values share."""
+    """Return the readable names of some values, each once; warn of a name that several values share."""
     found = spellings(values)
     lines = [f"{name}: {', '.join(map(repr, own))}" for name, own in found.items() if len(own) > 1]
     if lines:

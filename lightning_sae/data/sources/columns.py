@@ -148,7 +148,7 @@ class Column(NamedTuple):
         return [self.values[i] for i in order], torch.from_numpy(places[self.codes].astype(np.int64))
 
     def classes(self) -> list[str]:
-        """Return the sorted values, as they stand in a prompt; warn of those that several share."""
+        """Return the sorted values, as they stand in a prompt; warn of a name that several values share."""
         return merged(sorted(self.values, key=_natural))
 
     def indices(self, names: Sequence[str], given: Classes, where: str) -> NDArray[np.int64]:

@@ -111,7 +111,7 @@ class ShardFolder:
         Args:
             shard: its number.
             tensors: a row per image that is not bad.
-            bad: id -> message of those that are.
+            bad: id -> message of the bad images.
             notes: how many images were decoded how.
         """
         self.folder.mkdir(parents=True, exist_ok=True)

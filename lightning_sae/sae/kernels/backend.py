@@ -33,7 +33,7 @@ def uses_triton(tensor: Tensor, kernels: Kernels = "auto") -> bool:
     They take float32, bfloat16 and float16 on CUDA, and sum in float32; all else stays with PyTorch.
 
     Args:
-        tensor: one of those that are computed with.
+        tensor: one that the kernels compute with.
         kernels: `auto` takes Triton's where they compile and says once where they do not; `torch` never;
             `triton` lets an error of the compiler through.
 
