@@ -28,7 +28,8 @@ from rich.table import Table
 from torch import Tensor
 
 from lightning_sae.audit.audited import audited_classifier
-from lightning_sae.audit.findings import FILE, Culprit, Effect, Estimate, Finding, read_audit
+from lightning_sae.audit.estimate import Estimate
+from lightning_sae.audit.findings import FILE, Culprit, Effect, Finding, read_audit
 from lightning_sae.classifiers.biased_sets import biased_sample, biased_shares, occurring
 from lightning_sae.classifiers.classifier import Classifier
 from lightning_sae.classifiers.linear import fit_probe

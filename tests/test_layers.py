@@ -24,6 +24,8 @@ ORDER = (
         "compare.runs",
         "compare.differences",
         "compare.matching",
+        "audit.estimate",
+        "audit.origins.origin",
         "audit.findings",
         "stability",
     ),

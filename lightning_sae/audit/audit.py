@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lightning_sae import __version__
 from lightning_sae.attribution.reliance import unexpected_reliance
-from lightning_sae.audit import findings
 from lightning_sae.audit.advice import EXPORT, advise, summarise
+from lightning_sae.audit.estimate import Estimate
 from lightning_sae.audit.evidence.cues import Cues
 from lightning_sae.audit.evidence.evidence_pass import ready
 from lightning_sae.audit.evidence.gaps import Gap
@@ -240,7 +240,7 @@ def _finding(
         class_name=name,
         kind=kind,
         severity=severity_of(measured.harm.share.value),
-        harm=findings.Estimate.of(measured.harm.share),
+        harm=Estimate.of(measured.harm.share),
         harm_of=measured.harm.of,
         confidence=decided.confidence,
         share=min(1.0, sum(culprit.share for culprit in culprits)),
@@ -282,7 +282,7 @@ def _culprit(found: Examined, c: int, latent: _Latent, cue: Cues, ranking: Ranki
         agreement=_known(meaning.agreement[j, c]) or 0.0,
         p_random=_known(meaning.p_random[j, c]),
         p_class=_known(meaning.p_class[j, c]),
-        net=None if math.isnan(latent.net.value) else findings.Estimate.of(latent.net),
+        net=None if math.isnan(latent.net.value) else Estimate.of(latent.net),
         attribution=float(ranking.attribution[j]),
         share=float(ranking.share[j]),
         score=latent.score,
@@ -337,7 +337,7 @@ def _gap(gap: Gap) -> GroupGap:
         images=gap.images,
         share=gap.share,
         elsewhere=gap.elsewhere,
-        gap=findings.Estimate.of(gap.gap),
+        gap=Estimate.of(gap.gap),
         p_value=gap.p,
     )
 

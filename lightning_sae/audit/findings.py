@@ -1,10 +1,10 @@
 """What an audit says: findings with evidence, effect and a way out; `audit.json`, schema version 2."""
 
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from lightning_sae.audit.estimate import AuditRecord, Estimate
+from lightning_sae.audit.origins.origin import Origin
 from lightning_sae.classifiers.classifier import ClassifierSource
 from lightning_sae.files import write_atomic
 from lightning_sae.trust.records import read_record_of
@@ -21,49 +21,7 @@ ONE_SEED = "one seed: nothing is known about recurrence; -m experiment=stability
 LIMITS: dict[Severity, float] = {"high": 0.1, "medium": 0.02}  # harm, from which a finding is so severe
 
 
-class HasInterval(Protocol):
-    """Anything with a value and an interval."""
-
-    @property
-    def value(self) -> float:
-        """The value as it was measured."""
-        ...
-
-    @property
-    def low(self) -> float:
-        """Lower end."""
-        ...
-
-    @property
-    def high(self) -> float:
-        """Upper end."""
-        ...
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)  # JSON has no NaN
-
-
-class Estimate(_Model):
-    """A value and its 95 % bootstrap interval over images.
-
-    Attributes:
-        value: as measured.
-        low: lower end.
-        high: upper end.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, measured: HasInterval) -> Self:
-        """Return the record of what was measured."""
-        return cls(value=measured.value, low=measured.low, high=measured.high)
-
-
-class EvidenceTest(_Model):
+class EvidenceTest(AuditRecord):
     """One test of a finding; the formulas are in `docs/audit.md`.
 
     Attributes:
@@ -83,7 +41,7 @@ class EvidenceTest(_Model):
     meaning: str
 
 
-class Culprit(_Model):
+class Culprit(AuditRecord):
     """A latent that drives a class and does not mean it.
 
     Attributes:
@@ -120,7 +78,7 @@ class Culprit(_Model):
     top_images: tuple[int, ...] = ()
 
 
-class Change(_Model):
+class Change(AuditRecord):
     """A measure as it is, and without the culprits.
 
     Attributes:
@@ -136,7 +94,7 @@ class Change(_Model):
     without: float
 
 
-class Effect(_Model):
+class Effect(AuditRecord):
     """The effect of ablating all culprits of a finding at once; `None` where no images are there for it.
 
     Attributes:
@@ -164,7 +122,7 @@ class Effect(_Model):
     worst_group: Change | None = None
 
 
-class PairEvidence(_Model):
+class PairEvidence(AuditRecord):
     """The culprits on pairs of images that differ in one thing; differences with it less without it.
 
     Attributes:
@@ -187,92 +145,7 @@ class PairEvidence(_Model):
     shown: bool
 
 
-class CulpritSource(_Model):
-    """A latent of an earlier hook point that makes a culprit active.
-
-    Attributes:
-        latent: its number there.
-        label: what the judge calls it; "" without a label.
-        named: whether the label is to be relied on.
-        share: of the magnitudes that arrive at the culprit, in (0, 1].
-    """
-
-    latent: int
-    label: str
-    named: bool
-    share: float
-
-
-class CulpritOrigin(_Model):
-    """The sources of a culprit at one earlier hook point: shares of the magnitudes that arrive at it.
-
-    Attributes:
-        latent: the culprit.
-        images: of the finding on which it is active, which the edges are means over.
-        sources: latents that make it active, the largest share first; those that hold it down are left out.
-        latents: share that all latents have, of either sign.
-        error: share of what the autoencoder there does not reconstruct: a leak.
-        outside: share of tokens that the hook point does not select: a leak.
-        bias: share of the autoencoder's constant.
-    """
-
-    latent: int
-    images: int
-    sources: tuple[CulpritSource, ...]
-    latents: float
-    error: float
-    outside: float
-    bias: float
-
-    @property
-    def leak(self) -> float:
-        """The share that no latent there explains."""
-        return self.error + self.outside
-
-
-class SharedSources(_Model):
-    """The overlap of the sources of the worst culprit with those of the class's own latents.
-
-    Attributes:
-        own: latents that drive the class on its own images, no culprits.
-        overlap: mean over these of `sum_i min(p_i, q_i)`, of the sources' shares in the influence; in 0..1.
-        random: mean overlap of the culprit with as many random latents.
-        high: overlap that one in twenty of such sets exceeds.
-        p_value: chance of an overlap at least as large, in (0, 1].
-    """
-
-    own: tuple[int, ...]
-    overlap: float
-    random: float
-    high: float
-    p_value: float
-
-
-class Origin(_Model):
-    """The sources of the culprits of a finding at one earlier hook point.
-
-    Attributes:
-        layer: short name of the hook point.
-        hook_point: module path.
-        tokens: token rule.
-        folder: with its `sae/`; relative to that of the run where it lies inside.
-        sae_sha256: of the autoencoder's weights.
-        culprits: those of the finding that are active on its images, the worst first.
-        shared: of the worst; `None` where no other latents drive the class, or too few are there to compare.
-        summary: in words.
-    """
-
-    layer: str
-    hook_point: str
-    tokens: str
-    folder: str
-    sae_sha256: str
-    culprits: tuple[CulpritOrigin, ...]
-    shared: SharedSources | None
-    summary: str
-
-
-class Finding(_Model):
+class Finding(AuditRecord):
     """One reliance that nobody intended.
 
     Attributes:
@@ -318,7 +191,7 @@ class Finding(_Model):
     origins: tuple[Origin, ...] = ()
 
 
-class GroupGap(_Model):
+class GroupGap(AuditRecord):
     """A group that the data know, in which a class goes wrong more often than elsewhere.
 
     Attributes:
@@ -340,7 +213,7 @@ class GroupGap(_Model):
     p_value: float
 
 
-class ClassResult(_Model):
+class ClassResult(AuditRecord):
     """All that is known of a class.
 
     Attributes:
@@ -371,7 +244,7 @@ class ClassResult(_Model):
     gaps: tuple[GroupGap, ...] = ()
 
 
-class Subject(_Model):
+class Subject(AuditRecord):
     """The audited run: CLIP, images, hook point and classifier.
 
     Attributes:
@@ -407,7 +280,7 @@ class Subject(_Model):
     sae_sha256: str = ""
 
 
-class Audit(_Model):
+class Audit(AuditRecord):
     """All that an audit found, as `audit.json` has it.
 
     Attributes:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from lightning_sae.audit.findings import Estimate, PairEvidence
+from lightning_sae.audit.estimate import Estimate
+from lightning_sae.audit.findings import PairEvidence
 from lightning_sae.audit.verdict.pair_effects import PairEffect, PairView
 from lightning_sae.metrics import Interval
 from lightning_sae.pairs.edited_pairs import EditedPairs

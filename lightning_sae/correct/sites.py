@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lightning_sae.audit.findings import CulpritSource, Finding, Origin
+from lightning_sae.audit.findings import Finding
+from lightning_sae.audit.origins.origin import CulpritSource, Origin
 from lightning_sae.clip import HookPoint, short_names
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.correct.clamp import Clamp, Held

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from lightning_sae.audit.findings import Estimate
+from lightning_sae.audit.estimate import Estimate
 from lightning_sae.files import write_atomic
 from lightning_sae.monitoring.families import Family
 from lightning_sae.trust.records import read_record_of

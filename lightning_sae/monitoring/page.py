@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lightning_sae.audit.findings import Estimate
+from lightning_sae.audit.estimate import Estimate
 from lightning_sae.audit.report.view import counted
 from lightning_sae.files import write_atomic
 from lightning_sae.monitoring.alarms import Alarm, MonitorRecord

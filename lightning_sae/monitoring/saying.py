@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightning_sae import __version__
-from lightning_sae.audit.findings import Estimate
+from lightning_sae.audit.estimate import Estimate
 from lightning_sae.monitoring.alarms import Alarm, ClassShift, FamilyState, MonitorRecord
 from lightning_sae.monitoring.bets import ODDS, Array, interval
 from lightning_sae.monitoring.evidence import NEVER

@@ -8,23 +8,20 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from lightning_sae.audit.estimate import Estimate
 from lightning_sae.audit.findings import (
     Audit,
     Change,
     ClassResult,
     Culprit,
-    CulpritOrigin,
-    CulpritSource,
     Effect,
-    Estimate,
     EvidenceTest,
     Finding,
     GroupGap,
-    Origin,
     Severity,
-    SharedSources,
     Subject,
 )
+from lightning_sae.audit.origins.origin import CulpritOrigin, CulpritSource, Origin, SharedSources
 from lightning_sae.audit.origins.words import summarise_origin
 from lightning_sae.concepts.naming import name_columns, names_of
 from lightning_sae.runs.folder import RunFolder

@@ -10,16 +10,8 @@ import pytest
 import torch
 
 from lightning_sae.audit.audited import audited_classifier
-from lightning_sae.audit.findings import (
-    Audit,
-    ClassResult,
-    Culprit,
-    Effect,
-    Estimate,
-    Finding,
-    Subject,
-    write_audit,
-)
+from lightning_sae.audit.estimate import Estimate
+from lightning_sae.audit.findings import Audit, ClassResult, Culprit, Effect, Finding, Subject, write_audit
 from lightning_sae.classifiers.linear import fit_probe
 from lightning_sae.classifiers.saved_probe import save_probe
 from lightning_sae.clip import load_clip

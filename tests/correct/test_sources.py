@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from lightning_sae.audit.findings import CulpritOrigin, CulpritSource, Finding, write_audit
+from lightning_sae.audit.findings import Finding, write_audit
+from lightning_sae.audit.origins.origin import CulpritOrigin, CulpritSource
 from lightning_sae.correct import Rule, correct, load_classifier, read_record, save_classifier
 from lightning_sae.correct.__main__ import main
 from lightning_sae.correct.embeddings import view_culprits

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lightning_sae.attribution.edges.layers import Layer, check_layers
 from lightning_sae.audit.examination import Examined
-from lightning_sae.audit.findings import Culprit, CulpritOrigin, CulpritSource, Origin, SharedSources
+from lightning_sae.audit.findings import Culprit
 from lightning_sae.audit.origins.arriving import Arriving, arriving
+from lightning_sae.audit.origins.origin import CulpritOrigin, CulpritSource, Origin, SharedSources
 from lightning_sae.audit.origins.sharing import POOL, compare
 from lightning_sae.audit.origins.words import summarise_origin
 from lightning_sae.audit.untold import main_drivers

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from lightning_sae.audit.findings import Culprit, CulpritOrigin, CulpritSource, SharedSources
+from lightning_sae.audit.findings import Culprit
+from lightning_sae.audit.origins.origin import CulpritOrigin, CulpritSource, SharedSources
 from lightning_sae.concepts.naming import LatentName
 from lightning_sae.report import percent
 

@@ -2,18 +2,9 @@
 
 from typing import Any, NamedTuple
 
-from lightning_sae.audit.findings import (
-    Audit,
-    Change,
-    Culprit,
-    CulpritSource,
-    Effect,
-    Estimate,
-    EvidenceTest,
-    Finding,
-    Origin,
-    PairEvidence,
-)
+from lightning_sae.audit.estimate import Estimate
+from lightning_sae.audit.findings import Audit, Change, Culprit, Effect, EvidenceTest, Finding, PairEvidence
+from lightning_sae.audit.origins.origin import CulpritSource, Origin
 from lightning_sae.audit.report.heatmaps import Heatmaps
 from lightning_sae.browser.sheets import shortened
 from lightning_sae.concepts.naming import LatentName

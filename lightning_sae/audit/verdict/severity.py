@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from lightning_sae.attribution.ablation import Removal
-from lightning_sae.audit import findings
+from lightning_sae.audit.estimate import Estimate
 from lightning_sae.audit.evidence.evidence_pass import SplitView
 from lightning_sae.audit.evidence.gaps import Factors
 from lightning_sae.audit.evidence.removal import BootstrapEstimate, best_threshold, share_change
@@ -107,7 +107,7 @@ def _effect(margins: Margins, sample: Sample, factors: Factors, min_group: int) 
     name = sample.sides.name
     net = net_of(margins, sample, min_group)
     return Effect(
-        net=None if math.isnan(net.value) else findings.Estimate.of(net),
+        net=None if math.isnan(net.value) else Estimate.of(net),
         cue=name,
         balanced=len(sample.cells(min_group).own) > 1,
         accuracy=_change(margins, own & sample.known),
