@@ -8,10 +8,11 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, current_thread, main_thread
+from threading import current_thread, main_thread
 from typing import Any, NoReturn
 
 from lightning_sae.files import ADVICE, FULL, NoRoomError, gigabytes
@@ -21,6 +22,10 @@ from lightning_sae.trust.control_characters import visible
 MENDABLE = (INSTANTIATION, "lightning.fabric.utilities.exceptions.MisconfigurationException")
 """Errors of libraries by name: a command that needs none of these libraries does not import them."""
 SIGTERM = "lightning.pytorch.utilities.exceptions.SIGTERMException"
+
+
+SECONDS = 10.0
+"""Time after Ctrl-C in which an error counts as what became of it."""
 
 
 @contextmanager
@@ -128,23 +133,24 @@ def ctrl_c_ends() -> Iterator[None]:
     *Invalid affine transformation matrix*.
 
     Raises:
-        SystemExit: status 130, in place of another error after Ctrl-C.
+        SystemExit: status 130, in place of another error within ten seconds of Ctrl-C, which is printed.
     """
-    noted, before = Event(), signal.getsignal(signal.SIGINT)
+    pressed, before = list[float](), signal.getsignal(signal.SIGINT)
     if current_thread() is not main_thread() or not callable(before):
         yield  # another thread has no signals; a program behind nohup ignores this one
         return
 
     def note(number: int, frame: Any) -> None:
-        noted.set()
+        pressed.append(time.monotonic())
         before(number, frame)
 
     signal.signal(signal.SIGINT, note)
     try:
         yield
     except Exception as error:
-        if not noted.is_set():
+        if not pressed or time.monotonic() - pressed[-1] > SECONDS:
             raise
+        print(visible(f"{type(error).__name__}: {error}"), file=sys.stderr)
         try:
             raise KeyboardInterrupt from error
         except KeyboardInterrupt:

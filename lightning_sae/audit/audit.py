@@ -120,7 +120,8 @@ def audit_examined(
         classifier: under audit.
         options: how.
         found: what `examine` returned of the same.
-        layers: earlier hook points that culprits are traced back to, as `checked_layers` returns them.
+        layers: earlier hook points that culprits are traced back to, as `checked_layers` returns them; by
+            default none.
     """
     traces = [LayerTrace(run, found, name, layer) for name, layer in layers.items()]
     made = _findings(run, classifier, options, found, traces)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event
 
 from filelock import SoftFileLease, Timeout
 
@@ -14,8 +15,8 @@ from lightning_sae.files import room_for
 from lightning_sae.trust.control_characters import visible
 
 LEASE_SECONDS = 60.0
-"""How long an owner on another machine must have been silent before it counts as dead; on this one its
-process is looked up."""
+"""How long an owner must have been silent before it counts as dead. A process of this machine that has
+ended counts as dead at once."""
 
 POLL_SECONDS = 1.0
 
@@ -40,7 +41,7 @@ class Lease(SoftFileLease):
         and filelock waits for such a one for ever. A damaged one it takes over; an owner who is alive after
         all and writes his name does so over what is written here.
         """
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, PermissionError):  # the lock of another user is waited for
             marker, now = Path(self.lock_file).stat(), time.monotonic()
             if marker.st_size > 0:
                 self._unsigned = None
@@ -151,10 +152,15 @@ class Claims:
     Args:
         folder: of the claims.
         shard_images: images per shard.
+
+    Attributes:
+        folder: as given.
+        shard_images: as given.
+        ended: set when no shard is wanted any more, so that a thread that waits for one ends.
     """
 
     def __init__(self, folder: Path, shard_images: int) -> None:
-        self.folder, self.shard_images = folder, shard_images
+        self.folder, self.shard_images, self.ended = folder, shard_images, Event()
         self._leases: dict[Path, Lease] = {}  # kept: how long an owner is silent is seen by looking twice
         self._held: dict[int, Lease] = {}
 
@@ -167,13 +173,33 @@ class Claims:
         if not acquired(lock):
             return False
         self._held[shard] = lock
-        if self._taken(range(self.shard_images + 1, sys.maxsize)):
+        try:
+            free = self._excludes_other_sizes()
+        except BaseException:
             self.release(shard)
+            raise
+        if not free:
+            self.release(shard)
+        return free
+
+    def _excludes_other_sizes(self) -> bool:
+        """Wait for smaller shards in work; return False where larger ones are, or the wait was ended."""
+        if self._taken(range(self.shard_images + 1, sys.maxsize)):
             return False
-        smaller, waiting = range(self.shard_images), Waiting(str(self.folder.parent))
-        while others := self._taken(smaller):
+        waiting = Waiting(str(self.folder.parent))
+        while others := self._taken(range(self.shard_images)):
+            if self.ended.is_set():
+                return False
             waiting.on(others.values())
         return True
+
+    def holds(self, shard: int) -> bool:
+        """Return whether the claim of a shard still stands.
+
+        A process that was stopped for longer than a lease has lost it to another one.
+        """
+        lock = self._held[shard]
+        return (record := lock.owner) is not None and record.token == lock.token
 
     def release(self, shard: int) -> None:
         """Give a shard back."""

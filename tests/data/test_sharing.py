@@ -1,9 +1,11 @@
 """Several processes at one store: no damage, nothing twice, and the same bytes as of one."""
 
+import json
 import multiprocessing
 import os
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -162,3 +164,50 @@ def test_a_shard_is_a_function_of_its_number(fill, make_noise, clip, tmp_path):
     before = path.read_bytes()
     whole = fill(images, [CLS], store="whole")
     assert before == (hook_folder(whole, CLS) / path.name).read_bytes()
+
+
+def test_a_shard_whose_claim_was_lost_is_left_to_who_has_it_now(capture):
+    # the process was stopped for longer than a lease: another one may have finished the store by now
+    mine, rest = capture(), capture()
+    run = mine._run
+
+    def lose_one(claimed, shards):
+        first, *others = claimed
+        path = mine._claims._held[first.shard].lock_file
+        Path(path).write_text(Path(path).read_text().replace(mine._claims._held[first.shard].token, "0" * 32))
+        return run([first, *others], shards)
+
+    mine._run = lose_one
+    assert mine.capture_shards([0, 1, 2]) == 2
+    assert mine.missing() == [0, *range(3, 13)]
+    for lock in mine.folder.rglob("*.lock"):
+        lock.unlink()
+    rest.fill()
+    assert rest.complete
+
+
+def test_a_refused_wait_gives_the_claim_back(capture, monkeypatch):
+    mine = capture()
+    monkeypatch.setattr(mine._claims, "_taken", lambda sizes: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        mine._claims.take(0)
+    assert not [*mine.folder.rglob("*.lock")]
+
+
+def test_a_stop_ends_the_wait_for_smaller_shards(capture):
+    mine = capture()
+    with claimed_by_another(capture(shard_images=5), 5):
+        mine._claims.ended.set()
+        assert not mine._claims.take(0)
+        time.sleep(0)  # the other goes on
+
+
+def test_a_shard_of_another_size_than_the_manifest_says_is_looked_at_again(fill, counted, capture):
+    folder = fill(counted, [CLS])
+    manifest = hook_folder(folder, CLS) / "manifest.json"
+    entries = json.loads(manifest.read_text())
+    entries["shards"][1]["bytes"] += 1
+    manifest.write_text(json.dumps(entries))
+    assert capture().missing() == [1]
+    assert fill(counted, [CLS]) == folder
+    assert json.loads(manifest.read_text())["shards"][1]["bytes"] == entries["shards"][1]["bytes"] - 1

@@ -1,7 +1,7 @@
 """Filling the store: images through CLIP, once per fingerprint."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -148,12 +148,13 @@ class Capture:
         shards = list(shards)
         if not self._prepared:
             self._prepare()
-        try:
-            with closing(one_ahead(self._claim(shards))) as claimed:
-                first = next(claimed, None)
-                return 0 if first is None else self._run(chain([first], claimed), shards)
-        finally:
-            self._claims.release_all()
+        self._claims.ended.clear()
+        with ExitStack() as end:
+            end.callback(self._claims.release_all)
+            claimed = end.enter_context(closing(one_ahead(self._claim(shards))))
+            end.callback(self._claims.ended.set)  # else its thread, which may wait for others, is waited for
+            first = next(claimed, None)
+            return 0 if first is None else self._run(chain([first], claimed), shards)
 
     def _check_writable(self) -> None:
         if not writable(self.folder):
@@ -165,14 +166,15 @@ class Capture:
     def _finish(self) -> bool:
         """Write the manifests, unless a shard is missing; return whether they are written.
 
-        The claim of the number after the last keeps those out who cut the store into shards of another size.
+        The claim of the number after the last keeps out processes with shards of another size.
         """
         end = self._store.own.n_shards
         if self.missing() or not self._claims.take(end):
             return False
         try:
             with alone(self._claims.folder / "manifest.lock", f"manifest of {self.folder}"):
-                if self.missing():
+                self._store.look_again()
+                if self.missing() or not self._claims.holds(end):
                     return False
                 self._store.check_bad_images()
                 self._store.finish()

@@ -13,6 +13,8 @@ from lightning_sae.data.store.split_store import Activations, Captured, SplitSto
 class ShardWriter:
     """Takes batch after batch, writes each shard that is whole, and gives its claim back.
 
+    A shard whose claim was lost, as after a stop of the process, is left to the process that has it now.
+
     Args:
         store: where the shards go.
         claims: those of the shards.
@@ -39,10 +41,11 @@ class ShardWriter:
         self._bad |= batch.bad
         self._notes += batch.notes
         if batch.last:
-            self._store.write(Captured(batch.part, self._batches, self._bad, self._notes))
+            if self._claims.holds(batch.part.shard):
+                self._store.write(Captured(batch.part, self._batches, self._bad, self._notes))
+                self.written += 1
             self._claims.release(batch.part.shard)
             self._start()
-            self.written += 1
 
     def _start(self) -> None:
         self._batches, self._bad, self._notes = list[Activations](), dict[int, str](), Counter[str]()

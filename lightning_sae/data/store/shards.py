@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,26 +62,40 @@ class ShardFolder:
     n_images: int
     shard_images: int
 
+    def look_again(self) -> None:
+        """Open the folder: a network file system shows then what other machines have written by now."""
+        with suppress(FileNotFoundError):
+            os.close(os.open(self.folder, os.O_RDONLY))
+
     def missing(self) -> list[int]:
         """Return the shards still to be written; change nothing.
 
         Raises:
             ValueError: the folder was made from something else; names the keys that differ.
         """
-        if self.complete:
-            manifest = read_manifest(self.folder)
+        lost: list[str] = []
+        if manifest := self._manifest():
             self._check(manifest["fingerprint"])
-            if not lost_shards(self.folder, manifest["shards"]):
+            if not (lost := lost_shards(self.folder, manifest["shards"])):
                 return []
-        return [shard for shard in range(self.n_shards) if not self.present(shard)]
+        return [n for n in range(self.n_shards) if self.path(n).name in lost or not self.present(n)]
 
     def withdraw(self) -> None:
         """Take back a manifest whose shards are not all there, and keep what it says of the others."""
-        entries = read_manifest(self.folder)["shards"] if self.complete else read_withdrawn(self.folder)
-        kept = [entry for entry in entries if self.present(int(Path(entry["file"]).stem))]
+        manifest = self._manifest()
+        entries = manifest["shards"] if manifest else read_withdrawn(self.folder)
+        lost = lost_shards(self.folder, entries)
+        kept = [e for e in entries if e["file"] not in lost and self.present(int(Path(e["file"]).stem))]
         if len(kept) < len(entries):
             write_atomic(self.folder / WITHDRAWN, json.dumps({"shards": kept}).encode(), IN_A_STORE)
             (self.folder / MANIFEST).unlink(missing_ok=True)
+
+    def _manifest(self) -> dict[str, Any] | None:
+        """Return the manifest; `None` where there is none, or another process takes it back."""
+        try:
+            return read_manifest(self.folder)
+        except FileNotFoundError:
+            return None
 
     @property
     def complete(self) -> bool:
@@ -143,8 +159,8 @@ class ShardFolder:
 
     def bad_images(self) -> dict[int, str]:
         """Return the images without rows in the shards that are there, id -> message."""
-        if self.complete:
-            return bad_images_of(read_manifest(self.folder))
+        if manifest := self._manifest():
+            return bad_images_of(manifest)
         found: dict[int, str] = {}
         for label in self._labels():
             found |= {int(image): message for image, message in label.get("bad_images", {}).items()}
@@ -152,14 +168,18 @@ class ShardFolder:
 
     def notes(self) -> Counter[str]:
         """Count the images of the shards that are there by how they were decoded."""
-        if self.complete:
-            return Counter(read_manifest(self.folder).get("decoded", {}))
+        if manifest := self._manifest():
+            return Counter(manifest.get("decoded", {}))
         return sum((Counter(label.get("decoded", {})) for label in self._labels()), Counter())
 
     def _labels(self) -> Iterator[dict[str, Any]]:
         """Read what the shards that are there say of themselves."""
         for shard in filter(self.present, range(self.n_shards)):
-            yield json.loads(read_header(self.path(shard)).metadata["shard"])
+            try:
+                label = read_header(self.path(shard)).metadata["shard"]
+            except FileNotFoundError:  # another process tidies up
+                continue
+            yield json.loads(label)
 
     def _tidy(self, files: set[str]) -> None:
         """Leave the shards alone: no rest of a killed writer, no damaged shard, none of another size."""
@@ -204,18 +224,18 @@ class ShardFolder:
             ValueError: it was made from something else; names the keys that differ.
         """
         path = self.path(shard)
-        if not path.is_file():
-            return False
         try:
-            header = read_header(path)
+            header, size = read_header(path), path.stat().st_size
             label = json.loads(header.metadata["shard"])
             for found in ("bad_images", "decoded"):
                 label.pop(found, None)
             fingerprint = label["fingerprint"]
+        except FileNotFoundError:  # not there, or no longer: another process tidies up
+            return False
         except (ValueError, KeyError):  # damaged: is made anew
             return False
         self._check(fingerprint)
-        return bool(label == self._label(shard)) and header.end == path.stat().st_size
+        return bool(label == self._label(shard)) and header.end == size
 
     def _check(self, found: Mapping[str, Any]) -> None:
         if lines := fingerprint_differences(self.fingerprint, found):

@@ -116,12 +116,18 @@ class SplitStore:
         return sum(len(folder.images(shard)) * per_image + SHARD_HEAD for shard in folder.missing())
 
     def lacks(self, shard: int) -> ClaimedShard | None:
-        """Return what is missing of a shard, if anything."""
+        """Return what is missing of a shard, if anything, once it is claimed."""
+        self.look_again()
         lacking = [
             hook for hook, folder in self.parts.items() if not folder.complete and not folder.present(shard)
         ]
         hook_points = [hook for hook in lacking if hook is not None]
         return ClaimedShard(shard, self.own.images(shard), None in lacking, hook_points) if lacking else None
+
+    def look_again(self) -> None:
+        """See what processes on other machines have written, as `ShardFolder.look_again`."""
+        for folder in self.parts.values():
+            folder.look_again()
 
     def withdraw(self) -> None:
         """Take back the manifests of folders that are not whole."""
