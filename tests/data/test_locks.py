@@ -211,11 +211,13 @@ def test_a_claim_is_exclusive_and_free_after_its_owner(tmp_path, elsewhere):
     assert not [*tmp_path.rglob("*.lock")]
 
 
-def test_larger_shards_go_first(tmp_path, elsewhere):
-    elsewhere(claim, tmp_path, 0, 8)
+def test_larger_shards_go_first(tmp_path, elsewhere, monkeypatch):
+    owner = elsewhere(claim, tmp_path, 0, 8)
     assert not Claims(tmp_path, 4).take(5)
     large = Claims(tmp_path, 16)
-    assert large.take(0)
+    monkeypatch.setattr(locks.time, "sleep", lambda seconds: (owner.kill(), owner.join()))
+    assert large.take(0)  # once the smaller one is given back
+    assert not owner.is_alive()
     large.release_all()
 
 
