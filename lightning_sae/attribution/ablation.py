@@ -15,7 +15,7 @@ from lightning_sae.sae.kernels.products import bag
 
 
 class Removal(NamedTuple):
-    """Latents that are removed together, and the class that this is held against."""
+    """Latents that are removed together, and the class whose score and predictions are compared."""
 
     target: int
     latents: tuple[int, ...]
@@ -78,7 +78,7 @@ def ablate(explained: Explained, sets: Sequence[Sequence[int]], batch_size: int 
 
 @torch.no_grad()
 def remove_shares(explained: Explained, latents: Sequence[int], shares: Sequence[float]) -> Tensor:
-    """Return the embeddings of images from all of whose tokens shares of some latents are removed.
+    """Return the embeddings of images after shares of some latents are removed from all their tokens.
 
     `x_edited = x - sum_j s_j a_j w_j`: the error term and the bias stay.
 
@@ -181,8 +181,8 @@ class AblationEffects(ShapedMetric):
 
         Args:
             explained: the images, with their ids, each once over all updates.
-            classes: `[n]` int64, the class whose mean score an image is part of, -1 for none; `None`: it is
-                part of every class's.
+            classes: `[n]` int64, the class whose mean score an image is part of, -1 for none; `None`: every
+                image is part of the mean score of every class.
         """
         device = explained.x.device
         target = torch.tensor([removal.target for removal in self.removals], device=device)

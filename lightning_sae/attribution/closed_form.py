@@ -154,7 +154,7 @@ class LastLayer:
 
     @torch.no_grad()
     def along(self, pushed: Pushed, latents: SparseLatents, directions: Tensor) -> Tensor:
-        """Return `[nnz]`: what each pushed latent has of a direction `[n, d_embed]` of its image."""
+        """Return `[nnz]`: the product of each pushed latent with its image's row of `[n, d_embed]`."""
         pattern = Pattern.of(latents)
         q, e = ((part * directions).sum(1)[pattern.rows] for part in (pushed.q, pushed.e))
         return pushed.size * (dot(directions, self.z, pattern) - pushed.along * q - pushed.length * e)

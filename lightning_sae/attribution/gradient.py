@@ -71,7 +71,7 @@ def token_sums(attributions: SparseLatents, latent: int | None = None) -> Tensor
 
     Args:
         attributions: of `n` tokens, `latents.with_values(attribute(latents, ...))`.
-        latent: of this one alone; `None`: the sum over all.
+        latent: the only latent that counts; `None`: the sum over all latents.
 
     Returns:
         `[n]`.

@@ -47,12 +47,12 @@ class AttributionMeans(NamedTuple):
 
     @property
     def bias_share(self) -> Tensor:
-        """`[C]` in [0, 1], of the total mass; not of the score."""
+        """`[C]` in [0, 1], share of the bias in the total mass; it is not a share of the score."""
         return self.bias_mass / self.total
 
     @property
     def error_share(self) -> Tensor:
-        """`[C]` in [0, 1], of the total mass; not of the score."""
+        """`[C]` in [0, 1], share of the error in the total mass; it is not a share of the score."""
         return self.error_mass / self.total
 
     def pooled(self) -> Self:

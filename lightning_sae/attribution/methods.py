@@ -194,7 +194,7 @@ def _active(explained: Explained) -> Tensor:
 
 
 def _head(explained: Explained) -> Callable[[Tensor], Tensor]:
-    """Return the map of directions `[m, d_in]`, past all blocks left, to unit embeddings `[m, d_embed]`."""
+    """Return the map from directions `[m, d_in]` to unit embeddings `[m, d_embed]` that skips all blocks."""
     tail, d_in = explained.tail, explained.W_dec.shape[1]
     if not isinstance(tail, Tail) or tail.needs == "nothing":
         return lambda rows: tail(rows[:, None], None)

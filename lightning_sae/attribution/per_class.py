@@ -76,7 +76,7 @@ def _reverse(explained: Explained, scores: ClassScores) -> Tensor:
 
 
 class MeanOverImages(ShapedMetric):
-    """Mean attribution of every latent to the score of every class, over all images: each counts for each.
+    """Mean attribution of every latent to the score of every class; every image counts for every class.
 
     Made by `mean_over_images`; this one runs `attribute_classes` on a few images at a time.
 
@@ -106,7 +106,7 @@ class MeanOverImages(ShapedMetric):
         self.count += n
 
     def _chunk(self, entries: int) -> int:
-        """Return how many images to take at a time that have so many active latents each."""
+        """Return how many images to take at a time if each has `entries` active latents."""
         return max(1, CHUNK // (len(self.scores.weight) * max(entries, 1)))
 
     def _add(self, explained: Explained) -> None:
@@ -119,7 +119,7 @@ class MeanOverImages(ShapedMetric):
 
 
 class _LastLayerMeans(MeanOverImages):
-    """The same from sums over images, of which no attribution is made.
+    """The same means, computed from sums over images without the attribution of each image.
 
     With `u` and `centre` of `Slopes` and `tau_c` a class's weights, `R_ijc = u_ic <v_ij, tau_c - centre_i>`,
     `v_ij = size_ij (z_j - along_ij q_i - length_ij e_i)`. So

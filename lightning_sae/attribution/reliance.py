@@ -43,8 +43,9 @@ def unexpected_reliance(
 ) -> Reliance:
     """Split the positive attribution to a class into expected and unexpected.
 
-    Latent `j` is unexpected for class `c` if `r_j > 0` and it does not mean the class. A latent of which that
-    cannot be told is not. After Dreyer et al. 2025, arXiv 2505.20229.
+    Latent `j` is unexpected for class `c` if `r_j > 0` and it does not mean the class. Where it cannot be
+    told whether a latent means the class, the latent is not unexpected. After Dreyer et al. 2025, arXiv
+    2505.20229.
 
     Args:
         mean_attribution: `[C, d_sae]`, mean attribution to the score of each class (images predicted as it).
@@ -65,7 +66,7 @@ def unexpected_reliance(
 
 
 def culprits(reliance: Reliance, mean_attribution: Tensor, counts: Tensor, top: int) -> pd.DataFrame:
-    """Return the unexpected latents of each class, the largest `u_j` first; the largest share's class first.
+    """Return the unexpected latents of each class, sorted by the share of the class and then by `u_j`.
 
     Args:
         reliance: of `unexpected_reliance`.

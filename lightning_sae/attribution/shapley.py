@@ -1,4 +1,4 @@
-"""Shapley values of the active latents: what each does, averaged over which of the others are there."""
+"""Shapley values of the active latents: the effect of each, averaged over sets of others that are present."""
 
 import torch
 from torch import Tensor

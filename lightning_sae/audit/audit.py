@@ -60,15 +60,15 @@ def audit_to_folder(
     options: Options | None = None,
     others: OtherSeeds | None = None,
 ) -> Audit:
-    """Audit a run, and write `audit.html` and `audit.json`, beside them the probe that it fits.
+    """Audit a run, and write `audit.html`, `audit.json` and, where one is fitted, the probe.
 
     Args:
-        run: of `open_run`; what its store lacks is captured.
-        folder: where to.
+        run: run from `open_run`; activations that its store lacks are captured.
+        folder: folder to write to.
         classifier: `prompts`, `probe`, or the folder of a saved probe.
         prompts_file: JSON or YAML, `{class: [prompt, ...]}`, for `prompts`.
-        options: how.
-        others: runs of its recipe that its findings are looked for in.
+        options: settings of the audit.
+        others: other seeds of the run's recipe, in which its findings are looked for.
 
     Raises:
         ValueError: a run on texts, what `chosen_classifier` refuses, or others that were audited otherwise.
@@ -119,7 +119,7 @@ def audit_examined(
         run: `ready`.
         classifier: under audit.
         options: how.
-        found: what `examine` returned of the same.
+        found: what `examine` returned for this run, classifier and options.
         layers: earlier hook points that culprits are traced back to, as `checked_layers` returns them; by
             default none.
     """
@@ -151,16 +151,13 @@ class _Draft(NamedTuple):
 
     @property
     def culprit(self) -> Suspect:
-        """All culprits, with the cue of the worst."""
+        """All culprits as one suspect, with the cue of the worst of them."""
         latents, scores = zip(*((latent.number, latent.score) for latent in self.culprits), strict=True)
         return self.culprits[0].suspect._replace(latents=latents, scores=scores)
 
 
 def _drafts(studied: Studied, most: int) -> list[_Draft]:
-    """Return the drafts of the findings of a class, one for the culprits of each kind.
-
-    Culprits that stand for different known cues are findings apart.
-    """
+    """Return the drafts of the findings of a class, one for each kind and known cue of its culprits."""
     latents: dict[tuple[Kind, str], list[_Latent]] = {}
     for kind in KINDS:
         for one in studied.convicted(kind):
@@ -182,7 +179,7 @@ def _findings(
     found: Examined,
     traces: Sequence[LayerTrace],
 ) -> list[tuple[int, Finding]]:
-    """Return the findings of certain harm, with the number of the class: two classes can have one name."""
+    """Return the findings whose harm is certain, each with the number of its class, as names can repeat."""
     drafts = [draft for studied in found.studied for draft in _drafts(studied, options.limits.culprits)]
     scores = classifier.scores(options.output)
     culprits = [draft.culprit for draft in drafts]
@@ -194,7 +191,7 @@ def _findings(
         (draft.studied.c, _finding(classifier, found, draft, one, effect, traces))
         for (draft, one), effect in zip(certain, effects, strict=True)
     ]
-    # shares that only rounding sets apart keep the order of the classes: on any device it is the same
+    # shares that differ only by rounding keep the order of the classes, which is the same on any device
     made.sort(key=lambda pair: (-SEVERITIES.index(pair[1].severity), -round(pair[1].harm.value, 4)))
     return [
         (c, finding.model_copy(update={"number": n, "advice": (*finding.advice, EXPORT.format(number=n))}))
@@ -259,7 +256,7 @@ def _finding(
 
 
 def _over(found: Examined, cue: Cues, things: Sequence[str]) -> tuple[Tensor, str]:
-    """Return the ids of the images that the attribution of the culprits is over, and what they are."""
+    """Return the ids of the images that the culprits' attribution is a mean over, and what these show."""
     attributed, predicted = found.seen.attributed, found.seen.predicted
     if things:
         shown, said = (found.subjects.subject == cue.thing).to(attributed.device), f'images of "{things[0]}"'

@@ -10,15 +10,15 @@ from lightning_sae.runs.folder import RunFolder
 def audited_classifier(run: RunFolder, audit: Audit) -> Classifier:
     """Return the classifier that was audited: its prompts, or the probe that the audit names.
 
-    Of an audit that was made without a folder, and names none, the probe is fitted to the run again.
+    An audit that was made without a folder names no probe; its probe is fitted to the run again.
 
     Args:
         run: an opened run.
-        audit: of it.
+        audit: an audit of this run.
 
     Raises:
-        FileNotFoundError: the probe lies there no more.
-        ValueError: another probe lies there now.
+        FileNotFoundError: the folder that the audit names no longer holds the probe.
+        ValueError: that folder holds another probe now.
     """
     data, names = run.data, [c.name for c in audit.classes]
     if audit.subject.classifier == "prompts":

@@ -32,11 +32,11 @@ class Options:
 
     Attributes:
         output: the score: cosine, logit, margin, probability, or one of your own.
-        limits: from which size on something counts.
-        min_group: images; smaller groups cannot be the worst.
+        limits: sizes from which on something counts.
+        min_group: number of images below which a group cannot be the worst.
         edits: whether pairs are also made of the validation images, by edits (`lightning_sae.audit.paired`).
-        earlier: folders of finished runs of the same CLIP at earlier hook points, beside those of the run
-            itself: culprits are traced back to them.
+        earlier: folders of finished runs of the same CLIP at earlier hook points. Culprits are traced back
+            to these hook points, and to the earlier ones of the run itself.
 
     Raises:
         ValueError: there is no such score.
@@ -53,15 +53,15 @@ class Options:
 
 
 class Studied(NamedTuple):
-    """One class, looked at.
+    """One class, and what the audit finds out about it.
 
     Attributes:
-        c: its number.
-        phrase: what it is called.
-        cues: where it goes wrong: all errors first, then by group.
-        rankings: of its latents, for each of the cues.
+        c: number of the class.
+        phrase: what the class is called.
+        cues: cues of its errors: first those of all errors, then those of each group.
+        rankings: a ranking of its latents for each of the cues.
         gaps: groups in which it goes wrong more often.
-        tried: its suspects, removed.
+        tried: its suspects, each with the effect of its removal.
     """
 
     c: int
@@ -72,7 +72,7 @@ class Studied(NamedTuple):
     tried: list[Tried]
 
     def convicted(self, kind: Kind) -> list[Tried]:
-        """Return its causes of a kind that are culprits."""
+        """Return the suspects of a kind that are found to be culprits."""
         return [one for one in self.tried if one.verdict == "culprit" and one.suspect.decided.kind == kind]
 
 
@@ -95,7 +95,7 @@ class Examined:
     def ranking(self, c: int, kind: Kind) -> Tensor:
         """Return `[d_sae]` >= 0: how strongly each latent is a culprit of class `c` of a kind.
 
-        A latent of a cause that is a part of the class, too, comes after the others.
+        A latent of a convicted suspect that is not among the culprits itself counts only a tenth.
         """
         score = torch.zeros(self.seen.latents.d_sae)
         for one in self.studied[c].convicted(kind):
@@ -106,12 +106,12 @@ class Examined:
 
 
 def examine(run: RunFolder, classifier: Classifier, options: Options) -> Examined:
-    """Return all of the audit but words.
+    """Return the results of an audit before they are put into words.
 
     Args:
         run: `ready`.
         classifier: under audit.
-        options: how.
+        options: settings of the audit.
 
     Raises:
         ValueError: the classifier has none of the classes of the data.
@@ -137,7 +137,7 @@ def examine(run: RunFolder, classifier: Classifier, options: Options) -> Examine
 
 
 class _View(NamedTuple):
-    """Everything that the classes are looked at with."""
+    """The inputs and first results with which the classes are studied."""
 
     run: RunFolder
     classifier: Classifier
@@ -206,7 +206,7 @@ def _gap_of(cue: Cues, gaps: Sequence[Gap]) -> Gap | None:
 def _read(
     run: RunFolder, phrases: Sequence[str], suspects: Mapping[int, Sequence[int]], scores: ClassScores
 ) -> dict[int, tuple[Reading, int]]:
-    """Return the reading of the words of the suspect classes, and the place of each word in it."""
+    """Return, for each class with suspects, the reading of all words and the place of its own word in it."""
     if not suspects:
         return {}
     asked = torch.tensor(sorted({j for latents in suspects.values() for j in latents}))

@@ -26,10 +26,10 @@ class EvidenceTest(AuditRecord):
 
     Attributes:
         name: such as `word_auroc`.
-        value: of the statistic.
-        threshold: from which the test is passed; `None` for a figure that is only reported.
-        passed: whether it is; `None` for one that is only reported.
-        p_value: in (0, 1], where there is a null distribution.
+        value: value of the statistic.
+        threshold: value from which on the test is passed; `None` for a figure that is only reported.
+        passed: whether the test is passed; `None` for a figure that is only reported.
+        p_value: p-value in (0, 1]; `None` without a null distribution.
         meaning: one sentence for a reader who has not seen the formula.
     """
 
@@ -48,15 +48,16 @@ class Culprit(AuditRecord):
         latent: its number.
         label: what the judge calls it; "" without a label.
         named: whether the label is to be relied on (`lightning_sae.concepts.naming`).
-        alignment: with that label.
-        p_value: chance of an alignment as good as that, in (0, 1]; `None` if unknown.
+        alignment: alignment of the latent with that label.
+        p_value: chance of an alignment that is as good, in (0, 1]; `None` if unknown.
         agreement: mean cosine of its top images with the name of the class, by the judge.
-        p_random: chance that as many random images agree as well; `None` if unknown.
-        p_class: chance that as many alike images of the class agree as badly; `None` if unknown.
-        net: by how much removing it alone lowers the balanced error of the class; `None` if unknown.
+        p_random: chance that as many random images agree with the name as well; `None` if unknown.
+        p_class: chance that as many images of the class, alike among themselves, agree with the name as
+            badly; `None` if unknown.
+        net: fall of the balanced error of the class when this latent alone is removed; `None` if unknown.
         attribution: mean attribution to the class's score over the attributed images, > 0.
-        share: of the class's positive attribution, in (0, 1].
-        score: by which the latents of a class are ranked for this kind, larger is worse.
+        share: its share of the class's positive attribution, in (0, 1].
+        score: score that ranks the latents of a class for this kind; a larger one is worse.
         examples: ids of validation images on which it drives the class most: wrong predictions, where there
             are enough.
         top_images: ids of its top validation images.
@@ -79,13 +80,13 @@ class Culprit(AuditRecord):
 
 
 class Change(AuditRecord):
-    """A measure as it is, and without the culprits.
+    """A measure with the culprits in place and with the culprits ablated.
 
     Attributes:
-        images: behind it.
-        group: of images, as `background=brown`; "" for all.
-        as_it_is: the value.
-        without: the value when the culprits are ablated.
+        images: number of images that the measure is taken on.
+        group: group that these images form, such as `background=brown`; "" for all images.
+        as_it_is: value of the measure with the culprits in place.
+        without: value of the measure when the culprits are ablated.
     """
 
     images: int
@@ -95,20 +96,20 @@ class Change(AuditRecord):
 
 
 class Effect(AuditRecord):
-    """The effect of ablating all culprits of a finding at once; `None` where no images are there for it.
+    """The effect of ablating all culprits of a finding at once; a measure without any images is `None`.
 
     Attributes:
-        net: by how much the balanced error of the class falls, each time at its best threshold; above 0 they
-            do harm that no shift of the threshold mends.
-        cue: value of a known factor that the culprits stand for, as `background=brown`; "" where their own
-            activity tells the images with the cue.
+        net: fall of the balanced error of the class, at the best threshold before and after. Above 0 the
+            culprits do harm that no shift of the threshold mends.
+        cue: value of a known factor that the culprits stand for, as `background=brown`; "" where only their
+            own activity tells which images have the cue.
         balanced: whether images with and without the cue count alike in `net`.
-        accuracy: share of the class's images that are predicted as it.
-        false_positives: share of the other images that are predicted as it.
-        cue_false_positives: of those with the cue alone.
-        cue_accuracy: share of the class's images with the cue that are predicted as it.
-        plain_accuracy: of those without it.
-        worst_group: the lowest accuracy of any group of the class; the group is the worst one as it is.
+        accuracy: share of the class's images that are predicted as the class.
+        false_positives: share of the other images that are predicted as the class.
+        cue_false_positives: share of the other images with the cue that are predicted as the class.
+        cue_accuracy: share of the class's images with the cue that are predicted as the class.
+        plain_accuracy: share of the class's images without the cue that are predicted as the class.
+        worst_group: accuracy in the group of the class that has the lowest accuracy before the ablation.
     """
 
     net: Estimate | None = None
@@ -123,17 +124,19 @@ class Effect(AuditRecord):
 
 
 class PairEvidence(AuditRecord):
-    """The culprits on pairs of images that differ in one thing; differences with it less without it.
+    """The effect of one value on the culprits and the class, over pairs of images that differ in it alone.
+
+    All changes are differences: the image with the value minus the image without it.
 
     Attributes:
-        value: what comes, as `background=brown`.
+        value: the value, such as `background=brown`.
         pairs: number of pairs, none of which shows the class.
-        right_way: share of them in which the culprits are more active with it; one in which they do not
-            change counts half.
+        right_way: share of the pairs in which the culprits are more active with the value; a pair in which
+            they do not change counts half.
         activation: change of the culprits' mean activation, each in units of its own scale (`docs/pairs.md`).
         score: change of the margin of the class.
-        carried: the part of that change that is gone when the culprits are removed from both images.
-        shown: whether all three are above 0, among all that the audit tries.
+        carried: part of the change of the margin that is gone when the culprits are removed from both images.
+        shown: whether these three changes are above 0, by a test over all that the audit tries.
     """
 
     value: str
@@ -152,21 +155,21 @@ class Finding(AuditRecord):
         number: 1, 2, ... in order of severity.
         class_name: the class that is led astray.
         kind: of reliance.
-        severity: by the harm as measured.
+        severity: severity by the measured harm.
         harm: wrong predictions that the culprits cause, a share of the images that `harm_of` names.
-        harm_of: which images these are.
-        confidence: of the kind, in [0, 1].
-        share: of the class's positive attribution that the culprits have, in (0, 1].
-        images: attributed images behind the means of its culprits.
-        over: which they are, as `wrong predictions`.
+        harm_of: description of the images that `harm` is a share of.
+        confidence: confidence in the kind, in [0, 1].
+        share: share of the class's positive attribution that the culprits have, in (0, 1].
+        images: number of attributed images that the means of the culprits are taken over.
+        over: description of these images, such as `wrong predictions`.
         culprits: the worst first.
-        evidence: the tests for the kind, and against the others.
-        effect: of ablating the culprits.
+        evidence: the tests for the kind, and against the other kinds.
+        effect: effect of ablating the culprits.
         summary: one sentence.
         advice: what to do: data to collect, prompt to change, correction to export.
-        in_seeds: runs of the recipe that have it, this one counted; of `Audit.seeds`.
+        in_seeds: number of runs of the recipe, out of `Audit.seeds`, that have the finding; this run counts.
         standing: `shown` where pairs that differ in the cue alone show it, else `inferred`.
-        pairs: what they show; `None` without pairs of the cue.
+        pairs: evidence from these pairs; `None` without pairs of the cue.
         origins: where the culprits come from, for each earlier hook point.
     """
 
@@ -195,13 +198,13 @@ class GroupGap(AuditRecord):
     """A group that the data know, in which a class goes wrong more often than elsewhere.
 
     Attributes:
-        group: as `mark=yes`.
-        measure: `false_positives`, of images of other classes; `misses`, of images of the class.
-        images: of the group.
-        share: in the group.
-        elsewhere: in the other images.
-        gap: of the two.
-        p_value: Fisher's exact, one-sided.
+        group: value of a known factor that makes the group, such as `mark=yes`.
+        measure: `false_positives`, on images of other classes; or `misses`, on images of the class.
+        images: number of such images in the group.
+        share: share of them that are predicted wrongly.
+        elsewhere: the same share among such images outside of the group.
+        gap: difference of the two shares.
+        p_value: p-value of Fisher's exact test, one-sided.
     """
 
     group: str
@@ -221,13 +224,13 @@ class ClassResult(AuditRecord):
         prompts: its prompts; none for a probe.
         verdict: `not enough evidence` where fewer images than needed are predicted as it; `cannot be told`
             where `reason` says why.
-        reason: for `cannot be told`, and what to collect; else "".
-        images: attributed images.
+        reason: why the class cannot be told, and what to collect; "" for any other verdict.
+        images: number of attributed images that are predicted as the class.
         accuracy: share of its validation images that are predicted as it; `None` without any.
-        told: AUROC by which the judge tells its images from others; `None` where no image shows it.
-        unexpected_share: of its positive attribution; `None` without enough images.
-        findings: their numbers.
-        suspects: latents that drive it and do not mean it, and of which nothing more can be told.
+        told: AUROC with which the judge tells its images from others; `None` where no image shows it.
+        unexpected_share: unexpected share of its positive attribution; `None` without enough images.
+        findings: numbers of its findings.
+        suspects: latents that may lead it astray, though removing them does not tell.
         gaps: groups in which it goes wrong more often, the largest gap first.
     """
 
@@ -249,19 +252,19 @@ class Subject(AuditRecord):
 
     Attributes:
         run: name of the run folder.
-        clip: the model's name and its weights', told apart from those of the judge.
+        clip: name of the model and of its weights, distinct from that of the judge where they differ.
         hook_point: module path.
         tokens: token rule.
         classifier: `prompts` or `probe`.
-        classifier_source: of a probe; `None` for prompts, and for a probe that was not kept.
+        classifier_source: file of a probe; `None` for prompts, and for a probe that was not kept.
         output: name of the score: cosine, logit, margin, probability, or one of the user's own.
-        judge: of the CLIP that named the latents, the same.
-        judge_independent: whether it has other weights than the audited one.
+        judge: name of the CLIP that named the latents, and of its weights.
+        judge_independent: whether the judge has other weights than the audited CLIP.
         data: what the images are.
-        images: validation images.
-        accuracy: of the classifier on them; `None` where no image has a class.
-        fvu: of the autoencoder on them.
-        sae_sha256: of the autoencoder's weights; "" in audits from before they were noted.
+        images: number of validation images.
+        accuracy: accuracy of the classifier on these images; `None` where no image has a class.
+        fvu: FVU of the autoencoder on these images.
+        sae_sha256: digest of the autoencoder's weights; "" in audits from before it was recorded.
     """
 
     run: str
@@ -284,12 +287,12 @@ class Audit(AuditRecord):
     """All that an audit found, as `audit.json` has it.
 
     Attributes:
-        schema_version: of this layout; another one is refused.
-        library_version: that wrote it.
+        schema_version: version of this layout; a file of another version is refused.
+        library_version: version of the library that wrote the file.
         subject: what was audited.
-        classes: a result for each, in the order of the classifier.
+        classes: a result for each class, in the order of the classifier.
         findings: the most severe first.
-        seeds: runs of the recipe that its findings were looked for in; 1: this one alone.
+        seeds: number of runs of the recipe in which the findings were looked for; 1 for this run alone.
     """
 
     schema_version: Literal[2] = 2
@@ -300,11 +303,11 @@ class Audit(AuditRecord):
     seeds: int = 1
 
     def at_least(self, severity: Severity, in_seeds: int = 1) -> tuple[Finding, ...]:
-        """Return the findings whose harm is of a severity or a worse one at the lower end of its interval.
+        """Return the findings whose harm has at least a given severity at the lower end of its interval.
 
         Args:
-            severity: the least.
-            in_seeds: runs of the recipe that have them, at least.
+            severity: the lowest severity to return.
+            in_seeds: smallest number of runs of the recipe that have the finding.
         """
         least = SEVERITIES.index(severity)
         return tuple(

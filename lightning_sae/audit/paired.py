@@ -16,11 +16,11 @@ COLOURS = ("red", "yellow", "green", "blue", "black", "white")  # of tints and p
 
 
 def pair_views(run: RunFolder, words: Sequence[str], edits: bool = False) -> list[PairView]:
-    """Return the pairs of a run, each source as a view; CLIP runs over those that the store lacks.
+    """Return the pairs of a run, one view per source; CLIP runs over pairs that the store lacks.
 
     Args:
         run: `ready`.
-        words: that are printed on images, for `edits`.
+        words: words to print on images, for `edits`.
         edits: whether validation images are edited as well: tints, patches, the words.
     """
     sources = sources_of(run)

@@ -1,4 +1,4 @@
-"""The seeds of a recipe beside the audited run: in how many of them its findings are."""
+"""The other seeds of the audited run's recipe, and how many of them have its findings."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ from lightning_sae.stability.stability import compare_seeds
 
 
 class OtherSeeds(NamedTuple):
-    """Audits of other runs of one recipe, and the latents that are theirs as well.
+    """The audits of the runs of one recipe, and which of their latents match.
 
     Attributes:
-        audits: of the finished runs, in the order of their paths; `None` stands for the audited one.
+        audits: audits of the finished runs, in the order of their paths; `None` stands for the audited run.
         matches: places of two runs -> their latents that match.
     """
 
@@ -22,10 +22,10 @@ class OtherSeeds(NamedTuple):
     matches: Matches
 
     def count_seeds(self, audit: Audit) -> Audit:
-        """Return the audit with the number of seeds that each of its findings is in.
+        """Return the audit with the number of seeds in which each of its findings occurs.
 
         Raises:
-            ValueError: the others were audited otherwise; names what differs.
+            ValueError: the other runs were audited with other settings; the message names what differs.
         """
         own = self.audits.index(None)
         groups = recurring_findings([audit if one is None else one for one in self.audits], self.matches)
@@ -44,7 +44,7 @@ def read_other_seeds(run: Path, folders: Sequence[Path]) -> OtherSeeds:
 
     Args:
         run: folder of the audited run, whether it is among the others or not.
-        folders: run folders, or folders of them, as that of a multirun; what is not finished is left out.
+        folders: run folders, or folders that hold them, as of a multirun; unfinished runs are left out.
 
     Raises:
         FileNotFoundError: there is no run, or one has not been audited.

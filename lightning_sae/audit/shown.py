@@ -30,7 +30,7 @@ class ShownAudit:
     Args:
         audit: what was found.
         run: that was audited.
-        output: the score, where it is one of your own, of which the audit has the name alone.
+        output: the score, where it is one of your own, as the audit records only its name.
 
     Attributes:
         audit: as `audit.json` has it.
@@ -123,17 +123,17 @@ def audit_classifier(
 ) -> ShownAudit:
     """Audit the classifier of a run: what it relies on that nobody intended.
 
-    As the command does, it writes `audit.json` and `audit.html`; what the store of the run lacks is captured.
+    Like the command, it writes `audit.json` and `audit.html`, and captures what the run's store lacks.
 
     Args:
-        run: of `open_run`.
+        run: run from `open_run`.
         classifier: `prompts`, `probe` (a linear one, fitted now), or the folder of a saved one.
         prompts_file: JSON or YAML, `{class: [prompt, ...]}`, of any classes.
         output: the score.
-        min_images: predicted as a class; fewer are not enough evidence.
-        folder: where to; `None`: into that of the run.
+        min_images: images that must be predicted as a class; fewer are not enough evidence.
+        folder: folder to write to; `None`: the run's own.
         earlier: folders of finished runs of the same CLIP at earlier hook points, to say where culprits come
-            from; those of the run itself are taken without it.
+            from; the earlier hook points of the run itself are used in any case.
 
     Raises:
         ValueError: a run on texts, or a classifier or an earlier hook point that does not fit it.

@@ -46,7 +46,7 @@ def print_audit(console: Console, audit: Audit, folder: Path) -> None:
 
 
 def _unjudged(audit: Audit) -> dict[str, list[str]]:
-    """Return why nothing is said of a class -> the classes."""
+    """Return the names of the classes without a judgement, by the reason for it."""
     said: dict[str, list[str]] = {}
     for result in audit.classes:
         if result.verdict == "not enough evidence":

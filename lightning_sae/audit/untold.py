@@ -1,4 +1,4 @@
-"""Where the data cannot tell whether a class or a cue is what drives it."""
+"""Classes of which the data cannot tell whether the class itself or a cue drives the score."""
 
 import torch
 from torch import Tensor
@@ -53,15 +53,16 @@ def untold(found: Examined, studied: Studied, attribution: Tensor, options: Opti
 def suspects_left(found: Examined, studied: Studied, attribution: Tensor, limits: Limits) -> tuple[int, ...]:
     """Return the latents that may lead a class astray, though removing them does not tell.
 
-    These are latents of suspects whose removal tells nothing, if they drive the class much and do not mean
-    it; or if they make false positives, as many as a finding of medium severity has at the lower end of its
-    interval, and are no part of the class, or have a name that is not of any subject.
+    Only suspects whose removal tells nothing count. Their latents are returned in three cases: the latents
+    that drive the class much and do not mean it; the helpful latents, if these make many false positives; and
+    the latents that are named after no subject, if the suspect as a whole makes many. There are many if the
+    lower end of their interval reaches the harm of a finding of medium severity.
 
     Args:
         found: all that was found.
         studied: the class.
         attribution: `[d_sae]`, mean attribution over the images predicted as it.
-        limits: `unexpected_share` is how much.
+        limits: a latent drives the class much from its `unexpected_share` on.
     """
     judged, least = found.judged, LIMITS["medium"]
     much = judged.meaning.foreign[:, studied.c] & (positive_shares(attribution) >= limits.unexpected_share)

@@ -1,4 +1,4 @@
-"""Absorption: what a concept's main latents should say on its images, and other latents say for them."""
+"""Absorption: other latents carry a concept on images on which its main latents should carry it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -74,11 +74,11 @@ def absorption(
     to the activations (`linear_probes`), and the latent with the largest AUROC for it chosen as its main one;
     on the images of the other half that have the value and that the probe recognises, `image_absorption` is
     measured. Chanin et al. 2024, arXiv 2409.14507, and SAEBench (Karvonen et al. 2025, arXiv 2503.09532).
-    Their main latents are as many as it takes to detect the value (`SparseProbes.main`): a child that absorbs
-    a large part of its parent would be one of them, and the parent whole.
+    They take as many main latents as it takes to detect the value (`SparseProbes.main`). A child that absorbs
+    a large part of its parent would then be a main latent itself, and the parent would seem whole.
 
     Args:
-        latents: of `n` images; of all an image's tokens the largest activation.
+        latents: latents of `n` images, each with its largest activation over an image's tokens.
         W_dec: `[d_sae, d_in]` decoder rows.
         x: `[n, d_in]` activations of the images, means over their tokens.
         labels: `[n]` int64 value of each image, -1 for none.
@@ -86,7 +86,7 @@ def absorption(
         main: main latents of each value, in place of the one that detects it best; none where it is not
             measured.
         seed: of the halves.
-        min_images: that have to be recognised, and that a probe has to be fitted to.
+        min_images: smallest number of images that have to be recognised, and that a probe is fitted to.
 
     Raises:
         ValueError: latents, decoder and activations do not belong together, or `main` is not of these values.

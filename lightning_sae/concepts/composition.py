@@ -16,11 +16,11 @@ class Word(NamedTuple):
 
     Attributes:
         text: its place in the texts.
-        z: standard deviations by which the firing images agree with it more than as many others.
-        p: chance that the best word of as many random ones agrees as well.
-        auroc: of the agreement, for the firing images.
-        firing: how many of them fire.
-        images: how many there are.
+        z: standard deviations by which the firing images agree with it more than as many random images.
+        p: chance that as many random images agree as well with their own best word.
+        auroc: AUROC of the agreement for the firing images.
+        firing: number of the images on which the latent fires.
+        images: number of images that the word is judged on.
     """
 
     text: int
@@ -61,11 +61,12 @@ def compose(
 ) -> tuple[list[Word], Word | None]:
     """Find words which together say when a latent fires: a greedy search, a word at a time.
 
-    The word with the largest contrast is that of the best standardised agreement of the firing images
-    (`Chance.standardise`). It is taken if random sets of as many images do not reach it with their own best
-    word, and if it tells the firing images from the others as a name has to. The next word is then looked for
-    among the images that the words so far describe: those that agree with them as the best share `cover` of
-    the firing images does. There a word that only repeats the first one has no contrast left.
+    The search picks the word with the best standardised agreement of the firing images
+    (`Chance.standardise`). The word is taken if random sets of as many images do not reach this agreement
+    with their own best word, and if it tells the firing images from the others as a name has to. The next
+    word is looked for among the images that the words so far describe. These are all images that agree with
+    the words at least as well as the share `cover` of the firing images that agrees best. A word that only
+    repeats the first one has no contrast left there.
 
     Args:
         fires: `[n]` bool, whether the latent fires on each image.

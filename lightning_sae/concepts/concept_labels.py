@@ -1,4 +1,4 @@
-"""The labels of all latents, as one labeller gives them to whoever names latents after it."""
+"""The labels of all latents, as a labeller hands them to the code that names latents after it."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

@@ -11,7 +11,7 @@ Factor = tuple[Sequence[str], Tensor]
 def family_factors(
     factors: Mapping[str, Factor], families: Mapping[str, Mapping[str, Sequence[str]]]
 ) -> dict[str, Factor]:
-    """Return a factor `FACTOR_family` for each that has families; a value without family is none.
+    """Return a factor `FACTOR_family` for each factor with families, -1 for a value without family.
 
     Args:
         factors: factor -> its values, and the value `[n]` of each image, -1 for none.

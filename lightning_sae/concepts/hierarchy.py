@@ -93,15 +93,16 @@ def link(levels: Sequence[Level], fdr: float = 0.05, seed: int = 0) -> pd.DataFr
 
     A latent has a parent by *firing* if it fires almost only where the parent does: the lower end of the
     95 % interval of `P(parent | child)` (Wilson 1927) is 0.8 at least, the parent fires on more images, and
-    so many common images are more than chance allows (hypergeometric, Bonferroni over the parents). Of
-    several the one that fires most rarely is taken, the nearest. A latent that fires wherever the other does,
-    both ways, is the same again and no parent.
+    they share more images than chance allows (hypergeometric, Bonferroni over the parents). Among several
+    such latents, the one that fires most rarely is taken as the nearest. Two latents that each fire almost
+    only where the other does are copies, and neither is the parent.
 
     It has a parent by *direction* if the cosine of the two decoder rows is larger than that of any parent
     with a random direction (1,000 normal draws with the second moments of the level's own rows). A parent
-    that is absorbed is silent where the child fires: then the direction is what is left. Firing goes before.
+    that is absorbed is silent where the child fires, and only its direction is left as evidence. A parent by
+    firing takes precedence.
 
-    Either is judged at a false discovery rate over all latents (Benjamini and Hochberg 1995).
+    Both kinds are judged at a false discovery rate over all latents (Benjamini and Hochberg 1995).
 
     Args:
         levels: from the most general one on, at least two.
@@ -145,7 +146,7 @@ def link(levels: Sequence[Level], fdr: float = 0.05, seed: int = 0) -> pd.DataFr
 
 
 def is_kind_of(label: str, parent: str) -> bool:
-    """Return whether a label names a kind of what another names: it ends in the other's words.
+    """Return whether a label names a kind of what another label names, that is, ends in its words.
 
     English puts what is meant last: a "brown background" is a background, a "sun flower" no sun.
 

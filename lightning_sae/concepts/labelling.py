@@ -22,8 +22,8 @@ class LabelTests(NamedTuple):
         draws: random sets of images.
         seed: of the draws.
         fdr: false discovery rate of the names.
-        min_validity: AUROC of the label for the latent's firing on other images.
-        min_held_out: images that this needs.
+        min_validity: smallest AUROC of the label for the latent's firing on other images.
+        min_held_out: number of other images on which the latent must fire for this test.
     """
 
     draws: int = 1000
@@ -34,7 +34,7 @@ class LabelTests(NamedTuple):
 
     @classmethod
     def of(cls, config: DictConfig) -> "LabelTests":
-        """Return the tests of a run; what it has left out is as in the library.
+        """Return the tests of a run; settings that it leaves out have the library's defaults.
 
         Example:
             >>> from omegaconf import OmegaConf
@@ -73,7 +73,7 @@ def name_latents(
     (`docs/quantities.md`).
 
     Args:
-        latents: of all `n` images, of an image's tokens the largest activation.
+        latents: latents of all `n` images, each with its largest activation over an image's tokens.
         top_ids: `[d_sae, top]` int64, their top images, -1 for none.
         words: the vocabulary by the judge.
         embeddings: `[n, d]` unit, the images by the judge.

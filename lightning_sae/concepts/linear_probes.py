@@ -29,9 +29,10 @@ def linear_probes(x: Floats, labels: NDArray[np.int64], n_values: int, min_image
     """Return Fisher's linear discriminant of each value against all other images.
 
     `direction ~ S^-1 (m_1 - m_0)`, with the means `m` of the images with and without the value; the bias puts
-    the boundary between the two. `S` is the covariance within the values of the factor, those without any
-    being one more, shrunk as Ledoit and Wolf 2004 do (`sklearn.covariance.ledoit_wolf`), plus a small ridge:
-    one matrix for all values, so that 1,000 of them cost one decomposition.
+    the boundary between the two. `S` is the covariance within the values of the factor, where images without
+    a value count as one more value. It is shrunk as Ledoit and Wolf 2004 do
+    (`sklearn.covariance.ledoit_wolf`), plus a small ridge. All values share this one matrix, so 1,000 of them
+    cost one decomposition.
 
     Args:
         x: `[n, d_in]`, a row per image.

@@ -21,10 +21,10 @@ class MeaningTests(NamedTuple):
     """The tests against both references.
 
     Attributes:
-        level: of both, in (0, 1).
-        draws: random sets, and sets of a class at most.
+        level: level of both tests, in (0, 1).
+        draws: number of random sets, and largest number of sets of a class.
         seed: of the draws.
-        min_images: of a class, from which they are a reference.
+        min_images: smallest number of images of a class that are a reference.
     """
 
     level: float = 0.01
@@ -71,7 +71,7 @@ class Meaning(NamedTuple):
 
     @property
     def below_class(self) -> Tensor:
-        """`[d_sae, C]` bool: worse than images of the class; than all their sets where these are few."""
+        """`[d_sae, C]` bool: worse than images of the class, or than all their sets where these are few."""
         least, level = 1 / (self.images.double() + 1), self.tests.level
         return self.p_class <= torch.where(least > level, least, level) + 1e-9
 
@@ -92,9 +92,10 @@ class Meaning(NamedTuple):
         """`[d_sae, C]` bool: worse than images of the class, no better than random images, and not its mark.
 
         A latent that tells the images of the class from others, with an AUROC of 0.8 or more, is a feature of
-        the class as far as these images can tell, though others have more of it: as of ankle boots one that
-        fires on shoes, on sandals most. One that passes the class by cannot mean it, though its top images
-        may be better than random ones, being like each other: as grey notes are like an umbrella.
+        the class as far as these images can tell, even where other classes have more of it: a latent for
+        shoes that fires on sandals most is a feature of ankle boots, too. A latent that is not more active on
+        the class (`passes_by`) cannot mean it. Its top images may still agree with the name better than
+        random ones, because they are like each other: grey notes are like an umbrella.
         """
         no_better = (self.p_random > self.tests.level) | self.passes_by
         return self.asked & no_better & self.below_class & ~(self.detects >= TELLS)
@@ -114,9 +115,9 @@ def class_meaning(
     mean over random sets is that over all images, however unlike they are. The cosine of the *mean* image has
     no such reference: the mean of unlike images is short, and giving it unit length turns it to the texts.
 
-    Two references. Random sets: `tests.draws` sets of as many different images. Sets of the class: an image
-    of the class and those images of the class that are most like it, so that a latent for some of its images,
-    as white bags are of bags, is held against such parts of the class.
+    There are two references. Random sets are `tests.draws` sets of as many different images. Sets of the
+    class are an image of the class and those images of the class that are most like it, so a latent for a
+    part of the class, such as white bags among bags, is compared with such parts.
 
     Args:
         top_ids: `[d_sae, n]` int64, rows of `embeddings`; -1 where a latent has fewer than `n` images.
@@ -166,7 +167,7 @@ def class_meaning(
 
 
 def alike_sets(embeddings: Tensor, n: int, draws: int, seed: int = 0) -> Tensor:
-    """Return the sets of an image and those that are most like it.
+    """Return sets of images, each of one image and the images that are most like it.
 
     Args:
         embeddings: `[m, d]` unit embeddings.
@@ -191,7 +192,7 @@ def alike_sets(embeddings: Tensor, n: int, draws: int, seed: int = 0) -> Tensor:
 
 
 def meaning_tests(config: DictConfig) -> MeaningTests:
-    """Return the tests of a run; what it has left out is as in the library.
+    """Return the tests of a run; settings that it leaves out have the library's defaults.
 
     Args:
         config: of the run.
@@ -218,7 +219,7 @@ def shown_classes(targets: Tensor, embeddings: Tensor, texts: Tensor) -> Tensor:
 
 
 def _random_orders(n_images: int, n: int, draws: int, seed: int) -> Tensor:
-    """Return `[draws, n]`: of every length, the start of a row is a random set."""
+    """Return `[draws, n]`: the first images of each row, however many are taken, are a random set."""
     n = min(n, n_images)
     sets = random_image_sets(n_images, n, draws, seed)
     order = torch.rand(sets.shape, generator=torch.Generator().manual_seed(seed)).argsort(1)

@@ -105,7 +105,7 @@ def name_columns(names: Sequence[LatentName]) -> dict[str, list[Any]]:
 
 
 def with_names(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table for people: what its latents are called first, in the place of labels as they are.
+    """Return a table for people: its first column has the names of the latents, in place of their labels.
 
     Example:
         >>> with_names(pd.DataFrame({"latent": [7], "label": ["b"], "named": [False]})).to_dict("records")

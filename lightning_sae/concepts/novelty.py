@@ -80,11 +80,11 @@ def find_novel(
 
 
 def near_copies(top_ids: Tensor, embeddings: Tensor) -> Tensor:
-    """Return groups of latents that are as alike as two halves of the images of one.
+    """Return groups of latents that are as alike as the two halves of one latent's top images.
 
-    Concept vectors are compared without the mean image, which all share. The means of a latent's top images
-    of even and of odd rank have a cosine; nine of ten latents reach the limit. Scikit-learn's agglomerative
-    clustering with average linkage joins what lies above it.
+    Concept vectors are compared without the mean image, which all share. The limit is a cosine that nine of
+    ten latents reach between the mean of their top images of even rank and that of odd rank. Scikit-learn's
+    agglomerative clustering with average linkage joins latents above this limit.
 
     Args:
         top_ids: `[m, n]` int64, rows of `embeddings`, the largest activation first; -1 for none.
@@ -112,7 +112,7 @@ def near_copies(top_ids: Tensor, embeddings: Tensor) -> Tensor:
 
 
 def _largest_first(labels: NDArray[np.int64]) -> Tensor:
-    """Return the same groups, numbered by their sizes; of equal ones the first to come is first."""
+    """Return the same groups, numbered by size; groups of equal size keep the order of their first latent."""
     _, first, place, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
     order = np.lexsort((first, -sizes))
     number = np.empty_like(order)

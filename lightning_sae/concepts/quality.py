@@ -31,10 +31,10 @@ def polysemanticity(image_ids: Tensor, embeddings: Tensor, chunk_size: int = 512
     """Return how far apart the two meanings of a latent are, if it had two: `1 - cos(m_1, m_2)`.
 
     `m_1`, `m_2` are the means of the two clusters of its top images that `two_clusters` finds. The formula is
-    that of SemanticLens, one minus the clarity of the two means (Dreyer et al. 2025, arXiv 2501.05398); the
-    number is not: the clusters are others, and a single outlier stays a cluster. Theirs is
-    `semantic_lens_polysemanticity`. Images that scatter about one meaning also fall in two halves: compare
-    latents, don't read it as a share.
+    that of SemanticLens, one minus the clarity of the two means (Dreyer et al. 2025, arXiv 2501.05398), but
+    the number is not the same, because the clusters differ and a single outlier stays a cluster. Their number
+    is `semantic_lens_polysemanticity`. Images that scatter about one meaning also fall in two halves, so
+    compare latents by it, and don't read it as a share.
 
     Args:
         image_ids: `[d_sae, n]` int64, rows of `embeddings`; -1 where a latent has fewer images.
@@ -112,10 +112,11 @@ def _cosines(rows: NDArray[np.floating], other: NDArray[np.floating]) -> NDArray
 def two_clusters(gram: Tensor, present: Tensor) -> Tensor:
     """Split each row's unit vectors in two: 2-means, from their inner products alone, deterministic.
 
-    Minimises the squared distances to the two means: maximises `||sum_1||^2 / n_1 + ||sum_2||^2 / n_2`. From
-    every vector and the one farthest from it as seeds, the best single move is made until none helps
-    (Hartigan 1975, Clustering Algorithms, ch. 4); the best end counts. It misses the optimum in less than
-    two of a hundred sets of ten without any clusters.
+    The split minimises the squared distances to the two means, that is, maximises
+    `||sum_1||^2 / n_1 + ||sum_2||^2 / n_2`. Every vector and the one farthest from it are seeds of a search,
+    which makes the best single move until none helps (Hartigan 1975, Clustering Algorithms, ch. 4). The best
+    result of all searches is taken. It misses the optimum in less than two of a hundred sets of ten without
+    any clusters.
 
     Args:
         gram: `[m, n, n]` inner products of unit vectors.
@@ -179,7 +180,7 @@ def redundancy(vectors: Tensor, known: Tensor, chunk_size: int = 2048) -> Neares
 
     Args:
         vectors: `[d_sae, d]`, of any length above 0.
-        known: `[d_sae]` bool: the others neither have a redundancy nor count as another.
+        known: `[d_sae]` bool; other latents have no redundancy, and do not count in that of another.
         chunk_size: rows and columns of cosines at a time.
 
     Example:

@@ -177,7 +177,7 @@ def p_values(scores: Tensor, null: Tensor) -> Tensor:
 
 
 def p_values_by_size(scores: Tensor, sizes: Tensor, null: Callable[[int], Tensor]) -> Tensor:
-    """Return P-values of latents by the null of random sets of as many images as each latent has.
+    """Return the p-value of each latent by the null of random sets of as many images as it has.
 
     Args:
         scores: `[d_sae]`.

@@ -62,7 +62,7 @@ def sparse_probes(
     seed: int = 0,
     min_images: int = 5,
 ) -> SparseProbes:
-    """Return how well its best `k` latents tell each value from all else, and how many latents that takes.
+    """Return how well the best `k` latents of each value tell it from all else, and how many it takes.
 
     The method is called k-sparse probing.
 
@@ -175,7 +175,7 @@ def enough(told: Bools, truth: Bools, confidence: float = CONFIDENCE) -> int:
     Args:
         told: `[m, n]`, predictions of `n` images, those with more latents behind.
         truth: `[n]`, some of it true.
-        confidence: of the two-sided interval that a rise has to lie above 0 by.
+        confidence: confidence of the two-sided interval of a rise; the interval has to lie above 0.
 
     Example:
         >>> truth = np.arange(100) < 50

@@ -1,4 +1,4 @@
-"""Which of several corrected classifiers is taken, by their predictions on validation images."""
+"""The choice among several corrected classifiers, by their predictions on validation images."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -17,11 +17,11 @@ class Rule(NamedTuple):
     """The limits of what a correction may cost on the validation images.
 
     Attributes:
-        max_loss: of the accuracy of all classes, in [0, 1].
-        max_group_loss: of the accuracy of the other classes in any group, in [0, 1].
-        max_class_loss: of the accuracy of any class, with what chance may hide of it, in [0, 1].
-        max_false_positive_rise: of the share of all other images that are taken for the class, in [0, 1].
-        min_group: images; smaller groups are left out.
+        max_loss: largest loss of accuracy over all classes, in [0, 1].
+        max_group_loss: largest loss of the accuracy of the other classes in any group, in [0, 1].
+        max_class_loss: largest loss of the accuracy of any class, with what chance may hide, in [0, 1].
+        max_false_positive_rise: largest rise of the share of other images taken for the class, in [0, 1].
+        min_group: number of images below which a group is left out.
     """
 
     max_loss: float = 0.01
@@ -36,7 +36,7 @@ class Rule(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name != "min_group"}
 
     def check(self) -> None:
-        """Refuse what is no rule.
+        """Refuse a rule whose values are out of range.
 
         Raises:
             ValueError: a share outside of 0..1, or groups of no images.
@@ -49,7 +49,7 @@ class Rule(NamedTuple):
             )
 
     def exceeded(self, found: Costs) -> tuple[str, ...]:
-        """Return the limits that costs are above."""
+        """Return the names of the limits that the costs exceed."""
         return tuple(name for name, most in self.limits.items() if cost_of(found, name) > most)
 
 
@@ -97,8 +97,8 @@ class Choice(NamedTuple):
     Attributes:
         amount: of the candidate.
         shift: added to the logit of the class.
-        order: what it is chosen by.
-        costs: of it.
+        order: key that choices are ordered by.
+        costs: costs of the choice.
     """
 
     amount: float
@@ -111,10 +111,10 @@ class Choices(NamedTuple):
     """Candidates that improve on a classifier as it is.
 
     Attributes:
-        worst: balanced error of the worst group, as it is.
-        best: the best that costs no more than the rule allows; `None` if there is none.
-        refused: limits of the rule -> what is above these and no others, the best of it; nothing that is
-            worse than `best`.
+        worst: balanced error of the worst group by the classifier as it is.
+        best: the best choice that costs no more than the rule allows; `None` if there is none.
+        refused: limits of the rule -> the best choice that exceeds these limits and no others; choices that
+            are no better than `best` are left out.
     """
 
     worst: float
@@ -132,12 +132,13 @@ def choose(
 ) -> Choices:
     """Return the candidate and shift that do least damage among those with the smallest balanced error.
 
-    It is the error of the worst group that counts, and up to `SAME` above the smallest is the same effect.
-    The price must be one that `rule` allows. Tried are shifts of the class's logit by up to 2 standard
-    deviations of its margin, the logit minus the largest other one. Only what has a smaller error than the
-    classifier as it is counts. Damage is the share of the images that were right and are wrong; of equals the
-    one with the smaller error is taken, then with the smaller mean over the groups, then the smaller shift,
-    then the smaller amount. What is refused is the smallest error of its kind.
+    Each candidate is tried with shifts of the class's logit by up to 2 standard deviations of its margin,
+    which is the logit minus the largest other one. The error is that of the worst group; it must be smaller
+    than that of the classifier as it is, and errors up to `SAME` above the smallest one count as equal. The
+    price must be one that `rule` allows. Damage is the share of the images that were right and are wrong.
+    Ties in damage go to the smaller error, then to the smaller mean over the groups, then to the smaller
+    shift, then to the smaller amount. Among refused choices that exceed the same limits, the one with the
+    smallest error is kept.
 
     Args:
         candidates: corrected classifiers.
@@ -172,9 +173,9 @@ def choose(
 
 
 def least_damage(choices: Sequence[Choice]) -> Choice | None:
-    """Return the choice that does least damage among those with the effect of the best; `None` of none.
+    """Return the choice that does least damage among those as good as the best; `None` without choices.
 
-    The effect is the error of the worst group; up to `SAME` above the smallest it is the same.
+    A choice is as good as the best if the error of its worst group is at most `SAME` above the smallest one.
 
     Example:
         >>> def choice(worst, damage):

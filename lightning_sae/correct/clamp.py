@@ -31,9 +31,9 @@ class Held(NamedTuple):
     """Latents that are held while CLIP embeds.
 
     Attributes:
-        clamp: which, and at what values.
-        sae: whose latents they are.
-        hook_point: what it takes its activations from.
+        clamp: the latents and their values.
+        sae: autoencoder that the latents belong to.
+        hook_point: hook point that the autoencoder reads.
     """
 
     clamp: Clamp

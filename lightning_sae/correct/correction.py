@@ -50,14 +50,14 @@ class Correction(NamedTuple):
 
 
 class _Attempt(NamedTuple):
-    """A way, and what it found.
+    """One try of a way to correct the class.
 
     Attributes:
-        way: which.
-        site: where latents are held, if it holds any.
+        way: name of the way.
+        site: where latents are held, if the way holds any.
         spared: classes of which an edit keeps the mean score.
-        out: the way with these.
-        found: on the validation images.
+        out: the way at this site, with these classes spared.
+        found: choices that it gives on the validation images.
     """
 
     way: Way
@@ -113,24 +113,24 @@ def correct(
     """Correct one class of a classifier.
 
     Args:
-        run: whose latents the culprits are.
+        run: run that the culprits' latents belong to.
         classifier: under audit.
-        finding: of the audit.
-        way: `None`: the one that does least damage on the validation images among those with the smallest
-            error (`least_damage`), so that none is taken that a plain shift of the class's threshold equals.
-        factor: whose groups it is chosen by: `FACTOR` with all its values, `FACTOR=VALUE` against all others,
-            `culprits` for their own activity, `judge` for images that look like the worst culprit's label to
-            the judge, `printed` for images with the class's word printed on them and as they are. `None`:
-            `printed` for a typographic finding, else the value that the culprits tell, of a factor of the
-            data before `judge`, else `culprits`.
-        rule: what it may cost on the validation images.
-        at: short name of the one hook point at which latents are held; `None`: that of the run, or, where the
-            audit has traced the culprits to an earlier one, their sources there are ablated as well.
+        finding: finding of the audit that is corrected.
+        way: way to correct; `None`: the one that does least damage on the validation images among those with
+            the smallest error (`least_damage`). No way is taken that a plain shift of the threshold equals.
+        factor: factor whose groups the way is chosen by: `FACTOR` with all its values, `FACTOR=VALUE` against
+            all others, `culprits` for the activity of the culprits, `judge` for images that look like the
+            worst culprit's label to the judge, `printed` for images with the class's word printed on them
+            against the same images as they are. `None`: `printed` for a typographic finding; else the value
+            that the culprits tell, first among the factors of the data, then of `judge`; else `culprits`.
+        rule: what the correction may cost on the validation images.
+        at: short name of the one hook point at which latents are held; `None`: that of the run and, where the
+            audit has traced the culprits to earlier ones, also these, at which their sources are ablated.
 
     Raises:
-        FileNotFoundError: the autoencoder of an earlier hook point lies there no more.
-        ValueError: an unknown class, latent, factor or hook point, images without known classes, a share that
-            is none, or nothing that is tried lowers the worst group's error at a price that the rule allows.
+        FileNotFoundError: the autoencoder of an earlier hook point is no longer in its folder.
+        ValueError: an unknown class, latent, factor or hook point, images without known classes, a limit that
+            is no share, or nothing that is tried lowers the worst group's error at an allowed price.
     """
     rule.check()
     latents = tuple(culprit.latent for culprit in finding.culprits)
@@ -226,7 +226,7 @@ def _choose(
 
 
 def _attempts(task: _Task, val: CorrectionSet, way: Way, site: Site) -> Iterator[_Attempt]:
-    """Yield a way; an edit once more for each class that it would cost too much, which then is spared."""
+    """Yield the tries of a way; an edit is tried again with each class spared that it costs too much."""
     spared: tuple[int, ...] = ()
     images = task.validation(val)
     while True:
@@ -247,7 +247,7 @@ def _plain_shift(task: _Task, val: CorrectionSet, site: Site) -> float:
 
 
 def _predicted_of_val(task: _Task, val: CorrectionSet, chosen: _Chosen) -> Tensor:
-    """Return the class of each validation image as it was chosen by, `[n]` int64."""
+    """Return the class of each validation image by the chosen correction, `[n]` int64."""
     logits = task.validation(val).logits(chosen.out, chosen.choice.amount)
     logits[:, task.target] += chosen.choice.shift
     return logits.argmax(1)

@@ -14,11 +14,11 @@ class Costs(NamedTuple):
     """The costs of a correction; each is a share of images, and below 0 where it is a gain.
 
     Attributes:
-        loss: of the accuracy of all classes.
-        group_loss: the largest of the accuracy of the other classes in a group.
-        class_loss: the largest of the accuracy of a class; see `class_losses`.
-        false_positive_rise: of the share of all other images that are taken for the corrected class.
-        loser: the class of `class_loss`.
+        loss: loss of accuracy over all classes.
+        group_loss: largest loss of the accuracy of the other classes in a group.
+        class_loss: largest loss of the accuracy of a class; see `class_losses`.
+        false_positive_rise: rise of the share of all other images that are taken for the corrected class.
+        loser: class that has the loss `class_loss`.
         damage: share of the images of known class that were right and are wrong, whatever was gained.
     """
 
@@ -90,9 +90,9 @@ def damage(before: Tensor, after: Tensor, targets: Tensor) -> float:
 def class_losses(before: Tensor, after: Tensor, targets: Tensor, n_classes: int) -> Tensor:
     """Return the accuracy that each class loses, with what chance may hide where its images are few.
 
-    Of `n` images of a class let `lost` be right before and wrong after, and `gained` the reverse. Its loss is
-    `d = (lost - gained) / n`. A class that loses on balance may lose more than its images show: for it
-    counts the upper end of the interval of one standard error,
+    Let a class have `n` images, of which `lost` are right before and wrong after, and `gained` the reverse.
+    Its loss is `d = (lost - gained) / n`. A class that loses on balance may lose more than its images show,
+    so its loss is the upper end of an interval of one standard error,
 
         `d + sqrt((U - lost / n)^2 + (gained / n - L)^2)`,
 

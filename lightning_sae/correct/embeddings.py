@@ -19,14 +19,15 @@ from lightning_sae.sae import SparseAutoencoder
 
 
 class CulpritView(NamedTuple):
-    """Some images.
+    """Some images, with what a correction needs to know of them.
 
     Attributes:
         embeddings: `[n, d_embed]` unit.
         activations: `[n, m]` of the culprits, the largest over an image's tokens.
-        targets: `[n]` int64, class of the classifier; `UNKNOWN`, or `OUTSIDE` of all of them.
-        factors: factor -> (its values, `[n]` int64, -1 for none); the class is none of them.
-        ids: `[n]` int64, place of each in its split; what a word is printed on keeps its place.
+        targets: `[n]` int64, class of the classifier that an image shows; `UNKNOWN` where nobody knows,
+            `OUTSIDE` where it is none of the classifier's classes.
+        factors: factor -> (its values, `[n]` int64, -1 for none); the class is no factor here.
+        ids: `[n]` int64, place of each image in its split; an image with a word on it keeps its place.
     """
 
     embeddings: Tensor
@@ -92,8 +93,8 @@ def embed_split(
 ) -> Tensor:
     """Return the embeddings of images with latents held at values, `[n, d_embed]` unit on the CPU.
 
-    They come from the store for a whole split as it is where the tail is a closed form, else from a pass of
-    the whole CLIP over the images.
+    Where the tail is a closed form, those of a whole split without labels are computed from the store. In
+    all other cases the whole CLIP runs over the images.
 
     Args:
         run: an opened run on images.

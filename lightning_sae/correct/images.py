@@ -23,10 +23,10 @@ class CorrectionSet(NamedTuple):
     Attributes:
         split: of the data.
         data: the images of the split.
-        seen: the same, and behind them those with a word.
-        groups: of the latter.
-        label: that is printed; `None` for none.
-        ids: `[m]` of the images that it is printed on.
+        seen: the same images, and after them those with a word.
+        groups: groups of the images in `seen`.
+        label: label that is printed; `None` where none is.
+        ids: `[m]` of the images that the label is printed on.
     """
 
     split: Split

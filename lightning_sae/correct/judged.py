@@ -17,12 +17,13 @@ JUDGE = "judge"  # the factor
 
 
 class Look(NamedTuple):
-    """A label, and from where on an image looks like it to the judge.
+    """A label, and the cosine from which on an image looks like it to the judge.
 
     Attributes:
-        label: of a culprit.
-        text: `[d_judge]` unit.
-        least: cosine that three of four images reach on which the culprit drives the class most.
+        label: label of a culprit.
+        text: `[d_judge]` unit, its embedding.
+        least: cosine that is reached by three of four of the images on which the culprit drives the class
+            most.
     """
 
     label: str

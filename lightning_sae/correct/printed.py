@@ -35,10 +35,10 @@ def _spread(chosen: Tensor, most: int) -> Tensor:
 def strongest_style(
     run: RunFolder, split: Split, word: str, classes: LinearClassifier, targets: Tensor, target: int
 ) -> Style:
-    """Return the style in which the word most often makes the class of images of other things.
+    """Return the style in which the word most often turns images of other things into the class.
 
-    Each is tried on the same few images; of equals the one counts with the largest mean logit of the class.
-    A label at the upper or lower edge hides the least of an image.
+    Each style is tried on the same few images, and ties go to the style with the largest mean logit of the
+    class. Only labels at the upper or lower edge are tried, as they hide the least of an image.
 
     Args:
         run: an opened run on images.
@@ -63,7 +63,7 @@ def strongest_style(
 def view_printed(
     run: RunFolder, split: Split, label: Label, ids: Tensor, latents: tuple[int, ...], seen: CulpritView
 ) -> CulpritView:
-    """Return the images of a split with a label on them; of factors nothing is known.
+    """Return the images of a split with a label on them, and without factors.
 
     Args:
         run: an opened run on images.

@@ -17,9 +17,9 @@ class BeforeAfter(_Model):
     """A share in [0, 1]; `None` without images.
 
     Attributes:
-        before: the correction.
-        after: it.
-        shifted: with nothing but a shift of the class's logit, chosen by the same rule.
+        before: the share before the correction.
+        after: the share after the correction.
+        shifted: the share with nothing but a shift of the class's logit, chosen by the same rule.
     """
 
     before: float | None
@@ -38,12 +38,12 @@ class GroupRow(_Model):
     Attributes:
         factor: `culprits` for the activity of the culprits, "" for all images, with `=VALUE` where one value
             stands against all others.
-        value: of it.
-        own: images of the corrected class.
-        others: images that are not of it, also such as are of none of the classes.
-        own_accuracy: share of the first that are predicted as the class.
-        others_accuracy: share of the others of a class that are predicted as it.
-        false_positives: share of the others that are predicted as the class.
+        value: value of the factor.
+        own: number of images of the corrected class.
+        others: number of images that are not of that class, including images of no class.
+        own_accuracy: share of the class's images that are predicted as it.
+        others_accuracy: share of the others of a known class that are predicted as that class.
+        false_positives: share of the others that are predicted as the corrected class.
         error: the balanced error; `None` for a group that is too small.
     """
 
@@ -80,7 +80,7 @@ class HeldLatents(_Model):
         layer: short name of the hook point.
         hook_point: module path.
         tokens: token rule.
-        sources: whether they are what makes the culprits, at an earlier hook point, and not these themselves.
+        sources: whether they are sources of the culprits at an earlier hook point, not the culprits.
         latents: `m` of them.
         labels: of each.
         named: which of the labels are to be relied on.
@@ -118,10 +118,10 @@ class SplitMeasures(_Model):
 
     Attributes:
         split: of the data.
-        images: of the data, of which it is known whether they are of the class.
+        images: number of images of the data for which it is known whether they are of the class.
         accuracy: on the images that belong to one of the classes.
         false_positives: share of the images of other classes that are predicted as the corrected class.
-        worst: balanced error of the worst group of the factor that it was chosen by.
+        worst: balanced error of the worst group of the factor that the correction was chosen by.
         damage: share of the images of known class that were right and are wrong, whatever was gained.
     """
 
@@ -137,12 +137,12 @@ class Record(_Model):
     """`config.json` of an exported classifier.
 
     Attributes:
-        format_version: of this layout; another one is refused.
-        library_version: that wrote it.
+        format_version: version of this layout; a record of another version is refused.
+        library_version: version of the library that wrote the record.
         kind: what the classifier was made from.
         class_names: in the order of the class vectors.
         clip: identity of the CLIP.
-        hook_point: module path; where the culprits are.
+        hook_point: module path of the hook point where the culprits are.
         tokens: token rule.
         run: name of the run folder.
         data: what the images are.
@@ -158,20 +158,20 @@ class Record(_Model):
         held: what is held, and where; `None` where nothing but class vectors changed.
         amount: strength of an edit, inverse penalty of a refit, part of the mean at which latents are held,
             1 for an ablation, 0 for a shift.
-        shift: added to the class's logit, with the way.
-        plain_shift: of the class's logit and nothing else, by the same rule; 0 where none helps.
-        factor: whose groups it was chosen by; with `=VALUE`, of which one value against all others; `printed`
-            for images with the class's word printed on them, against all as they are.
-        printed: how it was printed; `None` for other factors.
-        max_loss: of accuracy that was allowed when it was chosen.
-        max_group_loss: of the accuracy of other classes in a group that was allowed.
-        max_class_loss: of the accuracy of any class that was allowed.
-        max_false_positive_rise: of the share of all other images taken for the class that was allowed.
-        min_group: images; smaller groups were left out.
-        chosen: on what, with the figures there.
-        measured: on other images.
-        groups: on the images of `measured`.
-        classes: on the images of `measured`, the largest loss first.
+        shift: shift of the class's logit that is added to the way.
+        plain_shift: best shift of the class's logit alone, by the same rule; 0 where no shift helps.
+        factor: factor whose groups the correction was chosen by; with `=VALUE`, that value against all
+            others; `printed` for images with the class's word printed on them, against all as they are.
+        printed: how the word was printed; `None` for other factors.
+        max_loss: loss of accuracy that was allowed when the correction was chosen.
+        max_group_loss: loss of the accuracy of other classes in a group that was allowed.
+        max_class_loss: loss of the accuracy of any class that was allowed.
+        max_false_positive_rise: rise that was allowed of the share of other images taken for the class.
+        min_group: number of images below which a group was left out.
+        chosen: measures on the images that the correction was chosen on.
+        measured: measures on other images.
+        groups: a row for each group of the images of `measured`.
+        classes: a row for each class on the images of `measured`, the largest loss first.
     """
 
     format_version: Literal[2] = 2

@@ -42,7 +42,7 @@ class FitImages(NamedTuple):
         margin: `[n]`, the logit of the class less the `logsumexp` of all others, as the classifier is.
         cells: `[n]` int64, `2 v` for images of other classes in the group `v`, `2 v + 1` for those of the
             class, `2 V + 1` for those of the class in small groups; -1 for an image that has no part.
-        ids: `[n]` int64; what shows one image has one number.
+        ids: `[n]` int64; an image as it is and the same image with a word on it have one number.
     """
 
     embeddings: Tensor
@@ -58,16 +58,16 @@ class FitImages(NamedTuple):
 def cells_of(targets: Tensor, target: int, groups: Groups, look_alike: bool = False) -> Tensor:
     """Return the cells of images, `[n]` int64, as in `FitImages`.
 
-    Groups with fewer than ten images of the class, or of others, have no part: whether the class is missed
-    there, or others are taken for it, would not be known. Neither have images of unknown class. Where the cue
-    is a look-alike of the class, its images are not expected to have it: those in groups with fewer than ten
-    of them are one cell, if they are ten together.
+    Groups with fewer than ten images of the class, or of others, are left out, as they cannot show whether
+    the class is missed there or others are taken for it. Images of unknown class are left out as well. Where
+    the cue is a look-alike of the class, images of the class are not expected to have it. Those in groups
+    with fewer than ten of them are then one cell together, if they are ten in all.
 
     Args:
         targets: `[n]` int64, of the classifier's classes, `UNKNOWN` or `OUTSIDE`.
         target: the class.
         groups: of the images.
-        look_alike: whether what leads astray is another thing, as the other sense of a word.
+        look_alike: whether the cue is another thing, such as the other sense of a word.
 
     Example:
         >>> groups = Groups("cue", ["no", "yes"], torch.tensor([0] * 20 + [1] * 20))
@@ -87,8 +87,8 @@ def cells_of(targets: Tensor, target: int, groups: Groups, look_alike: bool = Fa
 def can_refit(images: FitImages) -> bool:
     """Return whether there are images of the class, and of others in two groups at least.
 
-    In data where class and cue never come apart nothing tells them apart. A classifier of one class has no
-    margin.
+    Where class and cue always occur together, no fit can tell one from the other. A classifier of one class
+    has no margin.
     """
     kinds = [cell % 2 for cell in {*images.cells.tolist()} - {-1}]
     return kinds.count(0) > 1 and kinds.count(1) > 0 and bool(images.margin.isfinite().all())
@@ -97,16 +97,16 @@ def can_refit(images: FitImages) -> bool:
 def refit(images: FitImages, inverse_penalty: float) -> VectorChange:
     """Return the change of a class's vector that tells the class best, each group counting alike.
 
-    Let `m` be the margin of the class, `y` be 1 on its own images and -1 on others, and `w` weights that sum
-    up to 1/2 over either, and to the same over its images in each group. The change `d` of the vector and `b`
-    of the bias is the minimum of
+    Let `m` be the margin of the class, `y` be 1 on its own images and -1 on others, and `w` be weights that
+    sum up to 1/2 over the class's images and to 1/2 over the others, with equal sums in each of their groups.
+    The change `d` of the vector and `b` of the bias is the minimum of
 
         `sum_i w_i log(1 + exp(-y_i (m_i + <d, e_i> + b))) + d^T C d / (2 inverse_penalty)`
 
-    with `C` the covariance of the embeddings about the mean of their kind, so that what costs is the variance
-    of what is added. A logistic regression that starts from the classifier; that the last layer, fitted on
-    groups of equal weight, is enough where a network has the features is from Kirichenko et al. 2023, *Last
-    layer re-training is sufficient for robustness to spurious correlations* (arXiv 2204.02937).
+    with `C` the covariance of the embeddings about the mean of their kind, so the penalty is on the variance
+    of what is added to the logit. This is a logistic regression that starts from the classifier. Where a
+    network has the features, it is enough to fit its last layer on groups of equal weight: Kirichenko et al.
+    2023, *Last layer re-training is sufficient for robustness to spurious correlations* (arXiv 2204.02937).
 
     Args:
         images: of the class, and of others in two groups at least (`can_refit`).
@@ -159,7 +159,7 @@ def refits(images: FitImages, inverse_penalties: Sequence[float]) -> list[Vector
 
 
 def cell_weights(cells: Tensor) -> Tensor:
-    """Return `[n]` float64: half for the class and half for others, the same for each of their cells.
+    """Return weights `[n]` float64: half for the class and half for others, shared equally by their cells.
 
     Example:
         >>> cell_weights(torch.tensor([0, 0, 2, 3])).tolist()
@@ -174,8 +174,8 @@ def cell_weights(cells: Tensor) -> Tensor:
 def held_out(images: FitImages, inverse_penalties: Sequence[float]) -> Tensor:
     """Return `[m, n]`, the change of the class's logit on each image by refits that did not see it.
 
-    Of five folds each is judged by what is fitted to the other four; every fold has its part of each cell,
-    and all that shows one image.
+    Each of five folds is judged by a fit to the other four. Every fold has its part of each cell, and all
+    versions of one image are in the same fold.
 
     Args:
         images: as for `refit`.

@@ -14,13 +14,13 @@ PRICES = {
 
 
 def refusal(factor: str, tried: Iterable[tuple[str, Choices]], class_names: Sequence[str]) -> str:
-    """Return one message: what the best costs that the rule does not allow, and the options that allow it.
+    """Return a message with the costs of the best refused correction, and the options that allow it.
 
-    The best is chosen among the corrections that are above the fewest limits.
+    The best is chosen among the corrections that exceed the fewest limits.
 
     Args:
-        factor: by whose groups it was to be chosen.
-        tried: ways, one at least, with what they found.
+        factor: factor whose groups the correction was to be chosen by.
+        tried: ways, one at least, with the choices that they gave.
         class_names: of the classifier.
     """
     tried = list(tried)

@@ -44,7 +44,7 @@ class Site(NamedTuple):
 def sites_of(run: RunFolder, finding: Finding, at: str | None = None) -> list[Site]:
     """Return the places at which a finding can be corrected, the run's own hook point first.
 
-    At an earlier one the strongest sources of the culprits are taken, one, three and eight of them.
+    At each earlier hook point the one, three and eight strongest sources of the culprits are a site each.
 
     Args:
         run: whose latents the culprits are.
@@ -52,8 +52,8 @@ def sites_of(run: RunFolder, finding: Finding, at: str | None = None) -> list[Si
         at: short name of the one hook point that is wanted.
 
     Raises:
-        FileNotFoundError: an earlier autoencoder lies there no more.
-        ValueError: no such hook point, or another autoencoder lies there now.
+        FileNotFoundError: an earlier autoencoder is no longer in its folder.
+        ValueError: no such hook point, or that folder holds another autoencoder now.
     """
     culprits = finding.culprits
     modules = [run.data.hook.module, *(origin.hook_point for origin in finding.origins)]
@@ -96,8 +96,8 @@ def _early(run: RunFolder, finding: Finding, origin: Origin) -> list[Site]:
 def tries(ways: Sequence[Way], sites: Sequence[Site], at: str | None = None) -> list[tuple[Way, Site]]:
     """Return the ways with the sites that each can act at, in this order.
 
-    A vector is edited once, wherever latents could be held. Sources are ablated alone: to hold a latent at a
-    value would give it to tokens that lack it.
+    Ways that change the class vector are tried once, whatever sites there are. Sources can only be ablated,
+    as holding a source at another value would give it to tokens that lack it.
 
     Args:
         ways: to be tried.
@@ -121,8 +121,8 @@ def tries(ways: Sequence[Way], sites: Sequence[Site], at: str | None = None) -> 
 def ranked_sources(finding: Finding, origin: Origin) -> list[CulpritSource]:
     """Return the sources of all culprits, each once, the strongest first.
 
-    By the sum over the culprits of their share in what drives the class, times the share that the source has
-    in what arrives at them.
+    The strength of a source is a sum over the culprits: the share that a culprit has in what drives the
+    class, times the share that the source has in what arrives at the culprit.
     """
     weight, known = defaultdict[int, float](float), dict[int, CulpritSource]()
     drives = {culprit.latent: culprit.share for culprit in finding.culprits}

@@ -48,10 +48,10 @@ class WayOut(NamedTuple):
     """One way to correct a class.
 
     Attributes:
-        amounts: that are tried.
-        make: it with an amount.
-        held_out: amount -> `[n]`, the change of the class's logit on the validation images where the way was
-            fitted to others of them; `None` for a way that is not fitted.
+        amounts: amounts that are tried.
+        make: function that gives the corrected classes for an amount.
+        held_out: amount -> `[n]`, the change of the class's logit on each validation image by a fit to
+            others of them; `None` for a way that is not fitted.
     """
 
     amounts: tuple[float, ...]
@@ -64,9 +64,10 @@ def ways_open(
 ) -> tuple[Way, ...]:
     """Return the ways that can be tried.
 
-    There is no edit where no culprit is active on images of other classes, nothing to erase where these are
-    all of one group, and no refit where class and groups do not come apart. Groups that are made, by printing
-    a word, differ in the look of the label as much as in the word: they are erased only on request.
+    An edit needs culprits whose activity differs between images of other classes, an erasure needs more than
+    one group among these images, and a refit needs groups that occur with and without the class. Groups that
+    are made by printing a word differ in the look of the label as much as in the word, so they are erased
+    only on request.
 
     Args:
         classes: of the classifier as it is.
@@ -123,7 +124,7 @@ def way_out(
 
 
 def _followed(way: Way, seen: CulpritView, groups: Groups) -> Tensor:
-    """Return what the score of a class shall follow no more: the culprits, or the groups, `[n, m]`."""
+    """Return what the score of a class should no longer follow, the culprits or the groups, `[n, m]`."""
     return seen.activations if way == "edit" else one_hot(groups.of, len(groups.values)).float()
 
 
@@ -188,7 +189,7 @@ class Validation(NamedTuple):
         return (Candidate(amount, self.logits(out, amount)) for amount in out.amounts)
 
     def logits(self, out: WayOut, amount: float) -> Tensor:
-        """Return `[n, C]` by a way with an amount; what is fitted judges images that it was not fitted to."""
+        """Return `[n, C]` logits by a way with an amount; a fit is judged on images that it did not see."""
         if out.held_out is not None:
             logits = self.as_it_is.clone()
             logits[:, self.target] += out.held_out(amount)
@@ -230,16 +231,16 @@ def erasure(
     Its removal is the smallest change that ends this and spares the class. Over images of *other* classes let
     the columns `s_j` of `S` be the covariances of the embeddings `e` with the activation of culprit `j`: the
     score `<w, e>` and the culprits have the covariance `S^T w`. Let `m` be the mean embedding of the class's
-    own images less that of the others, and `C` the covariance within the two. Of all `w'` with `S^T w' = 0`
-    and `<w' - w, m> = 0`, so that the class's own images keep their mean score, the one that changes the
-    scores least, with the least `Var(<w' - w, e>)`, is, with `M = [S, m]`,
+    own images less that of the others, and `C` the covariance within the two. The edited vector `w'` has to
+    meet `S^T w' = 0`, and `<w' - w, m> = 0`, which keeps the mean score of the class's own images. Among such
+    vectors the one with the least `Var(<w' - w, e>)` changes the scores least. It is, with `M = [S, m]`,
 
         `w' = w - C^-1 M (M^T C^-1 M)^-1 [S^T w; 0]`.
 
-    Without `m` it is the case of a single score of LEACE (Belrose et al. 2023, arXiv 2306.03819); but where
-    a class is taken for another one that looks alike to CLIP, what tells the culprits is part of the class.
-    Where an edit would lead images of a third class to this one, its mean embedding less that of all others
-    is a further column of `M`, with another 0 below `S^T w`: its mean score stays as well.
+    Without `m` it is LEACE for a single score (Belrose et al. 2023, arXiv 2306.03819). But where a class is
+    taken for another one that looks alike to CLIP, what tells the culprits is part of the class. Where an
+    edit would lead images of a third class to this one, `M` gets a further column, the mean embedding of that
+    class less that of all others, and another 0 below `S^T w`; so the mean score of that class stays as well.
     `C` gets `ridge` times its mean variance on the diagonal; all conditions hold for any ridge.
 
     Args:

@@ -26,11 +26,11 @@ class RedrawableImages(ImageSet, Protocol):
 class Counterfactuals:
     """Images of the data, each beside itself with one factor changed.
 
-    Of one factor every pair has another first image, and each value is what as many images change to, if
-    there are enough. Data that cannot be drawn again, as photographs, have no such pairs.
+    All pairs of one factor have different first images, and an equal number of images changes to each value,
+    if there are enough. Data that cannot be drawn again, such as photographs, have no such pairs.
 
     Args:
-        per_value: pairs in which a value comes; about as many are those in which it goes.
+        per_value: number of pairs that change to a value; about as many change from it.
         seed: of the choice of images, and of what they change to.
     """
 
@@ -63,7 +63,7 @@ class Counterfactuals:
 
 
 def others(now: Sequence[int], n_values: int) -> list[int]:
-    """Return another value for each of some, so that every value comes about as often.
+    """Return another value for each of the given ones, such that all values come about equally often.
 
     Args:
         now: values in `0..n_values-1`, -1 for none.

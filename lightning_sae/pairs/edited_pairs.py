@@ -19,9 +19,9 @@ class EditedPairs:
 
     Args:
         edits: name -> edit; the names are the user's own.
-        n_images: images, as many of each class as there are.
-        seed: of the choice of images and of what edits leave to chance; of one image it is the same for all
-            edits, so that patches of two colours lie in one place.
+        n_images: number of images, spread evenly over the classes as far as these have enough.
+        seed: of the choice of images and of what edits leave to chance. On one image, all edits draw the
+            same, so patches of two colours lie in one place.
 
     Raises:
         ValueError: no edits, or `n_images` below 1.

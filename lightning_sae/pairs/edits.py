@@ -43,7 +43,7 @@ class Edit:
         raise NotImplementedError
 
     def identity(self, images: ImageSet, ids: Sequence[int]) -> dict[str, Any]:
-        """Return what the edited images are a function of, beside the images; refuse what it cannot edit."""
+        """Return what determines the edited images, beside the images; refuse images that it cannot edit."""
         return {"edit": type(self).__name__, **asdict(self)}
 
 

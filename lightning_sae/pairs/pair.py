@@ -13,9 +13,9 @@ class Contrast(NamedTuple):
     """The one thing in which the two images of a pair differ.
 
     Attributes:
-        factor: that changes, as `background`.
+        factor: factor that changes, such as `background`.
         before: its value in the first image; `None` where it has none, or nobody knows.
-        after: its value in the second one; "" where the factor itself is what comes.
+        after: its value in the second image; "" where the factor has no values, and just appears.
     """
 
     factor: str

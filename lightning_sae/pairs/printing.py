@@ -110,12 +110,12 @@ def meaningless_words(word: str, words: Sequence[str], n: int) -> list[str]:
     So no string is a part of the word.
 
     Args:
-        word: its length and spaces count; below three letters it is taken as three letters long.
-        words: whose letters are drawn from, beside those of the alphabet, and none of which is drawn.
+        word: word that gives the length and the spaces; a shorter one counts as three letters long.
+        words: words that give letters to draw from, beside the alphabet; none of these words is returned.
         n: number of strings, all different.
 
     Returns:
-        The same for the same words.
+        The strings; the same words always give the same strings.
 
     Example:
         >>> [len(w) for w in meaningless_words("red fox", ["red fox", "dog"], n=2)]

@@ -14,7 +14,7 @@ from lightning_sae.types import SparseLatents
 
 Floats = NDArray[np.float64]
 SCALE = 0.9
-"""Quantile of a latent's activations, where it is active, that its responses are multiples of."""
+"""Quantile of a latent's activations above 0 that is the unit of its responses."""
 
 
 class FactorValue(NamedTuple):
@@ -56,7 +56,7 @@ def activation_scale(latents: SparseLatents) -> Floats:
 class Responses(NamedTuple):
     """The responses of all latents to all values, each in units of its own scale.
 
-    A pair from value `u` to value `v` speaks for `v`, and, the other way round, for `u`.
+    A pair from value `u` to value `v` speaks for `v` and, with its images exchanged, for `u`.
 
     Attributes:
         values: `V` values.
@@ -104,7 +104,7 @@ class Responses(NamedTuple):
     def selectivity(self) -> Floats:
         """`[V, d_sae]` in [0, 1]: `r / (r + side effect)`, `r` the response, 0 where it is not above 0.
 
-        One half: it moves as much with another factor. Above 0.8: less than a quarter as much.
+        At one half, the latent moves as much with another factor; above 0.8, less than a quarter as much.
         """
         r = self.response.clip(min=0)
         with np.errstate(invalid="ignore"):
@@ -127,7 +127,7 @@ class Responses(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """The latents as they move in pairs.
+    """The changes of the latents between the two images of each pair.
 
     Attributes:
         changes: `[p, d_sae]`, activation in the second image less that in the first.
@@ -211,7 +211,7 @@ def _sides(contrast: Contrast) -> list[tuple[FactorValue, int]]:
 
 
 def values_of(contrasts: Sequence[Contrast], least: int = 1) -> list[FactorValue]:
-    """Return the values that at least so many pairs speak for, by factor, in the order in which they come."""
+    """Return the values that at least `least` pairs speak for, by factor, in the order of the pairs."""
     counts: dict[FactorValue, int] = {}
     for contrast in contrasts:
         for value, _ in _sides(contrast):

@@ -59,7 +59,7 @@ class SeenPairs(NamedTuple):
     def changes(self, sae: SparseAutoencoder) -> csr_array:
         """Return `[p, d_sae]`: the latents of the second image of each pair less those of the first.
 
-        Of an image's tokens the largest activation counts.
+        The activation of a latent on an image is its largest one over the image's tokens.
         """
         parts = []
         for x in torch.split(self.images.x, CHUNK):

@@ -19,8 +19,8 @@ class Strongest(NamedTuple):
     """The latents that respond most to each value.
 
     Attributes:
-        latents: `[V, m]` int64, the strongest first on the half of the pairs that chose them; -1 behind those
-            that rise there.
+        latents: `[V, m]` int64, the strongest first on the half of the pairs that chose them; -1 after the
+            last one that rises there.
         own: `[d_sae]` int64, place of the value that each latent responds to most there; -1 for a latent
             whose response on the other half is no more than chance.
         measured: the responses on the other half.
@@ -42,8 +42,8 @@ class Strongest(NamedTuple):
     def of_values(self) -> dict[str, Floats]:
         """Return response, right way, selectivity and specificity of the first latent of each value.
 
-        Each is `[V]`, NaN where it is not defined. Where no latent rises it is as for one that does not move:
-        0, and 1/2 the right way.
+        Each is `[V]`, NaN where it is not defined. Where no latent rises, the numbers are those of a latent
+        that does not move: 0, and 1/2 for the right way.
         """
         first, values = self.latents[:, 0], np.arange(len(self.latents))
         measured = self.measured
@@ -96,7 +96,8 @@ class Strongest(NamedTuple):
 def strongest(moved: Moved, scale: Floats, most: int = 5, min_pairs: int = 10) -> Strongest | None:
     """Return the latents that respond most to each value.
 
-    What chooses them does not measure them: the best of many on the same pairs looks good by chance.
+    One half of the pairs chooses them and the other half measures them, because the best of many latents
+    looks good by chance on the pairs that chose it.
 
     Args:
         moved: how the latents move.

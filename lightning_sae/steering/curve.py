@@ -24,10 +24,10 @@ class Curve(NamedTuple):
     Attributes:
         strengths: `[s]`, ascending from 0.
         success: `[s, p]` in [0, 1], whether the named factor is as asked.
-        damage: `[s, p]` in [0, 1], share of what else is read off an image that was lost; NaN where there is
-            nothing else.
-        distance: `[s, p]` >= 0, `1 - cos` of the steered embedding and of that of the other image of the
-            pair, in which the same has changed and nothing else.
+        damage: `[s, p]` in [0, 1], lost share of the other answers that are read off an image; NaN where
+            there are no others.
+        distance: `[s, p]` >= 0, `1 - cos` between the steered embedding and that of the other image of the
+            pair, in which only the named factor has changed.
     """
 
     strengths: Floats
@@ -43,7 +43,7 @@ class Curve(NamedTuple):
         """Return the area under success against damage, with its bootstrap interval over the pairs.
 
         Args:
-            most: damage up to which it goes, in (0, 1].
+            most: damage up to which the area goes, in (0, 1].
             resamples: bootstrap samples of the pairs.
             seed: of the resampling.
         """

@@ -50,8 +50,8 @@ def text_direction(text: Tensor, images: Explained, there: Tensor, lacking: Tens
     At the final embedding it is the part of the text that is orthogonal to them.
 
     Args:
-        text: `[d_embed]`, of the value, such as a unit embedding less the mean of those of other values.
-        images: without the value.
+        text: `[d_embed]`, text of the value, such as its unit embedding minus the mean of other values.
+        images: images without the value.
         there: `[n, d_in]`, images with the value, the mean over their tokens.
         lacking: `[m, d_in]`, images without.
     """

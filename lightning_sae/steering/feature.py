@@ -14,7 +14,7 @@ class Feature(Protocol):
 
     Attributes:
         vectors: `[m, d_in]`, added to an activation for each unit of a coordinate.
-        unit: `[m]`, the coordinates where what it stands for is there.
+        unit: `[m]`, the coordinates on an image that has what the feature stands for.
     """
 
     @property
@@ -66,11 +66,11 @@ class Direction(NamedTuple):
 
 @torch.no_grad()
 def steer(images: Explained, feature: Feature, strength: float, brings: Tensor) -> Tensor:
-    """Return the embeddings of images on all of whose tokens a feature is steered.
+    """Return the embeddings of images after a feature is steered on all their tokens.
 
     The coordinates `c` become `strength * unit` where the feature is to come, and `(1 - strength) c` where it
-    is to go: at 0 nothing goes and at 1 all of it, above 1 it is turned round. What else the activation holds
-    stays, so for latents this is `intervene` with values, and with scales.
+    is to go: strength 0 removes nothing, 1 removes all of it, and more turns its sign round. The rest of the
+    activation stays, so for latents this is `intervene` with values, and with scales.
 
     Args:
         images: `n` images.

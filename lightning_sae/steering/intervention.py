@@ -39,8 +39,8 @@ def intervene(
 
     `a_j` the activation of latent `j` on the token, `w_j` its row of the decoder. So all that the autoencoder
     does not reconstruct stays, as do the other latents. A token on which no `b_j` differs from `a_j` is
-    handed on as it is, to the last bit. What the encoder would say of the edited activation is not asked: its
-    rows overlap, so that it may find other values than `b_j`.
+    handed on as it is, to the last bit. The edited activation is not encoded again: the encoder's rows
+    overlap, so it might find other values than `b_j`.
 
     Args:
         model: the CLIP, a `TextClip` for hook points of the text tower.
@@ -62,7 +62,7 @@ def intervene(
 
 
 def check_edits(edits: Mapping[int, Edit], d_sae: int) -> None:
-    """Refuse edits of latents that are not there, or to what is no number.
+    """Refuse edits of latents that do not exist, and edits by anything but a finite number.
 
     Raises:
         ValueError: names the first that is wrong.

@@ -36,10 +36,10 @@ def known_readouts(
     embeddings: Tensor,
     factors: Mapping[str, tuple[Sequence[str], Tensor]],
 ) -> dict[str, Readout]:
-    """Return what can be read off images of which factors are known.
+    """Return the readouts of the factors that are known for some images.
 
-    The class is read by its prompts, as it is the model's score that is to stay or to move; every other
-    factor by a probe, which is fitted on these images. A factor with fewer than two values is left out.
+    The class is read by its prompts, because the model's own score is what should stay or move. Every other
+    factor is read by a probe that is fitted on these images. A factor with fewer than two values is left out.
 
     Args:
         class_names: `C` names; fewer than two are not read.

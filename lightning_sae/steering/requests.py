@@ -18,8 +18,8 @@ def read_edits(words: Sequence[str], latents: pd.DataFrame, d_sae: int) -> dict[
     """Read `LATENT=VALUE` (set to a value) and `LATENT*FACTOR` (scaled).
 
     A latent is named by its number or by its label, in whatever case. A label means the *named* latents that
-    have it; where none is named so, those of which it is a guess. A concept is often split over several:
-    scaled, all of them are; set to a value one alone can be.
+    have it or, where there are none, the latents that have it as a guess. A concept is often split over
+    several latents: all of them are scaled together, but only a single latent can be set to a value.
 
     Args:
         words: as they are written, one an edit.
@@ -27,8 +27,8 @@ def read_edits(words: Sequence[str], latents: pd.DataFrame, d_sae: int) -> dict[
         d_sae: latents of the autoencoder.
 
     Raises:
-        ValueError: an edit of another form, a value that is no finite number, a latent that is not there, is
-            dead, or comes twice, a label that none has, or one to be set that several have.
+        ValueError: an edit of another form, a value that is no finite number, a latent that does not exist,
+            is dead or comes twice, a label that no latent has, or a label of several latents to be set.
 
     Example:
         >>> table = pd.DataFrame({"label": ["brown", "star"], "named": [True, False]}, index=[12, 40])

@@ -185,7 +185,7 @@ def _sides(pairs: SeenPairs, value: FactorValue, some: np.ndarray) -> tuple[Tens
 
 
 def _own_readouts(stage: Stage, chooses: np.ndarray) -> dict[str, Readout]:
-    """Return probes of factors that the data do not know, as edits are, fitted on the pairs that choose."""
+    """Return probes, fitted on the choosing pairs, of factors that the data lack, such as those of edits."""
     unknown = {stage.pairs.contrasts[i].factor for i in chooses} - stage.readouts.keys()
     found = {}
     for factor in sorted(unknown):

@@ -18,12 +18,12 @@ def text_of(
     templates: Mapping[str, Sequence[str]],
     value: FactorValue,
 ) -> Tensor:
-    """Return what is said of a value, less the mean of what is said of the others of its factor.
+    """Return the text embedding of a value minus the mean embedding of the other values of its factor.
 
     Args:
         data: with the prompts of the classes, which stand for the values of `class`.
-        values: of each factor; "" is called as the factor is.
-        templates: factor -> texts in which `{}` is the value; of others it is the value alone.
+        values: values of each factor; the value "" goes by the name of its factor.
+        templates: factor -> texts in which `{}` is the value; for other factors the text is the value alone.
         value: of one of the factors.
 
     Returns:

@@ -56,9 +56,10 @@ class Trial(NamedTuple):
     def curve(self, feature: Feature, strengths: Sequence[float]) -> Curve:
         """Return what steering a feature does.
 
-        An image is a success if its factor is read as the value where this was to come, and as another one
-        where it was to go. Of what else is read off it, an answer counts that both images of the pair give
-        as they are, so that the value has no part in it; it is lost if the steered image gives another one.
+        An image is a success if its factor is read as the value where this was to come, and as another value
+        where it was to go. Among the answers about other factors, those count that both images of the pair
+        give before steering, so the value has no part in them. Such an answer is lost if the steered image
+        gives another one.
 
         Args:
             feature: of the activations.

@@ -20,11 +20,11 @@ class Limits(NamedTuple):
         min_images: a class with fewer attributed images gets no verdict.
         min_errors: wrong predictions of a class that are enough to see what they share.
         detects: AUROC from which a latent is a detector: of another thing, of a word.
-        fades: AUROC below which it plays no part beside one that is.
-        share: of the positive attribution that a culprit has at least, where there are errors to look at.
-        unexpected_share: the same where there are none, and the latent only does not mean the class.
-        culprits: of a finding at most.
-        suspects: latents of a class that are tried at most, those that drive it most.
+        fades: AUROC below which a latent counts for nothing beside a detector.
+        share: smallest share of the positive attribution of a culprit, where there are errors to look at.
+        unexpected_share: the same where there are no errors, and the latent merely does not mean the class.
+        culprits: largest number of culprits of a finding.
+        suspects: largest number of latents of a class that are tried, those that drive it most.
     """
 
     min_images: int = 20
@@ -79,21 +79,21 @@ class Cues(NamedTuple):
 
     Attributes:
         c: the class.
-        group: in which it is wrong too often; `None` for all errors.
-        images: attributed images that are predicted as the class.
+        group: group in which the class is wrong too often; `None` for all errors.
+        images: number of attributed images that are predicted as the class.
         errors: `[n]` bool, images that are predicted as the class and show something else.
-        by_errors: whether there are enough of them.
+        by_errors: whether there are enough errors to look at.
         thing: the other subject that at least half of the errors show, -1 for none.
-        thing_share: of the errors that show it; 0 for none.
-        thing_taken: share of its images that are predicted as the class; 0 for none.
+        thing_share: share of the errors that show this subject; 0 for none.
+        thing_taken: share of this subject's images that are predicted as the class; 0 for none.
         attribution: `[d_sae]`, mean attribution to the class over the errors, or over all `images` where
             there are too few errors.
-        marks: `[d_sae]` in [0, 1], AUROC of the latent for errors against the other images without the class,
-            for images of the group against them where there is one; NaN where there are too few, and for a
-            latent that can be no culprit.
-        marked: `[d_sae]` bool, whether that is more than chance (Mann-Whitney, one in a hundred).
-        foreign: `[d_sae]` in [0, 1], its AUROC for errors against images of the class; NaN where there are
-            too few of either.
+        marks: `[d_sae]` in [0, 1], AUROC of the latent for the errors, or for all images of the group where
+            there is one, against the other images without the class; NaN where there are too few errors, and
+            for a latent that cannot be a culprit.
+        marked: `[d_sae]` bool, whether `marks` is more than chance (Mann-Whitney, one in a hundred).
+        foreign: `[d_sae]` in [0, 1], AUROC of the latent for errors against images of the class; NaN where
+            there are too few of either.
     """
 
     c: int

@@ -21,7 +21,7 @@ class SplitView(NamedTuple):
     """The images of a split as the classifier and the autoencoder see them.
 
     Attributes:
-        latents: of all `n` images, of an image's tokens the largest activation.
+        latents: latents of all `n` images, each with its largest activation over an image's tokens.
         predicted: `[n]` int64, the class of each by the classifier.
         embeddings: `[n, d_embed]` unit.
         attributed: `[m]` int64, ascending, the images whose score was attributed: all, or the probe images
@@ -41,7 +41,7 @@ class SplitView(NamedTuple):
 
 
 def check_images(data: ActivationDataModule) -> None:
-    """Refuse data that nobody can look at.
+    """Refuse texts, which show nothing that an audit can look at.
 
     Raises:
         ValueError: texts, alone or beside images.
@@ -51,7 +51,7 @@ def check_images(data: ActivationDataModule) -> None:
 
 
 def ready(run: RunFolder) -> ActivationDataModule:
-    """Return the data of a run with its store opened; what it lacks is captured.
+    """Return the data of a run with its store opened; activations that it lacks are captured.
 
     Raises:
         ValueError: as `check_images`.

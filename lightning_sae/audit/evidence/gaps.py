@@ -27,11 +27,11 @@ class Gap(NamedTuple):
         value: of the factor, by its place.
         name: as `background=brown`.
         measure: `false_positives`, of images of other classes; `misses`, of images of the class.
-        images: of the group.
-        share: in the group, in [0, 1].
-        elsewhere: in the other images that have a value.
-        gap: of the two, with its interval.
-        p: Fisher's exact, one-sided.
+        images: number of such images in the group.
+        share: share of wrong predictions in the group, in [0, 1].
+        elsewhere: the same share in the other images that have a value of the factor.
+        gap: difference of the two shares, with its interval.
+        p: p-value of Fisher's exact test, one-sided.
     """
 
     c: int
@@ -49,18 +49,18 @@ class Gap(NamedTuple):
 def find_gaps(
     predicted: Tensor, targets: Tensor, n_classes: int, factors: Factors, min_group: int = 10
 ) -> list[Gap]:
-    """Return the gaps that chance does not make.
+    """Return the gaps that chance does not explain.
 
     Every class is tested in every group of every factor but the class itself, both ways, by Fisher's exact
     test; Benjamini-Hochberg over all of them keeps the false discovery rate at 0.05.
 
     Args:
         predicted: `[n]` int64, class of each image by the classifier.
-        targets: `[n]` int64, class of each image, -1 if not known; one of no class of the classifier is `C`
-            or above.
+        targets: `[n]` int64, class of each image, -1 if not known; `C` or above for an image that shows no
+            class of the classifier.
         n_classes: `C`.
         factors: factor -> (its values, `[n]` int64, -1 for none).
-        min_group: images that group and rest have at least.
+        min_group: smallest number of images in the group, and in the rest.
 
     Returns:
         The largest gap first.
@@ -135,12 +135,13 @@ def _with_interval(one: Gap, predicted: Tensor, targets: Tensor, factors: Factor
 
 
 def raises(group: Tensor, c: int, logits: Tensor, targets: Tensor) -> bool:
-    """Return whether a group speaks for a class, and not its absence against another.
+    """Return whether a group speaks for a class, rather than its absence against another class.
 
-    A mark that speaks for one class takes wrong predictions from all others: these are then predicted wrongly
-    more often where there is no mark, and rely on nothing. So the group holds at most half of the images, and
-    in it the class's logit, relative to the mean over all classes, rises by at least half of what any class's
-    rises or falls; all on images of other classes.
+    A mark that speaks for one class takes wrong predictions away from all others. These classes are then
+    predicted wrongly more often where the mark is missing, though they do not rely on anything. So the group
+    must hold at most half of the images, and must raise the class's logit, relative to the mean over all
+    classes, by at least half of the largest rise or fall of any class. Each class is measured on images of
+    other classes.
 
     Args:
         group: `[n]` bool.

@@ -52,7 +52,7 @@ class JudgeView(NamedTuple):
         return float((predict(chosen, self.texts) == c).float().mean()) if len(chosen) else 0.0
 
     def labelled(self, names: Sequence[str], latents: Sequence[int]) -> frozenset[int]:
-        """Return those of some latents whose label, to be relied on or not, is one of the names."""
+        """Return the latents whose label, whether it is to be relied on or not, is one of the names."""
         return frozenset(j for j in latents if self.labels[j] in names)
 
     def of_images(self, ids: Tensor, c: int) -> Meaning:

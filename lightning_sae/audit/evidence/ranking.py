@@ -1,4 +1,4 @@
-"""By what the latents of a class are ranked."""
+"""The scores by which the latents of a class are ranked."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -36,8 +36,8 @@ def rank(cue: Cues, detects: Tensor, on_thing: Tensor | None, unexpected: Tensor
     With errors, `score_j = max(0, R_j) * marks_j * (0.1 + 0.9 * foreign_j)`: `R_j` is the mean attribution
     over the errors, or, for a detector of the one other thing that they show, over all images of the thing;
     `marks_j` and `foreign_j` rise from 0 to 1 as the AUROC of the latent for errors, against other images
-    without the class and against images of the class, goes from 0.5 to 0.9. Without, a latent that does not
-    mean the class and has a large share of what drives it scores `R_j`.
+    without the class and against images of the class, goes from 0.5 to 0.9. Without errors, a latent that
+    does not mean the class and has a large share of what drives it scores `R_j`.
 
     Args:
         cue: of the class.

@@ -29,9 +29,9 @@ READ = 0.05  # p-value up to which a word is read
 class Reading(NamedTuple):
     """The reaction of CLIP and latents to the words of classes, printed on validation images.
 
-    A word stands in the style in which it raises the score of its class most over that with an empty label;
-    the style is chosen on other images than all else is measured on. The p-values come from meaningless words
-    that are treated alike, each in the style that suits it.
+    Each word is printed in the style in which it raises the score of its class most above that of an empty
+    label. The style is chosen on images that nothing else is measured on. The p-values come from meaningless
+    words that are treated in the same way, each in the style that suits it.
 
     Attributes:
         words: `w` words.
@@ -40,8 +40,8 @@ class Reading(NamedTuple):
         auroc_p: `[w, d_sae]`, p-value by rank of how much more active the latent is in the mean; at least
             1 / 21.
         attribution: `[w, d_sae]`, mean attribution to the score of the word's class on images with the word.
-        predicted: `[w]`, by how much larger a share of images is predicted as the class with its word than
-            with an empty label.
+        predicted: `[w]`, share of images that are predicted as the class with its word, minus that share with
+            an empty label.
         predicted_p: `[w]`, the larger of two p-values: of more images that turn to the class than from it
             (McNemar's exact test), and of a score that is raised more than by meaningless words (`exceeds`).
     """
@@ -60,9 +60,9 @@ def read_words(
 ) -> Reading:
     """Print the words on validation images, and run CLIP and the autoencoder on them.
 
-    A word raises the score of its class in some style or other whatever it means, and so does any string. So
-    each word has its own null: strings of its length that mean nothing. For a word that turns no images to
-    its class they are not drawn, and its p-values say so: 1 for the latents, McNemar's for the class.
+    Any string raises the score of a class in some style or other, whatever it means. So each word has its own
+    null: strings of its length that mean nothing. They are not drawn for a word that turns no images to its
+    class; its p-values are then 1 for the latents, and McNemar's for the class.
 
     Args:
         run: with its data set up.
@@ -125,7 +125,7 @@ class _Reader:
         self.empty_in: dict[Style, _Looked] = {}
 
     def read(self, word: str, c: int, words: Sequence[str]) -> _Read:
-        """Return what a word does against an empty label and, where that is something, meaningless ones."""
+        """Return the effect of a word against an empty label and, if there is one, meaningless words."""
         mine, empty = self._in_its_style(word, c)
         predicted, p = turned(empty.named == c, mine.named == c)
         active, ranks = (mine.active - empty.active).mean(0), torch.ones(len(self.asked))

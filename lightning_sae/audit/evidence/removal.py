@@ -50,10 +50,11 @@ class Cells(NamedTuple):
 def net_effect(before: Tensor, after: Tensor, cells: Cells, seed: int = 0) -> BootstrapEstimate:
     """Return by how much removal lowers the balanced error of a class, beyond any shift of its threshold.
 
-    `min_s error(before + s) - min_s error(after + s)`, where `error(m)` is the mean of two shares: of the
-    class's images those with `m < 0`, which are missed, and of the others those with `m >= 0`; each a mean
-    over its parts. Above 0 the latents do harm: whatever threshold the class has, it is told better without
-    them. Below 0 they are a part of the class. A shift alone changes nothing: both are taken at their best.
+    `min_s error(before + s) - min_s error(after + s)`, where `error(m)` is the mean of two shares: that of
+    the class's images with `m < 0`, which are missed, and that of the other images with `m >= 0`. Each share
+    is a mean over its parts. Above 0 the latents do harm: whatever threshold the class has, it is told better
+    without them. Below 0 they are a part of the class. Both errors are taken at their best shift, so a shift
+    alone changes nothing.
 
     Args:
         before: `[n]` margins of the class, its logit minus the largest other one.

@@ -57,7 +57,7 @@ def arriving(run: RunFolder, early: RunLayer, ids: Tensor, latents: Sequence[int
         latents: each once.
 
     Returns:
-        By latent; one that is active on none of the images is left out.
+        The mean edges by latent; a latent that is active on none of the images is left out.
 
     Raises:
         ValueError: hook points of different towers or out of order, or an autoencoder of other tokens.

@@ -24,9 +24,9 @@ class CulpritOrigin(AuditRecord):
 
     Attributes:
         latent: the culprit.
-        images: of the finding on which it is active, which the edges are means over.
+        images: number of images of the finding on which it is active; the edges are means over these.
         sources: latents that make it active, the largest share first; those that hold it down are left out.
-        latents: share that all latents have, of either sign.
+        latents: share of all latents of the hook point together, of either sign.
         error: share of what the autoencoder there does not reconstruct: a leak.
         outside: share of tokens that the hook point does not select: a leak.
         bias: share of the autoencoder's constant.
@@ -51,7 +51,8 @@ class SharedSources(AuditRecord):
 
     Attributes:
         own: latents that drive the class on its own images, no culprits.
-        overlap: mean over these of `sum_i min(p_i, q_i)`, of the sources' shares in the influence; in 0..1.
+        overlap: mean over these latents of `sum_i min(p_i, q_i)`, where `p` and `q` are the sources' shares
+            in the influence on the culprit and on the latent; in 0..1.
         random: mean overlap of the culprit with as many random latents.
         high: overlap that one in twenty of such sets exceeds.
         p_value: chance of an overlap at least as large, in (0, 1].
@@ -71,10 +72,11 @@ class Origin(AuditRecord):
         layer: short name of the hook point.
         hook_point: module path.
         tokens: token rule.
-        folder: with its `sae/`; relative to that of the run where it lies inside.
-        sae_sha256: of the autoencoder's weights.
-        culprits: those of the finding that are active on its images, the worst first.
-        shared: of the worst; `None` where no other latents drive the class, or too few are there to compare.
+        folder: folder that holds its `sae/`; relative to the run folder if it lies inside of that.
+        sae_sha256: digest of the autoencoder's weights.
+        culprits: culprits of the finding that are active on its images, the worst first.
+        shared: sources that the worst culprit shares with the class's own latents; `None` where no other
+            latents drive the class, or too few latents are there to compare.
         summary: in words.
     """
 

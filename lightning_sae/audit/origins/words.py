@@ -23,10 +23,10 @@ def summarise_origin(
 
     Args:
         layer: short name of the earlier hook point.
-        own: short name of that of the culprits.
+        own: short name of the culprits' own hook point.
         culprits: the worst first.
-        traced: those of them that are active on the images.
-        shared: of the worst.
+        traced: the culprits that are active on the images, with their sources.
+        shared: sources that the worst culprit shares with the class's own latents.
     """
     worst = culprits[0]
     found = next((one for one in traced if one.latent == worst.latent), None)

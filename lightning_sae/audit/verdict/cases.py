@@ -24,7 +24,7 @@ class Suspect(NamedTuple):
     """Latents that drive a class on the same images, for what may be a wrong reason.
 
     Attributes:
-        cue: of the class, where they do.
+        cue: cue of the class, with the images on which the latents drive it.
         latents: their numbers, the largest score first.
         scores: how strongly each is suspected, > 0.
         decided: kind and tests.
@@ -108,7 +108,7 @@ def look_at(judged: JudgeView, seen: SplitView, cue: Cues, latents: Sequence[int
 
 
 def leads(cue: Cues, ranking: Ranking, limits: Limits) -> list[int]:
-    """Return the latents that may lead a cause, the largest score first: those that mark what goes wrong."""
+    """Return the latents to try that mark the errors, the largest score first; without errors all of them."""
     return [j for j in able(ranking, limits) if not cue.by_errors or cue.marked[j]]
 
 
@@ -121,9 +121,9 @@ def able(ranking: Ranking, limits: Limits) -> list[int]:
 def suspects_of(case: Case, cue: Cues, ranking: Ranking, seen: SplitView) -> list[Suspect]:
     """Return the suspects of a class, the largest score first.
 
-    Latents that drive the class on the same images are one cause. Each one that marks what goes wrong is
-    tested; the cause is of the first kind that any of them passes, in the order of `decide`. Where it stands
-    for one other thing, the score of a latent fades with its AUROC for the thing.
+    Latents that drive the class on the same images are one cause. Each latent that marks what goes wrong is
+    tested. The kind of the cause is the first one, in the order of `decide`, whose tests any of them passes.
+    Where the cause stands for one other thing, a latent's score is the lower, the worse it detects the thing.
     """
     score, limits = ranking.score, case.limits
     found = []

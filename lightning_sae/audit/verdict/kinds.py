@@ -21,10 +21,10 @@ class Looks(NamedTuple):
         agreement: mean cosine of its top images with the class's name.
         p_random: chance that as many random images agree as well.
         p_class: chance that as many alike images of the class agree as badly.
-        foreign: whether they do not mean the class, by both.
+        foreign: whether its top images do not mean the class, by both chances.
         errors_p_class: as `p_class`, of the wrong predictions that the latent drives most; NaN without any.
-        errors_below: whether these are worse than images of the class.
-        errors_called: share of these that the judge calls the class.
+        errors_below: whether these predictions agree worse with the name than images of the class do.
+        errors_called: share of these predictions that the judge calls the class.
         asked: whether the judge can tell the class at all.
     """
 
@@ -45,14 +45,14 @@ class Case(NamedTuple):
         phrase: what it is called.
         subjects: what the images show.
         thing: the other subject that at least half of the wrong predictions show, -1 for none.
-        thing_share: of the wrong predictions that show it.
-        thing_taken: share of its images that are predicted as the class.
+        thing_share: share of the wrong predictions that show this subject.
+        thing_taken: share of this subject's images that are predicted as the class.
         detects: `[S, d_sae]`, AUROC of each latent for the images of each subject against all others.
-        reading: of the drawn words, where the class's is one of them.
-        word: its place there.
+        reading: reading of the drawn words, one of which is the class's word.
+        word: place of the class's word in the reading.
         by_errors: whether there are enough wrong predictions to look at.
-        gap: by how much more often the class is taken for wrongly in a group that the data know; `None` where
-            the wrong predictions were not picked by one.
+        gap: gap in false positives of the known group that the wrong predictions were picked by; `None` where
+            they were not picked by a group.
         marks: `[d_sae]`, AUROC of each latent for the group, or for the wrong predictions.
         marked: `[d_sae]` bool, whether that is more than chance.
         looks: by latent, for the latents that may lead a cause.
@@ -93,19 +93,20 @@ class Decided(NamedTuple):
 def decide(case: Case, latent: int) -> Decided:
     """Return the kind of one culprit: the first whose tests are passed.
 
-    1. *compound*, *polysemous*: it is another thing. At least half of the wrong predictions show one other
-       subject, it detects that subject, and the judge, if it can tell the class, calls at most half of the
-       wrong predictions the class. Compound if the subject's name is a part of the class's, else polysemous.
-    2. *typographic*: it reads. It detects the class's word, on which it is more active than on most
-       meaningless ones, it raises the class's score there, and the word turns images to the class and raises
-       its score as no meaningless one does.
-    3. *spurious*: it does not look like the class. Either the class is taken for wrongly more often in a
-       group that the data know, and the latent detects this group. Or its top images do not mean the class,
-       by the judge. Or the wrong predictions that it drives most are worse than images of the class, and the
-       judge calls less than half of them the class.
+    1. *compound*, *polysemous*: the latent stands for another thing. At least half of the wrong predictions
+       show one other subject, the latent detects that subject, and the judge can tell the class and calls at
+       most half of the wrong predictions the class. The kind is compound if the subject's name is a part of
+       the class's, else polysemous.
+    2. *typographic*: the latent reads. It detects the class's word, is more active on it than on most
+       meaningless words, and raises the class's score there. The word turns images to the class and raises
+       its score as no meaningless word does.
+    3. *spurious*: the latent does not look like the class. Either the class is taken for wrongly more often
+       in a group that the data know, and the latent marks this group. Or the latent's top images do not mean
+       the class, by the judge. Or the wrong predictions that it drives most agree worse with the class's name
+       than images of the class do, and the judge calls less than half of them the class.
 
-    A detector has an AUROC of at least `limits.detects`. Where the judge cannot tell the class, nothing rests
-    on it.
+    A detector has an AUROC of at least `limits.detects`. Where the judge cannot tell the class, no test that
+    asks the judge is passed.
     """
     other, reads, foreign = _thing(case, latent), _reads(case, latent), _foreign(case, latent)
     if other and all(e.passed is not False for e in other):

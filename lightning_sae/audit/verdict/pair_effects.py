@@ -52,24 +52,24 @@ class Cause(NamedTuple):
     cue: str
 
     def stands_for(self, value: FactorValue) -> bool:
-        """Return whether a value is its cue; any may be where it is not known."""
+        """Return whether a value is the cue of the cause; any value may be where the cue is not known."""
         return self.cue in ("", str(value), f'"{value.value}"' if value.factor == "class" else "")
 
 
 class PairEffect(NamedTuple):
     """The effect of a cause on the pairs in which a value comes or goes.
 
-    All are differences: with the value less without it.
+    All changes are differences: with the value minus without it.
 
     Attributes:
-        value: that comes.
+        value: the value.
         pairs: number of pairs; no image of them shows the class.
         right_way: share of them in which the culprits are more active with the value, ties counted half.
         activation: change of the culprits' mean activation, each in units of its own scale.
         score: change of the margin of the class.
-        carried: the part of that change that is gone when the culprits are removed from both images.
-        p: the largest chance of the three if the means were 0 or less (Student's t).
-        shown: whether all three are above 0, by their intervals and among all that an audit tries.
+        carried: part of the change of the margin that is gone when the culprits are removed from both images.
+        p: largest p-value of the three changes, against means of 0 or less (Student's t).
+        shown: whether the three are above 0, by their intervals and by a test over all that an audit tries.
     """
 
     value: FactorValue
@@ -89,10 +89,10 @@ def effects_on_pairs(
     causes: Sequence[Cause],
     min_pairs: int = 10,
 ) -> list[PairEffect | None]:
-    """Show the culprits of each finding the cue alone.
+    """Measure the culprits of each finding on pairs that differ in the cue alone.
 
     Where the data know the cue, only the pairs of this cue count. Elsewhere all values are tried, and the
-    value with the largest part of the score counts.
+    value counts for which the culprits carry the largest part of the score.
 
     Args:
         scores: of the classes.
@@ -102,7 +102,7 @@ def effects_on_pairs(
         min_pairs: values that fewer pairs speak for are not tried.
 
     Returns:
-        Of each cause; `None` where there are no pairs of its cue, or none is shown for one that nobody knows.
+        The effect of each cause; `None` where its cue has no pairs, or is unknown and no value is shown.
     """
     tried = [_of_view(scores, view, scale, causes, min_pairs) for view in views]
     found = [[effect for of_view in tried for effect in of_view[i]] for i in range(len(causes))]

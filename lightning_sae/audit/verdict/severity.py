@@ -25,8 +25,8 @@ class Harm(NamedTuple):
     """Wrong predictions that a cue causes, as a share of the images that they can happen to.
 
     Attributes:
-        of: which, in words.
-        share: how many more they are because of it.
+        of: description of these images.
+        share: share of them that are predicted wrongly because of the cue.
     """
 
     of: str
@@ -38,7 +38,7 @@ class RemovalEffect(NamedTuple):
 
     Attributes:
         effect: before and after.
-        harm: the largest that is certain, else the largest.
+        harm: the largest harm that is certain; the largest one if none is.
     """
 
     effect: Effect
@@ -77,10 +77,11 @@ def measure(
 def harm_of(margins: Margins, sample: Sample, min_group: int = 10) -> Harm:
     """Return the wrong predictions that a cue causes.
 
-    Other images with the cue that are taken for the class, and are not without the latents. Where the data
-    know the cue, also images of the class without it that are missed, because the class is expected to have
-    it, and are found without the latents, each time at the best threshold. What ablation costs on images of
-    the class is no harm of the cue. Where there are no images for either, no harm is seen: it is 0.
+    These are other images with the cue that are taken for the class only while the latents are there. Where
+    the data know the cue, images of the class without the cue are the second kind: they are missed, because
+    the class is expected to have the cue, and are found without the latents, each time at the best threshold.
+    What ablation costs on images of the class is no harm of the cue. Without images of either kind, the harm
+    is 0.
 
     Args:
         margins: of the class, with the latents and without.

@@ -14,15 +14,16 @@ MOST = 0.25  # quantile of an activity that three of four images reach
 
 
 class Sides(NamedTuple):
-    """The images on which a cue is.
+    """The images with a cue, and how images are divided to weigh a removal.
 
     Attributes:
-        name: of the value of a factor that the cue is, as `background=brown`; "" where the latents' own
-            activity has to do.
-        cue: `[n]` bool, images with the cue; of the latents' own activity, as much as on three of four wrong
-            predictions.
-        divides: `[n]` bool, by what the images are divided where removal is weighed: the cue, or all images
-            on which the latents are active. Errors must not choose what they are weighed by.
+        name: name of the cue as the value of a factor, such as `background=brown`; "" where the data do not
+            know the cue, and the latents' own activity stands in for it.
+        cue: `[n]` bool, images with the cue; where the activity stands in for it, those on which the latents
+            are as active as on three of four wrong predictions.
+        divides: `[n]` bool, one of the two parts that a removal is weighed on: images with the cue or, where
+            the activity stands in for it, all images on which the latents are active. The errors must not
+            choose the parts that they are weighed on.
     """
 
     name: str
@@ -101,9 +102,10 @@ def told_value(activity: Tensor, others: Tensor, factors: Factors, min_group: in
 
 
 def as_on_the_class(activity: Tensor, own: Tensor, others: Tensor) -> int:
-    """Return how many other images latents are as active on as on three of four images of the class.
+    """Return the number of other images on which latents are as active as on three of four of the class.
 
-    Where there are none, the class and what drives it never come apart: nobody can say which of both it is.
+    Where there are none, the class and what drives it always occur together, and nobody can say which of the
+    two drives the score.
 
     Args:
         activity: `[n]` >= 0, summed over the latents.
@@ -119,7 +121,7 @@ def as_on_the_class(activity: Tensor, own: Tensor, others: Tensor) -> int:
 
 
 def reached(activity: Tensor, images: Tensor) -> Tensor:
-    """Return which images have the activity that three of four of some images have.
+    """Return the images on which latents are as active as on three of four of some chosen images.
 
     Args:
         activity: `[n]` >= 0.

@@ -43,11 +43,11 @@ class Sample(NamedTuple):
         return int((~self.own & self.sides.cue).sum())
 
     def cells(self, min_group: int) -> Cells:
-        """Return the class and the others, each divided by the cue: to come with the class is worth nothing.
+        """Return the class and the others, each divided by the cue.
 
-        Others with the cue count as much as those without: on them it does harm, however few they are. Images
-        of the class are divided only where the data know the cue; where the latents' own activity has to do,
-        those on which they are silent may be missed for another reason.
+        A cue thus gains nothing by occurring with the class. Other images with the cue count as much as those
+        without it, however few they are, because the cue does harm on them. Images of the class are divided
+        only where the data know the cue: images on which latents are silent may be missed for another reason.
         """
         divides = self.sides.divides
         own = _parts(self.own, divides, min_group) if self.sides.known else (self.own,)
@@ -55,7 +55,7 @@ class Sample(NamedTuple):
 
 
 def _parts(images: Tensor, cue: Tensor, min_group: int) -> tuple[Tensor, ...]:
-    """Return the images with the cue and those without, if both are enough, else all in one."""
+    """Return the images with the cue and those without it if both are enough, else all as one part."""
     parts = (images & cue, images & ~cue)
     return parts if min(int(part.sum()) for part in parts) >= min_group else (images,)
 
@@ -65,9 +65,9 @@ class Tried(NamedTuple):
 
     Attributes:
         suspect: all its latents.
-        helpful: those that are no part of the class by themselves.
+        helpful: the suspect's latents that are not found to be a part of the class when removed alone.
         sample: the images.
-        net: what removing the helpful ones together gains.
+        net: what removing the helpful latents together gains.
         each: what removing each latent of the suspect alone gains.
         taken: by how much the false positives with the cue fall when all of the suspect is removed.
         taken_by_helpful: the same for the helpful ones alone.
@@ -93,10 +93,10 @@ class Tried(NamedTuple):
     def verdict(self) -> Literal["culprit", "part of the class", "cannot be told"]:
         """Judge by the interval of the net effect, or by the data where they show what goes wrong.
 
-        Where they do not know the cue, and the first of the latents is labelled as the class or as another
-        one, it may be a poor detector as well as a wrong reason: that cannot be told. Nor can it there where
-        the class is hardly told from the others without the latents either: then there is no right reason
-        that they stand in the way of.
+        Where the data do not know the cue, a suspect is no culprit in two cases. If the first of its helpful
+        latents is labelled as a class or another subject, that latent may be a poor detector as well as a
+        wrong reason. If the class is hardly told from the others even without these latents, there is no
+        right reason that they could stand in the way of.
         """
         if self.shown or (self.apart and self.sure and not self.led_by_thing and self.class_known):
             return "culprit"
@@ -141,9 +141,9 @@ class Tried(NamedTuple):
 
     @property
     def culprits(self) -> Suspect:
-        """The latents that the finding is about: those that help, if they do, else all of them.
+        """The latents that the finding is about: the helpful ones if removing them helps, else all of them.
 
-        In a group that the data know also those that stand for the group, though the class needs them.
+        For a group that the data know, latents that stand for it are added, though the class needs them.
         """
         if self.suspect.thing >= 0 or not (self.sure or self.taken_by_helpful.low > 0):
             return self.suspect
@@ -154,10 +154,10 @@ class Tried(NamedTuple):
 
 
 def each_once(tried: Sequence[Tried]) -> list[Tried]:
-    """Return the suspects, culprits first, and every latent of a class only where it comes first.
+    """Return the suspects, culprits first, with every latent of a class only in its first suspect.
 
-    The more false positives of images with its cue a suspect makes, the earlier it comes, of equals one whose
-    group the data know; one of which there are no such images comes last.
+    A suspect comes the earlier, the more false positives it makes on images with its cue. Ties go to a
+    suspect whose group the data know, and a suspect without any such images comes last.
     """
 
     def place(one: Tried) -> tuple[bool, bool, float, bool]:
