@@ -74,7 +74,7 @@ class ShardFolder:
         return [shard for shard in range(self.n_shards) if not self.present(shard)]
 
     def withdraw(self) -> None:
-        """Take back a manifest whose shards are not all there, and keep what it says of the others."""
+        """Take back a manifest whose shards are not all there, and keep its entries of those that are."""
         entries = read_manifest(self.folder)["shards"] if self.complete else read_withdrawn(self.folder)
         kept = [entry for entry in entries if self.present(int(Path(entry["file"]).stem))]
         if len(kept) < len(entries):
@@ -106,13 +106,13 @@ class ShardFolder:
         bad: Mapping[int, str] | None = None,
         notes: Mapping[str, int] | None = None,
     ) -> None:
-        """Write one shard whole or not at all; what a killed writer left of it goes.
+        """Write one shard whole or not at all, and delete what a killed writer left of it.
 
         Args:
             shard: its number.
             tensors: a row per image that is not bad.
             bad: id -> message of the bad images.
-            notes: how many images were decoded how.
+            notes: way of decoding -> number of images.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_temporaries(self.folder, self.path(shard).name)
@@ -162,7 +162,7 @@ class ShardFolder:
             yield json.loads(read_header(self.path(shard)).metadata["shard"])
 
     def _tidy(self, files: set[str]) -> None:
-        """Leave the shards alone: no rest of a killed writer, no damaged shard, none of another size."""
+        """Delete all but the shards: rests of killed writers, damaged shards, and shards of another size."""
         for name in ("[0-9]*", MANIFEST, WITHDRAWN):
             remove_temporaries(self.folder, name)
         (self.folder / WITHDRAWN).unlink(missing_ok=True)
@@ -179,7 +179,7 @@ class ShardFolder:
         return {"fingerprint": dict(self.fingerprint), "images": [images.start, images.stop]}
 
     def _entries(self) -> list[dict[str, Any]]:
-        """Return what the manifest says of each shard; of one that was not made anew, what it said before."""
+        """Return the manifest's entry of each shard; one that was not made anew keeps its former entry."""
         kept = {(entry["file"], *entry["images"]): entry for entry in read_withdrawn(self.folder)}
         entries = []
         for shard in range(self.n_shards):
