@@ -32,8 +32,8 @@ from lightning_sae.data import ActivationDataModule, cached_tensor
 class Alignment(PassCallback):
     """Labels the latents from their top images at every validation pass, by the judge (Dreyer et al. 2025).
 
-    A latent is *named* if its label is significant, which says that its top images are no random set, and
-    valid: the label predicts where else the latent fires.
+    A latent is *named* if its label is significant (its top images are no random set) and valid (the label
+    predicts where else the latent fires).
 
     Logged (over latents with at least one top image):
         alignment/mean, alignment/p10, alignment/p50, alignment/p90: score of the latents' own labels.
@@ -45,7 +45,7 @@ class Alignment(PassCallback):
         alignment/named, alignment/named_share: how many are named, and their share.
 
     Attributes:
-        concepts: what it gives to the callbacks behind it; `None` before the first pass.
+        concepts: result of the last pass, for the callbacks listed after this one; `None` before the first.
 
     Args:
         vocabulary: the labels to choose from; without labels of its own, those of the data.
@@ -93,13 +93,13 @@ class Alignment(PassCallback):
         return copy(self)
 
     def terms(self) -> Mapping[str, Terms]:
-        """Return the terms of its means and counts, a latent each."""
+        """Return the terms of the logged means and counts, one term per latent."""
         return self._terms
 
     def shuffled_terms(self, pass_: Pass, seed: int) -> Mapping[str, Terms]:
-        """Return the same of the latents with each other's labels.
+        """Return the same terms for latents that were given each other's labels.
 
-        The alignment is its mean over all permutations; the tests are of one, drawn by the seed.
+        The alignment is the mean over all permutations; the tests use one permutation, drawn by the seed.
         """
         words, index, vectors = self.embed(pass_.data), self._index, pass_[ConceptLabels].vectors
         columns = self._test(pass_, vectors, permuted(index, seed))
@@ -107,7 +107,7 @@ class Alignment(PassCallback):
         return _terms(index >= 0, {"mean": scores}, columns)
 
     def check(self, data: ActivationDataModule) -> None:
-        """Refuse labels of the data that are none."""
+        """Refuse labels of the data that cannot be used as labels."""
         self.vocabulary.choose(data.images("val").vocabulary)
 
     def embed(self, data: ActivationDataModule) -> EmbeddedVocabulary:

@@ -65,14 +65,14 @@ class Attribution(PassCallback):
         means: of the last pass; `None` before the first.
         probe_means: the same for the probe, if there is one.
         prompt_means: `[n_prompts, d_sae]`, if there are prompts.
-        tokens: image id -> attributions of its tokens to the score of its class: the probe images (of this
-            process) of a hook point whose tail is no closed form.
+        tokens: image id -> attributions of its tokens to the score of its class. It has the probe images of
+            this process, and only where the tail of the hook point is no closed form.
 
     Args:
         output: the score: cosine, logit, margin (log odds against the other classes), probability, or one of
             your own (`lightning_sae.classifiers.outputs.Output`).
-        over: the images behind a class's mean: those predicted as it, truly of it, or all.
-        prompts: texts, to whose cosine with every image the latents are attributed as well.
+        over: the images behind a class's mean: those predicted as the class, those truly of it, or all.
+        prompts: texts; the latents are also attributed to the cosine of each text with every image.
         probe: whether to fit a linear probe to the train embeddings, and attribute its score too (a cosine
             is compared with its logit).
         top: latents per class in the tables.
@@ -200,7 +200,7 @@ class Attribution(PassCallback):
         return table
 
     def latent_columns(self) -> dict[str, Sequence[Any]]:
-        """Return for each latent the class that it drives most, how much, and all that it drives.
+        """Return for each latent the class that it drives most, how much, and the absolute sum over classes.
 
         There are no columns before the first validation pass.
         """
@@ -218,7 +218,7 @@ class Attribution(PassCallback):
 
 
 def _add_own(judged: _Judged, explained: Explained, classes: Tensor, b_dec: Tensor) -> Tensor:
-    """Add the score of each image's own class; its attributions `[nnz]`."""
+    """Add the score of each image's own class to the sums, and return its attributions `[nnz]`."""
     n, t, _ = explained.x.shape
     score = judged.scores.of(classes.clamp(min=0))
     g = gradient(explained.tail, explained.x, score, explained.context, batch_size=n).flatten(0, 1)

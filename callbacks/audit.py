@@ -23,11 +23,11 @@ class Audit(Callback):
     store are opened once more for it.
 
     Args:
-        classifier: under audit: `prompts`, `probe` (fitted to the train embeddings), or the folder of a saved
-            probe.
+        classifier: what is audited: `prompts`, `probe` (fitted to the train embeddings), or the folder of a
+            saved probe.
         prompts_file: JSON or YAML, `{class: [prompt, ...]}`; `None`: the prompts of the data.
         output: the score: cosine, logit, margin, probability, or one of your own.
-        min_images: predicted as a class; fewer are not enough evidence.
+        min_images: least number of images predicted as a class; fewer are not enough evidence.
 
     Raises:
         ValueError: an unknown score, prompts for a probe, a file without prompts; in `setup` a run on texts.

@@ -97,7 +97,7 @@ class Pass:
 
     @property
     def closed_form(self) -> bool:
-        """True if the tail needs but the selected token, so that `add` gets all images, else the probe."""
+        """True if the tail needs only the selected token: `add` then gets all images, otherwise the probe."""
         return self.data.tail.needs == "nothing"
 
     def get(self, kind: type[T]) -> T | None:
@@ -108,14 +108,14 @@ class Pass:
         """Return the result of a type.
 
         Raises:
-            ValueError: no callback has given it in this pass, as one with `every` above 1 may.
+            ValueError: no callback has given it in this pass; one with `every` above 1 skips passes.
         """
         if (result := self.get(kind)) is None:
             raise ValueError(f"no {kind.__name__} in this pass: its giver has to run in every one, every=1")
         return result
 
     def batch_images(self, outputs: ValidationOutput) -> PassImages:
-        """Return the images of a validation batch, a token each."""
+        """Return the images of a validation batch, one token per image."""
         x, x_hat, latents, ids, targets, embeddings = outputs
         explained = Explained(
             self.data.tail, self.decoder, x[:, None], x_hat[:, None], latents, image_ids=ids
@@ -127,7 +127,10 @@ class Pass:
         return probe_images(self.data, self.sae, self.trainer.global_rank, self.trainer.world_size)
 
     def all_images(self) -> Iterator[PassImages]:
-        """Yield again what `add` got, in `finish`; where the tail is a closed form, from the latents."""
+        """Yield the images that `add` got once more, for use in `finish`.
+
+        Where the tail is a closed form, they are made from the collected latents.
+        """
         if not self.closed_form:
             yield from self.probe_images()
             return
@@ -167,19 +170,19 @@ class Pass:
 class PassCallback(Callback):
     """A callback of the validation pass: `begin`, `add` or `add_batch` some at a time, `finish`, `report`.
 
-    All of them share one `Pass`, which the first of the trainer makes anew for every pass. A sanity check is
-    none. Every hook runs on every rank.
+    All pass callbacks of a trainer share one `Pass`, which the first of them makes anew for every pass. A
+    sanity check is no pass. Every hook runs on every rank.
 
     Attributes:
         needs: types of results that callbacks listed before have to give.
-        uses: types of results that `finish` takes if any callback gives them; it has to be listed before.
+        uses: types of results that `finish` takes if a callback gives them, which must then be listed before.
         gives: type of what `finish` returns.
         needs_latents: whether it asks for the latents of all images.
-        logs: patterns of the keys that it logs, not inherited. A class without its own may log any: then a
-            misspelt `monitor` is found at the first pass only.
+        logs: patterns of the keys that it logs, not inherited. A class without patterns of its own may log
+            any key, and a misspelt `monitor` is then found only at the first pass.
         every: passes of a training from one turn to the next; 0: only its last. The last pass of a training,
-            as far as is known, and one outside of any are always its turn.
-        passes: of the training so far, kept in its checkpoints.
+            as far as it is known to be the last, and any pass outside of a training are always a turn.
+        passes: number of passes of the training so far, kept in its checkpoints.
         current: the running or last pass; `None` before the first.
     """
 
@@ -209,11 +212,14 @@ class PassCallback(Callback):
         """Write files and tables: all callbacks have finished, and every result is there."""
 
     def baseline(self) -> Self | None:
-        """Return a fresh copy that measures a baseline by the same code; `None`: it has no number of one."""
+        """Return a fresh copy that measures a baseline by the same code; `None` if it cannot measure one."""
         return None
 
     def terms(self) -> Mapping[str, Terms]:
-        """Return what its numbers of the last turn are means of, key -> terms, the same on every rank."""
+        """Return the terms of the logged numbers of the last turn: key -> terms.
+
+        Each number is the mean or the sum of its terms, which are the same on every rank.
+        """
         return {}
 
     def log_terms(self, pass_: Pass) -> None:
@@ -221,20 +227,23 @@ class PassCallback(Callback):
         pass_.module.log_dict({key: term.number for key, term in self.terms().items()})
 
     def shuffled_terms(self, pass_: Pass, seed: int) -> Mapping[str, Terms]:
-        """Return the terms of its numbers if the latents had each other's labels, in or after `finish`."""
+        """Return the terms that the numbers would have if the latents had each other's labels.
+
+        It is called in or after `finish`.
+        """
         return {}
 
     @property
     def name(self) -> str:
-        """The name that the configuration calls it by."""
+        """The name of this callback in the configuration."""
         return type(self).__module__.removeprefix("callbacks.")
 
     def is_turn(self, pass_: Pass, every: int) -> bool:
-        """Return whether something that is done in each `every`-th pass of a training is to be done."""
+        """Return whether a pass is a turn for work that is done in each `every`-th pass of a training."""
         return not pass_.fitting or pass_.is_last or (every > 0 and self.passes % every == 0)
 
     def check_order(self, trainer: Trainer) -> None:
-        """Refuse callbacks of which one takes a result before another gives it, or two give it.
+        """Refuse an order in which a result is taken before it is given, or two callbacks that give it.
 
         Raises:
             ValueError: names both callbacks.
@@ -292,7 +301,7 @@ class PassCallback(Callback):
             self.take(self._turn, outputs)
 
     def take(self, pass_: Pass, outputs: ValidationOutput) -> None:
-        """Hand a batch on, and its images where the tail is a closed form."""
+        """Hand a batch to `add_batch`, and its images to `add` where the tail is a closed form."""
         self.add_batch(pass_, outputs)
         if self._takes_images() and pass_.closed_form:
             self.add(pass_, pass_.batch_images(outputs))
@@ -303,7 +312,7 @@ class PassCallback(Callback):
             self.close(self._turn)
 
     def close(self, pass_: Pass) -> None:
-        """Hand the probe on where no batch is enough, and keep the result for the callbacks behind."""
+        """Hand the probe to `add` where batches are not enough, and keep the result for later callbacks."""
         if self._takes_images() and not pass_.closed_form:
             for images in pass_.probe_images():
                 self.add(pass_, images)

@@ -1,4 +1,4 @@
-"""What every number is where nothing was learned: the same callbacks on dictionaries that never trained."""
+"""The numbers of dictionaries that never trained, measured by the same callbacks as those of the run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,11 +20,11 @@ SHUFFLED = "shuffled"
 
 
 class Baselines(PassCallback):
-    """Measures dictionaries that learned nothing by the callbacks of the run, and which numbers tell.
+    """Measures dictionaries that learned nothing by the run's callbacks, and says which numbers beat them.
 
-    They are measured in the first validation pass, on its batches, and again only where the number of active
-    latents has changed, as it does with variants without a `k`; a resumed run has them from its checkpoint.
-    Labels are shuffled over the trained latents in every pass.
+    These dictionaries are measured in the first validation pass, on its batches, and again only where the
+    number of active latents has changed, as it does with variants without a `k`; a resumed run has their
+    numbers from its checkpoint. Labels are shuffled over the trained latents in every pass.
 
     Logged, in every pass:
         baseline/NAME/KEY: the number KEY of the baseline NAME, where KEY has a better direction.
@@ -73,7 +73,7 @@ class Baselines(PassCallback):
         self._of_runs: dict[str, DictionaryNumbers] = {}
 
     def check_order(self, trainer: Trainer) -> None:
-        """Refuse also a callback behind it whose numbers it should measure.
+        """Refuse also a callback listed after this one whose numbers this one should measure.
 
         Raises:
             ValueError: names it.

@@ -33,20 +33,20 @@ from lightning_sae.trust.numbers import check_counts
 
 
 class LayerEdges(PassCallback):
-    """Traces the scores of classes back through the hook points of a run, and says whether that is true.
+    """Traces the scores of classes back through the hook points of a run, and measures how true that is.
 
     The images of a class are probe images predicted as it. CLIP runs over them once, at all hook points.
     Labels of earlier hook points are guesses: only the run's own are tested.
 
     Logged:
-        edges/replacement: mean over the classes of what of the influence comes from latents of the earliest
-            layer, in [0, 1].
-        edges/completeness: mean over the classes of what arrives at nodes that comes neither from errors nor
-            from other tokens, in [0, 1].
-        edges/faithfulness: of the latents with the largest influence, all others set to their means: 1 for
-            the score as it is, 0 for that of no latents at all; over the classes whose score the latents
-            raise, and not logged where there is none.
-        edges/faithfulness_random: the same of as many latents drawn at random.
+        edges/replacement: share of the influence that comes from latents of the earliest layer, mean over the
+            classes, in [0, 1].
+        edges/completeness: share of what arrives at nodes that comes neither from errors nor from other
+            tokens, mean over the classes, in [0, 1].
+        edges/faithfulness: score with the latents of largest influence, while all others are set to their
+            means: 1 for the score as it is, 0 for that of no latents at all; over the classes whose score
+            the latents raise, and not logged where there are none.
+        edges/faithfulness_random: the same for equally many latents drawn at random.
         edges/agreement: rank correlation of true edges with exact ablation over the sources of a target, mean
             over targets, images and pairs of layers, in [-1, 1].
 
@@ -55,16 +55,16 @@ class LayerEdges(PassCallback):
 
     Args:
         every: measure after every so many validation passes, and at the last step of a fit; 0: only there.
-        max_classes: classes at most, those that most probe images are predicted as.
-        n_images: of a class at most; all of them are kept in memory with their activations.
+        max_classes: largest number of classes, those that most probe images are predicted as.
+        n_images: largest number of images per class; all are kept in memory with their activations.
         trace: share of a layer's influence whose latents are traced further, in (0, 1].
-        max_traced: latents of a layer that are traced further at most: a pass backward for each.
-        max_edges: of a class between two layers.
-        circuit: share of the active latents of each layer whose faithfulness it is, in (0, 1].
+        max_traced: largest number of latents of a layer that are traced further; each takes a backward pass.
+        max_edges: largest number of edges of a class between two layers.
+        circuit: share of the active latents of each layer that faithfulness is measured of, in (0, 1].
         ablated: images of a class with exact ablation.
-        targets: latents of such an image at the later layer at most.
-        sources: latents of such an image at the earlier layer at most, each removed once.
-        paths: of a class in `edges.csv`.
+        targets: largest number of latents of such an image at the later layer.
+        sources: largest number of latents of such an image at the earlier layer, each removed once.
+        paths: paths of a class in `edges.csv`.
         confidence: of the intervals, in (0, 1).
         batch_size: images whose graph of gradients is held at a time.
         seed: of random circuits, and of the targets and sources with exact ablation.
@@ -120,7 +120,7 @@ class LayerEdges(PassCallback):
         check_held(capture_layers(data.clip, data.hook_points, dry_inputs(data.clip, data.hook.is_text)))
 
     def terms(self) -> Mapping[str, Terms]:
-        """Return the terms of its numbers: classes, images, or ablated images."""
+        """Return the terms of the logged numbers: one per class, per image, or per ablated image."""
         return {f"edges/{name}": Terms(measure.terms) for name, measure in self.measures.items()}
 
     def finish(self, pass_: Pass) -> None:

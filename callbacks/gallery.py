@@ -39,7 +39,7 @@ class Gallery(PassCallback):
         publish_picture(pass_.trainer, "pictures/gallery", path)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the last pass where nobody knew that it was the last."""
+        """Draw the last pass if it was not known to be the last at its time."""
         if self.current is not None and not self.is_turn(self.current, self.every):
             self.report(self.current)
 

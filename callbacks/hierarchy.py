@@ -14,10 +14,10 @@ class Hierarchy(PassCallback):
     An autoencoder without prefixes has no such levels: then nothing is done. Several runs of different widths
     are linked by `lightning-sae compare`.
 
-    Logged, shares of the latents behind the first prefix that fire on ten images at least:
-        hierarchy/linked: that have a parent.
-        hierarchy/by_firing: that fire almost only where their parent does.
-        hierarchy/by_direction: whose decoder row points their parent's way.
+    Logged, as shares of the latents behind the first prefix that fire on at least ten images:
+        hierarchy/linked: latents that have a parent.
+        hierarchy/by_firing: latents that fire almost only where their parent does.
+        hierarchy/by_direction: latents whose decoder row points in the direction of their parent's.
 
     Writes `hierarchy.csv`, a row per link.
 

@@ -18,18 +18,18 @@ from lightning_sae.training.stop_signal import StopSignal
 class LastCheckpoint(Checkpoint):
     """`last.ckpt`, from which a killed run ends with the same weights and curves as an undisturbed one.
 
-    It is written after each validation pass, every few minutes in between, and when SLURM says that the job
-    has to go (SIGUSR1, SIGUSR2, SIGTERM): then the training stops behind the running step, and what was to be
-    done about the signal is done, under submitit to requeue the job. A signal during a validation pass waits
-    for its end.
+    It is written after each validation pass, every few minutes in between, and when SLURM signals that the
+    job has to go (SIGUSR1, SIGUSR2, SIGTERM). The training then stops after the running step, and the handler
+    that was there before is called: under submitit it requeues the job. A signal during a validation pass
+    waits for the end of the pass.
 
-    What is saved behind a step counts, by a rename, from the next step on, when the step's row is in
-    `metrics.csv` too; what is saved behind the last step, when the run is over. Who is killed before goes on
-    from the one before.
+    A checkpoint saved after a step takes the place of the former one, by a rename, when the next step begins
+    and the row of the step is in `metrics.csv` too; one saved after the last step, when the run is over. A
+    run that is killed before that goes on from the former checkpoint.
 
     Args:
         dirpath: folder of `last.ckpt`.
-        minutes: of training between two of them at most; 0: after every step; `None`: only after validation.
+        minutes: most minutes between two checkpoints; 0: after every step; `None`: only after validation.
 
     Raises:
         ValueError: `minutes` is negative.
@@ -60,7 +60,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Let the checkpoint behind the step before count, and stop if it was the last one."""
+        """Publish the checkpoint of the step before, and stop if a signal has come."""
         _count_epoch(trainer)
         self._publish(trainer)
         if self._stop:
@@ -87,7 +87,7 @@ class LastCheckpoint(Checkpoint):
         self._signal.release()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the checkpoint count, as the run is over."""
+        """Publish the checkpoint, as the run is over."""
         self._publish(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -133,10 +133,10 @@ def _largest(trainer: Trainer, value: float) -> int:
 
 
 def _count_epoch(trainer: Trainer) -> None:
-    """Count a pass over the data as started, which Lightning forgets of the first one of a resumed run.
+    """Count a pass over the data as started, which Lightning forgets for the first pass of a resumed run.
 
-    It does where the checkpoint was saved behind the last step of a pass. Resumed there once more, it would
-    take the next pass for the one before.
+    Lightning forgets it where the checkpoint was saved after the last step of a pass. If the run were resumed
+    there once more, it would take the next pass for the one before.
     """
     progress = trainer.fit_loop.epoch_progress
     if progress.current.ready == trainer.current_epoch:

@@ -17,7 +17,7 @@ class ModalityScore(PassCallback):
         modality/images, modality/texts, modality/both: share of them that fires on images alone, on texts
             alone, on both.
         modality/mean: mean score, 1 for images alone and 0 for texts alone.
-        modality/energy_both: share of all activation that the latents have which fire on both.
+        modality/energy_both: share of all activation that belongs to latents which fire on both.
 
     Columns of `latents.csv`: `modality`, the score, and `fires_on`.
 
@@ -38,7 +38,7 @@ class ModalityScore(PassCallback):
         self._means: Modality | None = None
 
     def check(self, data: ActivationDataModule) -> None:
-        """Refuse images alone."""
+        """Refuse data that are not images and texts together."""
         if not isinstance(data, JointDataModule):
             raise ValueError(
                 "a modality score needs images and texts in one data set, such as data=world_joint, got "

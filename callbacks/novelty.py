@@ -41,7 +41,7 @@ class NovelConcepts(PassCallback):
         self._found: Novelty | None = None
 
     def finish(self, pass_: Pass) -> None:
-        """Find and log; without labels nothing is known to lack one."""
+        """Find the novel latents and log; do nothing without labels."""
         if (concepts := pass_.get(ConceptLabels)) is None:
             return
         top_ids, embeddings = pass_.top_ids, pass_.data.judge_embeddings

@@ -41,7 +41,7 @@ class Pairs(PassCallback):
 
     Args:
         sources: name -> where pairs come from, a `PairSource`; `None` in the place of one leaves it out.
-        min_pairs: values that fewer pairs speak for are left out.
+        min_pairs: a value with fewer pairs is left out.
         rows: latents of a value in `pairs.csv`.
         draw_every: draw after every so many validation passes; the last pass of a fit is always drawn.
     """
@@ -76,7 +76,7 @@ class Pairs(PassCallback):
         return copy(self)
 
     def terms(self) -> Mapping[str, Terms]:
-        """Return what the means are over, a value each, that have a number at all."""
+        """Return the terms of the means, one per value; a mean without any finite term is left out."""
         if self.found is None:
             return {}
         columns = {name: torch.from_numpy(column) for name, column in self.found.of_values().items()}
@@ -115,7 +115,7 @@ class Pairs(PassCallback):
             self._draw(pass_)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the last pass where nobody knew that it was the last."""
+        """Draw the last pass if it was not known to be the last at its time."""
         if self.current is not None and not self.is_turn(self.current, self.draw_every):
             self._draw(self.current)
 

@@ -41,8 +41,8 @@ class _Contender(NamedTuple):
 
     Attributes:
         name: `prompt`, or `probe_` and the share in percent.
-        share: of the paired images it was fitted on; `None` for prompts.
-        images: that it was fitted on.
+        share: of a paired class's train images that have its value; `None` for prompts.
+        images: number of images that it was fitted on.
         scores: of the classes.
         means: attribution, over the images predicted as each class.
         predicted: `[n_val]`, -1 for an image that was not seen.
@@ -70,9 +70,9 @@ class _Contender(NamedTuple):
 class ProbeVsPrompt(PassCallback):
     """Compares zero-shot prompts with linear probes, fitted on train images of growing bias.
 
-    In a biased train set the *paired* classes go with a value of a factor: `share` of their images have it,
-    and as good as none of the other classes' (`lightning_sae.classifiers.biased_sets`). It needs the
-    score, which Attribution gives, and the meanings, which UnexpectedReliance gives.
+    In a biased train set each *paired* class goes with a value of a factor: `share` of its images have the
+    value, and almost no images of other classes do (`lightning_sae.classifiers.biased_sets`). The callback
+    needs the score, which Attribution gives, and the meanings, which UnexpectedReliance gives.
 
     Logged, for `prompt` and each probe, `probe_PERCENT`, in [0, 1]:
         probe_vs_prompt/NAME_accuracy: on the images of the pass.
@@ -87,9 +87,9 @@ class ProbeVsPrompt(PassCallback):
     Args:
         factor: that the data know of each image.
         pairs: class -> value of the factor; `None`: the values that `n_pairs` classes go with most in train.
-        n_pairs: classes.
-        shares: of a paired class's images with its value, each in `[1 / V, 1]` for `V` values; a probe each.
-        images_per_class: of a probe's train set; fewer where there are not as many.
+        n_pairs: number of paired classes where `pairs` is `None`.
+        shares: of a paired class's images with its value, in `[1 / V, 1]` for `V` values; a probe for each.
+        images_per_class: images per class in a probe's train set; fewer where there are not as many.
         min_images: a class with fewer predicted images is not judged.
         min_group: images; smaller groups are left out.
         every: measure after every so many validation passes; 0: only after the last step of a fit.

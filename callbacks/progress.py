@@ -86,10 +86,10 @@ class StepProgress(TQDMProgressBar):
             self._batches = None
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Return what stands behind the bar: the last logged loss, and not the id of the tracker's run.
+        """Return what is shown after the bar: the last logged loss, and not the id of the tracker's run.
 
-        Of what is logged with `prog_bar` Lightning makes numbers at every step, and waits for a GPU; the bar
-        asks for the loss when it moves.
+        Lightning turns values that are logged with `prog_bar` into numbers at every step, and waits for a GPU
+        to do so; the bar asks for the loss only when it moves.
         """
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)

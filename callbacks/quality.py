@@ -59,7 +59,7 @@ class Quality(PassCallback):
         self._change: dict[str, float] = {}
 
     def baseline(self) -> Self:
-        """Return one without a memory, and without the polysemanticity that takes long."""
+        """Return a callback without memory of a pass, and without the polysemanticity that takes long."""
         return type(self)()
 
     def terms(self) -> Mapping[str, Terms]:

@@ -43,16 +43,16 @@ class UnexpectedReliance(PassCallback):
     Logged:
         attribution/unexpected_share: mean over the classes with enough images, in [0, 1].
         reliance/score_effect, reliance/accuracy_effect, reliance/worst_group_effect,
-            reliance/false_positives_effect: value without a class's culprits minus value as it is, mean over
-            the ablated classes: of the class's mean score, of its accuracy, of the lowest accuracy of any
-            group of it, and of the share of other images that are predicted as it.
+            reliance/false_positives_effect: what removing its culprits does to a class, as value without them
+            minus value as it is, mean over the ablated classes. The values are the class's mean score, its
+            accuracy, the lowest accuracy of any of its groups, and the share of other images predicted as it.
 
     Writes `reliance.csv`, the culprits of each class, each with what its ablation does, and
     `reliance_groups.csv`, the same for groups of images, also with all culprits of a class removed at once.
 
     Attributes:
         reliance: of the last pass; `None` before the first.
-        meaning: of the latents, against the class names.
+        meaning: of each latent for each class name.
         table: what `reliance.csv` holds.
         groups: what `reliance_groups.csv` holds.
 
@@ -63,7 +63,7 @@ class UnexpectedReliance(PassCallback):
         seed: of the draws.
         top: culprits per class in the table.
         classes: classes whose culprits are ablated, those with the largest unexpected share; 0: none.
-        probe_classes: the same where the tail is no closed form, and each edited image costs a run of it.
+        probe_classes: the same where the tail is no closed form and has to run for each edited image.
         min_group: images; smaller groups are left out.
         examples: top images of a culprit in the table.
     """

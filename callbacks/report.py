@@ -15,9 +15,9 @@ from lightning_sae.trust.control_characters import escape
 class Report(Callback):
     """Writes the page of a run as `lightning-sae report` does, from its folder, when a training has ended.
 
-    It reads what the callbacks save_sae and latent_table have written, and the findings of an audit where
-    there is one: it comes when all others are done. A page that cannot be written takes nothing from a
-    training that has ended: a line says why, and what writes it. Where several processes train, CLIP and the
+    It reads what the callbacks save_sae and latent_table have written, and the findings of an audit if there
+    is one, so it runs after all other callbacks. If the page cannot be written, the training ends well all
+    the same: a line says why, and which command writes the page. Where several processes train, CLIP and the
     store are opened once more for it.
     """
 
@@ -32,7 +32,7 @@ class Report(Callback):
 
     @rank_zero_only
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the page behind what the other callbacks do at the end of the training."""
+        """Write the page, after all that the other callbacks do at the end of the training."""
         if stage != "fit" or not self._ended:
             return
         console, folder = Console(), run_dir(trainer)

@@ -114,8 +114,8 @@ class RunRecord(Callback):
     def held(self, trainer: Trainer, module: SAEModule, data: ActivationDataModule) -> Iterator[None]:
         """Claim the folder for the task in the block, and note when a training came to its end.
 
-        Of several processes the first has the folder. What one of them refuses all of them refuse, once they
-        are connected: else the others would wait for it.
+        The first of several processes claims the folder. What one process refuses, all refuse once they are
+        connected: otherwise the others would wait for it.
 
         Args:
             trainer: of the run.
@@ -124,8 +124,8 @@ class RunRecord(Callback):
 
         Raises:
             ValueError: settings do not fit each other or the data; another training is at work in the folder;
-                what it holds, or the given checkpoint, is of other settings or images, by name. The folder
-                is as it was.
+                the run in the folder, or the given checkpoint, has other settings or images, which are named.
+                The folder stays as it was.
         """
         fits = self._config["task"] == "fit"
         with ExitStack() as claims:
@@ -153,7 +153,7 @@ class RunRecord(Callback):
             _ = self.objective
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the values of the last validation pass, for a run that goes on behind it."""
+        """Return the values of the last validation pass, for a run that goes on from there."""
         return {"metrics": self.metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ class Spatial(PassCallback):
         return type(self)()
 
     def terms(self) -> Mapping[str, Terms]:
-        """Return what the means are over, a latent each."""
+        """Return the terms of the means, one per latent."""
         return {f"spatial/{key}": Terms(score.float().cpu()) for key, score in self._scores.items()}
 
     def begin(self, pass_: Pass) -> None:

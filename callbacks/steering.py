@@ -32,7 +32,7 @@ class Steering(PassCallback):
     Logged, means over the values; `NAME` is `probe`, `text`, `means` or `random`:
         steering/auc, steering/auc_NAME: area under success against damage, in [0, 1] (`area_under`).
         steering/success, steering/success_NAME: share of the images that are as asked at strength 1.
-        steering/damage, steering/damage_NAME: share of what else is read off them that is lost there.
+        steering/damage, steering/damage_NAME: share of all else that is read off them which is lost there.
 
     Writes `steering.csv`, a row per value, method and strength, and `pictures/steering.png`. `latents.csv`
     gets `steering_auc` of each latent for the value that it responds to most, with its 95 % interval
@@ -40,11 +40,11 @@ class Steering(PassCallback):
 
     Args:
         sources: name -> where pairs come from, a `PairSource`; `None` in the place of one leaves it out.
-        templates: factor -> templates of its texts, `{}` is the value; others are the value alone.
+        templates: factor -> templates of its texts, `{}` is the value; other factors have the value alone.
         strengths: ascending from 0; 1 is as much as the value itself does.
         most_damage: damage up to which the area goes, in (0, 1].
-        min_pairs: values that fewer pairs speak for are left out.
-        most_latents: latents that are steered, those that respond most.
+        min_pairs: a value with fewer pairs is left out.
+        most_latents: largest number of latents that are steered: those that respond most.
         every: measure after every so many validation passes; 0: only after the last step of a fit.
     """
 

@@ -69,7 +69,7 @@ class Summary(PassCallback):
 
 
 def _end_values(layer: TrainedLayer, metrics: dict[str, float]) -> dict[str, float]:
-    """Return what the end of a training says of one autoencoder; `val/fvu` is NaN where it is misleading."""
+    """Return the last values of one autoencoder; `val/fvu` is NaN where a layer norm makes it misleading."""
     values = layer.values_in(metrics)
     if layer.metrics.dead is not None:
         values["train/dead_fraction"] = float(layer.metrics.dead.float().mean())
@@ -83,7 +83,7 @@ def lines(metrics: dict[str, float], title: str = "") -> list[str]:
 
     Args:
         metrics: the values.
-        title: of all of them, in the place of their own.
+        title: title of all lines, in place of the titles that the values have.
 
     Example:
         >>> lines({"val/fvu": 0.0312, "zero_shot/original": 0.9, "zero_shot/spliced": 0.875})

@@ -37,13 +37,13 @@ class Truth(PassCallback):
         truth/probe_K_FACTOR: balanced accuracy of the best K latents on the half of the images that they were
             not chosen and fitted on.
         truth/splitting_FACTOR: number of latents, of `ks`, that it takes to detect a value.
-        truth/absorption_FACTOR: share of a value's projection that others carry for its main latent.
+        truth/absorption_FACTOR: share of a value's projection that others carry in place of its main latent.
 
     Writes `truth.csv`, a row per value.
 
     Args:
         detected: AUROC from which a latent counts as a detector.
-        min_images: values that fewer images have, or lack, are left out.
+        min_images: a value that fewer images have, or that fewer images lack, is left out.
         ks: numbers of latents of a probe; none for no probes.
         probe_every: probe after every so many validation passes, and at the last step of a fit.
         seed: of the halves.
@@ -91,7 +91,7 @@ class Truth(PassCallback):
         return fresh
 
     def terms(self) -> Mapping[str, Terms]:
-        """Return what the means of each factor are over, a value each."""
+        """Return the terms of the means of each factor, one per value."""
         if self.table is None:
             return {}
         return {

@@ -14,7 +14,7 @@ from lightning_sae.clip.token_rules import select, token_embedding
 
 @contextmanager
 def capture(clip: Clip, hook_points: Sequence[HookPoint]) -> Iterator[dict[HookPoint, Tensor]]:
-    """Keep the activations of several hook points, of the latest forward each.
+    """Keep the activations of several hook points, each from the latest forward.
 
     Yields:
         Filled by every forward inside the `with`: hook point -> selected tokens `[n, t, d_in]`, a copy in
@@ -35,11 +35,11 @@ class _EndForward(Exception):  # noqa: N818  # no error: it ends a forward
 
 
 def activations_at(clip: Clip, hook_points: Sequence[HookPoint], inputs: Tensor) -> dict[HookPoint, Tensor]:
-    """Return what `capture` keeps of examples, by a forward that ends at the last of the hook points.
+    """Return the activations that `capture` keeps, by a forward that ends at the last of the hook points.
 
     Args:
-        clip: the model; what it encodes are images, of a `TextClip` texts.
-        hook_points: where, in the tower that encodes them; one that is named twice counts once.
+        clip: the model; it encodes images, or texts if it is a `TextClip`.
+        hook_points: in the tower that encodes the examples; one that is named twice counts once.
         inputs: preprocessed examples: images `[n, 3, H, W]`, token ids `[n, context]`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Are hook points usable, alone and in a row, and how wide are they: one dry forward, and a gradient."""
+"""Checks whether hook points are usable, alone and in a row, and how wide, by a dry forward and gradient."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -97,7 +97,7 @@ def check_path(clip: Clip, hook_points: Sequence[HookPoint]) -> None:
 
 
 class _Visit(NamedTuple):
-    """The tokens that arrive at a hook point, and those that go on from there: a new leaf."""
+    """The tokens that arrive at a hook point, and the copy that goes on from there as a new leaf."""
 
     arrived: Tensor
     left: Tensor
@@ -125,7 +125,7 @@ def _check_visits(hook_points: Sequence[HookPoint], visits: dict[HookPoint, _Vis
 
 
 def _acts_on(x: Tensor, y: Tensor) -> bool:
-    """Return whether `y` has a gradient to the leaf `x` that is not zero."""
+    """Return whether the gradient of `y` with respect to the leaf `x` is not zero."""
     if not y.requires_grad:
         return False
     return _influences(torch.autograd.grad((y * _noise(y)).sum(), x, retain_graph=True, allow_unused=True)[0])

@@ -50,7 +50,7 @@ class Scaling:
         self._constants = {torch.device("cpu"): constants}
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Return the bytes `[n, H, W, 3]` -> `[n, 3, H, W]` float32."""
+        """Return the scaled pixels `[n, 3, H, W]` float32 of bytes `[n, H, W, 3]`."""
         if pixels.device not in self._constants:
             self._constants[pixels.device] = [each.to(pixels.device) for each in self._on_cpu]
         full, mean, std = self._constants[pixels.device]
@@ -67,7 +67,7 @@ def in_two_parts(preprocess: Prepare) -> tuple[Prepare, Finish]:
     """Split a preprocessing into what is done to each example, and what can be done to a batch of them.
 
     The transforms of open_clip and torchvision that end in `ToTensor` and `Normalize` are split before these:
-    a picture travels as bytes, a quarter of the float32. Of any other all is done to the example.
+    a picture travels as bytes, a quarter of the float32. Any other preprocessing is done to each example.
 
     Returns:
         `(prepare, finish)`: `finish` of stacked `prepare(example)` has the bits of stacked

@@ -32,7 +32,7 @@ class Linear(NamedTuple):
 
     @classmethod
     def of(cls, norm: nn.Module | None, projection: Tensor | nn.Linear | None) -> Self | None:
-        """Return that of a layer norm and a projection, as open_clip keeps them; `None` for another norm."""
+        """Return the map of a layer norm and projection, as open_clip keeps them; `None` for another norm."""
         if not isinstance(norm, nn.LayerNorm):
             return None
         if isinstance(projection, nn.Linear):
@@ -290,7 +290,7 @@ def _last_of_text(clip: Clip) -> str | None:
 
 @contextmanager
 def forward_mode_attention(x: Tensor) -> Iterator[None]:
-    """Have attention in the block know forward-mode derivatives, if `x` has one: fast kernels do not."""
+    """Let attention in the `with` compute forward-mode derivatives if `x` has one: fast kernels do not."""
     if forward_ad.unpack_dual(x).tangent is None:  # type: ignore[no-untyped-call]
         yield
         return

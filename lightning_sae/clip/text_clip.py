@@ -36,7 +36,7 @@ class TextClip(Clip):
         return ""
 
     def identity(self) -> dict[str, str]:
-        """Return the same as for a `Clip`; what makes inputs is the tokenizer, not the preprocessing."""
+        """Return the identity of a `Clip`, with the tokenizer in place of the preprocessing."""
         return super().identity() | {"preprocess": f"{type(self.tokenizer).__name__}, {self._context} tokens"}
 
     @property

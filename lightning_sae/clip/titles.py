@@ -17,7 +17,7 @@ def clip_titles(*clips: Clip) -> list[str]:
 
 
 def identity_titles(identities: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return the same from what `Clip.identity()` gives; a `folder` may be there as well.
+    """Return the same titles from the results of `Clip.identity()`, which may have a `folder` as well.
 
     Example:
         >>> best = {"model": "ViT-B-32", "pretrained": "best.pt", "weights": "0123456789ab"}
@@ -38,7 +38,7 @@ def identity_titles(identities: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _tell_apart(titles: Sequence[str], weights: Sequence[str]) -> bool:
-    """Return whether no title is that of two weights."""
+    """Return whether no title belongs to two different weights."""
     return len(set(titles)) == len(set(zip(titles, weights, strict=True)))
 
 

@@ -45,10 +45,10 @@ class Selection(NamedTuple):
 
 
 class TokenRule(ABC):
-    """A rule of your own by which tokens of an output are meant, beside `Tokens`.
+    """A rule of your own that says which tokens of an output are meant, beside those of `Tokens`.
 
     Its name stands in hook points, stores and autoencoders, so another rule needs another name. Making an
-    instance makes the rule known by it: `tokens: {_target_: my_rules.FirstPatch}`.
+    instance makes the rule known by its name: `tokens: {_target_: my_rules.FirstPatch}`.
 
     Attributes:
         name: unlike those of `Tokens`.
@@ -85,7 +85,7 @@ def _as_tokens(whole: Tensor, channels_last: bool) -> Tensor:
 
 
 def _laid_out_as(whole: Tensor, new: Tensor) -> Tensor:
-    """Return a copy laid out in memory as another tensor: sums over another layout end in other last bits."""
+    """Return a copy of `new` in the memory layout of `whole`: another one changes the last bits of sums."""
     order = sorted(range(whole.ndim), key=whole.stride, reverse=True)
     inverse = [order.index(dim) for dim in range(whole.ndim)]
     return new.permute(order).clone(memory_format=torch.contiguous_format).permute(inverse)

@@ -26,7 +26,7 @@ class Comparison(NamedTuple):
         table: of all runs.
         goal: which run is best.
         trade_off: the two goals of the Pareto front.
-        front: names of the finished runs on it.
+        front: names of the finished runs on the Pareto front.
         variants: finished runs side by side.
         left_out: names of the variants beyond `MOST_VARIANTS`.
         matrix: class -> what it relies on, per variant.
@@ -49,7 +49,7 @@ class Comparison(NamedTuple):
 
     @property
     def side_by_side(self) -> bool:
-        """True if there are several variants: then they are what a reader compares, else it is the runs."""
+        """True if there are several variants: a reader then compares variants, and otherwise runs."""
         return len(self.variants) > 1
 
     @property

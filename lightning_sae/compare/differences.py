@@ -15,8 +15,8 @@ SEEDS = ("seed", "data.seed")
 def differing(runs: Sequence[Run]) -> list[str]:
     """Return the keys of the configs whose values are not the same in all runs, in the order of the config.
 
-    Where a whole group was exchanged (`clip=world_balanced`), what comes with the choice is left out: its
-    name says it. What a command line set stays.
+    Where a whole group was exchanged (`clip=world_balanced`), the keys that come with the choice are left
+    out, as its name stands for them. Keys that a command line set stay.
     """
     keys = dict.fromkeys(key for run in runs for key in run.recipe if not _is_clutter(key))
     every = {key: [value(run.recipe, key) for run in runs] for key in keys}
@@ -37,7 +37,7 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def training_of(run: Run) -> tuple[tuple[str, str], ...]:
-    """Return how a run was made, but for its seed: equal for runs that differ in nothing else."""
+    """Return the settings of a run without its seeds: equal for runs that differ in nothing else."""
     keys = (key for key in run.recipe if not _is_clutter(key) and key not in SEEDS)
     return tuple(sorted((key, value(run.recipe, key)) for key in keys))
 

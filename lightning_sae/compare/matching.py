@@ -22,9 +22,10 @@ class Matching(NamedTuple):
         correlation: `[m]` in [-1, 1], of their activations.
         nearest_first: `[m_1]`, the largest correlation of each latent with any of the second set.
         nearest_second: `[m_2]`, with any of the first set.
-        same: above it partners are the same concept: within one set, so near come only 5 % of the latents to
-            any other.
-        apart: at or below it a latent has nothing like it in the other set: the median within one set.
+        same: correlation above which partners are the same concept; within one set, only 5 % of the latents
+            have another one above it.
+        apart: correlation up to which a latent has nothing like it in the other set: the median within one
+            set.
     """
 
     first: NDArray[np.int64]
@@ -77,11 +78,12 @@ def _moments(activations: csc_array) -> tuple[Array, Array]:
 
 
 def match_latents(first: csc_array, second: csc_array, quantile: float = 0.95) -> Matching:
-    """Match latents so that the sum of their correlations is largest, and say from when on it means much.
+    """Match latents so that the sum of their correlations is largest, and find limits to judge them by.
 
-    The assignment is optimal (`scipy.optimize.linear_sum_assignment`). The null is what the nearest latent
-    gives where the right one is absent: the largest correlation of each latent with another of its own set,
-    both sets together. Concepts go together in images, so it lies far above that of shuffled images.
+    The assignment is optimal (`scipy.optimize.linear_sum_assignment`). The null is the correlation with the
+    nearest latent where the right one is absent: the largest correlation of each latent with another of its
+    own set, both sets together. Concepts occur together in images, so the null lies far above that of
+    shuffled images.
 
     Args:
         first: `[n, m_1]` activations, at least two latents.

@@ -16,7 +16,7 @@ from lightning_sae.trust.control_characters import escape
 SHOWN = 20  # jobs in the table, and failed ones in the list
 _BEST_BY = "val/fvu"
 _TRADE_OFFS = (("val/fvu", "alignment/named"), ("val/l0", "val/fvu"))
-"""The first whose values are both there; the last is what `lightning-sae compare` takes by itself."""
+"""The first pair whose values are both logged is taken; `lightning-sae compare` has the last by default."""
 
 
 class JobRanking(NamedTuple):
@@ -47,8 +47,9 @@ def rank_jobs(folder: Path, metrics: Sequence[str] = (), directions: Sequence[st
 
     Args:
         folder: of the sweep.
-        metrics: that it optimises, if any: the first says which job is best, the first two make the front.
-        directions: `minimize` or `maximize` for each of them; none: as is known of the metrics.
+        metrics: what the sweep optimises, if anything: the first says which job is best, the first two make
+            the front.
+        directions: `minimize` or `maximize` for each of them; if empty, the known directions of the metrics.
 
     Raises:
         FileNotFoundError: there is no job.
@@ -83,7 +84,7 @@ def _trade_off(logged: Collection[str]) -> tuple[Goal, ...]:
 
 
 def compare_command(ranking: JobRanking, folder: Path) -> str:
-    """Return the command that goes on from here, with the goals of this ranking where they are others."""
+    """Return the command that compares the jobs, with this ranking's goals if they are not its defaults."""
     words = ["lightning-sae", "compare", str(folder)]
     if ranking.goal is not None and ranking.goal.key != _BEST_BY:
         words += ["--sort", _asked_for(ranking.goal)]

@@ -29,7 +29,7 @@ _FINISHED = {
 
 
 class Run(RunFolder):
-    """A run among others: a file of it that is damaged is as one that is not there, and `missing` names it.
+    """A run among others: a damaged file counts as one that is not there, and `missing` names it.
 
     Attributes:
         name: its folder, as short as it can be told from the others, for people (`visible`).
@@ -64,7 +64,7 @@ class Run(RunFolder):
 
     @cached_property
     def missing(self) -> list[str]:
-        """Files that a finished run would have, and those that cannot be read; of a failed job the cause."""
+        """Files that a finished run has and this one lacks or cannot read; for a failed job, the cause."""
         if self.failed:
             return [f"failed: {self.failed}"]
         if not (self.folder / CONFIG).is_file():
@@ -91,7 +91,7 @@ class Run(RunFolder):
         return not self.missing
 
     def _lacking(self) -> Iterator[str]:
-        """Yield what its configuration promises and is not there."""
+        """Yield the files that the configuration promises and that are not there."""
         for name, writer in _FINISHED.items():
             promised = any(key.startswith(f"{writer}.") for key in self.recipe)
             if name == "sae/cfg.json":

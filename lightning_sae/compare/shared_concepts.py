@@ -24,7 +24,7 @@ class Pair(NamedTuple):
     Attributes:
         first, second: their places.
         matched: a row per shared concept, the strongest first: `first`, `second` (latents), `correlation`.
-        nearest: for each of the two, correlation of its compared latents with the nearest of the other.
+        nearest: for each of the two, correlation of each compared latent with the nearest of the other.
         same: correlation above which partners are one concept.
         apart: correlation up to which a latent has nothing like it in the other.
         images: images that the correlations are over.

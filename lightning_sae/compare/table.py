@@ -32,13 +32,13 @@ class RunTable(NamedTuple):
 
     @property
     def legend(self) -> str:
-        """The meaning of the mark that cells have; "" where none has it."""
+        """The meaning of the mark in the cells; "" if no cell is marked."""
         rows = self.frame[self.shown].notna()
         marked = (rows.loc[name, key] for name in rows.index for key in self.silent[name] & {*self.shown})
         return LEGEND if any(marked) else ""
 
     def narrow(self, goal: Goal) -> "RunTable":
-        """Return the same with the values for 80 columns: what orders it, and those that are marked so."""
+        """Return the table for 80 columns: with the value that orders it, and those marked as `narrow`."""
         wanted = [key for key in self.shown if logged_value(key).narrow]
         return self._replace(shown=list(dict.fromkeys([goal.key, *wanted])))
 

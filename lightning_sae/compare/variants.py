@@ -145,11 +145,11 @@ def _images(driven: pd.DataFrame, name: str) -> int:
 def contrasts(matrix: dict[str, list[Cell]], least: float = 0.25) -> list[tuple[str, int, int]]:
     """Return the classes on which variants differ most, each with two variants.
 
-    The first of the two relies on the unexpected most, the second least.
+    The first of the two has the largest unexpected share, the second the smallest.
 
     Args:
         matrix: of `reliance_matrix`.
-        least: difference of the shares from which on it counts.
+        least: smallest difference of the two shares that counts.
     """
     found = []
     for name, cells in matrix.items():

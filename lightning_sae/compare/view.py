@@ -47,7 +47,7 @@ def _card(variant: Variant, clip: str) -> dict[str, Any]:
 
 
 def _beside(variant: Variant) -> dict[str, str]:
-    """Return what baselines have, by row of a card."""
+    """Return the values of the baselines in words, by row of a card."""
     rows: dict[str, list[str]] = {}
     for key, entry in VALUES.items():
         if entry.card and (said := words(variant.run.baselines, key)):
@@ -74,7 +74,7 @@ def run_columns(table: RunTable) -> list[dict[str, str]]:
 
 
 def run_rows(table: RunTable, front: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the rows of the table of runs; of what came out each cell has also the number."""
+    """Return the rows of the table of runs; the cells of logged values have the number as well."""
     _, rows = cells(table)
     n_texts = len(rows[0]) - len(table.shown) if rows else 0
     numbers = table.frame[table.shown].to_numpy(dtype=float)

@@ -33,13 +33,13 @@ class Lease(SoftFileLease):
         self._unsigned: tuple[int, float] | None = None  # inode of an empty lock file, when it was first seen
 
     def mark_unsigned(self) -> None:
-        """Write into a lock file that has been empty for a lease, by its age or since it was seen here.
+        """Write into a lock file that has been empty for the length of a lease, so that it counts as damaged.
 
-        From then on it counts as damaged.
+        The length is measured by the age of the file, or since it was first seen here.
 
-        A process that is killed between making its lock file and writing its name into it leaves it empty,
-        and filelock waits for such a one for ever. A damaged one it takes over; an owner who is alive after
-        all and writes his name does so over what is written here.
+        A process that is killed between making its lock file and writing its name into it leaves the file
+        empty, and filelock waits for an empty file for ever. It takes over a damaged one. An owner who is
+        alive after all writes its name over what is written here.
         """
         with suppress(FileNotFoundError, PermissionError):  # the lock of another user is waited for
             marker, now = Path(self.lock_file).stat(), time.monotonic()
@@ -80,7 +80,7 @@ def acquired(lock: Lease) -> bool:
 
 
 def owner(lock: Lease) -> str:
-    """Return who has a lock, as a message says it."""
+    """Return the name of a lock's owner, for messages."""
     record = lock.owner
     return f"process {record.pid} on {record.hostname.partition('?')[0]}" if record else "another process"
 
@@ -115,7 +115,7 @@ def alone(path: Path, what: str) -> Iterator[None]:
 def claimed(path: Path, what: str, advice: str) -> Iterator[None]:
     """Keep others out for as long as the block runs; whoever comes second is refused.
 
-    An owner on another machine is watched for a lease: one that died there does not stand in the way.
+    An owner on another machine is watched for the length of a lease, so that a dead one does not block.
 
     Args:
         path: of the lock.
@@ -223,7 +223,7 @@ class Claims:
         self._taken()
 
     def _taken(self, sizes: range = range(sys.maxsize)) -> dict[Path, str]:
-        """Return what others have of shards with so many images, and who they are."""
+        """Return the locks that others hold on shards with so many images, and the names of their owners."""
         own = {Path(lock.lock_file) for lock in list(self._held.values())}  # a thread may release
         taken = {}
         for path in {*self.folder.glob("*/*.lock")} - own:

@@ -85,8 +85,8 @@ class ActivationDataModule(LightningDataModule):
             a store of its own.
         max_bad_images: images of a split that may be left out because they cannot be decoded, a count, or a
             share below 1; more than that stop the capture.
-        max_leaks: images of a split whose files another one before it has as well, a count, or a share below
-            1; more than that are refused before anything is captured.
+        max_leaks: images of a split whose files a split before it has as well, a count, or a share below 1;
+            more than that are refused before anything is captured.
         n_probe: images of `val` on which the later part of CLIP is run.
         seed: of shuffling, and of the activations that a training starts from.
         probe_seed: of the choice of the probe.
@@ -344,7 +344,7 @@ class ActivationDataModule(LightningDataModule):
         self.probe = self.probe.to(self._device)
 
     def look_at(self, images: ImageSet) -> ProbeImages:
-        """Return images beside the splits as the probe has its own, on the same device.
+        """Return images that are in no split in the form of the probe, on the same device.
 
         CLIP runs on them once: they are kept in the store, by their identity.
         """
@@ -385,7 +385,7 @@ class ActivationDataModule(LightningDataModule):
         return provenance(self.clip, self.hook)
 
     def data_identity(self) -> dict[str, str]:
-        """Return what makes the images of `train` and `val` these (`layout.data_identity`), and prompts."""
+        """Return what identifies the images of `train` and `val` (`layout.data_identity`) and the prompts."""
         images = data_identity({split: self._splits.decoded(split, self.clip) for split in ("train", "val")})
         return images | {"prompts": digest(self.prompts)}
 
@@ -497,7 +497,7 @@ class ActivationDataModule(LightningDataModule):
 
 
 def _different(hook_points: Sequence[str]) -> list[str]:
-    """Refuse hook points that are none, or that are the same."""
+    """Return the hook points as a list; refuse an empty list, and one that names a hook point twice."""
     if isinstance(hook_points, str) or not hook_points:
         raise ValueError(f"hook_points must be a list, as [FIRST,LAST], got {hook_points!r}")
     if len({*hook_points}) < len(hook_points):

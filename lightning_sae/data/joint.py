@@ -82,7 +82,7 @@ class JointSource:
 
 
 class JointStore(ActivationStore):
-    """Several stores of one width and one token per example as one, the rows of each behind those before.
+    """Several stores of one width and one token per example as one, with the rows of one after the other.
 
     Args:
         parts: the stores.
@@ -98,7 +98,7 @@ class JointStore(ActivationStore):
 
 
 def _moments(statistics: ActivationStatistics) -> Moments:
-    """Return what statistics were made of: `scale^2 = d n / spread`."""
+    """Return the moments that statistics were made of: `scale^2 = d n / spread`."""
     mean = statistics.mean.double()
     spread = len(mean) * statistics.n_tokens / statistics.scale**2
     return Moments(statistics.n_tokens, mean, spread)

@@ -55,7 +55,7 @@ class TextDataModule(ActivationDataModule):
         return super().captures() | {"images": self._capture_images()}
 
     def data_identity(self) -> dict[str, str]:
-        """Return that of the texts, and of the images that they are scored against."""
+        """Return the identity of the texts, and of the images that they are scored against."""
         return super().data_identity() | data_identity({"images": self._scored_against.split("val")})
 
     def _open(self, split: Split, hook: HookPoint) -> ActivationStore:

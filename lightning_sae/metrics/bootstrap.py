@@ -11,7 +11,7 @@ from torch import Tensor
 def mean_in_units(samples: Tensor, unit: Tensor) -> Tensor:
     """Return the mean over images as a multiple of the mean unit: `sum_i samples_i / sum_i unit_i`.
 
-    One unit for all images: one with a small unit of its own cannot blow up.
+    All images share one unit, so that an image with a small unit of its own cannot blow up.
 
     Args:
         samples: `[n, ...]`.

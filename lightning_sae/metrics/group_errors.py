@@ -15,11 +15,11 @@ class Groups(NamedTuple):
     """Groups that divide the images.
 
     Attributes:
-        name: of the factor, as `background`; `culprits` for their own activity.
+        name: of the factor, as `background`; `culprits` for groups by the activity of culprits.
         values: its values.
         of: `[n]` int64, the value of each image.
-        added: how many of them, the last ones, are no images of the data but such with a word printed on
-            them: they count in the groups, not for the accuracy of all classes.
+        added: how many images, the last ones, are not from the data but have had a word printed on them:
+            they count in the groups, not for the accuracy of all classes.
     """
 
     name: str
@@ -40,7 +40,7 @@ class GroupErrors(NamedTuple):
         others: `[V]` int64, images of other classes.
         miss: `[V]` in [0, 1], share of the class's images that are predicted as another; NaN without any.
         false_positives: `[V]`, share of the others that are predicted as the class; NaN without any.
-        others_right: `[V]`, share of the others of known class that are predicted as it; NaN without any.
+        others_right: `[V]`, share of the others of known class that are predicted right; NaN without any.
         error: `[V]`, the balanced error; NaN for a group that is left out.
     """
 
@@ -64,8 +64,8 @@ def group_errors(
     """Return the balanced error of one class in every group.
 
     `error_v = (miss_v + false_positives_v) / 2`. A group with fewer than `min_group` images of other classes
-    is left out. Where it has fewer of the class itself, `miss` over all groups takes the place of `miss_v`:
-    so the rare pair of a class and a printed word counts by its false positives.
+    is left out. Where a group has fewer of the class itself, `miss` over all groups takes the place of
+    `miss_v`, so that the rare pair of a class and a printed word counts by its false positives.
 
     Args:
         predicted: `[n]` int64, class of each image.
@@ -102,7 +102,7 @@ def others_than(targets: Tensor, target: int) -> Tensor:
 
 
 def factor_groups(name: str, values: Sequence[str], truth: Tensor) -> Groups:
-    """Return the values of a known factor; images without one are a group of their own.
+    """Return a group for each value of a known factor; images without a value are one more group.
 
     Example:
         >>> factor_groups("word", ["star"], torch.tensor([0, -1]))
@@ -114,7 +114,7 @@ def factor_groups(name: str, values: Sequence[str], truth: Tensor) -> Groups:
 
 
 def one_against_rest(groups: Groups, value: str) -> Groups:
-    """Return the images with one value, and all others.
+    """Return two groups: the images with one value, and all others.
 
     Raises:
         ValueError: no such value.
@@ -130,5 +130,5 @@ def one_against_rest(groups: Groups, value: str) -> Groups:
 
 
 def culprit_groups(activations: Tensor) -> Groups:
-    """Return the images on which any culprit is active, and the others; `activations [n, m]`."""
+    """Return two groups: images where no culprit is active, and where any is; `activations [n, m]`."""
     return Groups("culprits", ["silent", "active"], (activations > 0).any(1).long())

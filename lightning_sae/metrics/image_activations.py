@@ -1,4 +1,4 @@
-"""The activations of images: of all an image's tokens the mean, for a whole pass."""
+"""The activations of images: the mean over an image's tokens, for a whole pass."""
 
 import torch
 from torch import Tensor

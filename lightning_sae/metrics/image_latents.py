@@ -1,4 +1,4 @@
-"""The latents of images: of all an image's tokens the largest activation, for one batch or a whole pass."""
+"""The latents of images: the largest activation over an image's tokens, for one batch or a whole pass."""
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ def max_over_tokens(latents: SparseLatents, image_ids: Tensor) -> tuple[SparseLa
         image_ids: `[t]` int64 >= 0, in any order.
 
     Returns:
-        Latents of the `n` images that there are, a row each, and their ids `[n]`, ascending. Where every
-        image has one token and they ascend, the latents themselves.
+        Latents of the `n` images that there are, a row each, and their ids `[n]`, ascending. If every image
+        has one token and the ids ascend, these are the given latents.
 
     Example:
         >>> tokens = SparseLatents.from_dense(torch.tensor([[1.0, 0.0], [3.0, 2.0], [0.0, 5.0]]))

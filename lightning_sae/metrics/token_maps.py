@@ -16,7 +16,7 @@ class TokenMaps(NamedTuple):
     """The maps of latents over the patches of images, one for each image and latent that fires on it.
 
     Attributes:
-        latents: `[m]` int64, whose map it is.
+        latents: `[m]` int64, the latent of each map.
         n_active: `[m]` int64, patches on which it fires.
         morans_i: `[m]` float64; NaN where all patches are equal.
         variance: `[m]` float64, of Moran's I over all permutations of the patches of the map.

@@ -136,7 +136,7 @@ def _table(ranked: tuple[Tensor, Tensor, Tensor, Tensor], d_sae: int, n: int) ->
 
 
 def id_texts(image_ids: Tensor) -> list[str]:
-    """Return rows of image ids as a table shows them, those that are there (not -1).
+    """Return each row of image ids as a table shows it, without the missing ones (-1).
 
     Example:
         >>> import torch

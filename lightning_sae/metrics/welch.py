@@ -26,16 +26,16 @@ def mean_difference(one: Tensor, other: Tensor, paired: bool = False, confidence
     """Return the mean of one sample minus that of another, with Student's or Welch's t-interval.
 
     `d +- t sqrt(v_1 / n_1 + v_2 / n_2)`, `v` the variances, `t` of the degrees of freedom of Welch and
-    Satterthwaite (Welch 1947, Biometrika 34); paired the one variance of the differences.
+    Satterthwaite (Welch 1947, Biometrika 34); paired samples have the one variance of their differences.
 
     Args:
         one: `[n_1]`; what is not finite is left out.
-        other: `[n_2]`; paired `n_1`, and a pair is left out where either is not finite.
+        other: `[n_2]`; if paired, `[n_1]`, and a pair is left out where either value is not finite.
         paired: whether values at one place belong together, as of one image.
         confidence: coverage, in (0, 1).
 
     Returns:
-        The interval is NaN from fewer than two values of either, and without width where all are equal.
+        The interval is NaN for fewer than two values in a sample, and has no width where all are equal.
 
     Raises:
         ValueError: paired samples of unequal size.

@@ -21,9 +21,9 @@ class ClassShift(_Model):
     """The part of a class in what has changed.
 
     Attributes:
-        class_name: that images are predicted as.
-        before: mean over all reference images of the number, where the image is predicted as the class.
-        now: over the latest images since the change.
+        class_name: the class that images are predicted as.
+        before: mean of the number over all reference images, 0 for those not predicted as the class.
+        now: the same over the latest images since the change.
     """
 
     class_name: str
@@ -36,15 +36,15 @@ class Alarm(_Model):
 
     Attributes:
         family: what is watched.
-        latent: its number; `None` for a family without.
+        latent: number of the latent; `None` for a family that is not about single latents.
         label: what the latent is called.
         direction: of the change.
-        before: mean over the reference images, and the bounds that their number leaves it.
+        before: mean over the reference images, and the bounds that their finite number leaves it.
         now: mean since the change, and its 95 % interval, not corrected for the choice of when it began.
         images: behind `now`.
-        since: images that had been seen when the change began, the likeliest.
+        since: images that had been seen when the change most likely began.
         raised: images that had been seen when the alarm was raised.
-        standing: whether it is still among those that reject together.
+        standing: whether its test is still among those that reject together.
         log10_e: logarithm of the e-value, by which the wealth of a bet on the change has grown.
         classes: whose predictions it moves most.
         examples_before: validation images that show the latent, by id.
@@ -98,7 +98,7 @@ class MonitorRecord(_Model):
         reference: what they are.
         seen: images.
         bad: images that could not be read.
-        machines: that have seen them.
+        machines: number of machines that have seen the images.
         alpha: chance of any alarm where nothing has changed.
         families: what is watched.
         alarms: those that stand first, then in order of when they were raised.

@@ -17,13 +17,13 @@ NEVER = -1
 
 @dataclass
 class MeanEvidence:
-    """The wealth of every test: of each bet, placed in parts at many starts, and not placed yet.
+    """The wealth of every test: what each bet has placed in parts at many starts, and what is not yet placed.
 
     With `share_s` of the wealth placed at start `s`, `A_t = (A_(t-1) + share_t) * factor_t` is what all
     starts of a bet are worth together (Shiryaev 1963, Roberts 1966); as the shares sum to 1, `reserve + mean
     of A over the bets` is a supermartingale from 1 where nothing has changed, and reaches `1 / alpha` at any
-    time with probability at most `alpha` (Ville 1939). Beside it runs each bet from its best start (Page
-    1954), which says since when, and by how much.
+    time with probability at most `alpha` (Ville 1939). Beside this, each bet runs from its best start (Page
+    1954), which says since when the mean has changed, and by how much.
 
     Attributes:
         placed: `[bets, tests]`, logarithm of `A`.
@@ -33,8 +33,8 @@ class MeanEvidence:
         counted: `[bets, tests]` int64, images of the test since then.
         total: `[bets, tests]`, sum of its numbers since then.
         raised: `[tests]` int64, images that had been seen when the test first rejected; `NEVER`.
-        seen: images.
-        began: how many of them before the first start: all that was merged.
+        seen: number of images that have been seen.
+        began: how many of them were seen before the first start: all that was merged.
     """
 
     placed: Array
@@ -76,7 +76,7 @@ class MeanEvidence:
         return self.seen - self.began
 
     def start(self) -> None:
-        """Place what is meant for the next start, if it is due."""
+        """Place the share of the wealth that is meant for the next start, if that start is due."""
         if self._own % starts.EVERY:
             return
         self.placed = np.logaddexp(self.placed, starts.log_share(self._own // starts.EVERY))
@@ -89,7 +89,7 @@ class MeanEvidence:
         return starts.EVERY - self._own % starts.EVERY
 
     def highest(self, peaks: Array) -> Array:
-        """Return what `log_e` cannot exceed at any image of a part, by the gains of `Watch.peaks`."""
+        """Return a bound that `log_e` exceeds at no image of a part, by the gains of `Watch.peaks`."""
         return self._log_e(self.placed + peaks, 1 + self._own // starts.EVERY)
 
     def add(self, gains: Array, paid: Array, totals: Array, counts: NDArray[np.int64], n: int) -> None:
@@ -116,7 +116,7 @@ class Watch:
 
     Attributes:
         prices: `[bets, tests]`, `price` of each bet at the bound that it bets on leaving.
-        family: `[tests]` int64, which column of `ImageEntries.counted` says what counts.
+        family: `[tests]` int64, column of `ImageEntries.counted` that says which images count.
         weight: `[tests]` with mean 1.
         alpha: false discovery rate of the alarms at any time; chance of any where nothing has changed.
     """
@@ -127,13 +127,13 @@ class Watch:
     alpha: float
 
     def rejected(self, log_e: Array) -> NDArray[np.bool_]:
-        """Return `[tests]`, which of them reject (`e_bh`)."""
+        """Return the tests that reject (`e_bh`), `[tests]`."""
         return e_bh(log_e + np.log(self.weight), self.alpha)
 
     def update(self, evidence: MeanEvidence, entries: ImageEntries) -> None:
         """Add images one after the other, and note after which of them a test first rejects.
 
-        They are taken together where even the largest e-values that they can lead to reject nothing new.
+        Images are added together where even the largest e-values that they can lead to reject no new test.
         """
         at, n = 0, entries.n
         while at < n:
@@ -154,8 +154,8 @@ class Watch:
     def peaks(self, entries: ImageEntries, change: Array) -> Array:
         """Return the most that each bet gains up to any of the images, `[bets, tests]` >= 0.
 
-        A bet on a rise is highest right after an image whose number is not 0, one on a fall right before it,
-        or in the end.
+        A bet on a rise is highest right after an image whose number is not 0, a bet on a fall right before
+        such an image, or at the end.
 
         Args:
             entries: of the images.
@@ -194,8 +194,8 @@ class Watch:
 def merge_evidence(parts: Sequence[MeanEvidence]) -> MeanEvidence:
     """Return the evidence of several machines together, which goes on with all its wealth to be placed.
 
-    Each machine's wealth is a supermartingale whatever the others have seen, so their product is one: what
-    one has won is what the next begins with. For this no image may have been seen by two of them.
+    Each machine's wealth is a supermartingale whatever the others have seen, so their product is one too: a
+    machine begins with what the one before has won. For this no image may have been seen by two of them.
     """
     whole = MeanEvidence.empty(parts[0].placed.shape[1])
     whole.seen = whole.began = sum(part.seen for part in parts)

@@ -30,14 +30,14 @@ def fit_reference(
     alpha: float = ALPHA,
     attribute_every: int | None = None,
 ) -> Reference:
-    """Return what is usual.
+    """Return the reference of a monitor: what is usual on some images.
 
     Args:
         run: an opened run on images.
-        images: that nothing is wrong with, as the monitor will see them; `None`: the validation images.
-        classifier: that is in use; `None`: the audited one, or without an audit that of the run's prompts.
+        images: those in which nothing is wrong, as the monitor will see them; `None`: the validation images.
+        classifier: the one in use; `None`: the audited one, or without an audit that of the run's prompts.
         alpha: chance of any alarm where nothing has changed.
-        attribute_every: each so many images is attributed; `None`: all behind the last layer, else 1 in 20.
+        attribute_every: 1 in so many images is attributed; `None`: all behind the last layer, else 1 in 20.
 
     Raises:
         ValueError: a run on texts, too few images, an alpha that is none.
@@ -96,7 +96,7 @@ def _classifier(run: RunFolder, audit: Audit | None) -> Classifier:
 
 
 def _culprits(audit: Audit, class_names: Sequence[str]) -> dict[int, tuple[int, ...]]:
-    """Return the class -> its culprits in all findings about it."""
+    """Return the culprits of each class in all findings about it: class -> latents."""
     found: dict[int, set[int]] = {}
     for finding in audit.findings:
         for c, name in enumerate(class_names):

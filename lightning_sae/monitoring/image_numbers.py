@@ -71,11 +71,11 @@ def image_numbers(
 
     Args:
         explained: the images.
-        sae: that they were explained by.
+        sae: the autoencoder that they were explained by.
         scores: of the classifier.
         culprits: class -> latents.
-        attributed: `[n]` bool on the CPU, the images whose attributions are asked for: a gradient through the
-            tail each.
+        attributed: `[n]` bool on the CPU, the images whose attributions are asked for; each costs a gradient
+            through the tail.
     """
     t = explained.x.shape[1]
     predicted = scores.logits(explained.tail(explained.x, explained.context)).argmax(1)

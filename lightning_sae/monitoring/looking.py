@@ -16,8 +16,8 @@ from lightning_sae.sae import SparseAutoencoder
 
 OUTPUT = "margin"
 CHEAP, COSTLY = 1, 20
-"""Each so many images is attributed: behind the last layer all, elsewhere, where it takes a backward pass
-through the later blocks, one in twenty."""
+"""One in so many images is attributed: every one behind the last layer, one in twenty elsewhere, where it
+takes a backward pass through the later blocks."""
 
 
 class Looking(NamedTuple):
@@ -26,11 +26,11 @@ class Looking(NamedTuple):
     Attributes:
         clip: the model.
         hook_point: where.
-        tail: behind it.
-        sae: there.
+        tail: of the hook point.
+        sae: the autoencoder at the hook point.
         scores: of the classifier.
         culprits: class -> latents.
-        every: each so many images is attributed.
+        every: one in so many images is attributed.
     """
 
     clip: Clip
@@ -49,7 +49,7 @@ class Looking(NamedTuple):
         culprits: Mapping[int, Sequence[int]],
         every: int | None = None,
     ) -> Self:
-        """Return that of a run and a classifier; `every` is chosen where it is `None`."""
+        """Return what a run and a classifier look at images with; choose `every` where it is `None`."""
         clip, hook = run.data.clip, run.data.hook
         tail = make_tail(clip, hook)
         chosen = every or (CHEAP if tail.needs == "nothing" else COSTLY)

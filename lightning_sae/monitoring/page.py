@@ -73,7 +73,7 @@ def _context(record: MonitorRecord, recent: Recent, run: RunFolder | None) -> di
 
 
 def sentence(record: MonitorRecord) -> str:
-    """Return how it stands, in one sentence."""
+    """Return how many alarms stand, in one sentence."""
     standing = len(record.standing)
     if not standing:
         return f"No alarm stands after {counted(record.seen, 'image')}."
@@ -98,7 +98,7 @@ def _alarm(alarm: Alarm, pictures: dict[int, bytes], run: RunFolder | None) -> d
 
 
 def _bar(estimate: Estimate, most: float) -> dict[str, float]:
-    """Return a mean and its interval in percent of the longest."""
+    """Return the lengths of a mean and its interval on a bar, in percent of `most`."""
     ends = (estimate.value, estimate.low, estimate.high)
     value, low, high = (round(100 * end / (most or 1), 1) for end in ends)
     return {"length": value, "low": low, "width": round(high - low, 1)}

@@ -15,7 +15,7 @@ class Recent:
 
     Attributes:
         numbers: of them, the oldest first.
-        places: how many images had been seen with each.
+        places: how many images had been seen up to and with each.
         pictures: of each as WebP; "" without.
     """
 
@@ -31,7 +31,7 @@ class Recent:
 
         Args:
             numbers: of `n` images.
-            seen: before them.
+            seen: images that had been seen before them.
             pictures: of each; none at all without.
         """
         n = numbers.n
@@ -42,7 +42,7 @@ class Recent:
         self.pictures = [*self.pictures, *(pictures or [b""] * n)][first:]
 
     def after(self, place: int) -> "Recent":
-        """Return those that came after so many images."""
+        """Return the images that came after so many others."""
         first = next((i for i, each in enumerate(self.places) if each > place), len(self))
         return self.slice(first)
 
@@ -52,7 +52,7 @@ class Recent:
 
 
 def merge_recent(parts: Sequence[Recent], seen: int) -> Recent:
-    """Return the latest images of several machines, of each as many, numbered as the last of all.
+    """Return the latest images of several machines, equally many of each, numbered as the last of all.
 
     Args:
         parts: of the machines.

@@ -42,7 +42,7 @@ class ReferenceFacts(BaseModel):
         class_names: of the classifier.
         labels: what each latent is called.
         alpha: chance of any alarm where nothing has changed.
-        attribute_every: attributions are asked for of each so many images.
+        attribute_every: one in so many images is attributed.
         culprits: class -> latents that the audit convicts of it.
         audited: whether there is an audit.
     """
@@ -66,8 +66,8 @@ class Reference:
     """The reference images of a monitor.
 
     Attributes:
-        facts: what they are.
-        whole: of each of them.
+        facts: what the reference was made of.
+        whole: the numbers of all reference images.
         classifier: whose predictions are watched.
     """
 
@@ -109,7 +109,7 @@ class Reference:
 
     @cached_property
     def bounds(self) -> tuple[Array, Array]:
-        """`[tests]` each: what the mean is at least and at most.
+        """Lower and upper bounds of the mean of each test, `[tests]` each.
 
         The chance that any of them is wrong is at most `REFERENCE_SHARE` of alpha. Rates are bounded exactly,
         the other means by bets.
@@ -182,7 +182,7 @@ def load_reference(folder: Path) -> Reference:
 
 
 def _check(facts: ReferenceFacts, numbers: ImageNumbers, classifier: LinearClassifier) -> None:
-    """Refuse parts that are not of one saving."""
+    """Refuse parts that were not saved together."""
     latents, classes = numbers.latents, len(facts.class_names)
     whole = [
         len(facts.labels) == latents.d_sae,

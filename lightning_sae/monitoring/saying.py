@@ -114,7 +114,7 @@ def _alarm(reference: Reference, state: State, test: int, log_e: Array, standing
 
 
 def of_images(numbers: ImageNumbers, family: Family, latent: int | None) -> Array:
-    """Return `[n]`, the number of each image that a family watches; of a latent how much it drives."""
+    """Return the number of each image that a family watches, `[n]`; for a latent, how much it drives."""
     if family == "culprits":
         return numbers.culprits.double().numpy()
     if family == "error":

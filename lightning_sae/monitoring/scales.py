@@ -21,8 +21,8 @@ class Scales(NamedTuple):
     """Scales of the numbers. They come from images that nothing is tested with, so that the tests stay exact.
 
     Attributes:
-        fires: `[d_sae]`, activation above which a latent fires: below, many are active on what they do not
-            mean.
+        fires: `[d_sae]`, activation above which a latent fires; below it, many latents are active on images
+            that they do not mean.
         share: `[d_sae]`, share of the positive attribution that counts as 1, the largest that was seen.
         usual: error up to which it counts as 0.
         much: error from which on it counts as 1, the largest that was seen.
@@ -45,5 +45,5 @@ class Scales(NamedTuple):
 
     @property
     def width(self) -> float:
-        """Error that counts as much as the whole of what is not usual."""
+        """The error between `usual` and `much`, which is brought to 1."""
         return self.much - self.usual

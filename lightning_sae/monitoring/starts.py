@@ -23,12 +23,12 @@ def share(start: int) -> float:
 
 
 def log_share(start: int) -> float:
-    """Return its logarithm."""
+    """Return the logarithm of `share`."""
     return math.log(share(start))
 
 
 def log_reserve(starts: int) -> float:
-    """Return the logarithm of what is not placed yet after so many starts.
+    """Return the logarithm of the wealth that is not placed yet after so many starts.
 
     Example:
         >>> math.exp(log_reserve(0)), round(math.exp(log_reserve(1)), 4)

@@ -43,8 +43,8 @@ def watch(
 ) -> None:
     """Watch all images of a source.
 
-    A folder or a list that has been watched in part goes on where it stopped, one that has grown at its end
-    with what is new.
+    Watching a folder or a list that has been watched in part goes on where it stopped, and with what is new
+    if it has grown at its end.
 
     Args:
         monitor: opened.

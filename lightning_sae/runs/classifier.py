@@ -38,7 +38,7 @@ def prompt_classifier(run: RunFolder, prompts_file: str | None = None) -> Classi
 
 
 def check_choice(name: str, prompts_file: str | None = None) -> None:
-    """Refuse what no run can have, before there is one.
+    """Refuse a choice that no run can have, before there is a run.
 
     Args:
         name: of `chosen_classifier`.

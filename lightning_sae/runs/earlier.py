@@ -1,4 +1,4 @@
-"""Autoencoders at earlier hook points than that of a run: trained in it beside, or in runs of their own."""
+"""Autoencoders at earlier hook points than a run's own: trained in the same run, or in runs of their own."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class EarlierLayer(NamedTuple):
 
     Attributes:
         layer: the hook point, the autoencoder, and the table of its latents.
-        folder: that has `sae/` and `latents.csv`; relative to that of the run where it lies inside.
+        folder: the folder with `sae/` and `latents.csv`; relative to the run's folder if it lies inside.
         sae_sha256: of the autoencoder's weights.
     """
 
@@ -55,7 +55,7 @@ def read_earlier(run: RunFolder, folder: str) -> EarlierLayer:
 
     Args:
         run: an opened run.
-        folder: relative to that of the run; one of its own `layers/NAME`, or that of another run.
+        folder: relative to the run's folder; one of its own `layers/NAME`, or the folder of another run.
 
     Raises:
         FileNotFoundError: it has no autoencoder, or no `latents.csv`.

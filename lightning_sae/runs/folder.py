@@ -235,7 +235,7 @@ def open_run(
     trusted: Sequence[str] | None = (),
     data: "ActivationDataModule | None" = None,
 ) -> RunFolder:
-    """Read the folder of a finished run. Nothing is run that its configuration names and that is not ours.
+    """Read the folder of a finished run, without running untrusted code that its configuration names.
 
     Args:
         folder: as `train.py` wrote it.
@@ -246,7 +246,7 @@ def open_run(
         data: images and CLIP of a run that was given them as an object; `None`: as the configuration says.
 
     Raises:
-        FileNotFoundError: the folder is none of a run, or lacks the autoencoder or the table.
+        FileNotFoundError: the folder is not that of a run, or lacks the autoencoder or the table.
         ValueError: the configuration names what is not trusted, the autoencoder was made for another CLIP
             than it gives, or an override names nothing in it.
     """

@@ -17,8 +17,8 @@ from lightning_sae.runs.layers import RunLayer
 def layer_names(run: RunFolder, name: str, layer: RunLayer) -> list[LatentName]:
     """Return the names of the latents of a hook point.
 
-    They are those in its table; where it is an earlier one of the run itself, whose table has none, the judge
-    names them by one more pass over the validation activations.
+    The names are those in the table of the hook point. The table of an earlier hook point of the run itself
+    may have none: the judge then names the latents by one more pass over the validation activations.
 
     Args:
         run: `ready`.
@@ -42,8 +42,8 @@ def layer_names(run: RunFolder, name: str, layer: RunLayer) -> list[LatentName]:
 def guessed_layer_names(run: RunFolder, name: str, layer: RunLayer) -> list[LatentName]:
     """Return the names of the latents of a hook point without a pass over activations.
 
-    As `layer_names`, but what the table does not say is guessed by the top images: nothing is tested, so that
-    none of these is a name to rely on.
+    Names that the table lacks are guessed from the top images, unlike in `layer_names`. Nothing is tested, so
+    a guessed name cannot be relied on.
 
     Args:
         run: opened.

@@ -17,9 +17,9 @@ def aux_loss(errors: Errors, task: SpareTask) -> Tensor:
     rows of the selected dead latents and nothing else. Zero if no latent is dead or `t` is constant.
 
     Source: Gao et al. 2024, arXiv 2406.04093, whose `t` is `x - x_hat` alone and whose `k_aux` is `d_in / 2`.
-    To rebuild only what is left, by many latents together, dead ones learn pre-activations that are too small
-    to be selected, and stay dead. With one latent that competes for the last place, it takes the place where
-    it does better.
+    If many dead latents together only rebuild what is left, they learn pre-activations that are too small to
+    be selected, and stay dead. A single one that competes for the last place takes that place where it does
+    better.
 
     Args:
         errors: of a batch.

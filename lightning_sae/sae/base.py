@@ -85,9 +85,9 @@ class SparseAutoencoder(Normalised, HubMixin):
 
     Inside, it works on normalised activations `x_n = (x - shift) * scale`; `encode`, `decode` and `forward`
     take and give raw units: latents are divided by `scale`, so that the rows of `W_dec` keep unit norm.
-    `fold` moves shift and scale into the biases. A layer norm has those of each token: it stays a step at run
-    time, which hands two numbers of each token past the latents, so that its FVU does not compare with that
-    of the others.
+    `fold` moves shift and scale into the biases. A layer norm has a shift and a scale for each token: it
+    stays a step at run time, which hands two numbers of each token past the latents, so that its FVU cannot
+    be compared with that of other normalisations.
 
     A variant overrides `encode_normalised` and `encode_training`. It keeps each of its constructor arguments
     as an attribute of the same name, from which `config` can rebuild it.
@@ -101,9 +101,9 @@ class SparseAutoencoder(Normalised, HubMixin):
         steps: int64 buffer, optimiser steps taken.
         tokens_since_fired: `[d_sae]` int64 buffer, tokens seen since each latent was last active.
         provenance: what a loaded autoencoder is valid for; empty before saving.
-        metrics: of the last validation pass of a loaded one.
+        metrics: values of the last validation pass of a loaded autoencoder.
         workspace: memory that training uses again and again.
-        ends: where the prefixes of the dictionary end that reconstruct by themselves; none for the whole.
+        ends: ends of the prefixes of the dictionary that reconstruct by themselves; none for the whole alone.
 
     Args:
         d_in: width of the activations.
@@ -189,7 +189,7 @@ class SparseAutoencoder(Normalised, HubMixin):
         return {name: getattr(self, name) for name in self.parameter_names()}
 
     def extra_repr(self) -> str:
-        """Return the constructor arguments for `repr`; what every variant has only where it is not usual."""
+        """Return the constructor arguments for `repr`, without common ones that have their default."""
         usual = {name: p.default for name, p in inspect.signature(SparseAutoencoder).parameters.items()}
         config = self.config().items()
         return ", ".join(f"{name}={value!r}" for name, value in config if usual.get(name) != value)
@@ -218,17 +218,17 @@ class SparseAutoencoder(Normalised, HubMixin):
 
     @torch.no_grad()
     def centre(self, x: Tensor) -> Tensor:
-        """Return the raw activations `[n, d_in]` -> normalised, less the decoder bias, without a gradient."""
+        """Return raw activations `[n, d_in]` normalised, less the decoder bias, without a gradient."""
         return self.normalise(x).sub_(self.b_dec)
 
     def encode(self, x: Tensor) -> SparseLatents:
-        """Return the raw activations `[n, d_in]` -> latents in raw units."""
+        """Return the latents, in raw units, of raw activations `[n, d_in]`."""
         return self.in_raw_units(self.encode_normalised(self.normalise(x)), x)
 
     def encoder_slopes(self) -> Tensor:
         """Return the gradient of each active latent to the activation it is read from, `[d_sae, d_in]`.
 
-        Both are in raw units. What the selection does is held, as is the spread of a layer norm.
+        Both are in raw units. The selection is held fixed, as is the spread of a layer norm.
         """
         rows = self.encoder.detach()
         return rows - rows.mean(1, keepdim=True) if self.normalisation == "layer_norm" else rows
@@ -250,7 +250,7 @@ class SparseAutoencoder(Normalised, HubMixin):
         return self.b_dec / scale + shift
 
     def decode(self, latents: SparseLatents, x: Tensor | None = None) -> Tensor:
-        """Return the latents in raw units -> `x_hat [n, d_in]` in raw units.
+        """Return the reconstruction `x_hat [n, d_in]` by some latents, both in raw units.
 
         Args:
             latents: as `encode` gives them.
@@ -260,7 +260,7 @@ class SparseAutoencoder(Normalised, HubMixin):
         return bag(latents.values.to(self.W_dec), self.W_dec, pattern) + self.bias(x)
 
     def forward(self, x: Tensor) -> tuple[Tensor, SparseLatents]:
-        """Return the raw activations `[n, d_in]` -> `(x_hat, latents)`, both in raw units."""
+        """Return `(x_hat, latents)`, both in raw units, of raw activations `[n, d_in]`."""
         latents = self.encode(x)
         return self.decode(latents, x), latents
 
@@ -293,7 +293,7 @@ class SparseAutoencoder(Normalised, HubMixin):
         return TrainingLoss(loss, self.in_raw_units(detached, x), parts)
 
     def _spare(self) -> Spare | None:
-        """Return the dead latents; on a GPU, which would have to be waited for, also where there are none."""
+        """Return the dead latents, `None` if there are none; on a GPU also an empty set, without a wait."""
         if self.k_aux == 0 or self.aux_weight == 0:
             return None
         dead = self.dead
@@ -318,8 +318,8 @@ class SparseAutoencoder(Normalised, HubMixin):
     def absorb_row_norms(self) -> None:
         """Give the decoder rows unit norm, and their lengths to the latents.
 
-        The reconstruction stays the same where each latent is selected by itself; where latents compete, the
-        competition is of lengthened latents.
+        The reconstruction stays the same where each latent is selected by itself; where latents compete, they
+        compete with their new lengths.
         """
         norms = self.W_dec.norm(dim=1)
         self.encoder.mul_(norms[:, None])
@@ -432,7 +432,7 @@ def check_k(k: Any, d_sae: int) -> None:
 
 
 def check_penalty(name: str, weight: float, warmup_steps: int) -> None:
-    """Refuse a negative weight of a penalty, or negative steps until it is whole.
+    """Refuse a negative weight of a penalty, or a negative number of steps until it is reached.
 
     Raises:
         ValueError: names the arguments of a variant, `NAME_weight` and `NAME_warmup_steps`.

@@ -39,7 +39,7 @@ def geometric_median(x: Tensor, steps: int = 100, tolerance: float = 1e-6) -> Te
 
     Args:
         x: `[n, d]`, n >= 1.
-        steps: most of them.
+        steps: largest number of steps.
         tolerance: a step smaller than this share of the mean distance is the last one.
 
     Returns:
@@ -68,10 +68,10 @@ def initialise(sae: SparseAutoencoder, bias: Tensor, sample: Tensor | None, tied
     Args:
         sae: fresh, its decoder rows random.
         bias: `[d_in]`, of the decoder, on normalised activations.
-        sample: `[n, d_in]` raw activations whose directions from the bias the decoder rows become, the first
-            `d_sae` of them; with fewer, the other rows stay random. `None` leaves all random. Activations are
-            alike, so that the latents of one add up to a multiple of it: the encoder becomes shorter by the
-            factor that reconstructs the sample best.
+        sample: `[n, d_in]` raw activations; the directions from the bias to the first `d_sae` of them become
+            the decoder rows; with fewer, the other rows stay random. `None` leaves all random. Activations
+            are alike, so that the latents of one add up to a multiple of it: the encoder becomes shorter by
+            the factor that reconstructs the sample best.
         tied: whether the encoder rows start in the directions of the decoder rows; else in other random ones.
     """
     sae.b_dec.copy_(bias)

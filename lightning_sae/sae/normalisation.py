@@ -45,7 +45,7 @@ class Normalised(nn.Module):
 
     @torch.no_grad()
     def set_normalisation(self, mean: Tensor, scale: Tensor | float) -> None:
-        """Take over what the activations are centred and scaled by, if it is `standard`; before training.
+        """Set the mean and the scale of the activations, before training; only `standard` takes them over.
 
         Args:
             mean: `[d_in]`.
@@ -68,7 +68,7 @@ class Normalised(nn.Module):
             self.scale.copy_(scale)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Return the raw activations `[n, d_in]` -> normalised, in the precision of the parameters."""
+        """Return raw activations `[n, d_in]` normalised, in the precision of the parameters."""
         x = x.to(self.mean.dtype)
         shift, scale = self.shift_and_scale(x)
         return (x - shift) * scale

@@ -41,10 +41,10 @@ class RecurringFinding(NamedTuple):
 
 
 def recurring_findings(audits: Sequence[Audit], matches: Matches) -> list[RecurringFinding]:
-    """Put together the findings of audits that are one, those of most seeds first.
+    """Put together findings of different audits that are the same one, those of most seeds first.
 
-    Two findings of different runs are one if they are of the same class and kind, and a culprit of the one
-    matches a culprit of the other; also through a third run.
+    Two findings of different runs are the same if they are of the same class and kind, and a culprit of the
+    one matches a culprit of the other. Findings that are joined through a third run are the same, too.
 
     Args:
         audits: of runs of one recipe.

@@ -43,7 +43,7 @@ class Best(NamedTuple):
     """Similarity of each of `m` latents to the most similar one of another dictionary.
 
     Attributes:
-        similarity: `[m]` in [-1, 1], the smaller one of the next two.
+        similarity: `[m]` in [-1, 1], the smaller one of `cosine` and `correlation`.
         cosine: `[m]`, of the decoder rows.
         correlation: `[m]`, of the activations over the images.
     """
@@ -57,8 +57,8 @@ class Recurrence(NamedTuple):
     """Latents of several dictionaries, and which of them recur.
 
     Attributes:
-        limits: above both of which two latents match.
-        best: for each dictionary, place of another one -> what is most like its latents there.
+        limits: two latents match if they are above both limits.
+        best: for each dictionary, place of another one -> similarity to the most similar latents there.
         pairs: places of two dictionaries, the lower first -> `[k, 2]` int64, their latents that match.
     """
 
@@ -89,8 +89,8 @@ def find_recurring(dictionaries: Sequence[Dictionary], level: float = LEVEL) -> 
 
     Two latents match if they are alike in direction *and* on images: the cosine of their decoder rows and the
     correlation of their activations both lie above a limit (`find_limits`). Only a share `level` of all
-    latents has *another* latent of its own dictionary above both, where the right one is absent by
-    construction: so many match by chance.
+    latents has *another* latent of its own dictionary above both. The right latent is absent there by
+    construction, so this is the share that matches by chance.
 
     Args:
         dictionaries: at least two, with two latents or more each.
@@ -115,11 +115,11 @@ def find_recurring(dictionaries: Sequence[Dictionary], level: float = LEVEL) -> 
 
 
 def find_limits(dictionaries: Sequence[Dictionary], level: float = LEVEL) -> MatchLimits:
-    """Return the limits above both of which a share `level` of the latents has another of its dictionary.
+    """Return limits above which only a share `level` of the latents has another latent of its dictionary.
 
-    Cosines and correlations are brought to one scale: each as the share of all pairs of different latents of
-    one dictionary that are no more alike. A pair is as alike as the lower one of its two shares says; the
-    limits stand at one share, above which all but a share `level` of the latents have no other.
+    Cosines and correlations are brought to one scale: each becomes the share of all pairs of different
+    latents of one dictionary that are no more alike. The lower one of its two shares says how alike a pair
+    is. Both limits lie at one share, above which only a share `level` of the latents has another latent.
 
     Args:
         dictionaries: of one recipe.
@@ -177,7 +177,7 @@ def _units(rows: Array) -> Array:
 
 
 def _search(one: Dictionary, other: Dictionary, limits: MatchLimits) -> tuple[Best, Best, NDArray[np.int64]]:
-    """Return what is most like each latent of the two in the other, and the pairs that match."""
+    """Return the best similarity of each latent of either one to the other, and the pairs that match."""
     mine, pairs = [], []
     theirs = Best(*np.full((3, len(other.directions)), -np.inf))
     for start, cosine, correlation in _chunks(one, other):

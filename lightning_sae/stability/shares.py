@@ -26,12 +26,12 @@ class RecurringShare(NamedTuple):
 
 
 def recurring_share(found: Recurrence, weights: Sequence[Array], confidence: float = 0.95) -> RecurringShare:
-    """Return the share of some weight of latents that those have which recur in another dictionary.
+    """Return the share of a weight of latents that belongs to latents which recur in another dictionary.
 
     Args:
         found: of the dictionaries.
-        weights: for each dictionary `[m]`, what each latent has; the share is of their sum, so that what
-            others have who were not compared has to be taken out before, as in `weights / total`.
+        weights: for each dictionary `[m]`, the weight of each compared latent as a share of the weight of all
+            latents, `weights / total`; latents that were not compared only count in the total.
         confidence: coverage of the interval, in (0, 1).
 
     Example:
@@ -54,11 +54,11 @@ def jackknife(shares: Array, confidence: float = 0.95) -> RecurringShare:
     Runs are left out one at a time, with all their pairs: pairs that have a run in common are not
     independent. The standard error is `sqrt((n - 1) / n sum_i (m_i - mean m)^2)`, `m_i` the mean without run
     `i`, the quantile that of Student's t with `n - 1` degrees of freedom. Efron and Stein 1981, Annals of
-    Statistics 9; Arvesen 1969, Annals of Mathematical Statistics 40, for means over pairs. It is
+    Statistics 9; Arvesen 1969, Annals of Mathematical Statistics 40, for means over pairs. The interval is
     cut to [0, 1].
 
     Args:
-        shares: `[n, n]`, of each run in each other one; the diagonal does not count.
+        shares: `[n, n]`, share of each run that recurs in each other one; the diagonal does not count.
         confidence: coverage, in (0, 1).
 
     Example:

@@ -23,9 +23,9 @@ class Job(NamedTuple):
     """The running job as Hydra knows it; all empty outside of Hydra.
 
     Attributes:
-        group: of a multirun, the end of its folder's path; `None` for a single run.
-        name: of a job of a multirun, its number and what it has of its own, fit to name a file; `None` for a
-            single run.
+        group: the end of the path of a multirun's folder; `None` for a single run.
+        name: the number of a job in a multirun and what only this job overrides, fit to name a file; `None`
+            for a single run.
         choices: group of the config -> chosen file.
     """
 
@@ -67,8 +67,8 @@ def _file_name(text: str, most: int = 80) -> str:
 def tracker_config(config: Mapping[str, Any], choices: Mapping[str, str]) -> dict[str, Any]:
     """Return a resolved config for a tracker: values and choices, no class names, nothing twice.
 
-    What `${clip}` or `${seed}` has copied to another place is left out there, as are loggers and what is
-    empty.
+    Values that `${clip}` or `${seed}` has copied to another place are left out there, and so are loggers and
+    empty groups.
 
     Args:
         config: as `train.py` resolves it.
@@ -100,7 +100,7 @@ def hyper_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _own(value: Any, config: Mapping[str, Any]) -> Any:
-    """Return a group without what it has from the top of the config, name and value."""
+    """Return a group without the keys that the top of the config has with the same value."""
     if not isinstance(value, Mapping):
         return value
     return {key: child for key, child in value.items() if key not in config or config[key] != child}

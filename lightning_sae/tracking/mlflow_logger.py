@@ -28,10 +28,10 @@ LOCAL = "mlflow.db"
 
 
 class RunMLFlowLogger(Tracker, MLFlowLogger):
-    """Lightning's MLflow logger with one MLflow run per run folder: what resumes in it goes on in its run.
+    """Lightning's MLflow logger with one MLflow run per run folder: a resumed training goes on in that run.
 
-    Parameters are `tracker_config`, flat. Of tables, pictures, pages and files an MLflow run keeps the last:
-    each is written over the one before.
+    Parameters are the flat `tracker_config`. An MLflow run keeps the last version of each table, picture,
+    page and file, which is written over the one before.
 
     Args:
         save_dir: the run folder, which tells runs apart (the tag `run_folder`).
@@ -39,8 +39,8 @@ class RunMLFlowLogger(Tracker, MLFlowLogger):
         tracking_uri: a server or a database; `None`: `MLFLOW_TRACKING_URI`, else `mlflow.db` in the working
             folder.
         experiment_name: of the experiment, which is made where there is none.
-        group: the tag `group`; `None`: of a job of a multirun the end of its folder's path.
-        name: of the MLflow run; `None`: of a job of a multirun what it overrides, else MLflow makes one up.
+        group: the tag `group`; `None`: for a job of a multirun, the end of the path of the multirun's folder.
+        name: of the MLflow run; `None`: the overrides of a job of a multirun, else MLflow makes up a name.
         tags: beside the chosen experiment, clip, data and sae.
         max_rows: rows of a table that are shown.
 
@@ -76,7 +76,7 @@ class RunMLFlowLogger(Tracker, MLFlowLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
-        """Log the run's config, without clutter; of a resumed run what is new.
+        """Log the run's config, without clutter; for a resumed run, only what is new.
 
         Raises:
             OSError: MLflow cannot start a run: no server there, or it refuses.
@@ -100,7 +100,7 @@ class RunMLFlowLogger(Tracker, MLFlowLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log values; of a resumed run those that MLflow does not have."""
+        """Log values; for a resumed run, only those that MLflow does not have."""
         row = self.once(metrics, step)
         fresh = {key: value for key, value in row.items() if (step or 0) > self._last_step(key)}
         if fresh:

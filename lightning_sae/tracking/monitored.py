@@ -11,7 +11,7 @@ LIGHTNING = ("epoch", "step", "lr-*")
 
 
 def check_monitored(trainer: Trainer, module: LightningModule, optimized: Iterable[str], fits: bool) -> None:
-    """Refuse names of values that nothing in a run logs: certain where all its callbacks say what they log.
+    """Refuse names of values that nothing in a run logs; certain only if all callbacks say what they log.
 
     Args:
         trainer: with its callbacks.
@@ -35,7 +35,7 @@ def check_monitored(trainer: Trainer, module: LightningModule, optimized: Iterab
 
 
 def logged_by(part: Callback | LightningModule) -> Sequence[str]:
-    """Return patterns of the keys that a part of a run logs: its class says so in `logs`, else it may be any.
+    """Return patterns of the keys that a part of a run logs: those in `logs` of its class, else any key.
 
     Example:
         >>> logged_by(Callback()), logged_by(type("Mine", (Callback,), {"__module__": "mine"})())

@@ -37,7 +37,7 @@ def publish_table(trainer: Trainer, key: str, table: pd.DataFrame) -> None:
 
 @rank_zero_only
 def publish_tables(trainer: Trainer) -> None:
-    """Show the tables of the run folder to the trackers, each the first rows that it keeps well.
+    """Show the tables of the run folder to the trackers, each with as many rows as a tracker shows.
 
     Labels are shown as names (`lightning_sae.concepts.naming`); the files have them as they are.
     """
@@ -60,7 +60,7 @@ def publish_illustrated(
         trainer: whose loggers are asked.
         key: name in the tracker.
         table: rows that are not many, the most telling ones first.
-        picture: draws that of a row; not called where no tracker can show it.
+        picture: draws the picture of a row; not called if no tracker can show it.
     """
     shown = [tracker for tracker in trackers(trainer) if "tables with pictures" not in tracker.lacks]
     pictures = [picture(row) for _, row in table.iterrows()] if shown else []

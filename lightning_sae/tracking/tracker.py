@@ -25,7 +25,7 @@ class Tracker:
     _row: int | None = None  # the step of the last row
 
     def once(self, metrics: Mapping[str, Any], step: int | None) -> dict[str, Any]:
-        """Return a row without the epoch, which Lightning adds to each, where a row of this step has said it.
+        """Return a row, without the epoch that Lightning adds to each if the last row was of the same step.
 
         Example:
             >>> tracker = Tracker()
@@ -89,7 +89,8 @@ _KINDS = {
 def cannot_show(logger: Logger) -> list[str]:
     """Return the kinds that a logger cannot show, in words.
 
-    One that is no `Tracker` shows curves alone; but beside `metrics.csv` all the others lie.
+    A logger that is no `Tracker` shows curves alone. The logger of `metrics.csv` lacks nothing, as everything
+    else lies beside that file.
     """
     if isinstance(logger, RunCSVLogger):
         return []

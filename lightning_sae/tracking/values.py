@@ -15,7 +15,7 @@ class LoggedValue(NamedTuple):
         title: of its column where runs are compared; "" for a value that has no column there.
         form: its format there.
         card: row on the card of a variant, values of one row side by side; "" for none.
-        summary: line at the end of a training, and the number in words there; `None` for none.
+        summary: title of its line at the end of a training, and its words there; `None` for no line.
         narrow: whether it is also in a table of 80 columns.
     """
 

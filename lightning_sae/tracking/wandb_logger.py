@@ -22,21 +22,21 @@ _OFFLINE = "Or keep the run on this machine, to be uploaded later: logger.wandb.
 
 
 class RunWandbLogger(Tracker, WandbLogger):
-    """Lightning's W&B logger with one W&B run per run folder: what resumes in a folder goes on in its run.
+    """Lightning's W&B logger with one W&B run per run folder: a resumed training goes on in that run.
 
     The summary of a value has its last, and its best where `tracking.values` knows which way is better:
     `val/fvu.min` and `val/fvu.last`. The config is `tracker_config`: no class names, nothing twice.
 
     W&B writes from a process of its own, which dies of the SIGTERM that SLURM sends to each process of a job,
-    or with the machine, and takes the last rows along. So who goes on, in the same process with a new service
-    or in the next one, first repeats the last `REPEATED_ROWS` rows of `metrics.csv`: the same values at the
-    same steps.
+    or with the machine, and loses the last rows. So a logger that goes on, in the same process with a new
+    service or in the next process, first repeats the last `REPEATED_ROWS` rows of `metrics.csv`: the same
+    values at the same steps.
 
     Args:
         save_dir: the run folder; W&B writes to `wandb/` below it.
         offline: keeps the run on this machine, and W&B silent: there is no link to show.
         group: what is shown together; `None`: the jobs of a multirun, by the end of its folder's path.
-        name: of the W&B run; `None`: of a job of a multirun what it overrides, else W&B makes one up.
+        name: of the W&B run; `None`: the overrides of a job of a multirun, else W&B makes up a name.
         tags: beside the chosen experiment, clip, data and sae.
         max_rows: rows of a table that are shown.
         **kwargs: passed to `lightning.pytorch.loggers.WandbLogger` and from there to `wandb.init`.
@@ -150,7 +150,7 @@ class RunWandbLogger(Tracker, WandbLogger):
         self.experiment.finish()
 
     def _repeat(self) -> None:
-        """Log the last rows up to here again; those of a resumed run behind its checkpoint are dropped."""
+        """Log the last rows up to this step again; rows that a run had after the checkpoint are left out."""
         if not self._behind or self._step is None:
             return
         self._behind = False
@@ -158,7 +158,7 @@ class RunWandbLogger(Tracker, WandbLogger):
             self._log(row, int(row.pop("step")))
 
     def _served(self, call: Callable[[], None]) -> None:
-        """Call, again with a new service if the old one has died."""
+        """Call a function, and once more with a new service if the old one has died."""
         from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
         try:

@@ -18,8 +18,9 @@ TORCH_COULD_NOT_WRITE = ("unexpected pos", "PytorchStreamWriter")  # its words f
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint under a temporary name beside its own, then renames it.
 
-    Lightning's own writes to the system's folder for temporary files and moves. To another file system that
-    is a copy, and who is killed in the middle of it leaves half a checkpoint in the place of the one before.
+    Lightning's own writes to the system's folder for temporary files and then moves the file. To another file
+    system that is a copy, and a process that is killed in the middle of it leaves half a checkpoint in the
+    place of the one before.
 
     Example:
         >>> import tempfile
@@ -32,7 +33,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Replace the file at `path`; who is interrupted leaves the former one.
+        """Replace the file at `path`; if writing is interrupted, the former file stays.
 
         Raises:
             NoRoomError: the disk is full; the former file stays.

@@ -13,11 +13,11 @@ from torch.optim import Adam, Optimizer
 def clip_by_scale(optimizer: Optimizer, largest: float) -> None:
     """Let the next step of a fused optimiser clip the norm of all gradients, as it reads them.
 
-    It divides by `max(1, norm / largest)`, in the place where a gradient scaler has its factor. Equal to
-    `torch.nn.utils.clip_grad_norm_`.
+    The step divides gradients by `max(1, norm / largest)`, in the place where a gradient scaler has its
+    factor. The result equals that of `torch.nn.utils.clip_grad_norm_`.
 
     Args:
-        optimizer: fused, of parameters in float32, without a gradient scaler. Of an `AdamOfGroups` each group
+        optimizer: fused, of parameters in float32, without a gradient scaler. Each group of an `AdamOfGroups`
             is clipped by itself.
         largest: norm > 0 that is left as it is.
 
@@ -47,7 +47,7 @@ class AdamOfGroups(Adam):
     """Adam of parameters that have nothing to do with each other, a group each.
 
     Attributes:
-        scales: what the gradients of each group are divided by, as a fused step reads them; empty for 1.
+        scales: divisors of the groups' gradients, as a fused step reads them; empty for no division.
 
     Example:
         >>> parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]

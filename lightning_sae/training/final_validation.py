@@ -18,13 +18,13 @@ class FinalValidation(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Have a training that goes on behind such a pass log its steps where they are."""
+        """Correct Lightning's count of steps, for a training that goes on after such a pass."""
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step  # else one too few
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """End the fit behind its last step, which has Lightning validate first."""
+        """End the fit after its last step, which makes Lightning validate first."""
         epochs = trainer.max_epochs
         last_pass = epochs is not None and 0 < epochs <= trainer.current_epoch + 1
         if trainer.global_step == trainer.max_steps or (last_pass and trainer.is_last_batch):

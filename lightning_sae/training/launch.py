@@ -76,7 +76,7 @@ class Room(Callback):
     """Refuses to train what a GPU has no room for."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look when weights and activations lie there, and the gradient and Adam's moments do not yet.
+        """Check the room once weights and activations are on the GPU, but not gradient and Adam's moments.
 
         Raises:
             ValueError: as `check_room`.
@@ -90,7 +90,7 @@ class Devices(Callback):
 
     @rank_zero_only
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Print a line. Not before: to ask for a GPU's name sets up CUDA, which no fork survives."""
+        """Print a line; asked for earlier, a GPU's name would set up CUDA, which no fork survives."""
         first = describe(trainer.strategy.root_device)
         print(f"devices: {trainer.world_size} processes, the first on {first}", flush=True)
 
@@ -157,7 +157,7 @@ class Together(Callback):
 def refuse(trainer: Trainer, refusal: Exception) -> None:
     """Raise what this process refuses, or keep it for the moment in which all processes compare (`Together`).
 
-    Processes that were started by themselves, as by torchrun, would wait long for one that has ended.
+    Processes that were started separately, as by torchrun, would wait long for one that has ended.
 
     Args:
         trainer: that `check_launch` has seen.
@@ -184,7 +184,7 @@ def comparable(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def rank_differences(configs: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return what a rank has otherwise than rank 0, a text per key.
+    """Return the keys in which a rank differs from rank 0, a text for each.
 
     Example:
         >>> rank_differences([{"seed": "0"}, {"seed": "0"}, {"seed": "1"}])

@@ -62,10 +62,10 @@ class SAEModule(LightningModule):
         sae: the autoencoder, once configured.
         earlier: the autoencoders of earlier hook points, in order.
         metrics: `ValidationMetrics` of all of them, those of `sae` last.
-        infinite: `[layers, 3]` int64 buffer, of each autoencoder the first step whose loss was not finite, -1
-            for none, with how many of its activations were not, of how many. It is read when a row is logged,
-            before a validation pass, before a checkpoint is written and at the end: to look at every step
-            would stop a GPU.
+        infinite: `[layers, 3]` int64 buffer: for each autoencoder the first step whose loss was not finite
+            (-1 for none), how many activations of that step were not finite, and how many there were. It is
+            read when a row is logged, before a validation pass, before a checkpoint is written and at the
+            end: to look at every step would stop a GPU.
 
     Logged:
         `train/loss`, its parts (`train/mse`, `train/aux`), `train/dead_fraction` (at the end of fit, over the
@@ -485,5 +485,5 @@ def _plain(sae: "partial[SparseAutoencoder] | Mapping[str, Any]") -> dict[str, A
 
 
 def _plain_list(value: Any) -> Any:
-    """Return a list, as Hydra's lists, as Python's own; all else as it is."""
+    """Return any list, such as one of Hydra's, as a list of Python's own; all else as it is."""
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""What would be refused behind a capture of hours is refused before it."""
+"""Checks that refuse, before a capture of hours, what would be refused after it."""
 
 from typing import Protocol, runtime_checkable
 
@@ -21,7 +21,7 @@ class ChecksData(Protocol):
     """A callback that does not work with all data."""
 
     def check(self, data: ActivationDataModule) -> None:
-        """Raise `ValueError` where it will not; nothing is captured yet."""
+        """Raise `ValueError` if it does not work with these data; nothing is captured yet."""
         ...
 
 
@@ -86,11 +86,11 @@ def check_limits(trainer: Trainer) -> None:
 
 
 def check_passes(trainer: Trainer, rows: int, batch_size: int) -> None:
-    """Refuse a batch larger than the train store, and validations that no pass over it comes to.
+    """Refuse a batch larger than the train store, and a validation interval longer than a pass over it.
 
     Args:
         trainer: whose `val_check_interval` counts batches.
-        rows: activations of the train store at most: bad images may be left out yet.
+        rows: largest number of activations in the train store; bad images may still be left out.
         batch_size: rows per batch and process.
 
     Raises:

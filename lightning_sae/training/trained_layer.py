@@ -26,6 +26,6 @@ class TrainedLayer(NamedTuple):
         return f"/{self.name}" if self.name else ""
 
     def values_in(self, logged: Mapping[str, float]) -> dict[str, float]:
-        """Return its own values of a validation pass, by the keys that they have in a run of it alone."""
+        """Return the layer's own values of a validation pass, by the keys that a run of it alone has."""
         own = [key for key in logged if key.startswith("val/") and key.count("/") == 1 + bool(self.name)]
         return {key.removesuffix(self.suffix): logged[key] for key in own if key.endswith(self.suffix)}

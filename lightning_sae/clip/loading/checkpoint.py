@@ -31,8 +31,8 @@ def read_state(path: Path) -> State:
 
     Args:
         path: `.safetensors`, or what `torch.save` writes: a state dict, or one under `state_dict`,
-            `model_state_dict` or `model`; the prefixes of DDP, `torch.compile` and Lightning modules go, and
-            with a warning modules beside the CLIP.
+            `model_state_dict` or `model`; the prefixes of DDP, `torch.compile` and Lightning modules are
+            dropped, and so are modules beside the CLIP, with a warning.
 
     Raises:
         ValueError: the file is truncated, of another format, or runs code when unpickled.

@@ -48,9 +48,9 @@ def built_in_model(name: str) -> ModelConfig:
 
 
 def local_model(path: Path) -> ModelConfig:
-    """Make a model-config JSON known to open_clip, under a name that says nothing but its content.
+    """Make a model-config JSON known to open_clip, under a name that depends on its content alone.
 
-    The file's own name tells people which it is, and nothing else: open_clip would take a tokenizer by it.
+    The file's own name is for people only: open_clip would choose a tokenizer by it.
 
     Raises:
         FileNotFoundError: no such file.
@@ -69,7 +69,9 @@ def local_model(path: Path) -> ModelConfig:
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the model and preprocessing of a config; the hub's layout is complete: silence means GELU there.
+    """Return the model and preprocessing of a config.
+
+    The hub's layout is complete: if it says nothing of the activation function, that is the GELU.
 
     Raises:
         FileNotFoundError: no such file.

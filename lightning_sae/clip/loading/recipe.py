@@ -32,7 +32,7 @@ class Recipe(NamedTuple):
         return {**self.preprocess, **gelu}
 
     def completed(self, other: "Recipe") -> "Recipe":
-        """Return the same, with what another knows beyond it.
+        """Return this recipe, completed with what only the other one knows.
 
         Example:
             >>> Recipe(True).completed(Recipe(False, {"resize_mode": "squash"}))
@@ -83,7 +83,7 @@ def openai_recipe(keys: Iterable[str]) -> Recipe | None:
 
 
 def without_openai_marks(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state dict without the numbers that OpenAI's have beside the weights."""
+    """Return a state dict without the numbers that OpenAI's state dicts have beside the weights."""
     return {key: value for key, value in state.items() if key not in _OPENAI_MARKS}
 
 
@@ -100,14 +100,14 @@ def same_models(config: Mapping[str, Any]) -> list[str]:
 
 
 def agreed_recipe(stated: Recipe, tags: Mapping[str, Recipe]) -> Recipe:
-    """Return a recipe with what it does not state from the tags of its model, as far as all of them agree.
+    """Return a recipe, completed by the tags of its model with all that it does not state itself.
 
     Args:
         stated: what is known already; tags that contradict its `quick_gelu` are left out.
         tags: of `tags_of`.
 
     Raises:
-        ValueError: they do not agree on something that is not stated; names it, and each tag's value.
+        ValueError: the tags disagree on something that is not stated; names it, and each tag's value.
 
     Example:
         >>> agreed_recipe(Recipe(), tags_of(["MobileCLIP-S1"])).preprocess["interpolation"]
@@ -141,6 +141,6 @@ def _architecture(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _preprocess(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that matter beside the size, which the model has; lists as tuples."""
+    """Return the preprocessing settings without the size, which the model has; lists become tuples."""
     known = merge_preprocess_dict({}, dict(settings))
     return {k: tuple(v) if isinstance(v, list) else v for k, v in known.items() if k != "size"}

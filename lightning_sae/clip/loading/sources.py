@@ -84,7 +84,7 @@ def find_source(
         pretrained: as in `load_clip`.
         cache_dir: as in `load_clip`.
         like: as in `load_clip`.
-        fetch: whether weights that are not a local file are wanted; what was trained with a tag is known
+        fetch: whether weights that are not a local file are fetched; how those of a tag were trained is known
             without them.
 
     Raises:
@@ -130,7 +130,7 @@ def _state(checkpoint: Path) -> State | None:
 
 
 def _local_recipe(model: ModelConfig, path: Path, state: Mapping[str, Any], like: str | None) -> Recipe:
-    """Return how the weights of a file were trained, by the user, by files, or by all tags of its model.
+    """Return how the weights of a file were trained, as the user, files, or all tags of its model say.
 
     Raises:
         ValueError: nobody says it and the tags differ, an unknown tag, or a contradiction.
@@ -166,8 +166,8 @@ def build(source: Source, precision: str, cache_dir: str | None) -> tuple[nn.Mod
     """Return the model with random weights, its preprocessing (PIL image -> `[3, H, W]`) and its tokenizer.
 
     Raises:
-        ValueError: a config that describes no model, or a far too deep one, whose vocabulary is not that of
-            its tokenizer, or whose tokenizer is to run code of a repository.
+        ValueError: the config describes no model or a far too deep one, its vocabulary is not that of its
+            tokenizer, or its tokenizer is to run code of a repository.
         ConnectionError: a tokenizer or text config cannot be fetched.
         ModuleNotFoundError: its text tower needs the package transformers.
     """
@@ -198,7 +198,7 @@ def build(source: Source, precision: str, cache_dir: str | None) -> tuple[nn.Mod
 def build_random(
     source: Source, precision: str, cache_dir: str | None, seed: int
 ) -> tuple[nn.Module, Preprocess, Tokenizer]:
-    """Return the same as `build`, with weights that depend on a seed alone; a run's own draws go on."""
+    """Return the same as `build`, with weights drawn by a seed; the run's own draws are not changed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build(source, precision, cache_dir)
@@ -256,9 +256,9 @@ def _in_our_words(source: Source) -> Iterator[None]:
 
 
 def _numbers(source: Source) -> int:
-    """Return how many parameters a model has that local weights are to fill, without memory for them.
+    """Return the number of parameters of a model that local weights are to fill, without allocating them.
 
-    0 for models whose sizes are those of the hub.
+    It is 0 for models whose sizes are those of the hub.
     """
     if source.state is None or source.name.startswith(HUB):
         return 0
@@ -270,7 +270,7 @@ def _numbers(source: Source) -> int:
 
 
 def _refuse_size(source: Source, wanted: int) -> None:
-    """Refuse sizes that the weights lack: they take memory for a model that these cannot fill."""
+    """Refuse a model that is far larger than its weights: it would take memory that they cannot fill."""
     there = sum(tensor.numel() for tensor in (source.state or {}).values())
     if source.state and wanted > MOST_MORE * there:
         raise ValueError(

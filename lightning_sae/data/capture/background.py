@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 def one_ahead(items: Iterator[T]) -> Generator[T, None, None]:
-    """Yield the same items; while one of them is at use, the next is found in a thread of its own.
+    """Yield the same items; while one of them is in use, the next is found in a thread of its own.
 
-    Closed early, it waits for the one that is being found.
+    If the generator is closed early, it waits for the item that is being found.
 
     Example:
         >>> [*one_ahead(iter("abc"))]

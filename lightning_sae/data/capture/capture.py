@@ -118,10 +118,10 @@ class Capture:
     def fill(self) -> Path:
         """Capture whatever is missing, with all processes that do the same, and return the folder.
 
-        What is there is kept, and of a complete store nothing is touched or locked: it may be read-only. All
-        that is missing of a shard is made in one pass of CLIP, which ends at the last hook point where the
-        embeddings are there. Shards that others are at work on are waited for; those of a process that died
-        are taken over.
+        What is there is kept, and nothing of a complete store is touched or locked: it may be read-only. All
+        that is missing of a shard is made in one pass of CLIP; if the embeddings are there already, the pass
+        ends at the last hook point. Shards that others are at work on are waited for; those of a process that
+        died are taken over.
 
         Raises:
             ValueError: other settings in that folder; activations or embeddings that are not finite,
@@ -144,7 +144,7 @@ class Capture:
         return self.folder
 
     def capture_shards(self, shards: Iterable[int]) -> int:
-        """Make what is missing of some shards that no others are at work on, and return how many it made."""
+        """Make what is missing of the shards that nobody else is at work on, and return how many it made."""
         shards = list(shards)
         if not self._prepared:
             self._prepare()
@@ -166,7 +166,8 @@ class Capture:
     def _finish(self) -> bool:
         """Write the manifests, unless a shard is missing; return whether they are written.
 
-        The claim of the number after the last keeps out processes with shards of another size.
+        Claiming the number after the last shard keeps out processes that cut the store into shards of another
+        size.
         """
         end = self._store.own.n_shards
         if self.missing() or not self._claims.take(end):
@@ -188,7 +189,7 @@ class Capture:
         self._prepared = True
 
     def _claim(self, shards: Iterable[int]) -> Iterator[ClaimedShard]:
-        """Claim shards, and yield those of which something is still missing then."""
+        """Claim shards, and yield those of which something is still missing once they are claimed."""
         for shard in shards:
             if not self._claims.take(shard):
                 continue

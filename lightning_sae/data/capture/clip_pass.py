@@ -26,7 +26,7 @@ class CapturedBatch(NamedTuple):
         ids: of its images.
         activations: a row per image, also for the bad ones; not to be read before they have arrived.
         bad: its bad images, id -> message.
-        notes: how many of its images were decoded how.
+        notes: way of decoding -> number of its images.
         arrived: waits until they are on the host.
     """
 
@@ -130,7 +130,7 @@ class ClipPass:
 
     @torch.inference_mode()
     def _forward(self, part: ClaimedShard, pixels: Tensor, ids: Tensor) -> Activations:
-        """Return what is stored; bad images go through CLIP as well: batches keep their size."""
+        """Return the tensors to store; bad images go through CLIP as well, so batches keep their size."""
         found = Activations()
         inputs = self.clip.finish(pixels.to(self.clip.device, non_blocking=True))
         if part.own:
@@ -148,7 +148,7 @@ class ClipPass:
 
 
 def _arrival(device: torch.device) -> Callable[[], object]:
-    """Wait until all that a device has been given so far is done, without keeping a core busy."""
+    """Return a function that waits for all that a device has been given, without keeping a core busy."""
     if not _is_gpu(device):
         return lambda: None
     event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]

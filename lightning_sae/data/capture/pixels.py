@@ -100,9 +100,9 @@ def load_pixels(
 
 
 def _context() -> str:
-    """Return how workers are started: as anywhere else in this process, but in a job of joblib.
+    """Return how workers are started: as everywhere else in this process, except in a job of joblib.
 
-    There joblib's own `loky` starts processes where no other way is named, and it cannot start torch's.
+    In such a job processes are started by joblib's own `loky` by default, which cannot start torch's.
     """
     ways = multiprocessing.get_all_start_methods()  # that of the system comes first
     way = multiprocessing.get_start_method()
@@ -150,7 +150,7 @@ def _example(clip: Clip) -> Tensor:
 
 
 def _shared(n: int, example: Tensor) -> Tensor:
-    """Return the room for `n` such examples in shared memory, of which no page is touched."""
+    """Return room for `n` such examples in shared memory, without touching any page of it."""
     # as PyTorch's own workers do it; share_memory_ would copy, and so touch, all of it
     storage = torch.UntypedStorage._new_shared(n * example.nbytes)  # type: ignore[no-untyped-call]
     return torch.empty(0, dtype=example.dtype).set_(storage).view(n, *example.shape)
@@ -162,7 +162,7 @@ def available_cores() -> int:
 
 
 class _Decoding(Dataset[tuple[list[str], list[str]]]):
-    """Writes pieces into the ring; what is read from it are the faults of each image, and all notes."""
+    """Writes pieces into the ring; an item is the fault of each image of a piece, and all notes."""
 
     def __init__(self, images: ImageSet, clip: Clip, ring: Tensor) -> None:
         self.images, self.prepare, self.ring = images, clip.prepare, ring

@@ -65,7 +65,7 @@ def merged(values: Sequence[str]) -> list[str]:
 
 
 def wordnet_names(values: Sequence[str]) -> dict[str, str]:
-    """Return what ImageNet's WordNet ids are called, if all values are such: the names of open_clip.
+    """Return open_clip's names of ImageNet's WordNet ids, if all values are such ids; empty otherwise.
 
     Two pairs of the 1,000 classes share a name there (*missile*, *sunglasses*).
 

@@ -33,10 +33,10 @@ Known = NDArray[np.void]
 def content_hashes(root: str | Path, paths: Sequence[str]) -> list[str]:
     """Return a SHA-256 for each file: of its size, its first and last 4 KiB, and blocks of 4 KiB between.
 
-    Eight blocks, and one a MiB where that is more, evenly spaced; a file of up to eight is read whole. What
-    differs between two blocks alone goes unseen. Hashes are kept in the user's cache folder by inode, size
-    and times of change, so that a file is read again only if one of these is another; where that folder
-    cannot be written, all files are read every time.
+    There are eight blocks, or one per MiB where that is more, evenly spaced; a file of up to eight blocks is
+    read whole. A change that lies only between two blocks goes unseen. Hashes are kept in the user's cache
+    folder by inode, size and times of change, so that a file is read again only if one of these has changed;
+    where that folder cannot be written, all files are read every time.
 
     Args:
         root: where the paths start.
@@ -72,7 +72,7 @@ def content_hashes(root: str | Path, paths: Sequence[str]) -> list[str]:
 
 
 def content_hash(file: str | Path) -> str:
-    """Return the hash of one file, read anew; what is no regular file, as a pipe, is known by its kind."""
+    """Return the hash of one file, read anew; an irregular one, such as a pipe, is known by its kind."""
     status = os.stat(file)
     if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
         return hashlib.sha256(f"kind {stat.S_IFMT(status.st_mode)}".encode()).hexdigest()
@@ -133,7 +133,7 @@ def _in_threads(files: Sequence[str], look: Callable[[str], T]) -> Iterator[list
 
 
 def _merged(known: Known, found: Known) -> Known:
-    """Return what is kept, by inode, without files just written, which may yet change unseen."""
+    """Return the entries to keep, by inode, without files just written, which may still change unseen."""
     settled = found[found["ctime"] < time.time_ns() - SETTLED]
     kept = np.concatenate([settled, known[~np.isin(known["inode"], found["inode"])]])
     return kept[np.unique(kept["inode"], return_index=True)[1]]

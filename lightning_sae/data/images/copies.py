@@ -32,7 +32,7 @@ class KnownImages(ImageSet, Protocol):
 
 
 def keep_copies_together(parts: Mapping[Split, Rows], images: KnownImages) -> dict[Split, Rows]:
-    """Move images that are dealt to other splits than their first copy into its split.
+    """Move every image whose first copy is dealt to another split into the split of that copy.
 
     Only files whose hashes are in several splits are read.
 
@@ -58,11 +58,11 @@ def keep_copies_together(parts: Mapping[Split, Rows], images: KnownImages) -> di
 
 
 def check_leaks(splits: Mapping[Split, ImageSet], limit: float) -> None:
-    """Count images of a split whose file another split has as well; warn of some, refuse more.
+    """Count images whose file an earlier split has as well; warn of a few, and refuse more than `limit`.
 
     Args:
         splits: in the order train, val, test; images that are no files are not looked at.
-        limit: how many of a split may be in one before it, a count, or a share of its images below 1.
+        limit: how many images of a split may be in a split before it, a count, or a share below 1.
 
     Raises:
         ValueError: there are more; or a negative limit.
@@ -84,7 +84,7 @@ def check_leaks(splits: Mapping[Split, ImageSet], limit: float) -> None:
 
 
 def _leaks(images: KnownImages, others: KnownImages) -> list[str]:
-    """Name each of `others` that `images` has too; files that are no images are often alike, and are none."""
+    """Return the names of `others` that `images` has too; equal files that are no images do not count."""
     contents, others_contents = images.contents() or (), others.contents() or ()
     shared = {*contents} & {*others_contents} - {""}
     first: dict[bytes, int] = {}

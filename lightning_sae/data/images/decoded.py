@@ -8,7 +8,7 @@ from lightning_sae.data.images.decoding import WHITE, decode
 from lightning_sae.data.images.image_set import Factors, ImageSet
 
 ENOUGH = 2
-"""Of the size that CLIP takes: what is decoded has at least so much of it, in both directions."""
+"""A decoded picture has at least so many times the size that CLIP takes, in both directions."""
 
 
 @runtime_checkable
@@ -59,7 +59,7 @@ class DecodedImages:
         return decode(*self.images.encoded(index), self.at_least, self.background)
 
     def identity(self) -> dict[str, Any]:
-        """Return that of the images, and how they are decoded otherwise: their activations differ."""
+        """Return the identity of the images and how they are decoded, as activations depend on both."""
         fast = {"decode": "fast"} if self.at_least else {}
         return {
             **self.images.identity(),

@@ -199,7 +199,7 @@ def upright_rgb(
 
 
 def _scale_transparent_shade(file: PngImageFile) -> None:
-    """Bring the transparent grey of a PNG of 2 or 4 bits, which Pillow leaves as it is, to eight as well."""
+    """Scale the transparent grey of a PNG of 2 or 4 bits to eight bits, which Pillow does not do."""
     if file.tile and (step := _SHADES.get(str(file.tile[0].args))) and "transparency" in file.info:
         file.info["transparency"] *= step
 

@@ -96,7 +96,7 @@ class LabelledImages:
 def known_factors(images: ImageSet) -> dict[str, tuple[list[str], Tensor]]:
     """Return what is known of each image: factor -> (its values, `[n]` int64 index into them, -1 for none).
 
-    The class is one of them where the data name it no factor and any image has one.
+    The class is added as a factor if the data have no factor `class` and any image has a class.
     """
     factors = dict(images.factors)
     if "class" not in factors and bool((images.targets >= 0).any()):

@@ -106,8 +106,9 @@ class TrainLoader:
 class EvalLoader:
     """Every row once, in the order of the images, whole images per batch, with their embeddings.
 
-    Processes share the batches, each gets a run of them. They are the batches of one process, so that numbers
-    have the same bits on any number of processes; smaller ones only where they would be too few.
+    Processes share the batches, each gets a run of them. The batches are those that one process would have,
+    so that numbers have the same bits on any number of processes; they are smaller only if there would be
+    too few.
 
     Args:
         store: the activations.

@@ -45,7 +45,7 @@ class Shuffle:
         return np.cumsum([0, *np.add.reduceat(sizes, np.arange(0, len(sizes), POOL_BLOCKS))])
 
     def find(self, start: int, stop: int) -> list[tuple[int, slice]]:
-        """Return the places `start..stop-1` of the pass: in which pools, and where there."""
+        """Return the pools that hold the places `start..stop-1` of the pass, each with its slice of them."""
         first = int(np.searchsorted(self.starts, start, "right")) - 1
         last = int(np.searchsorted(self.starts, stop, "left"))
         offsets = [int(offset) for offset in self.starts[first:last]]
@@ -101,9 +101,9 @@ class Pool(NamedTuple):
 class PoolReader:
     """Hands out rows of shuffled passes on one device, and reads one pool ahead.
 
-    A store that is held on that device is indexed where it lies. Of any other, two pools of 65,536 rows are
-    held: one in use, and one that a thread reads meanwhile, for a GPU through pinned memory. The thread ends
-    with the reader; what goes wrong in it is raised by the `take` that needs it.
+    A store that is held on that device is indexed where it lies. For any other store, two pools of 65,536
+    rows are held: one in use, and one that a thread reads meanwhile, for a GPU through pinned memory. The
+    thread ends with the reader; an error in it is raised by the `take` that needs the pool.
 
     Args:
         store: the activations.

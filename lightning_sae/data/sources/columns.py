@@ -88,7 +88,7 @@ class Column(NamedTuple):
         return cls(texts, codes.astype(np.int64))._called(texts)
 
     def take(self, rows: NDArray[np.int64]) -> "Column":
-        """Return the same of some rows; only the values that these have."""
+        """Return the column of some rows, with only the values that these rows have."""
         used, codes = np.unique(self.codes[rows], return_inverse=True)
         known = used[used >= 0]
         return Column([self.values[i] for i in known], codes.astype(np.int64) - (len(used) - len(known)))
@@ -103,7 +103,7 @@ class Column(NamedTuple):
         return [self.values[code] if code >= 0 else "" for code in self.codes[rows].tolist()]
 
     def as_labels(self, where: str, given: Classes = None) -> "Column":
-        """Return the same as classes of images: whole numbers without decimals; blanks and -1 are none.
+        """Return the column as classes of images: whole numbers without decimals; blanks and -1 are no class.
 
         Args:
             where: for messages.
@@ -128,7 +128,7 @@ class Column(NamedTuple):
         return self._called([*texts.values()])
 
     def _called(self, texts: Sequence[str]) -> "Column":
-        """Return the same with other texts for its values, each of them once; "" is none."""
+        """Return the column with other texts for its values; equal texts become one value, and "" is none."""
         places, values = pd.factorize(np.array([text or None for text in texts], dtype=object))
         return Column([*values], np.append(places, -1)[self.codes].astype(np.int64))
 
@@ -208,7 +208,7 @@ def _listing(value: Any) -> str:
 
 
 def _codes(given: Classes) -> dict[str, str]:
-    """Return what each value is called; nothing where only names are given.
+    """Return the name that is given to each value; empty where only names are given.
 
     Raises:
         ValueError: a name that is no text, a value that is neither text nor whole number, or one given twice.
@@ -223,7 +223,7 @@ def _codes(given: Classes) -> dict[str, str]:
 
 
 def known_classes(given: Classes, train: Column | None) -> Classes:
-    """Return what the user said, else the names of ImageNet's WordNet ids, if the labels are such."""
+    """Return the user's classes, else the names of ImageNet's WordNet ids if the labels are such ids."""
     return given or (wordnet_names(train.values) if train else None) or None
 
 
@@ -273,7 +273,7 @@ def check_columns(wanted: Iterable[str], present: Sequence[str], where: str) -> 
 
 
 def close_to(name: str, names: Iterable[str]) -> str:
-    """Return a question for what was meant, or nothing.
+    """Return a question that offers the closest name, or an empty text.
 
     Example:
         >>> close_to("lable", ["image", "label"])
@@ -288,7 +288,7 @@ def _natural(value: str) -> tuple[bool, int, str]:
 
 
 def split_names(given: Mapping[str, Any] | None, present: Sequence[str], where: str) -> dict[Split, str]:
-    """Return, by split, what those splits are called that are there.
+    """Return the name of each split that is there: split -> name.
 
     Args:
         given: split -> name; `None` knows the usual ones (`ALIASES`), in any case.

@@ -7,7 +7,7 @@ from lightning_sae.data.images.image_set import listed
 
 
 def locate(root: Path, pattern: str, ids: Sequence[str]) -> list[str]:
-    """Return the file of each id, relative to `root`; for an id without a file what was looked for.
+    """Return the path of each id's file, relative to `root`; if there is none, the path looked for.
 
     Args:
         root: where the pattern starts.

@@ -43,8 +43,8 @@ class ImageTable:
         seed: another seed holds out other images.
         files: where the images lie if the column holds ids, such as `part_*/{}.jpg` (`locate`); `None` if it
             holds paths.
-        together: column whose rows of one value, such as a patient, never go into different splits; the
-            fractions are then shares of these values.
+        together: column, such as the patient: rows with the same value never go into different splits, and
+            the fractions are then shares of these values.
         caption: column of texts that say what each image shows; those of `val` and `test` are labels worth
             trying.
 
@@ -123,7 +123,7 @@ class ImageTable:
         return labels
 
     def _keep_copies_together(self, train: Rows, dealt: Sequence[Split]) -> None:
-        """Put one file under several names, and copies of it, where the first of them goes."""
+        """Put all names and all copies of one file into the split of the first of them."""
         files = [self._files[row] for row in train.tolist()]
         parts = {split: np.searchsorted(train, self._rows[split]) for split in ("train", *dealt)}
         kept = keep_copies_together(parts, ImageFiles(self.root, files, self.class_names, "train"))

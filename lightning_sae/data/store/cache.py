@@ -44,7 +44,7 @@ def cached_tensor(folder: Path, name: str, key: dict[str, Any], compute: Callabl
 def cached_tensors(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """Read a file of a store's sub-folder, or make it; one process computes, the others wait.
 
-    What a store that cannot be written lacks is kept in the user's cache folder, under the same names.
+    If the store lacks the file and cannot be written, it is kept in the user's cache folder instead.
     """
     if not path.exists() and not writable(path.parent):
         path = platformdirs.user_cache_path("lightning_sae").joinpath(*path.parts[-3:])

@@ -32,13 +32,13 @@ def hook_folder(folder: Path, hook_point: HookPoint, tokens_per_image: int | Non
 
 
 def clip_identity(clip: Clip) -> dict[str, Any]:
-    """Return what of a CLIP its activations are a function of."""
+    """Return the parts of a CLIP's identity that its activations depend on."""
     # not "pretrained": the weights' hash says what they are, wherever they were loaded from
     return {key: value for key, value in clip.identity().items() if key in ("model", "weights", "preprocess")}
 
 
 DECISIVE = ("clip.weights", "clip.preprocess", "hook_point", "hook_points", "tokens")
-"""What makes activations these activations."""
+"""Keys of the provenance that are equal for the same activations."""
 
 
 def provenance(clip: Clip, hook_point: HookPoint) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def check_provenance(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 
 def data_identity(splits: Mapping[str, ImageSet]) -> dict[str, str]:
-    """Return what makes the images of some splits these images, by dotted keys, but not what they are called.
+    """Return what identifies the images of some splits, by dotted keys, without the names of the data sets.
 
     Example:
         >>> import torch

@@ -75,7 +75,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_withdrawn(folder: Path) -> list[dict[str, Any]]:
-    """Read what a manifest said of the whole shards, while others are made anew; nothing without one.
+    """Read the entries that a withdrawn manifest had of whole shards; empty if there is none.
 
     Raises:
         ValueError: it is damaged, or names other files than shards of the folder.

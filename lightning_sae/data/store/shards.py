@@ -81,7 +81,7 @@ class ShardFolder:
         return [n for n in range(self.n_shards) if self.path(n).name in lost or not self.present(n)]
 
     def withdraw(self) -> None:
-        """Take back a manifest whose shards are not all there, and keep what it says of the others."""
+        """Take back a manifest whose shards are not all there, and keep its entries of those that are."""
         manifest = self._manifest()
         entries = manifest["shards"] if manifest else read_withdrawn(self.folder)
         lost = lost_shards(self.folder, entries)
@@ -122,13 +122,13 @@ class ShardFolder:
         bad: Mapping[int, str] | None = None,
         notes: Mapping[str, int] | None = None,
     ) -> None:
-        """Write one shard whole or not at all; what a killed writer left of it goes.
+        """Write one shard whole or not at all, and delete what a killed writer left of it.
 
         Args:
             shard: its number.
             tensors: a row per image that is not bad.
             bad: id -> message of the bad images.
-            notes: how many images were decoded how.
+            notes: way of decoding -> number of images.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_temporaries(self.folder, self.path(shard).name)
@@ -182,7 +182,7 @@ class ShardFolder:
             yield json.loads(label)
 
     def _tidy(self, files: set[str]) -> None:
-        """Leave the shards alone: no rest of a killed writer, no damaged shard, none of another size."""
+        """Delete all but the shards: rests of killed writers, damaged shards, and shards of another size."""
         for name in ("[0-9]*", MANIFEST, WITHDRAWN):
             remove_temporaries(self.folder, name)
         (self.folder / WITHDRAWN).unlink(missing_ok=True)
@@ -199,7 +199,7 @@ class ShardFolder:
         return {"fingerprint": dict(self.fingerprint), "images": [images.start, images.stop]}
 
     def _entries(self) -> list[dict[str, Any]]:
-        """Return what the manifest says of each shard; of one that was not made anew, what it said before."""
+        """Return the manifest's entry of each shard; one that was not made anew keeps its former entry."""
         kept = {(entry["file"], *entry["images"]): entry for entry in read_withdrawn(self.folder)}
         entries = []
         for shard in range(self.n_shards):

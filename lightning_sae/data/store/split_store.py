@@ -154,7 +154,7 @@ class SplitStore:
         return BadImages(self.images, self.max_bad_images, self.own.bad_images())
 
     def check_bad_images(self) -> None:
-        """Refuse too many bad images, or others in each folder, and warn of the rest."""
+        """Refuse too many bad images, and folders that differ in theirs; warn of bad images otherwise."""
         found = self.bad_images().found
         for folder in self.hooked.values():
             check_same_images(self.own.folder, found, folder.folder, folder.bad_images())
@@ -163,7 +163,7 @@ class SplitStore:
             warnings.warn(f"left out: {text}", stacklevel=3)
 
     def report_decoding(self) -> None:
-        """Warn of images that are not plain RGB of eight bits, by how many were decoded how."""
+        """Warn of images that are not plain RGB of eight bits, with their number for each way of decoding."""
         if notes := self.own.notes():
             warnings.warn(describe_notes(notes, len(self.images)), stacklevel=3)
 

@@ -35,7 +35,7 @@ def build(
         variant: its class.
         arguments: of the class, but the widths.
         tensors: `encoder [d_sae, d_in]`, `b_enc`, `W_dec [d_sae, d_in]`, `b_dec`, and what the variant adds.
-        subtracts_bias: whether `b_dec` is subtracted from what is encoded; else that goes into `b_enc`.
+        subtracts_bias: whether theirs subtracts `b_dec` before it encodes; if not, `b_enc` makes up for it.
 
     Raises:
         ValueError: a tensor has another shape than the others say.
@@ -62,5 +62,8 @@ def build(
 
 
 def log_threshold(threshold: Tensor) -> Tensor:
-    """Return what `JumpReLU` keeps of thresholds; one that is not positive lets through what is."""
+    """Return the logarithms of thresholds, which `JumpReLU` keeps.
+
+    A threshold that is not positive lets every positive pre-activation through.
+    """
     return threshold.clamp_min(TINY).log()

@@ -60,7 +60,7 @@ def read(folder: Path) -> SparseAutoencoder:
 
 
 def _variant(kind: str, state: dict[str, Tensor]) -> tuple[type[SparseAutoencoder], dict[str, Any]]:
-    """Return the class of ours and its own arguments; takes what is no parameter of it out of the state."""
+    """Return our class and its own arguments, and take what is no parameter of it out of the state."""
     if kind == "AutoEncoder":
         return ReLU, {"l1_weight": 0.0}
     if kind == "GatedAutoEncoder":

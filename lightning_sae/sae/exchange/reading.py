@@ -95,7 +95,7 @@ def require(where: Path, config: Mapping[str, Any], expected: Mapping[str, Any])
     Args:
         where: file of the configuration.
         config: what it says; an absent key is as expected.
-        expected: the only value of each key that can.
+        expected: key -> the only value that can be expressed here.
 
     Raises:
         ValueError: names the first other value.

@@ -56,7 +56,7 @@ def _chunks(pattern: Pattern) -> Iterator[tuple[int, slice]]:
 
 
 def _dense_chunks(values: Tensor, pattern: Pattern) -> Iterator[tuple[slice, Tensor]]:
-    """Yield the dense latents of some tokens after the other."""
+    """Yield the dense latents, a chunk of tokens at a time."""
     n = len(pattern.offsets) - 1
     for first, here in _chunks(pattern):
         tokens = slice(first, min(first + CHUNK, n))

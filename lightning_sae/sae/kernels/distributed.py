@@ -14,10 +14,10 @@ def world_size() -> int:
 
 
 def mean(value: Tensor) -> Tensor:
-    """Return the mean of the ranks' values, each with its rank's part of the gradient.
+    """Return the mean of the ranks' values, with the gradient of this rank's own value.
 
-    The gradient is that of the rank's own value: DDP's mean over gradients makes it that of the mean, also
-    behind a function that is not linear, such as a penalty on the L0 of the whole batch.
+    DDP's mean over the ranks' gradients makes this the gradient of the mean, also behind a function that is
+    not linear, such as a penalty on the L0 of the whole batch.
 
     Args:
         value: floating point, of any shape.
@@ -45,8 +45,8 @@ def minimum(value: Tensor) -> Tensor:
 def largest(values: Tensor, count: int) -> Tensor:
     """Return which of this rank's values are among the `count` largest of all ranks.
 
-    Of equal values the first ones are, rank by rank and in their order. The bits of the smallest of them are
-    found eight at a time, by counting how many values have larger ones.
+    Among equal values the first ones are chosen, rank by rank and in their order. The bits of the smallest
+    chosen value are found eight at a time, by counting how many values have larger bits.
 
     Args:
         values: `[m]`, another number on each rank.

@@ -118,6 +118,6 @@ class Joint:
         return self.main.rows if self.spare is None else torch.cat([self.main.rows, self.spare.rows])
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the entries of both -> the main ones and the spare ones."""
+        """Return the main ones and the spare ones among the entries of both."""
         n = len(self.main.indices)
         return values[:n], values[n:]

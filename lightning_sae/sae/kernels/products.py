@@ -72,9 +72,9 @@ def pre_activations(
     joint: Joint,
     workspace: Workspace | None = None,
 ) -> Tensor:
-    """Give their gradients to the entries of `centred @ rows.T + bias`, `centred = x - shift`, of a pattern.
+    """Give gradients to the entries of `centred @ rows.T + bias` in a pattern, with `centred = x - shift`.
 
-    A selection has made them on its way; nothing is computed again.
+    A selection has computed the entries already; nothing is computed again.
 
     Args:
         known: `[nnz]`, the entries, the main ones before the spare ones.
@@ -156,8 +156,8 @@ def row_gradient(
         joint: names the latents.
         workspace: where the result may take its memory from.
         by_row: the main entries as a pattern of the first rows of `x`, which may be dense; `None`: it is not.
-        unit_rows: `[d_sae, d]` of unit norm: what is parallel to them is taken away, as they are given it
-            again, and an optimiser shall not see it.
+        unit_rows: `[d_sae, d]` of unit norm: the part of the gradient parallel to them is taken away, as rows
+            are brought back to unit norm, and an optimiser shall not see it.
         others: `[nnz]`, with `unit_rows`: the products of `x` and the rows.
     """
     if by_row is not None and is_dense(by_row):

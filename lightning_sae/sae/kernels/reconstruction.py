@@ -60,8 +60,8 @@ def squared_errors(
 
     `main = sum_m ||centred - latents[:m] @ rows[:m]||^2` over the prefixes `m`, and for a task
     `spare = ||target - spare latents @ rows||^2` with `target` the residual of the whole and the smallest
-    active latent. The gradient of the rows leaves out what is parallel to them: they have unit norm and will
-    be given it again. `target` has no gradient.
+    active latent. The gradient of the rows leaves out the part parallel to them, as they have unit norm and
+    are brought back to it. `target` has no gradient.
 
     Args:
         values: `[nnz]`, of the main entries.
@@ -132,7 +132,7 @@ class _Batch:
 
     @cached_property
     def by_triton(self) -> bool:
-        """True if Triton's kernels compute: for the whole only where dense products are not faster."""
+        """True if Triton's kernels compute: without prefixes, only where dense products are not faster."""
         main = self.joint.main
         return uses_triton(self.centred, main.kernels) and (len(self.ends) > 1 or not is_dense(main))
 
@@ -148,7 +148,7 @@ class _Batch:
         return Pattern(main.indices, torch.searchsorted(row, rows), main.d_sae, main.kernels)
 
     def rows_left(self) -> Tensor:
-        """Return the row of what is left, `[n * prefixes + n, d]`, that belongs to each entry."""
+        """Return for each entry its row in the residuals, `[n * prefixes + n, d]`."""
         joint, n_prefixes, n = self.joint, len(self.ends), len(self.centred)
         if n_prefixes == 1:
             return joint.both.rows

@@ -41,7 +41,7 @@ class Spare(NamedTuple):
 
     Attributes:
         kept: `[d_sae]` bool.
-        k: how many of them are selected of each token, at most `d_sae`; of fewer, the rest has values -inf.
+        k: how many of them are selected for each token, at most `d_sae`; missing ones have the value -inf.
     """
 
     kept: Tensor
@@ -135,14 +135,14 @@ def resolve(selection: Selection, x: Tensor) -> Selection:
 
 
 def in_precision(how: Selection, x: Tensor, rows: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what the dense product is made of: all as they are, or in bf16 to screen them."""
+    """Return the factors of the dense product: as they are, or in bf16 for a screening."""
     return (x, rows, bias) if how == "exact" else (x.bfloat16(), rows.bfloat16(), bias.bfloat16())
 
 
 def make_finder(
     x: Tensor, how: Selection, k: int, among: Spare | None, kernels: Kernels, mixed: bool
 ) -> Finder:
-    """Return the way to select that a device has.
+    """Return the search for which the device of `x` has kernels.
 
     Args:
         x: activations.
@@ -227,10 +227,10 @@ class _TritonFinder:
 
 
 def largest_of(pre_acts: Tensor, k: int, kept: Tensor | None) -> Chosen:
-    """Return the `k` largest entries of each row, of some columns or all.
+    """Return the `k` largest entries of each row, among the kept columns or all.
 
-    A CPU takes these columns out, and gives fewer than `k` if they are; elsewhere their number is not asked
-    for, and entries of other columns come as -inf.
+    A CPU takes the kept columns out, and gives fewer than `k` entries if these are fewer. Elsewhere their
+    number is not asked for, and entries of other columns come as -inf.
     """
     if kept is None:
         indices = top_k(pre_acts, k)
@@ -269,7 +269,7 @@ def proven(
 def chunks_of_pre_activations(
     x: Tensor, rows: Tensor, bias: Tensor, workspace: Workspace
 ) -> Iterator[Tensor]:
-    """Yield the dense product `x @ rows.T + bias` of some tokens after the other, in the same memory."""
+    """Yield the dense product `x @ rows.T + bias`, a chunk of tokens at a time, in the same memory."""
     size = max(1, GPU_BYTES // (len(rows) * x.itemsize)) if x.is_cuda else CHUNK
     pre_acts = workspace.take([min(size, len(x)), len(rows)], x.dtype, x.device)
     for chunk in torch.split(x, size):
@@ -279,7 +279,7 @@ def chunks_of_pre_activations(
 
 @contextmanager
 def full_precision_of(x: Tensor) -> Iterator[bool]:
-    """Have products in their factors' precision, whatever autocast or TF32 allow; give if autocast was on."""
+    """Compute products in their factors' precision inside the `with`; yield whether autocast was on."""
     matmul = torch.backends.cuda.matmul
     mixed = torch.is_autocast_enabled(x.device.type)
     before, matmul.allow_tf32 = matmul.allow_tf32, False
@@ -291,7 +291,7 @@ def full_precision_of(x: Tensor) -> Iterator[bool]:
 
 
 def _highest_outside(x: Tensor, rows: Tensor, bias: Tensor, cut: Tensor) -> Tensor:
-    """Return `[n]`, what no latent that is not a candidate can exceed.
+    """Return a bound that no latent outside the candidates can exceed, `[n]`.
 
     Rounding `x` and `rows` moves a product by at most `2^-8 ||x|| ||row||`, the bias and the result by `2^-9`
     of themselves; what is doubled or a little more here covers the products of these errors and the sums.
@@ -302,7 +302,7 @@ def _highest_outside(x: Tensor, rows: Tensor, bias: Tensor, cut: Tensor) -> Tens
 
 
 def rounding(x: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
-    """Return `[n]`, by what a pre-activation that is made in bf16 can be off, but for its own rounding."""
+    """Return a bound on the error of pre-activations made in bf16, without their own rounding, `[n]`."""
     product = x.norm(dim=1) * rows.norm(dim=1).max()
     bound: Tensor = ROUNDING * (1.05 * product + bias.abs().max())
     return bound

@@ -42,7 +42,7 @@ def capacity(wanted: int) -> int:
 def candidates(
     x: Tensor, wanted: int, kept: Tensor | None = None, n_kept: Tensor | None = None
 ) -> Candidates:
-    """At least the `wanted` largest entries of each row, in two passes over it.
+    """Return at least the `wanted` largest entries of each row, in two passes over it.
 
     Args:
         x: `[n, n_columns]`.

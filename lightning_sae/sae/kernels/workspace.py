@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Workspace:
-    """Tensors that are done with, for the next one of their shape.
+    """A store of tensors that are no longer in use, for the next tensor of the same shape.
 
     On a CPU a large tensor is made of fresh pages of the system each time, which takes longer than to fill
     it. What is given must not be read afterwards. A copy of a workspace is empty.

@@ -52,10 +52,10 @@ def read_members(folder: Path) -> list[Member]:
 
 
 def each_once(root: Path, found: Mapping[Split, Sequence[Member]]) -> dict[Split, list[Member]]:
-    """Leave out links to files that are met as themselves, and files that a class of a split has twice.
+    """Leave out links to files that are found themselves, and files that a class of a split has twice.
 
-    A file that is itself in several splits or classes, by hard links or links to one elsewhere, stays in
-    each: `check_leaks` counts those.
+    A file that is in several splits or classes by hard links, or by links to a file elsewhere, stays in each
+    of them: `check_leaks` counts such files.
     """
     times = Counter(member.file.inode for members in found.values() for member in members)
     real_root = root.resolve()

@@ -83,7 +83,7 @@ def _entered(folders: dict[Split, Path]) -> dict[Split, Path]:
 
 
 def _only_folder(root: Path, folders: Sequence[str]) -> Path | None:
-    """Return the only folder with images in a folder, if these lie in folders of their own."""
+    """Return the only folder with images in a folder, if its images all lie in subfolders."""
     full = list(islice((root / name for name in folders if any_image(root / name, above(root))), 2))
     if len(full) == 1 and subfolders(full[0]) and not loose_images(full[0]):
         return full[0]

@@ -172,15 +172,15 @@ def _from_disk(found: Any, folder: Path) -> Opened:
 
 
 def known_by(files: Sequence[str], origin: Sequence[Sequence[str]] = ()) -> list[Any]:
-    """Return what tells files from others, wherever they lie.
+    """Return what identifies files, wherever they lie.
 
     Args:
         files: paths or addresses.
-        origin: of each address what its server says of it, such as a repository and commit.
+        origin: for each address, what its server says of it, such as a repository and commit.
 
     Returns:
-        Of a path its name below the common folder, its size and the hash of its content (`content_hashes`);
-        of an address the address and its origin.
+        For a path, its name below the common folder, its size and the hash of its content (`content_hashes`);
+        for an address, the address and its origin.
     """
     local = [file for file in files if "://" not in file]
     root = os.path.commonpath([os.path.dirname(file) for file in local]) if local else ""

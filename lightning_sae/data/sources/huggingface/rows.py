@@ -31,10 +31,10 @@ class HubSplit(NamedTuple):
 
     Attributes:
         pictures: what stands in the image column, by row.
-        columns: the others that matter.
+        columns: the other columns that matter.
         labels: `[n_rows]`, class of each row, -1 for none.
-        class_names: their names.
-        known: what makes them these rows.
+        class_names: names of the classes.
+        known: what identifies these rows.
     """
 
     pictures: Any

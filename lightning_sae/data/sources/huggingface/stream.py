@@ -20,8 +20,8 @@ AHEAD = 16  # rows converted at a time
 class RowStream:
     """One column of a streaming data set, by row.
 
-    The next row after the last one is read on; any other opens the file that has it and skips what stands
-    before it there. So reading in order costs one pass, and a row at random up to a file.
+    The row after the last one is read by going on; any other row opens the file that has it and skips the
+    rows before it. So reading in order costs one pass, and reading a row at random costs up to a file.
 
     Args:
         stream: a `datasets.IterableDataset`.

@@ -17,7 +17,7 @@ def ordered(x):
 
 @triton.jit
 def unordered(keys, x):
-    """Return in float32 the entries of `x` whose keys `ordered` makes of them."""
+    """Return in float32 the entries of `x` that `ordered` has made these keys of."""
     width: tl.constexpr = x.dtype.element_ty.primitive_bitwidth
     integer: tl.constexpr = tl.int32 if width == 32 else tl.int16
     bits = keys ^ ((keys >> 31) & ((1 << (width - 1)) - 1))
