@@ -1,5 +1,6 @@
 """CLIPs, tables and runs on real pictures: made by the user's own commands, and kept."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -36,16 +37,25 @@ class Case(NamedTuple):
 
 
 def clip(source: Source, edition: str, seed: int, out: Path) -> Path:
-    """Return the weights of a CLIP, its model config beside them, trained if they are not there."""
+    """Return the weights of a CLIP, its model config beside them, trained if they are not there.
+
+    Raises:
+        ValueError: the weights are there, and were trained in another way.
+    """
     path = out / "clips" / f"{source.name}-{edition}-seed{seed}.safetensors"
+    steps = source.judge_steps if edition == JUDGE else source.steps
+    way, noted = {"steps": steps, "bfloat16": source.bfloat16}, path.with_suffix(".training.json")
     if not path.exists():
         taught = source.draw("train", edition, "biased", None)
-        steps = source.judge_steps if edition == JUDGE else source.steps
         recipe = PretrainRecipe(
             steps, 128, len(taught.pixels), lr=3e-3, weight_decay=0.05, strangers=0, seed=seed, start=""
         )
         shape = small_clip.config(taught.pixels.shape[1], source.patch_size)
         small_clip.save(small_clip.train(taught, shape, recipe, source.bfloat16), shape, path)
+        noted.write_text(json.dumps(way) + "\n", encoding="utf-8")
+    found = json.loads(noted.read_text(encoding="utf-8")) if noted.exists() else "in a way that is not noted"
+    if found != way:
+        raise ValueError(f"{path} was trained {found}, and not {way}: choose another --out, or delete it")
     return path
 
 

@@ -1,6 +1,7 @@
 """The pictures of the benchmark on real ones: what is planted is where it should be."""
 
 import importlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,8 @@ def test_a_table_is_read_by_the_product(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs PyTorch 2.9")
-def test_a_small_clip_is_trained_and_loaded(tmp_path):
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_a_small_clip_is_trained_and_loaded(tmp_path, bfloat16):
     pictured, small_clip = module("pictured"), module("small_clip")
     shades = np.repeat(np.array([20, 230] * 32, np.uint8), 8 * 8 * 3).reshape(64, 8, 8, 3)
     captions = [["dark", "a dark one"], ["light"]] * 32
@@ -114,12 +116,26 @@ def test_a_small_clip_is_trained_and_loaded(tmp_path):
     shape = small_clip.config(8, 4)
     recipe = PretrainRecipe(30, 16, 64, lr=3e-3, weight_decay=0.05, strangers=0, seed=0, start="")
     path = tmp_path / "clips" / "shades.safetensors"
-    small_clip.save(small_clip.train(taught, shape, recipe), shape, path)
+    small_clip.save(small_clip.train(taught, shape, recipe, bfloat16), shape, path)
     clip = load_clip(path.with_suffix(".json"), path)
     pictures = [clip.preprocess(Image.fromarray(pixels)) for pixels in shades[:2]]
     images = clip.encode_image(torch.stack(pictures))
     texts = clip.encode_text(["dark", "light"])
     assert (images @ texts.T).argmax(1).tolist() == [0, 1]
+
+
+def test_a_clip_that_was_trained_in_another_way_is_refused(tmp_path):
+    real_runs, source = module("real_runs"), module("fashion_pictures").source()
+    path = tmp_path / "clips" / "fashion-clean-seed0.safetensors"
+    path.parent.mkdir()
+    path.touch()
+    with pytest.raises(ValueError, match="not noted"):
+        real_runs.clip(source, "clean", 0, tmp_path)
+    noted = path.with_suffix(".training.json")
+    noted.write_text(json.dumps({"steps": source.steps, "bfloat16": source.bfloat16}))
+    assert real_runs.clip(source, "clean", 0, tmp_path) == path
+    with pytest.raises(ValueError, match="choose another --out"):
+        real_runs.clip(source._replace(steps=7), "clean", 0, tmp_path)
 
 
 @pytest.fixture
