@@ -73,7 +73,7 @@ class Source(NamedTuple):
         judge_steps: of training its judge.
         draw: pictures of a split, an edition and a variant, as many as are asked for, `None` is all for a
             CLIP. In the edition `judge` no cue says anything of the class, and each is named.
-        bfloat16: whether its CLIPs are trained in it, in little more than half the time.
+        bfloat16: whether its audited CLIPs are trained in it, in little more than half the time.
     """
 
     name: str

@@ -43,15 +43,16 @@ def clip(source: Source, edition: str, seed: int, out: Path) -> Path:
         ValueError: the weights are there, and were trained in another way.
     """
     path = out / "clips" / f"{source.name}-{edition}-seed{seed}.safetensors"
-    steps = source.judge_steps if edition == JUDGE else source.steps
-    way, noted = {"steps": steps, "bfloat16": source.bfloat16}, path.with_suffix(".training.json")
+    judge, noted = edition == JUDGE, path.with_suffix(".training.json")
+    steps, bfloat16 = (source.judge_steps, False) if judge else (source.steps, source.bfloat16)
+    way = {"steps": steps, "bfloat16": bfloat16}
     if not path.exists():
         taught = source.draw("train", edition, "biased", None)
         recipe = PretrainRecipe(
             steps, 128, len(taught.pixels), lr=3e-3, weight_decay=0.05, strangers=0, seed=seed, start=""
         )
         shape = small_clip.config(taught.pixels.shape[1], source.patch_size)
-        small_clip.save(small_clip.train(taught, shape, recipe, source.bfloat16), shape, path)
+        small_clip.save(small_clip.train(taught, shape, recipe, bfloat16), shape, path)
         noted.write_text(json.dumps(way) + "\n", encoding="utf-8")
     found = json.loads(noted.read_text(encoding="utf-8")) if noted.exists() else "in a way that is not noted"
     if found != way:
