@@ -3,7 +3,7 @@
 In a notebook, `import lightning_sae as ls`; each name is imported when it is first asked for:
 
 - `ls.train` trains as `python train.py` does, and returns the run;
-- `ls.open_run` opens the folder of one, `ls.load_sae` and `ls.load_clip` a part of it;
+- `ls.open_run` opens the folder of a run, `ls.load_sae` and `ls.load_clip` load a part of it;
 - `ls.explain_image` says which latents drive the score of an image and a text;
 - `ls.audit_classifier` says what a classifier relies on that nobody intended;
 - `ls.intervene` sets or scales latents while CLIP runs, `ls.Scale` says by how much.

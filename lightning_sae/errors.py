@@ -1,6 +1,6 @@
-"""What train.py and the commands have in common: how they end.
+"""The common way in which train.py and the commands end.
 
-An error that the user can mend ends in one message; a signal in the exit status that a shell gives it.
+An error that the user can mend ends in one message, and a signal in the exit status that a shell gives it.
 """
 
 import os
@@ -20,29 +20,29 @@ from lightning_sae.trust.causes import INSTANTIATION, cause_of, is_a
 from lightning_sae.trust.control_characters import visible
 
 MENDABLE = (INSTANTIATION, "lightning.fabric.utilities.exceptions.MisconfigurationException")
-"""Errors of libraries by name: a command that needs none of these libraries does not import them."""
+"""Errors of libraries by name, so that a command that needs none of the libraries does not import them."""
 SIGTERM = "lightning.pytorch.utilities.exceptions.SIGTERMException"
 
 
 SECONDS = 10.0
-"""Time after Ctrl-C in which an error counts as what became of it."""
+"""Time after Ctrl-C in which another error counts as a result of it."""
 
 
 @contextmanager
 def one_line_errors(*others: type[Exception], on_cpu: str = "--device cpu") -> Iterator[None]:
-    """End the program with type and message of what the user can mend, the cause where Hydra wraps one.
+    """End the program with type and message of an error that the user can mend, without Hydra's wrapping.
 
-    That is a `ValueError`, an `OSError`, what Hydra and Lightning refuse, and a GPU with too little memory,
-    for which the settings that help are listed. A job of a multirun ends in an exception with that message,
-    and the others go on. HYDRA_FULL_ERROR=1 in the environment shows where it came from instead. Ctrl-C ends
-    with status 130 and SIGTERM with 143, so that `train && audit` stops there.
+    Such an error is a `ValueError`, an `OSError`, a refusal of Hydra or Lightning, or a GPU with too little
+    memory, for which the settings that help are listed. A job of a multirun ends in an exception with that
+    message, and the other jobs go on. HYDRA_FULL_ERROR=1 in the environment shows where the error came from
+    instead. Ctrl-C ends with status 130 and SIGTERM with 143, so that `train && audit` stops there.
 
     Args:
-        others: further errors that end so.
-        on_cpu: what the user says to have no GPU used.
+        others: further errors that end in this way.
+        on_cpu: argument by which the user turns off the use of a GPU.
 
     Raises:
-        SystemExit: with the message, exit status 1, or with that of a signal.
+        SystemExit: the error's message with exit status 1, or the exit status of a signal.
 
     Example:
         >>> with one_line_errors():
@@ -76,7 +76,7 @@ def one_line_errors(*others: type[Exception], on_cpu: str = "--device cpu") -> I
 
 
 def _of_a_library(error: BaseException) -> bool:
-    """Return whether Hydra or Lightning refuse something, or a target that `trust.targets` builds does."""
+    """Return whether Hydra, Lightning or a target that `trust.targets` builds refuses something."""
     return is_a(error, *MENDABLE) or is_a(error.__context__, INSTANTIATION)
 
 
@@ -87,7 +87,7 @@ def _job() -> Any:
 
 
 def _gpu_too_small(error: BaseException, on_cpu: str) -> BaseException | None:
-    """Return the error of a GPU that has too little memory, in words of ours; `None` for another error."""
+    """Return an error that explains too little GPU memory in plain words; `None` for another error."""
     if "torch" not in sys.modules:
         return None
     import torch
@@ -100,7 +100,7 @@ def _gpu_too_small(error: BaseException, on_cpu: str) -> BaseException | None:
 
 
 def _named_if_full(error: BaseException) -> BaseException:
-    """Say what a disk has room for where what did not fit is not known."""
+    """Return the error of a full disk with the free space in its message; other errors stay as they are."""
     if isinstance(error, NoRoomError) or not isinstance(error, OSError) or error.errno not in FULL:
         return error
     folder = job.runtime.output_dir if (job := _job()) else Path.cwd()
@@ -113,7 +113,7 @@ def _named_if_full(error: BaseException) -> BaseException:
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """Have SIGTERM leave the block by an exception, so that what is claimed in it is given back.
+    """Turn SIGTERM into an exception within the block, so that what is claimed there is given back.
 
     Raises:
         SystemExit: status 143.
@@ -127,13 +127,13 @@ def sigterm_raises() -> Iterator[None]:
 
 @contextmanager
 def ctrl_c_ends() -> Iterator[None]:
-    """Have Ctrl-C end the block as an interrupt, whatever the library that it came down in makes of it.
+    """End the block as an interrupt on Ctrl-C, whatever error the library that is interrupted makes of it.
 
-    Code in C may drop the exception and raise one of its own: in the midst of a drawing Matplotlib says
+    Code in C may drop the exception and raise one of its own: in the middle of a drawing Matplotlib says
     *Invalid affine transformation matrix*.
 
     Raises:
-        SystemExit: status 130, in place of another error within ten seconds of Ctrl-C, which is printed.
+        SystemExit: status 130, in place of another error within ten seconds of Ctrl-C; that error is printed.
     """
     pressed, before = list[float](), signal.getsignal(signal.SIGINT)
     if current_thread() is not main_thread() or not callable(before):
@@ -164,7 +164,7 @@ def _raise(number: int, frame: Any) -> NoReturn:
 
 
 def _signal_behind(stop: SystemExit) -> int:
-    """Return the signal that Lightning made an exit of, 0 where it is another one."""
+    """Return the signal that Lightning turned into this exit; 0 for any other exit."""
     if is_a(stop, SIGTERM):
         return signal.SIGTERM
     return signal.SIGINT if isinstance(stop.__context__, KeyboardInterrupt) else 0

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, disks that have no room for them, and paths of users."""
+"""Files that appear whole or not at all, disks without room for them, and paths of users."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ ADVICE = "Free some space and run it again"
 
 
 class NoRoomError(OSError):
-    """A disk, or what a user may use of it, is full; the message has path, needed and free space."""
+    """The error that a disk or a user's quota is full; the message has path, needed and free space."""
 
     def __init__(self, path: str | Path, needed: int | None = None, advice: str = ADVICE) -> None:
         there = next(folder for folder in Path(path).absolute().parents if folder.exists())
@@ -29,12 +29,12 @@ class NoRoomError(OSError):
 
 @contextmanager
 def room_for(path: Path, needed: int | None = None, advice: str = ADVICE) -> Iterator[None]:
-    """Have a full disk named where something is written.
+    """Turn the error of a full disk within the block into one that names the path and the free space.
 
     Args:
-        path: what is written in the block, a file or a folder.
-        needed: bytes of all of it; `None` where that is not known before.
-        advice: what to do; ends the message.
+        path: file or folder that is written in the block.
+        needed: number of bytes to write; `None` where it is not known before.
+        advice: what to do; it ends the message.
 
     Raises:
         NoRoomError: there is no room.
@@ -57,10 +57,10 @@ def replacing(
 
     Args:
         path: the file; its folder is made.
-        needed: bytes of it; `None` where that is not known before.
+        needed: bytes of the file; `None` where they are not known before.
         advice: what to do where there is no room.
-        ending: of the temporary name. Several processes that write the file need an ending each; a single
-            one writes over what it left when it was killed.
+        ending: ending of the temporary name. Several processes that write the file need an ending each; a
+            single process writes over the part that it left when it was killed.
 
     Raises:
         NoRoomError: there is no room. Nothing is left of this file, an earlier one stays.
@@ -88,8 +88,8 @@ def replacing_folder(folder: Path, needed: int | None = None) -> Iterator[Path]:
     """Give an empty folder beside `folder`, which takes its place when the block has ended well.
 
     Args:
-        folder: its parents are made.
-        needed: bytes of all in it; `None` where that is not known before.
+        folder: the folder; its parents are made.
+        needed: bytes of all its files; `None` where they are not known before.
 
     Raises:
         NoRoomError: there is no room. Nothing is left of this folder, an earlier one stays.
@@ -120,8 +120,8 @@ def write_atomic(path: Path, content: bytes, advice: str = ADVICE) -> None:
 
     Args:
         path: the file.
-        content: all of it.
-        advice: what to do where it cannot be written; ends the message.
+        content: the whole content.
+        advice: what to do where the file cannot be written; it ends the message.
 
     Raises:
         OSError: the disk is full or not writable; nothing is left of this file, earlier ones stay.
@@ -144,13 +144,13 @@ def write_atomic(path: Path, content: bytes, advice: str = ADVICE) -> None:
 
 
 def remove_temporaries(folder: Path, name: str) -> None:
-    """Delete what killed writers left of the files `name` (a pattern); nobody may be writing them."""
+    """Delete what killed writers left of the files `name` (a pattern), which no one may be writing now."""
     for path in folder.glob(f".{name}.*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def writable(folder: Path) -> bool:
-    """Return whether files can be made in a folder, or the folder itself where it is not there yet."""
+    """Return whether files can be made in a folder, or the folder itself where it does not exist yet."""
     there = next(path for path in (folder, *folder.resolve().parents) if path.exists())
     return os.access(there, os.W_OK | os.X_OK)
 
@@ -158,7 +158,7 @@ def writable(folder: Path) -> bool:
 def user_path(path: str | Path) -> Path:
     """Return a path that a user gives, with `~` as the home folder.
 
-    This holds also where no shell has seen the path, as in a config.
+    It works also where no shell has expanded the path, as in a config.
 
     Example:
         >>> user_path("~/images") == Path.home() / "images", user_path("images").name

@@ -1,4 +1,4 @@
-"""Where `conf`, `callbacks` and `train.py` lie: beside the package in a clone, inside it in a wheel."""
+"""The folder of `conf`, `callbacks` and `train.py`: beside the package in a clone, inside it in a wheel."""
 
 import os
 import shlex
@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 STARTED_BY = "LIGHTNING_SAE_STARTED_BY"
-"""Environment variable with the words before those of Hydra, for commands that are told to a user."""
+"""Environment variable with the words of the command line before Hydra's, to show commands to a user."""
 
 
 def home() -> Path:
@@ -25,11 +25,11 @@ def home() -> Path:
 
 
 def make_importable(first: Path | None, last: Path) -> None:
-    """Have Python find modules in folders, here and in the processes that this one starts.
+    """Let Python find modules in folders, in this process and in those that it starts.
 
     Args:
-        first: is searched before all others; `None` for none.
-        last: is searched after all others, so that nothing in it takes the place of an installed package.
+        first: folder that is searched before all others; `None` for none.
+        last: folder that is searched last, so that nothing in it takes the place of an installed package.
     """
     firsts = [] if first is None else [str(first)]
     sys.path[:0] = firsts
@@ -39,5 +39,5 @@ def make_importable(first: Path | None, last: Path) -> None:
 
 
 def started_by() -> str:
-    """Return the words by which this training was started, those of Hydra left out."""
+    """Return the words by which this training was started, without those of Hydra."""
     return os.environ.get(STARTED_BY, f"python {shlex.quote(sys.argv[0])}")

@@ -12,8 +12,8 @@ def lazily(
     """Return `__getattr__` and `__dir__` of a package that imports its names late.
 
     Args:
-        package: its name.
-        homes: modules as `import_module` takes them, and the names that each gives.
+        package: name of the package.
+        homes: module as `import_module` takes it -> names that it gives.
 
     Example:
         >>> lazily("lightning_sae", {".files": ["user_path"]})[0]("user_path").__name__

@@ -1,11 +1,11 @@
-"""Nested mappings, such as configurations, as flat ones, and where two of them differ."""
+"""Nested mappings, such as configurations, made flat, and the differences between two of them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the nested keys joined by dots.
+    """Return a flat mapping whose keys are the nested keys joined by dots.
 
     Example:
         >>> flatten({"clip": {"model": "ViT-B-32"}, "dtype": "float16"})
@@ -20,12 +20,12 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def differences(
     before: Mapping[str, Any], now: Mapping[str, Any], show: Callable[[Any], str] = repr
 ) -> list[str]:
-    """Return the keys whose values differ, each with both; a key that is missing has `None`.
+    """Return the keys whose values differ, with both values; a missing key has the value `None`.
 
     Args:
-        before: flat.
-        now: flat; its keys come first.
-        show: writes a value.
+        before: flat mapping of the earlier values.
+        now: flat mapping of the present values; its keys come first.
+        show: function that writes a value as text.
 
     Example:
         >>> differences({"sae.k": 16, "lr": 0.1}, {"lr": 0.1, "sae.k": 8, "seed": 0})
@@ -37,11 +37,11 @@ def differences(
 
 
 def clip_differences(recorded: Any, clip: Mapping[str, str]) -> str:
-    """Return where two identities of a CLIP differ; names may where the hash of the weights agrees.
+    """Return the differences of two identities of a CLIP; if the weights' hashes agree, names may differ.
 
     Args:
-        recorded: of the CLIP that something was made for, as a file has it.
-        clip: `Clip.identity()` of the one at hand.
+        recorded: identity of the CLIP that something was made for, as a file has it.
+        clip: `Clip.identity()` of the CLIP at hand.
 
     Returns:
         The keys with both values; "" for the same CLIP.
@@ -66,12 +66,12 @@ def check_clip(what: str, recorded: Any, clip: Mapping[str, str]) -> None:
     """Refuse a CLIP that something was not made for.
 
     Args:
-        what: was made, for the message.
+        what: name of the thing that was made, for the message.
         recorded: identity of the CLIP that it was made for.
         clip: identity of the CLIP that is to be used (`Clip.identity()`).
 
     Raises:
-        ValueError: they differ; says in what.
+        ValueError: the identities differ; the message says in what.
 
     Example:
         >>> check_clip("it", {"model": "a", "weights": "1"}, {"model": "b", "weights": "1"})

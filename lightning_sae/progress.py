@@ -1,4 +1,4 @@
-"""Progress of what takes long: a bar on a terminal, in a log file a plain line a minute."""
+"""Progress of long work: a bar on a terminal, a plain line per minute in a log file."""
 
 import math
 import os
@@ -25,12 +25,12 @@ from lightning_sae.trust.control_characters import escape, visible
 T = TypeVar("T")
 
 JOB = "LIGHTNING_SAE_JOB"
-"""Environment variable with the name of a job that runs beside others: its lines begin with it."""
+"""Environment variable with the name of a job that runs beside others; the job's lines begin with it."""
 EVERY = 60.0  # seconds between two lines
 
 
 def shows_bars(stderr: bool = False) -> bool:
-    """Return True where a bar can be drawn: on a terminal or in a notebook, of one job at a time.
+    """Return whether a bar can be drawn: on a terminal or in a notebook, with one job at a time.
 
     Args:
         stderr: asks about the standard error stream instead of the output.
@@ -41,15 +41,15 @@ def shows_bars(stderr: bool = False) -> bool:
 
 
 class ProgressLines:
-    """Says in plain lines how far something is, how fast, and how long still.
+    """Plain lines that say how far a work is, how fast it goes, and how long it will still take.
 
     Args:
         title: what is done.
         total: how many units there are; infinite where nobody knows.
         unit: what is counted; "" for things without a name.
-        done: units that were there before.
+        done: number of units that were done before.
         stderr: writes to the standard error stream instead of the output.
-        clock: gives seconds.
+        clock: function that returns the time in seconds.
 
     Example:
         >>> seconds = iter([0.0, 30.0, 60.0])
@@ -79,11 +79,11 @@ class ProgressLines:
         self.move(self._done + n)
 
     def move(self, done: float, note: Callable[[], str] | None = None) -> None:
-        """Take over how many units are done, and say so if a minute has passed since the last line.
+        """Note how many units are done, and print a line if a minute has passed since the last one.
 
         Args:
-            done: of the total.
-            note: gives what else stands in the line; asked for only if there is one.
+            done: number of units that are done, of the total.
+            note: function that returns further text for the line; it is called only if a line is printed.
         """
         self._done, now = done, self._clock()
         if now - self._said < EVERY:
@@ -98,10 +98,10 @@ class ProgressLines:
         self._say(parts)
 
     def finish(self, always: bool = True) -> None:
-        """Say what it was in all.
+        """Print a last line with the number of units, the time and the speed.
 
         Args:
-            always: also if it took less than a minute.
+            always: prints the line also if no other line was printed before.
         """
         now = self._clock()
         if always or self._said > self._began:
@@ -150,7 +150,7 @@ class _Speed(ProgressColumn):
 def progress(
     title: str, total: float, unit: str = "", passing: bool = False, stderr: bool = False
 ) -> Iterator[Callable[[float], None]]:
-    """Show how far a work of `total` units is, and give what advances it.
+    """Show how far a work of `total` units is, and give the function that advances it.
 
     Args:
         title: what is done.
@@ -179,10 +179,10 @@ def progress(
 def track(
     values: Iterable[T], title: str, total: int | None = None, unit: str = "", stderr: bool = False
 ) -> Iterator[T]:
-    """Yield values, and show meanwhile how far that is; no trace is left of what was quick.
+    """Yield values and show the progress meanwhile; quick work leaves no trace.
 
     Args:
-        values: anything that can be counted, or any values beside their `total`.
+        values: a collection with a length, or any values together with their `total`.
         title: what is done.
         total: how many there are; `None`: as many as `len` says.
         unit: what is counted.

@@ -1,4 +1,4 @@
-"""What travels between the parts: sparse latents, batches, validation output."""
+"""The data that parts of the library exchange: sparse latents, batches, validation output."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, repr=False)
 class SparseLatents:
-    """The latents of `n` tokens in compressed rows; what is absent is zero.
+    """The latents of `n` tokens in compressed rows; absent values are zero.
 
     A TopK autoencoder gives a plain view of its `[n, k]` selection; entries that its ReLU set to zero stay in
     place and count as inactive everywhere (L0, density, top images).
@@ -140,10 +140,10 @@ class SparseLatents:
         return cls(values, indices, offsets, parts[0].d_sae)
 
     def class_means(self, classes: Tensor, n_classes: int) -> Tensor:
-        """Return the mean of each latent over the images of each class; what is silent counts as zero.
+        """Return the mean of each latent over the images of each class; a silent latent counts as zero.
 
         Args:
-            classes: `[n]` int64, of the image of each row; -1 leaves it out.
+            classes: `[n]` int64, class of each row's image; -1 leaves the row out.
             n_classes: `C`.
 
         Returns:

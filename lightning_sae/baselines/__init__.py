@@ -1,1 +1,1 @@
-"""What a number is where nothing was learned: dictionaries beside the trained one, and the difference."""
+"""The numbers of dictionaries that learned nothing, beside those of the trained one."""

@@ -1,4 +1,4 @@
-"""The trained dictionary beside its baselines: which numbers tell that something was learned."""
+"""The trained dictionary beside its baselines, and the numbers that tell that something was learned."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -12,9 +12,9 @@ from lightning_sae.tracking.values import better
 
 COLUMNS = ["key", "baseline", "trained", "baseline_value", "difference", "low", "high", "tells"]
 NAMES = ("untrained", "neurons", "components", "shuffled")
-"""In the order in which they are shown."""
+"""Names of the baselines, in the order in which they are shown."""
 NOT_COMPARED = ("zero_shot/original*", "val/l0", "*dead_fraction", "baseline/*")
-"""Keys that no dictionary changes, of what all have alike, of what training counts, and of baselines."""
+"""Keys that are not compared, as all dictionaries share them, training counts them, or baselines log them."""
 
 
 class DictionaryNumbers(NamedTuple):
@@ -22,7 +22,7 @@ class DictionaryNumbers(NamedTuple):
 
     Attributes:
         numbers: key -> logged value.
-        terms: key -> what it is the mean of, where that is known.
+        terms: key -> terms whose mean or sum the number is, where they are known.
     """
 
     numbers: Mapping[str, float]
@@ -30,7 +30,7 @@ class DictionaryNumbers(NamedTuple):
 
 
 class BaselineTable(NamedTuple):
-    """Numbers beside those of baselines.
+    """The trained dictionary's numbers beside those of baselines.
 
     Attributes:
         frame: `COLUMNS`, a row per key and baseline; `tells` is `None` where there is no interval.
@@ -51,7 +51,7 @@ class BaselineTable(NamedTuple):
         return found
 
     def values(self, key: str) -> dict[str, float]:
-        """Return the values of a number by baseline."""
+        """Return the values of a number, one per baseline."""
         rows = self.frame[self.frame["key"] == key]
         return {
             name: float(value) for name, value in zip(rows["baseline"], rows["baseline_value"], strict=True)
@@ -64,13 +64,13 @@ class BaselineTable(NamedTuple):
         return frozenset(key for key, tells in pairs if is_silent(tells))
 
     def silent(self, key: str) -> list[str]:
-        """Return the baselines that a number does not tell the trained dictionary from."""
+        """Return the baselines from which a number does not tell the trained dictionary."""
         rows = self.frame[self.frame["key"] == key]
         return [name for name, tells in zip(rows["baseline"], rows["tells"], strict=True) if is_silent(tells)]
 
 
 def is_silent(tells: Any) -> bool:
-    """Return whether a cell of `tells` says that a number does not tell, also as a file has it.
+    """Return whether a cell of `tells` says that a number does not tell, also as text from a file.
 
     Example:
         >>> is_silent("False"), is_silent(False), is_silent(None), is_silent(float("nan"))
@@ -80,7 +80,7 @@ def is_silent(tells: Any) -> bool:
 
 
 def is_compared(key: str) -> bool:
-    """Return whether a baseline has a number of its own under a key, with a better direction.
+    """Return whether a key has a better direction and baselines have numbers of their own under it.
 
     Example:
         >>> is_compared("alignment/mean"), is_compared("zero_shot/original"), is_compared("attribution/bias")
@@ -97,9 +97,9 @@ def compare_with(
     A number tells where the interval of the difference lies wholly in the better direction.
 
     Args:
-        trained: the dictionary.
-        baselines: name -> what was measured of it.
-        confidence: of the intervals, in (0, 1).
+        trained: numbers of the trained dictionary.
+        baselines: name of a baseline -> its numbers.
+        confidence: confidence of the intervals, in (0, 1).
 
     Example:
         >>> import torch

@@ -23,7 +23,7 @@ def covariance(chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         chunks: `[n_i, d]` each, at least one.
 
     Returns:
-        `[d]` and `[d, d]`, by the number of rows.
+        `[d]` and `[d, d]`; the covariance is divided by the number of rows.
 
     Example:
         >>> mean, spread = covariance([torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 0.0]])])
@@ -42,7 +42,7 @@ def covariance(chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def principal_axes(covariance: Tensor) -> Tensor:
-    """Return the unit axes of a covariance `[d, d]`, rows of `[d, d]`, the largest variance first."""
+    """Return the unit axes of a covariance `[d, d]` as rows `[d, d]`, the largest variance first."""
     axes: Tensor = torch.linalg.eigh(covariance).eigenvectors
     return axes.flip(1).T.contiguous()
 
@@ -50,11 +50,11 @@ def principal_axes(covariance: Tensor) -> Tensor:
 def normalised_covariance(sae: SparseAutoencoder, data: Any) -> tuple[Tensor, Tensor]:
     """Return mean and covariance of the train activations as an autoencoder sees them, normalised.
 
-    They are kept beside the store, where it has a folder; a layer norm has its own.
+    The moments are kept beside the store, if it has a folder; a layer norm has moments of its own.
 
     Args:
-        sae: its normalisation is set.
-        data: datamodule, whose `store` holds the activations.
+        sae: autoencoder whose normalisation is set.
+        data: datamodule whose `store` holds the activations.
     """
     store: ActivationStore = data.store
     each = sae.normalisation == "layer_norm"

@@ -1,4 +1,4 @@
-"""Dictionaries that learned nothing, as ordinary autoencoders: of an untrained one, neurons, components."""
+"""Dictionaries that learned nothing, as ordinary autoencoders: untrained rows, neurons, components."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,14 +15,14 @@ TOKENS = 4096  # activations by which the L0 of an autoencoder without a k is me
 
 
 def active_latents(sae: SparseAutoencoder, data: Any) -> int:
-    """Return how many latents of an autoencoder are active per token, which its baselines have as well.
+    """Return how many latents of an autoencoder are active per token; its baselines have as many.
 
     Args:
-        sae: the trained one; the `k` of a TopK counts, else its mean over activations of `train`, rounded.
-        data: datamodule.
+        sae: the trained autoencoder; a TopK gives its `k`, others their rounded mean on `train` activations.
+        data: datamodule of the training.
 
     Returns:
-        At least 1; the same on every process.
+        A number of at least 1, the same on every process.
     """
     if isinstance(sae, TopK):
         return sae.k
@@ -36,9 +36,9 @@ def untrained(module: SAEModule, data: Any, k: int) -> TopK:
     """Return the autoencoder of a training as it was before the first step.
 
     Args:
-        module: of the training.
-        data: unused, its datamodule.
-        k: active latents per token where it is no TopK: then its rows and biases are those of a TopK.
+        module: module of the training.
+        data: datamodule of the training, which is not used.
+        k: active latents per token for a variant other than TopK; its rows and biases are put into a TopK.
     """
     start = module.untrained()
     if isinstance(start, TopK):
@@ -47,14 +47,14 @@ def untrained(module: SAEModule, data: Any, k: int) -> TopK:
 
 
 def neurons(module: SAEModule, data: Any, k: int) -> TopK:
-    """Return the neurons of the layer as latents, each twice: how far it lies above, and below, the mean.
+    """Return the layer's neurons as latents, two for each neuron: its excess over the mean and its deficit.
 
-    `2 d_in` latents in normalised space, of which the `k` largest are active.
+    There are `2 d_in` latents in normalised space, of which the `k` largest are active.
 
     Args:
-        module: whose normalisation it has.
+        module: module whose normalisation the dictionary has.
         data: datamodule of the training.
-        k: active latents per token; at most `d_in`, as more never are.
+        k: active latents per token; at most `d_in` are used, as more are never active.
     """
     statistics, sae = data.statistics, module.sae
     with torch.no_grad():
@@ -67,9 +67,9 @@ def components(module: SAEModule, data: Any, k: int) -> TopK:
     """Return the principal components of the train activations as latents, each with both signs.
 
     Args:
-        module: whose normalisation it has.
+        module: module whose normalisation the dictionary has.
         data: datamodule of the training.
-        k: active latents per token; at most `d_in`, as more never are.
+        k: active latents per token; at most `d_in` are used, as more are never active.
     """
     mean, covariance = normalised_covariance(module.sae, data)
     axes = principal_axes(covariance).float()
@@ -81,7 +81,7 @@ DICTIONARIES: dict[str, Callable[[SAEModule, Any, int], TopK]] = {
     "neurons": neurons,
     "components": components,
 }
-"""Name -> what makes it of a module, a datamodule and the active latents per token."""
+"""Name -> function that makes the baseline from a module, a datamodule and the active latents per token."""
 
 
 def both_signs(rows: Tensor) -> Tensor:
@@ -101,9 +101,9 @@ def dictionary(
     """Return a TopK whose rows are given, on the CPU in float32, ready to encode, decode and save.
 
     Args:
-        like: whose normalisation, selection and kernels it has.
-        rows: `[d_sae, d_in]` of unit norm, of the decoder, in normalised space.
-        bias: `[d_in]`, of the decoder.
+        like: autoencoder whose normalisation, selection and kernels the TopK has.
+        rows: `[d_sae, d_in]` decoder rows of unit norm, in normalised space.
+        bias: `[d_in]` bias of the decoder.
         k: active latents per token.
         encoder: `[d_sae, d_in]`; `None` takes `rows`.
 

@@ -12,11 +12,11 @@ from lightning_sae.training.validation import ValidationMetrics
 
 
 class BaselineModule(nn.Module):
-    """A dictionary as the callbacks of a pass know an `SAEModule`; what they log is kept.
+    """A dictionary that callbacks of a validation pass use like an `SAEModule`; it keeps what they log.
 
     Attributes:
-        logged: key -> value.
-        dead: `None`, it is never trained.
+        logged: key -> logged value.
+        dead: `None`, as the dictionary is never trained.
 
     Args:
         sae: the dictionary, on its device.
@@ -32,7 +32,7 @@ class BaselineModule(nn.Module):
 
     @property
     def density(self) -> Tensor:
-        """`[d_sae]` share of the tokens on which each latent fires; on all ranks or on none."""
+        """`[d_sae]` share of the tokens on which each latent fires; all ranks must ask for it, or none."""
         return self.validation.density
 
     @property
@@ -41,7 +41,7 @@ class BaselineModule(nn.Module):
         return self.validation.top_images
 
     def log(self, name: str, value: Tensor | float, **options: Any) -> None:
-        """Keep a value; a metric of all processes has the same on each of them."""
+        """Keep a value; a metric over all processes has the same value on each of them."""
         self.logged[name] = float(torch.as_tensor(value))
 
     def log_dict(self, dictionary: Mapping[str, Tensor | float], **options: Any) -> None:

@@ -11,24 +11,24 @@ from lightning_sae.runs.folder import RunFolder
 from lightning_sae.training.module import FIXED
 
 SAME = [name for name in FIXED if name != "frozen_decoder"]
-"""Settings of `module` that a baseline has to share; a frozen decoder is what makes it one."""
+"""Settings of `module` that a baseline has to share; a frozen decoder may be what makes a run a baseline."""
 OF_THE_MACHINE = ("store_dir", "num_workers", "capture_batch_size", "memory_limit_gb", "shard_images")
 OF_THE_CLIP = ("clip", "judge", "also_capture", "seed")
-"""Settings of `data` that a baseline may have of its own."""
+"""Settings of `data` that may differ in a baseline."""
 
 
 def other_run(name: str, folder: str, recipe: Mapping[str, Any], config: DictConfig) -> DictionaryNumbers:
     """Return the last values of another run of the same recipe.
 
     Args:
-        name: of the baseline.
-        folder: of the run.
+        name: name of the baseline.
+        folder: folder of the other run.
         recipe: hyper-parameters of the module in training, with its `sae`.
-        config: of the run in training; without its `data` nothing more is compared than the recipe.
+        config: configuration of the run in training; if it has no `data`, only the recipe is compared.
 
     Raises:
         ValueError: the folder has no values, or the run had other settings of `sae` or `module`, another hook
-            point, other data, or another number of steps; says which.
+            point, other data, or another number of steps; the message says which.
     """
     run = RunFolder(folder)
     numbers = {key: value for key, value in run.metrics.items() if is_compared(key)}
@@ -49,7 +49,7 @@ def other_run(name: str, folder: str, recipe: Mapping[str, Any], config: DictCon
 
 
 def _measured_on(config: DictConfig) -> dict[str, Any]:
-    """Return the settings of hook point, data and length."""
+    """Return the settings of the hook point, the data and the length of the training."""
     data: Any = OmegaConf.to_container(config.data, resolve=True)
     kept = {key: value for key, value in data.items() if key not in (*OF_THE_MACHINE, *OF_THE_CLIP)}
     steps = {key: config.trainer.get(key) for key in ("max_steps", "max_epochs")}

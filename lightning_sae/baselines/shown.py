@@ -16,14 +16,14 @@ LEGEND = f"{SILENT} does not tell: not surely better than where nothing was lear
 
 
 class BaselineCell(NamedTuple):
-    """The number of a baseline as it is shown, and whether the trained one does not leave it."""
+    """A baseline's number as it is shown, and whether it fails to tell the trained dictionary from it."""
 
     text: str
     silent: bool
 
 
 class BaselineRow(NamedTuple):
-    """A number as it is shown: what it is called, of the trained dictionary, of each baseline."""
+    """A number as it is shown: its title, its value for the trained dictionary, and one for each baseline."""
 
     title: str
     trained: str
@@ -31,7 +31,7 @@ class BaselineRow(NamedTuple):
 
 
 def read_baselines(table: pd.DataFrame) -> BaselineTable:
-    """Return `baselines.csv` as it was read; a run without has no rows.
+    """Return the table of a `baselines.csv` as it was read; a run without the file has no rows.
 
     Raises:
         ValueError: a column is missing, or holds something else than numbers.
@@ -51,7 +51,7 @@ def read_baselines(table: pd.DataFrame) -> BaselineTable:
 
 
 def shown_rows(table: BaselineTable) -> list[BaselineRow]:
-    """Return the numbers that matter and that have an interval, in the order of `VALUES`."""
+    """Return the important numbers that have an interval, in the order of `VALUES`."""
     judged = set(table.frame.loc[table.frame["tells"].notna(), "key"])
     return [_row(table, key) for key, value in VALUES.items() if key in judged and value.title]
 
@@ -84,7 +84,7 @@ def _marked(cell: BaselineCell) -> str:
 
 
 def words(table: BaselineTable, key: str) -> str:
-    """Return what the baselines of a number have; "" where there are none.
+    """Return the baselines' values of a number in words; "" where there are none.
 
     Example:
         >>> row = ["alignment/mean", "untrained", 0.3, 0.25, 0.05, -0.1, 0.2, False]

@@ -1,4 +1,4 @@
-"""Labels shuffled over the latents: what a label scores that belongs to another latent."""
+"""Labels shuffled over the latents: the score of a label that belongs to another latent."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ def permuted(index: Tensor, seed: int) -> Tensor:
 
     Args:
         index: `[d_sae]` int64 into the vocabulary, -1 for none.
-        seed: of the order.
+        seed: seed of the order.
 
     Example:
         >>> permuted(torch.tensor([5, -1, 6, 7]), seed=0).tolist()

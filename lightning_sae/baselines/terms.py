@@ -1,4 +1,4 @@
-"""What a logged number is the mean of, by which its difference from a baseline has an interval."""
+"""The terms whose mean a logged number is; they give its difference from a baseline an interval."""
 
 from typing import NamedTuple
 
@@ -11,9 +11,9 @@ class Terms(NamedTuple):
     """The terms of a logged number, which is their mean or their sum.
 
     Attributes:
-        values: `[n]`; what is not finite does not count.
-        paired: whether the terms of two dictionaries at one place belong together: of one image, value or
-            class. Those of latents do not.
+        values: `[n]` terms; terms that are not finite do not count.
+        paired: whether the terms of two dictionaries at one place belong together, because both are of one
+            image, value or class. Terms of latents do not belong together.
         total: whether the number is the sum.
 
     Example:
@@ -29,12 +29,12 @@ class Terms(NamedTuple):
 
     @property
     def number(self) -> float:
-        """The mean, or the sum; NaN of nothing."""
+        """The mean of the finite terms, which is NaN if there are none, or their sum."""
         known = self.values[self.values.isfinite()].double()
         return float(known.sum() if self.total else known.mean())
 
     def minus(self, other: "Terms", confidence: float = 0.95) -> Difference:
-        """Return how much larger this number is than that of another dictionary, with its interval."""
+        """Return the difference of this number minus that of another dictionary, with its interval."""
         one, two = (
             terms.values * (int(terms.values.isfinite().sum()) if terms.total else 1)
             for terms in (self, other)
@@ -43,15 +43,15 @@ class Terms(NamedTuple):
 
 
 def image_terms(error: Tensor, cosine: Tensor, fvu: float) -> dict[str, Terms]:
-    """Return the terms of FVU and mean cosine: an image each.
+    """Return the terms of FVU and mean cosine, one per image.
 
-    The FVU is the mean of the images' errors in units of the variance, which is that of the data and the same
-    for every dictionary.
+    The FVU is the mean of the images' errors in units of the variance of the data, which is the same for
+    every dictionary.
 
     Args:
         error: `[n_images]` squared errors; NaN for an image that was not seen.
-        cosine: `[n_images]`.
-        fvu: of all images.
+        cosine: `[n_images]` cosines.
+        fvu: FVU of all images.
 
     Example:
         >>> import torch

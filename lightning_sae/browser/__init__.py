@@ -20,10 +20,10 @@ SHARED = ("content", "elements", "latents", "words", "scatter")
 
 
 def module(package: str, *names: str) -> str:
-    """Return the script of a page: the files of this room, and those of a package's folder `scripts`.
+    """Return the script of a page: the files of this package, and those of another package's `scripts`.
 
     Args:
-        package: such as `lightning_sae.audit.report`.
-        names: of the files that stand behind the shared ones, in this order.
+        package: name of the other package, such as `lightning_sae.audit.report`.
+        names: names of its files, which follow the shared ones in this order.
     """
     return script_of(__package__, SHARED) + script_of(package, names)

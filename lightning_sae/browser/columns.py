@@ -1,4 +1,4 @@
-"""All latents of a run as columns that a browser reads fast: 30,000 are a megabyte."""
+"""All latents of a run as columns that a browser reads fast: 30,000 latents take a megabyte."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -34,10 +34,10 @@ def latent_columns(
     """Return what the scripts of a page read.
 
     Args:
-        run: with its latents.
+        run: an opened run with its latents.
         drivers: rows of `attribution.csv`.
-        culprits: latent -> numbers of the findings of an audit that it is a culprit of.
-        examples: that the page has.
+        culprits: latent -> numbers of the audit's findings in which it is a culprit.
+        examples: examples that the page has.
 
     Returns:
         Columns: a value per latent in the order of `latents.csv`; texts as places in a list of their own

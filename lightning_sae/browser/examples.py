@@ -1,4 +1,4 @@
-"""The examples of latents in a page: which images it has, and where they stand."""
+"""The examples of latents in a page: the images that the page has, and their places on it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
@@ -16,7 +16,7 @@ class LatentExamples(NamedTuple):
     """The examples that a page has of latents.
 
     Attributes:
-        sheets: their pictures, or texts.
+        sheets: the pictures of the examples, or their texts.
         places: latent -> places of its examples, the largest activation first; a latent without any is left
             out.
     """
@@ -26,10 +26,10 @@ class LatentExamples(NamedTuple):
 
 
 def first_examples(run: RunFolder, first: Iterable[int] = ()) -> LatentExamples:
-    """Return the examples of the most relevant latents: as many latents, with all of theirs, as a page takes.
+    """Return all examples of the most relevant latents, for as many latents as a page takes.
 
     Args:
-        run: with its latents.
+        run: an opened run with its latents.
         first: latents that come before all others.
     """
     if "top_images" not in run.latents:
@@ -49,8 +49,8 @@ def first_examples(run: RunFolder, first: Iterable[int] = ()) -> LatentExamples:
 def by_relevance(table: pd.DataFrame, first: Iterable[int] = ()) -> Sequence[int]:
     """Return the latents of `latents.csv` by their relevance for a reader.
 
-    First come those that are asked for, then what drives a class unexpectedly, then what drives a class at
-    all, then what fires often.
+    First come latents that are asked for, then latents that drive a class unexpectedly, then latents that
+    drive a class at all, then latents that fire often.
 
     Example:
         >>> by_relevance(pd.DataFrame({"attribution": [0.1, 0.3, 0.2]}), first=[2])

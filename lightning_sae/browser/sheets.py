@@ -1,4 +1,4 @@
-"""The examples of many latents: each picture once, as small cells of a few large ones; or the texts."""
+"""The examples of many latents: each picture once, as a small cell of a few large pictures, or texts."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -20,8 +20,8 @@ class ExampleSheets(NamedTuple):
 
     Attributes:
         places: image id -> its place in the sheets, row by row and sheet by sheet, or in the texts.
-        sheets: sources of the sheets, `ROW * ROW` pictures each; none where the examples are texts.
-        texts: none where they are pictures.
+        sheets: sources of the sheets, `ROW * ROW` pictures each; empty where the examples are texts.
+        texts: the examples as texts; empty where they are pictures.
         side: pixels of a picture.
     """
 
@@ -32,7 +32,7 @@ class ExampleSheets(NamedTuple):
 
 
 def are_texts(images: Any, wanted: Sequence[int]) -> bool:
-    """Return whether examples are texts, all of them."""
+    """Return whether all examples are texts."""
     return bool(wanted) and all(isinstance(images[i], str) for i in wanted)  # the first picture ends it
 
 
@@ -45,7 +45,7 @@ def collect_examples(
         images: a split: id -> RGB image, or text.
         wanted: ids, each once.
         side: pixels of a picture.
-        texts: whether all are texts; `None`: they are looked at.
+        texts: whether all examples are texts; `None` looks at them to find out.
     """
     places = {image_id: place for place, image_id in enumerate(wanted)}
     if are_texts(images, wanted) if texts is None else texts:

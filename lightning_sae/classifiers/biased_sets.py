@@ -7,16 +7,16 @@ from torch import Tensor
 
 
 def most_associated(targets: Tensor, values: Tensor, n_classes: int, n_values: int, most: int = 3) -> Tensor:
-    """Return the value that each class goes with most, for the classes that do so most.
+    """Return the value that a class is most associated with, for the most strongly associated classes.
 
-    By the lift `P(value | class) - P(value)`; of equals the lower class and value.
+    The association is the lift `P(value | class) - P(value)`; ties go to the lower class and value.
 
     Args:
         targets: `[n]` int64, -1 leaves the image out.
         values: `[n]` int64, -1 leaves the image out.
         n_classes: `C`.
         n_values: `V`.
-        most: classes that get a value.
+        most: largest number of classes that get a value.
 
     Returns:
         `[C]` int64 value of each class, -1 for none.
@@ -36,30 +36,30 @@ def most_associated(targets: Tensor, values: Tensor, n_classes: int, n_values: i
 
 
 def occurring(targets: Tensor, values: Tensor, n_classes: int, n_values: int) -> Tensor:
-    """Return whether there are images of a class with a value, `[C, V]` bool."""
+    """Return whether there are images of each class with each value, `[C, V]` bool."""
     return torch.from_numpy(_counts(targets, values, n_classes, n_values) > 0)
 
 
 def biased_shares(pairs: Tensor, there: Tensor, share: float) -> Tensor:
     """Return how the images of each class are spread over the values of the factor.
 
-    A class that goes with a value has it on `share` of its images, the other values evenly on the rest. The
-    association holds from both sides: a class without such a value has each of the taken ones on
-    `(1 - share) / (V - 1)` of its images and the free ones evenly on the rest. At `share = 1 / V` all is
-    even, at 1 a taken value gives its class away. Values of which a class has no images are left out of what
-    is even; one that has no free value is spread evenly.
+    A class with a value in `pairs` has this value on `share` of its images, and the other values evenly on
+    the rest. The association holds from both sides: a class without a value in `pairs` has each taken value,
+    one that `pairs` gives to a class, on `(1 - share) / (V - 1)` of its images, and the free values evenly on
+    the rest. At `share = 1 / V` all values are even; at 1 a taken value gives its class away. Values of which
+    a class has no images are left out; a class that has no free value is spread evenly over its values.
 
     Args:
         pairs: `[C]` int64, value of each class, -1 for none.
-        there: `[C, V]` bool, whether there are images; of `occurring`.
-        share: in `[1 / V, 1]`.
+        there: `[C, V]` bool, whether there are images, as `occurring` returns it.
+        share: share of the images of a class that have its value, in `[1 / V, 1]`.
 
     Returns:
         `[C, V]`, rows sum to 1.
 
     Raises:
-        ValueError: a share below `1 / V` or above 1, fewer than two values, or a class without images, or
-            without those that its share needs.
+        ValueError: the share is below `1 / V` or above 1, there are fewer than two values, or a class has no
+            images or lacks images that its share needs.
 
     Example:
         >>> biased_shares(torch.tensor([0, -1]), torch.ones(2, 3, dtype=torch.bool), share=0.8)
@@ -105,7 +105,7 @@ def _even(total: float, over: Tensor) -> Tensor:
 
 
 def largest_sample(targets: Tensor, values: Tensor, shares: Tensor) -> int:
-    """Return the images of each class that can be had in these shares `[C, V]`, without taking one twice."""
+    """Return how many images per class exist in these shares `[C, V]`, with each image taken once."""
     counts, wanted = _counts(targets, values, *shares.shape), shares.double().numpy()
     return int(np.floor((counts[wanted > 0] / wanted[wanted > 0]).min() + 1e-6))
 
@@ -116,9 +116,9 @@ def biased_sample(targets: Tensor, values: Tensor, shares: Tensor, per_class: in
     Args:
         targets: `[n]` int64, -1 leaves the image out.
         values: `[n]` int64, -1 leaves the image out.
-        shares: `[C, V]`, of `biased_shares`.
-        per_class: images; at most `largest_sample`.
-        seed: of the draw.
+        shares: `[C, V]`, as of `biased_shares`.
+        per_class: number of images of each class, at most `largest_sample`.
+        seed: seed of the draw.
 
     Returns:
         Ascending ids; shares are exact up to the rounding to whole images.
@@ -147,7 +147,7 @@ def biased_sample(targets: Tensor, values: Tensor, shares: Tensor, per_class: in
 
 
 def culprit_shares(mean_attribution: Tensor, pairs: Tensor, tells: Tensor) -> Tensor:
-    """Return what the latents that tell its value drive of each class that goes with one.
+    """Return the share of a class's positive attribution that is of latents that tell the class's value.
 
     `sum_{j tells the value} max(0, r_j) / sum_j max(0, r_j)`.
 
@@ -178,7 +178,7 @@ def _counts(targets: Tensor, values: Tensor, n_classes: int, n_values: int) -> N
 
 
 def _whole(wanted: NDArray[np.float64]) -> list[int]:
-    """Return the whole numbers of the same sum, the largest remainders rounded up."""
+    """Return whole numbers with the same sum; the numbers with the largest remainders are rounded up."""
     whole = np.floor(wanted + 1e-6)
     missing = round(float(wanted.sum() - whole.sum()))
     whole[np.argsort(whole - wanted, kind="stable")[:missing]] += 1

@@ -14,11 +14,11 @@ from lightning_sae.classifiers.scores import ClassScores
 
 
 class ClassifierSource(BaseModel):
-    """The place that a saved classifier was read from.
+    """The place from which a saved classifier was read.
 
     Attributes:
-        folder: of it, absolute; or relative to that of the audit.
-        sha256: of its weights.
+        folder: folder of the classifier, absolute, or relative to the folder of the audit.
+        sha256: digest of the classifier's weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,11 +32,11 @@ class Classifier(LinearClassifier):
     """A linear classifier with the names of its classes.
 
     Attributes:
-        weight: `[C, d_embed]`; unit text embeddings times CLIP's logit scale, or of a probe.
+        weight: `[C, d_embed]`; unit text embeddings times CLIP's logit scale, or the weights of a probe.
         bias: `[C]`; zeros for prompts.
         class_names: `C` names.
-        prompts: of each class; none for a probe.
-        source: of a saved probe.
+        prompts: prompts of each class; none for a probe.
+        source: place of a saved probe.
     """
 
     class_names: Sequence[str]
@@ -51,7 +51,7 @@ class Classifier(LinearClassifier):
 
         Args:
             class_names: `C` names.
-            prompts: one or more of each class.
+            prompts: one or more prompts of each class.
             texts: `[C, d_embed]` unit, embeddings of the prompts.
             logit_scale: factor from cosine to logit, positive (not its logarithm).
 
@@ -70,6 +70,6 @@ class Classifier(LinearClassifier):
         return "prompts" if self.prompts else "probe"
 
     def scores(self, output: Output | str = "margin") -> ClassScores:
-        """Return its scores, for attribution and ablation; a probe has logits in place of cosines."""
+        """Return the scores for attribution and ablation; a probe has logits in place of cosines."""
         output = as_output(output) if self.prompts else as_output(output).for_probe()
         return ClassScores(normalize(self.weight) if self.prompts and output.of_cosines else self, output)

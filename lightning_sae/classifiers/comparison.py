@@ -1,4 +1,4 @@
-"""Text prompts beside linear probes: what a comparison of them found."""
+"""The comparison of text prompts with linear probes, and its findings."""
 
 from typing import NamedTuple
 

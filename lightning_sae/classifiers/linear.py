@@ -50,8 +50,8 @@ def fit_probe(
         embeddings: `[n, d_embed]` unit.
         targets: `[n]` int64, -1 leaves the image out.
         n_classes: `C >= 2`.
-        inverse_l2: weight of the data against that of the L2 penalty; unit embeddings need a large one.
-        balanced: whether every class weighs the same, however many images it has.
+        inverse_l2: weight of the data relative to the L2 penalty; unit embeddings need a large weight.
+        balanced: whether every class has the same weight, however many images it has.
 
     Returns:
         A probe in float32.

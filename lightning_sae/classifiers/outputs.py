@@ -10,14 +10,14 @@ from torch import Tensor
 class Slopes(NamedTuple):
     """Gradients of all classes' scores to the embedding, `dy_c/de`, without a `[n, C, d_embed]` tensor.
 
-    `dy_c/de = factor_c (weight_c - centre)`, but `best_slope` for the likeliest class: there the difference
+    `dy_c/de = factor_c (weight_c - centre)`. The likeliest class has `best_slope` instead, as its difference
     would cancel.
 
     Attributes:
         factor: `[n, C]`, 0 for the likeliest class.
         centre: `[n, d_embed]`, `sum_c softmax(logits)_c weight_c`.
         best: `[n]` int64, the likeliest class.
-        best_slope: `[n, d_embed]`.
+        best_slope: `[n, d_embed]`, gradient of the likeliest class's score.
     """
 
     factor: Tensor
@@ -27,12 +27,12 @@ class Slopes(NamedTuple):
 
 
 class Output(ABC):
-    """A score of every class. One of your own needs a name and `scores`: all else follows by autograd.
+    """A score of every class. An output of your own needs a name and `scores`; autograd does the rest.
 
     Attributes:
-        name: in an audit and in pictures; unlike those of `OUTPUTS`.
-        linear: True if `scores` gives back what it gets.
-        of_cosines: True if `scores` gets cosines, which a linear classifier does not have.
+        name: name in an audit and in pictures; it must differ from the names in `OUTPUTS`.
+        linear: True if `scores` returns its input unchanged.
+        of_cosines: True if `scores` takes cosines, which a linear classifier does not have.
 
     Example:
         >>> class Lead(Output):
@@ -60,7 +60,7 @@ class Output(ABC):
         return self.scores(logits).gather(1, targets[:, None]).squeeze(1)
 
     def for_probe(self) -> "Output":
-        """Return the output that takes its place for a linear classifier."""
+        """Return the output that takes the place of this one for a linear classifier."""
         return self
 
 
@@ -95,10 +95,10 @@ class OddsOutput(Output):
 
     @abstractmethod
     def rate(self, odds: Tensor) -> Tensor:
-        """Return the derivative of a score to the logarithm of its odds, `[n]` -> `[n]`."""
+        """Return the derivative of a score with respect to the logarithm of its odds, `[n]` -> `[n]`."""
 
     def slopes(self, logits: Tensor, weight: Tensor) -> Slopes:
-        """Return the gradients to the embeddings from their `logits [n, C]` by `weight [C, d_embed]`."""
+        """Return the gradients with respect to embeddings of `logits [n, C]` under `weight [C, d_embed]`."""
         best = logits.argmax(1, keepdim=True)
         others = logits.scatter(1, best, -torch.inf)
         odds = (logits.gather(1, best) - others.logsumexp(1, keepdim=True)).squeeze(1)
@@ -114,7 +114,7 @@ class MarginOutput(OddsOutput):
     name = "margin"
 
     def scores(self, logits: Tensor) -> Tensor:
-        """Return the log odds; that of the likeliest from the others alone, as `1 - p` would cancel."""
+        """Return the log odds; the likeliest class's come from the other logits, as `1 - p` would cancel."""
         top = logits.argmax(-1, keepdim=True)
         rest = logits.scatter(-1, top, -torch.inf).logsumexp(-1, keepdim=True)
         probabilities = logits.softmax(-1).scatter(-1, top, 0.0)
@@ -157,14 +157,14 @@ class ProbabilityOutput(OddsOutput):
 OUTPUTS = {
     output.name: output for output in (CosineOutput(), LogitOutput(), MarginOutput(), ProbabilityOutput())
 }
-"""The outputs that a name is enough for."""
+"""The outputs that a user can choose by name."""
 
 
 def as_output(given: Output | str) -> Output:
-    """Return the output that a user has named, or made.
+    """Return the output that a user has named, or the user's own output as it is.
 
     Raises:
-        ValueError: there is no such output, or one of the user's own has no name of its own.
+        ValueError: there is no such output, or the user's own output has no name of its own.
 
     Example:
         >>> as_output("margin").name

@@ -18,12 +18,12 @@ WEIGHTS, CONFIG = "classifier.safetensors", "config.json"
 
 
 class SavedProbe(NamedTuple):
-    """A probe with what it says of itself.
+    """A probe with its class names and its provenance.
 
     Attributes:
-        probe: on unit image embeddings, in float32 on the CPU.
-        class_names: `C` names, in the order of its rows.
-        provenance: as it was saved with; `"clip"` is the identity of the CLIP.
+        probe: classifier of unit image embeddings, in float32 on the CPU.
+        class_names: `C` names, in the order of the probe's rows.
+        provenance: provenance with which the probe was saved; `"clip"` is the identity of the CLIP.
     """
 
     probe: LinearClassifier
@@ -42,12 +42,12 @@ def save_probe(
         probe: a linear classifier of unit image embeddings.
         class_names: `C` names.
         provenance: JSON-able; `"clip"` holds the identity of the CLIP (`Clip.identity()`).
-        folder: made or, if it holds a saved classifier, replaced.
+        folder: folder that is made or, if it holds a saved classifier, replaced.
 
     Raises:
         FileExistsError: `folder` holds something else.
         NoRoomError: the disk is full; what the folder held stays.
-        ValueError: shapes and names that do not fit each other, or no CLIP in the provenance.
+        ValueError: shapes and names do not fit each other, or the provenance names no CLIP.
 
     Example:
         >>> import tempfile, torch
@@ -72,14 +72,14 @@ def load_probe(folder: str | Path, clip: Mapping[str, str] | None = None) -> Sav
     """Read a saved probe.
 
     Args:
-        folder: as `save_probe` wrote it.
-        clip: identity of the CLIP whose embeddings it is to classify; names may differ where the weights
-            agree.
+        folder: folder that `save_probe` wrote.
+        clip: identity of the CLIP whose embeddings the probe is to classify; names may differ where the
+            weights agree.
 
     Raises:
         FileNotFoundError: a file of the folder is missing.
-        ValueError: a file is damaged, the two do not fit each other, it is another kind of classifier, or it
-            was fitted to the embeddings of another CLIP.
+        ValueError: a file is damaged, the two files do not fit each other, the classifier is of another
+            kind, or it was fitted to the embeddings of another CLIP.
     """
     folder = user_path(folder)
     config = _read_config(folder)

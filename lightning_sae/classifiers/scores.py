@@ -1,4 +1,4 @@
-"""What is attributed: the score of an image, by a text prompt or by a linear probe on its embedding."""
+"""The score of an image that is attributed, by a text prompt or by a linear probe on its embedding."""
 
 from collections.abc import Callable
 
@@ -9,28 +9,28 @@ from lightning_sae.classifiers.linear import LinearClassifier
 from lightning_sae.classifiers.outputs import OddsOutput, Output, Slopes, as_output
 
 ImageScore = Callable[[Tensor, slice | Tensor], Tensor]
-"""`(embeddings [b, d_embed], rows) -> [b]`; `rows` says which of the images the embeddings belong to: a slice
-or positions `[b]`, the same image as often as wanted."""
+"""`(embeddings [b, d_embed], rows) -> [b]`; `rows` gives the images that the embeddings belong to: a slice
+or positions `[b]`, which may repeat an image."""
 
 
 class ClassScores:
     """Scores of every class: embeddings `[..., d_embed]` -> `[..., C]`, differentiable in both modes.
 
-    They are made by an output (`lightning_sae.classifiers.outputs`), with `logit_c = logit_scale * cos_c` for
-    texts, or the logit of a probe.
+    An output (`lightning_sae.classifiers.outputs`) makes the scores from `logit_c = logit_scale * cos_c` for
+    texts, or from the logit of a probe.
 
     Attributes:
-        output: which score.
-        weight: `[C, d_embed]`, its product with an embedding plus the bias is the cosine or the logit.
+        output: output that makes the scores.
+        weight: `[C, d_embed]`; its product with an embedding plus the bias is the cosine or the logit.
         bias: `[C]`.
 
     Args:
         classes: unit text embeddings `[C, d_embed]`, or a probe.
-        output: which score; a name, or one of your own.
+        output: name of an output, or an output of your own.
         logit_scale: factor from cosine to logit, positive (not its logarithm); a probe has its own.
 
     Raises:
-        ValueError: the output is unknown, a cosine with a probe, or a single class to compare.
+        ValueError: the output is unknown, is a cosine with a probe, or compares classes where there is one.
 
     Example:
         >>> ClassScores(torch.eye(2), "probability")(torch.tensor([1.0, 1.0]))
@@ -66,20 +66,20 @@ class ClassScores:
         return self.linear or isinstance(self.output, OddsOutput)
 
     def __call__(self, embeddings: Tensor) -> Tensor:
-        """Return `[..., d_embed]` -> `[..., C]`."""
+        """Return the scores of all classes, `[..., d_embed]` -> `[..., C]`."""
         return self.output.scores(self.logits(embeddings))
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        """Return what is compared (the cosines, for that output): `[..., d_embed]` -> `[..., C]`."""
+        """Return the logits (the cosines for the output cosine): `[..., d_embed]` -> `[..., C]`."""
         return embeddings @ self.weight.T + self.bias
 
     def slopes(self, embeddings: Tensor) -> Slopes:
-        """Return the gradients at `embeddings [n, d_embed]`, of an `OddsOutput`."""
+        """Return the gradients of the scores of an `OddsOutput` at `embeddings [n, d_embed]`."""
         assert isinstance(self.output, OddsOutput)
         return self.output.slopes(self.logits(embeddings), self.weight)
 
     def of(self, targets: Tensor) -> ImageScore:
-        """Return the score of one class an image, `targets [n]` int64 in `0..C-1`."""
+        """Return the score of one class per image, `targets [n]` int64 in `0..C-1`."""
         with torch.inference_mode(False):
             targets = targets.clone()
         if self.linear:
@@ -96,14 +96,14 @@ def make_score(
     """Return the score of each of `n` images.
 
     Args:
-        text: without `targets` the unit embedding of the prompt, `[d_embed]`, or one an image,
-            `[n, d_embed]`; with `targets` those of all classes, `[C, d_embed]`, or a probe.
-        output: which score; a name, or one of your own.
+        text: without `targets` the unit embedding of the prompt, `[d_embed]`, or one per image,
+            `[n, d_embed]`; with `targets` the embeddings of all classes, `[C, d_embed]`, or a probe.
+        output: name of an output, or an output of your own.
         targets: `[n]` int64 in `0..C-1`, the class `c` of each image's score.
         logit_scale: factor from cosine to logit, positive.
 
     Raises:
-        ValueError: the output is unknown, or compares classes and `targets` or a second class is missing.
+        ValueError: the output is unknown, or it compares classes and `targets` or a second class is missing.
 
     Example:
         >>> score = make_score(torch.eye(2), "logit", torch.tensor([1, 0]), logit_scale=10.0)

@@ -1,4 +1,4 @@
-"""Objects in the place of what a configuration builds, where a training is started from Python."""
+"""Objects that take the place of configured ones in a training that is started from Python."""
 
 import pkgutil
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ _HELD: ContextVar[Mapping[str, Any]] = ContextVar("held", default=MappingProxyTy
 
 @contextmanager
 def giving(objects: Mapping[str, Any]) -> Iterator[None]:
-    """Have `given` find objects within the block, by the keys of the configuration that they stand for."""
+    """Let `given` find objects within the block, by the keys of the configuration that they replace."""
     before = _HELD.set(objects)
     try:
         yield
@@ -25,14 +25,14 @@ def giving(objects: Mapping[str, Any]) -> Iterator[None]:
 
 
 def given(key: str, kind: str) -> Any:
-    """Return the object that stands under a key of the configuration.
+    """Return the object that was given for a key of the configuration.
 
     Args:
         key: of the configuration, such as `callbacks.mine`.
-        kind: its class, for the reader of the configuration.
+        kind: class of the object, for the reader of the configuration.
 
     Raises:
-        ValueError: there is none, as in another process than that of the training.
+        ValueError: there is no such object, as in a process other than that of the training.
 
     Example:
         >>> with giving({"labels": ["star"]}):
@@ -49,7 +49,7 @@ def given(key: str, kind: str) -> Any:
 
 
 def node(key: str, value: Any) -> dict[str, Any]:
-    """Return what the configuration says of an object: of a partial that can be imported, all of it.
+    """Return the configuration's entry for an object; a partial that can be imported is written out in full.
 
     Example:
         >>> node("labels", ["star"])["kind"]
@@ -89,10 +89,10 @@ def _is_importable(thing: Any) -> bool:
 
 
 def said_by(data: ActivationDataModule) -> dict[str, Any]:
-    """Return the settings that a datamodule holds, so that the configuration says what is so.
+    """Return the settings that a datamodule holds, so that the configuration says what is used.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the object is no datamodule.
     """
     if not isinstance(data, ActivationDataModule):
         raise ValueError(f"data must be an ActivationDataModule, got {type(data).__name__}")

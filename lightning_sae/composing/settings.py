@@ -1,4 +1,4 @@
-"""Settings from Python as the words of `train.py`, and the objects among them."""
+"""Settings from Python, taken apart into words of `train.py` and objects."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ class Settings(NamedTuple):
     """Settings, taken apart.
 
     Attributes:
-        words: of the command line.
-        objects: key of the configuration -> object in its place.
+        words: words of the command line.
+        objects: key of the configuration -> object that takes its place.
     """
 
     words: list[str]
@@ -29,14 +29,14 @@ class Settings(NamedTuple):
 
 
 def read_settings(settings: Mapping[str, Any]) -> Settings:
-    """Take settings apart.
+    """Take settings apart into words of the command line and objects.
 
     Args:
         settings: key as on the command line, `sae.k` or nested, with its value; `~callbacks.NAME` with
-            `None` leaves one out, `+module.NAME` adds an argument.
+            `None` leaves a callback out, `+module.NAME` adds an argument.
 
     Raises:
-        ValueError: an object where only values can be.
+        ValueError: an object stands where only values are allowed.
 
     Example:
         >>> read_settings({"sae": "topk", "module": {"lr": 1e-3}, "~callbacks.gallery": None}).words
@@ -61,7 +61,7 @@ def _check_objects(objects: Mapping[str, Any]) -> None:
 
 
 def _check_values(keys: Sequence[str], objects: Mapping[str, Any]) -> None:
-    """Refuse values that an object already has."""
+    """Refuse settings of a part for which an object is given, as the object already has them."""
     for key in [*keys, *objects]:
         owner = next((name for name in objects if key.startswith(f"{name}.")), "")
         if "data" in objects and key in IN_DATA:

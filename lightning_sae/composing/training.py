@@ -33,15 +33,15 @@ def train(
 ) -> RunFolder:
     """Train as `python train.py` does, by the same defaults, and return the run.
 
-    The same call goes on where a training was stopped, and finds nothing left to do behind its end. The
-    working directory, logging and Hydra's state are afterwards as they were.
+    The same call continues a training that was stopped, and does nothing for one that is finished. The
+    working directory, logging and Hydra's state are afterwards as they were before.
 
     Args:
-        folder: of the run.
-        settings: by the words of the command line: `{"sae.k": 8, "data.root": "DIR"}`. Where one file of a
-            group is chosen there, its name: `{"sae": "batch_topk"}`; `{"~callbacks.NAME": None}` leaves one
-            out. An object can stand in the place of `clip`, `data` (an `ActivationDataModule`), `data.judge`,
-            `labels` (a `Vocabulary`), `sae` (a variant, or a partial of one, that lacks `d_in` alone),
+        folder: folder of the run.
+        settings: keys as on the command line: `{"sae.k": 8, "data.root": "DIR"}`. A group takes the name of
+            one of its files: `{"sae": "batch_topk"}`; `{"~callbacks.NAME": None}` leaves a callback out. An
+            object can take the place of `clip`, `data` (an `ActivationDataModule`), `data.judge`,
+            `labels` (a `Vocabulary`), `sae` (a variant, or a partial of one, that lacks only `d_in`),
             `callbacks.NAME` and `logger.NAME`.
         config_dir: folder of YAML of your own, as `--config-dir`.
         more: settings whose keys have no dots, such as `sae="batch_topk"`, or mappings of such.
@@ -50,9 +50,9 @@ def train(
         The run, as far as its callbacks have written it.
 
     Raises:
-        ValueError: a setting that there is not, or that does not fit the others.
+        ValueError: a setting does not exist, or does not fit the others.
         FileNotFoundError: a file that the settings name is missing.
-        KeyboardInterrupt: it was stopped; the checkpoint stays.
+        KeyboardInterrupt: the training was stopped; the checkpoint stays.
 
     Example:
         >>> train("RUN", sae="batch_topk", settings={"sae.k": 8, "trainer.max_steps": 300})  # doctest: +SKIP
@@ -81,7 +81,7 @@ _GOES_ON = "The same call goes on from the last checkpoint."
 def _compose(
     settings: Settings, folder: Path, config_dir: str | Path | None
 ) -> tuple[DictConfig, DictConfig]:
-    """Return the configuration of the run, and Hydra's own."""
+    """Return the configuration of the run, and the configuration of Hydra itself."""
     words = [*settings.words, f"run_dir={literal(folder)}"]
     if config_dir is not None:
         own = user_path(config_dir).absolute()
@@ -103,7 +103,7 @@ def _compose(
 
 
 def _place(config: DictConfig, objects: Mapping[str, Any]) -> None:
-    """Write the objects into the configuration, by what can be said of them."""
+    """Write an entry for each object into the configuration."""
     for key, value in objects.items():
         OmegaConf.update(config, key, node(key, value), merge=False, force_add=True)
     if "data" in objects:
@@ -112,7 +112,7 @@ def _place(config: DictConfig, objects: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _started_by(hydra: DictConfig) -> Iterator[None]:
-    """Have the settings known as those of the running job, as under `train.py`."""
+    """Make Hydra's settings known as those of the running job within the block, as under `train.py`."""
     job = HydraConfig.instance()
     before = job.cfg
     job.set_config(hydra)
@@ -124,7 +124,7 @@ def _started_by(hydra: DictConfig) -> Iterator[None]:
 
 @contextmanager
 def _quiet(hydra: DictConfig) -> Iterator[None]:
-    """Give loggers the levels that they have under `train.py`."""
+    """Give loggers the levels that they have under `train.py`, within the block."""
     loggers = {logging.getLogger(name): said.level for name, said in hydra.hydra.job_logging.loggers.items()}
     before = {logger: logger.level for logger in loggers}
     try:
@@ -138,7 +138,7 @@ def _quiet(hydra: DictConfig) -> Iterator[None]:
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Have `callbacks` found where the package has brought it along."""
+    """Let Python find `callbacks` where it came with the package."""
     before = [*sys.path]
     sys.path.append(str(folder))
     try:

@@ -1,4 +1,4 @@
-"""The device that models run on: a user's choice of it, and what it is in words."""
+"""The device that models run on: the user's choice, and a description in words."""
 
 import os
 import re
@@ -9,7 +9,7 @@ AUTO = "auto"
 
 
 def use_device(choice: str = AUTO) -> torch.device:
-    """Find the device that a user names, and say in one line which it is.
+    """Find the device that a user names, and print one line that describes it.
 
     Raises:
         ValueError: as `find_device`.
@@ -32,7 +32,7 @@ def find_device(choice: str = AUTO) -> torch.device:
             `cuda:N`.
 
     Raises:
-        ValueError: it is none of these, or a GPU that is not there.
+        ValueError: the choice is none of these, or the GPU is not there.
 
     Example:
         >>> find_device("gpu")
@@ -50,7 +50,7 @@ def find_device(choice: str = AUTO) -> torch.device:
 
 
 def _check_gpus(choice: str) -> None:
-    """Refuse to look for a GPU where torch can have none."""
+    """Refuse to look for a GPU where torch cannot use one."""
     if not torch.backends.cuda.is_built():  # type: ignore[no-untyped-call]
         raise ValueError(
             f"device {choice} needs CUDA, and this torch ({torch.__version__}) is built without it: install "
@@ -74,7 +74,7 @@ def _checked(number: int) -> int:
 
 
 def describe(device: torch.device) -> str:
-    """Return what a device is, with the name of a GPU and its memory, or the number of threads of a CPU."""
+    """Return a description of a device: a GPU with its name and memory, a CPU with its number of threads."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{device} ({properties.name}, {gibibytes(properties.total_memory)})"
@@ -85,7 +85,7 @@ def describe(device: torch.device) -> str:
 
 
 def gibibytes(n: float) -> str:
-    """Return a size in 2^30 bytes, in which the memory of GPUs is counted.
+    """Return a size in units of 2^30 bytes, in which the memory of GPUs is counted.
 
     Example:
         >>> gibibytes(150_100_000_000), gibibytes(300_000_000)

@@ -27,9 +27,9 @@ def too_small(error: BaseException, on_cpu: str) -> str:
     """Return the message for a GPU whose memory is too small.
 
     Args:
-        error: `is_out_of_memory`. That of PyTorch has the numbers of its moment: what was asked for, what the
-            card has, what of it is free, and what this process has reserved.
-        on_cpu: what the user says to have no GPU used.
+        error: an error for which `is_out_of_memory` holds. PyTorch's errors contain the numbers of that
+            moment: requested, total, free and reserved memory.
+        on_cpu: argument by which the user turns off the use of a GPU.
     """
     place, numbers = place_of(error), re.split(r" See documentation|\n", str(error))[0]
     card = _card(numbers)
@@ -38,7 +38,7 @@ def too_small(error: BaseException, on_cpu: str) -> str:
 
 
 def _card(numbers: str) -> str:
-    """Return the GPU that a message is about; which it is cannot be asked where CUDA did not come up."""
+    """Return the GPU that a message is about; it cannot be described where CUDA did not start."""
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return "the GPU"
     found = re.search(r"GPU (\d+)", numbers)
@@ -46,15 +46,15 @@ def _card(numbers: str) -> str:
 
 
 def check_room(weights: int, device: torch.device) -> None:
-    """Refuse weights that no room is left beside to train them.
+    """Refuse weights that leave too little free memory to train them.
 
     Args:
-        weights: their bytes; they lie on the device.
+        weights: bytes of the weights, which already lie on the device.
         device: a GPU.
 
     Raises:
-        ValueError: three times as much, for the gradient and Adam's two moments, is not free there; says what
-            is needed, what is free, and what helps.
+        ValueError: the device has less free memory than three times the weights, for the gradient and
+            Adam's two moments; the message says what is needed, what is free, and what helps.
     """
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free, total = torch.cuda.mem_get_info(device)

@@ -1,18 +1,18 @@
-"""Where the memory of a GPU can run short, and the settings that help there."""
+"""The places in the program where a GPU's memory can run short, and the settings that help there."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 Settings = Mapping[str, str]
-"""An argument of train.py or of a command, N a number -> what it does."""
+"""Argument of train.py or of a command, with N for a number -> description of its effect."""
 
 
 class MemoryPlace(NamedTuple):
     """A place where memory can run short.
 
     Attributes:
-        doing: what goes on there.
-        settings: that help there.
+        doing: description of the work at this place.
+        settings: settings that help there.
     """
 
     doing: str
@@ -72,7 +72,7 @@ PLACES = {
     "callbacks.base": VALIDATION,
     "callbacks.ema": MemoryPlace(TRAINING.doing, AVERAGE),
 }
-"""Package, module, or function of a module -> what it does."""
+"""Package, module, or function of a module -> place with the work that it does."""
 
 OF_CALLBACKS: Mapping[str, Settings] = {
     "alignment": {"callbacks.alignment.draws=N": "fewer random image sets"},
@@ -94,11 +94,11 @@ OF_CALLBACKS: Mapping[str, Settings] = {
     "steering": {"callbacks.steering.sources.counterfactuals.per_value=N": "fewer pairs"},
     "truth": {"callbacks.truth.ks=[]": "no probes"},
 }
-"""Callback of a validation pass -> what it can do with less of, beside what all of them can."""
+"""Callback of a validation pass -> settings that save memory, beside those that all callbacks have."""
 
 
 def place_of(error: BaseException) -> MemoryPlace:
-    """Return what went on where an error was raised, by the innermost of its frames that is known here."""
+    """Return the place at which an error was raised, by the innermost of its frames that is listed here."""
     for name in reversed([*_frames(error)]):
         path = name.split(".")
         if path[0] == "callbacks" and path[1] in OF_CALLBACKS:
@@ -127,7 +127,7 @@ def _frames(error: BaseException) -> Iterator[str]:
 
 
 def listed(settings: Settings) -> str:
-    """Return the settings that help, one below the other.
+    """Return the settings that help as text, one per line.
 
     Example:
         >>> print(listed({"data.n_probe=N": "fewer probe images", "-x": "nothing"}))

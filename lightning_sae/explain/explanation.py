@@ -1,4 +1,4 @@
-"""One image and some prompts: which latents drive the scores, what they mean, what happens without them."""
+"""One image and some prompts: the latents that drive the scores, their meaning, the scores without them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,15 +26,15 @@ class PromptExplanation(NamedTuple):
 
     Attributes:
         prompt: the text.
-        score: of image and prompt.
+        score: score of the image and the prompt.
         positive: sum of the positive attributions of all active latents, >= 0.
-        negative: sum of the negative ones, <= 0.
+        negative: sum of the negative attributions, <= 0.
         drivers: a row per latent, the largest attribution first: `latent`; `label`, `named` and `alignment`
             of the run; `prompt_alignment`, mean cosine of its top images with this prompt by the judge;
-            `unexpected`, whether it raises the score and its top images agree with the prompt no better than
-            random ones, and, where the prompt names a class of the data, worse than images of the class;
-            `activation`, the largest over the tokens; `attribution`, summed over them; `effect`, the score
-            without the latent minus the score.
+            `unexpected`, whether the latent raises the score and its top images agree with the prompt no
+            better than random ones, and, where the prompt names a class of the data, worse than images of
+            the class; `activation`, the largest over the tokens; `attribution`, summed over the tokens;
+            `effect`, the score without the latent minus the score.
         tokens: `[1 + drivers, t]` attribution of each token: of all latents together, then of each driver.
     """
 
@@ -56,7 +56,7 @@ def explain(
         image: in RGB.
         prompts: texts as they are, no template is put around them.
         output: the score; `margin` and `probability` compare the prompts with each other.
-        top: latents per prompt.
+        top: number of latents per prompt.
 
     Raises:
         ValueError: the run's data are texts; no prompt, an empty one, `top` below 1, or one prompt where
@@ -81,7 +81,7 @@ def explain(
 
 
 def check_request(prompts: Sequence[str], top: int) -> None:
-    """Refuse what cannot be explained, before anything is loaded.
+    """Refuse prompts and numbers of latents that cannot be explained, before anything is loaded.
 
     Raises:
         ValueError: no prompt, an empty one, one with bytes that are not UTF-8, or `top` below 1.

@@ -30,18 +30,18 @@ EXAMPLES = 4  # top images of a latent
 SCHEMA_VERSION = 1  # of the JSON
 
 Key = tuple[str, int, int]
-"""`top`, layer, image id; or `map`, layer, latent."""
+"""The key of a small picture: (`top`, layer, image id) or (`map`, layer, latent)."""
 
 
 def write_graphs(found: ImageGraphs, image: Image.Image, title: str, output: str, path: Path) -> Path:
-    """Write the page, and beside it the same as JSON; each whole or not at all.
+    """Write the page, and the same graphs as JSON beside it; each file appears whole or not at all.
 
     Args:
         found: the graphs.
-        image: that they are of.
-        title: of the page, such as the name of the image's file.
+        image: the image that the graphs explain.
+        title: title of the page, such as the name of the image's file.
         output: name of the score.
-        path: of the page; that of the JSON has the ending `.json`.
+        path: path of the page; the JSON has the same path with the ending `.json`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path.with_suffix(".json"), json.dumps(graph_record(found, output), indent=1).encode())
@@ -145,7 +145,7 @@ class _Pictures:
         return self._fires(place, number)
 
     def _fires(self, place: int, latent: int) -> Image.Image:
-        """Return the image in grey, and where a latent fires on it in colour, as shares of its largest."""
+        """Return the image in grey, coloured where a latent fires, as shares of its largest activation."""
         rows, columns = self.grids[place] or (1, 1)
         own = self.found.seen[place].explained.latents.columns(torch.tensor([latent])).to_dense()[:, 0]
         shares = own[-rows * columns :].float().cpu() / own.max().cpu().clamp_min(1e-12)

@@ -1,4 +1,4 @@
-"""The graphs of an image on the terminal: whether to trust them, and their strongest paths."""
+"""The graphs of an image on the terminal: how far to trust them, and their strongest paths."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def print_graphs(console: Console, found: ImageGraphs, output: str, page: Path) 
 
 
 def path_table(graph: PromptGraph, output: str) -> Table:
-    """Return the strongest paths from the earliest layer to the score; what is unexpected stands in red."""
+    """Return the strongest paths from the earliest layer to the score; unexpected latents stand in red."""
     drawn = graph.traced.graph
     title = f"{escape(graph.prompt)}: {output} {graph.score:.3g}"
     share = percent_of(graph.traced.share)

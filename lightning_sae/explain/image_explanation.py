@@ -1,4 +1,4 @@
-"""An image explained, for people: prompts with the latents that drive their scores, and where."""
+"""An explained image for people: prompts, the latents that drive their scores, and places in the image."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,11 +26,11 @@ EXAMPLES = 4  # top images of a latent
 
 
 class ImageExplanation(Sequence[PromptExplanation]):
-    """The explanations of an image, one a prompt; in a notebook it shows itself.
+    """The explanations of an image, one per prompt; a notebook displays them.
 
     Args:
-        run: whose latents drive the scores.
-        image: in RGB.
+        run: run whose latents drive the scores.
+        image: the image, in RGB.
         output: name of the score.
         prompts: the explanations.
     """
@@ -51,7 +51,7 @@ class ImageExplanation(Sequence[PromptExplanation]):
         return f"{type(self).__name__}({scores})"
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the drivers of all prompts: their columns, and `prompt` before them."""
+        """Return the drivers of all prompts in one table, with the column `prompt` first."""
         return pd.concat([each.drivers.assign(prompt=each.prompt) for each in self], ignore_index=True)[
             ["prompt", *self.prompts[0].drivers.columns]
         ]
@@ -107,7 +107,7 @@ def _largest(tokens: Tensor) -> float:
 
 
 def _maps(tokens: Tensor, picture: Image.Image, grid: tuple[int, int] | None) -> Iterator[str]:
-    """Yield the heatmap of all latents, then that of each driver; nothing without places."""
+    """Yield the heatmap of all latents, then one for each driver; nothing where tokens are no places."""
     if grid is not None:
         yield webp_uri(overlay(picture, places(tokens[:1], grid)[0], BIG))
         if len(tokens) > 1:
@@ -124,11 +124,11 @@ def explain_image(
     """Return which latents drive the score of an image and some prompts.
 
     Args:
-        run: of `open_run`.
-        image: of Pillow, or its file.
-        prompts: a text or several, as they are: no template is put around them.
+        run: a run of `open_run`.
+        image: an image of Pillow, or the path of a file.
+        prompts: a text or several texts, as they are: no template is put around them.
         output: the score; `margin` and `probability` compare the prompts with each other.
-        top: latents per prompt.
+        top: number of latents per prompt.
 
     Raises:
         ValueError: as `explain`.

@@ -1,4 +1,4 @@
-"""The graphs of one image and some prompts: through which latents of several layers the scores come about."""
+"""The graphs of one image and some prompts: the latents of several layers through which scores arise."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -24,8 +24,8 @@ class PromptGraph(NamedTuple):
 
     Attributes:
         prompt: the text.
-        score: of image and prompt.
-        traced: its graph.
+        score: score of the image and the prompt.
+        traced: the pruned graph.
         nodes: its nodes, with `label`, `named` and `unexpected`.
     """
 
@@ -36,12 +36,12 @@ class PromptGraph(NamedTuple):
 
 
 class ImageGraphs(NamedTuple):
-    """The graphs of an image, one a prompt.
+    """The graphs of an image, one per prompt.
 
     Attributes:
-        layers: from the earliest.
-        seen: the image at each.
-        graphs: one a prompt.
+        layers: the layers, the earliest first.
+        seen: the image at each layer.
+        graphs: a graph for each prompt.
     """
 
     layers: list[GraphLayer]
@@ -59,11 +59,11 @@ def image_graphs(
     """Trace the score of an image and each prompt back through the layers of some runs.
 
     Args:
-        runs: finished, of one CLIP, the earliest hook point first; or one with several hook points.
-        image: in RGB.
+        runs: finished runs of one CLIP, the earliest hook point first; or one run with several hook points.
+        image: the image, in RGB.
         prompts: texts as they are, no template is put around them.
         output: the score; `margin` and `probability` compare the prompts, and want the rule `gradient`.
-        settings: of the graphs.
+        settings: settings of the graphs.
 
     Raises:
         ValueError: as `explain`, `graph_layers`, `check_layers` and `trace_drawn`.

@@ -33,8 +33,8 @@ def draw_explanation(
     """Return a figure with a block per prompt.
 
     A block has the image as CLIP sees it, then a row per latent with its top validation images. Where the
-    tokens are places in the image there are heatmaps: orange raises the score, purple lowers it, one scale
-    for the latents of a prompt. A class token stands for the whole image: it has none.
+    tokens are places in the image there are heatmaps: orange raises the score, purple lowers it, and the
+    latents of a prompt share one scale. A class token stands for the whole image and has no heatmap.
 
     Returns:
         The figure, 1/100 inch a pixel.
@@ -114,7 +114,7 @@ def _show(axes: Axes, picture: Image.Image, x: float, y: float, size: float) -> 
 
 
 def _show_places(axes: Axes, picture: Image.Image, x: float, y: float, size: float, values: Tensor) -> None:
-    """Draw a picture in grey, on it values in -1..1 of its places, the stronger the less transparent."""
+    """Draw a picture in grey and its places' values in -1..1 over it, larger ones less transparent."""
     extent = (x, x + size, y + size, y)
     axes.imshow(picture.convert("L"), extent=extent, aspect="auto", cmap="gray", vmin=-128, vmax=255)
     strength = values.abs().sqrt().numpy()

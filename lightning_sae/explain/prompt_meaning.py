@@ -1,4 +1,4 @@
-"""Does a latent mean a prompt? By its top images, the judge and the run's own tests."""
+"""The test of whether a latent means a prompt, by its top images, the judge and the run's own tests."""
 
 import re
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ class PromptMeaning:
     def judge(self, tops: Sequence[Sequence[int]], prompt: str) -> tuple[Tensor, Tensor]:
         """Return each latent's mean cosine with the prompt, and whether it does not mean the prompt.
 
-        It does not where its top images agree with the prompt no better than random ones and, where the
-        prompt names a class of the data, worse than images of the class.
+        A latent does not mean the prompt if its top images agree with the prompt no better than random ones
+        and, where the prompt names a class of the data, worse than images of the class.
 
         Args:
             tops: ids of the top validation images of each latent; without any the cosine is NaN.
@@ -43,7 +43,7 @@ class PromptMeaning:
 
 
 def named_class(prompt: str, class_names: Sequence[str]) -> int:
-    """Return the class whose name a prompt holds, the longest of several; -1 for none.
+    """Return the class whose name occurs in a prompt, the longest name of several; -1 for none.
 
     Example:
         >>> named_class("a photo of a sea lion", ["lion", "sea lion", "dog"])

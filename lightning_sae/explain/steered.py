@@ -1,4 +1,4 @@
-"""One image with some of its latents set or scaled: what that does to the scores."""
+"""The scores of one image before and after some of its latents are set or scaled."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -22,11 +22,11 @@ class SteeredImage(NamedTuple):
     """The scores of an image before and after its latents are edited.
 
     Attributes:
-        scores: a row per prompt, or per class of the data where there are none: `prompt`, `before`, `after`,
-            `change`; as the prompts were given, classes by what moved most.
-        latents: a row per edited latent: `latent`, `label`, `named`, and its activation, the largest over the
+        scores: a row per prompt, or per class of the data without prompts: `prompt`, `before`, `after`,
+            `change`; prompts in the given order, classes with the largest change first.
+        latents: a row per edited latent: `latent`, `label`, `named`, and its largest activation over the
             tokens, `before` and `after`.
-        cosine: of the image's embeddings before and after.
+        cosine: cosine between the image's embeddings before and after.
     """
 
     scores: pd.DataFrame
@@ -48,11 +48,11 @@ def steer_image(
         run: a finished run.
         image: in RGB.
         edits: latent -> the value that it is set to on every token, or `Scale`.
-        prompts: texts as they are; none: the prompts of the data's classes.
+        prompts: texts as they are; without any, the prompts of the data's classes are used.
         output: the score; `margin` and `probability` compare the prompts with each other.
 
     Raises:
-        ValueError: the run's data are texts, or the edits are none, as `check_edits`.
+        ValueError: the run's data are texts, or the edits are not valid (`check_edits`).
     """
     data, sae = run.data, run.sae.to(run.data.clip.device)
     check_edits(edits, sae.d_sae)

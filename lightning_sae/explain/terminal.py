@@ -18,7 +18,7 @@ from lightning_sae.trust.control_characters import escape
 def print_explanations(
     console: Console, run: RunFolder, explanations: Sequence[PromptExplanation], output: str, picture: Path
 ) -> None:
-    """Print a table for each prompt, whose scores and labels these are, and where the picture lies."""
+    """Print a table for each prompt, the source of scores and labels, and where the picture lies."""
     for explanation in explanations:
         console.print(driver_table(explanation, output))
     if any(explanation.drivers["unexpected"].any() for explanation in explanations):
@@ -63,7 +63,7 @@ def edit_table(steered: SteeredImage) -> Table:
 
 
 def score_table(steered: SteeredImage, output: str, most: int) -> Table:
-    """Return the first scores before and after; the largest of all of them in bold."""
+    """Return the first rows of scores before and after; the largest score of all rows is in bold."""
     table = Table("prompt", title=f"{output}, before and after", box=box.SIMPLE_HEAD, show_edge=False)
     for name in ("before", "after", "change"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -82,7 +82,7 @@ def score_table(steered: SteeredImage, output: str, most: int) -> Table:
 
 
 def driver_table(explanation: PromptExplanation, output: str) -> Table:
-    """Return the explanation for the terminal; what is unexpected stands in red."""
+    """Return the explanation as a table for the terminal; unexpected latents stand in red."""
     title = f"{escape(explanation.prompt)}: {output} {explanation.score:.3g}"
     caption = f"all active latents: {explanation.positive:+.3g} and {explanation.negative:+.3g}"
     narrow = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "show_edge": False}  # 80 columns are enough

@@ -1,4 +1,4 @@
-"""The answers of the server: an image of the run or of a user, its latents, and the scores without them."""
+"""The server's answers about an image of the run or of a user: its latents, and the scores without them."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -38,10 +38,10 @@ class Answers:
     An image is named by its number among the validation images, or by the name that `keep` gave it.
 
     Args:
-        run: opened, of images.
+        run: an opened run on images.
 
     Raises:
-        ValueError: a run on texts, which no image reaches.
+        ValueError: the run is on texts, which no image reaches.
     """
 
     def __init__(self, run: RunFolder) -> None:
@@ -56,7 +56,7 @@ class Answers:
         """Keep an image of a user for further questions, and return its name.
 
         Raises:
-            BadImageError: it is none.
+            BadImageError: the content is no image.
         """
         picture = decode(content, "the image", background=self.run.data.background)
         picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
@@ -72,12 +72,12 @@ class Answers:
 
         Args:
             image: its name.
-            prompts: texts in place of the classes; none: the classes.
+            prompts: texts to score in place of the classes; without any the classes are scored.
 
         Returns:
-            `title`, `picture`, `target` (its class, -1 for none), `classes` and `names` of the likeliest
-            classes, `own` (the place of its class there, -1), `latents` with their `activation`, `logits` of
-            the names, and `without`, the same without each latent.
+            `title`, `picture`, `target` (class of the image, -1 for none), `classes` and `names` of the
+            likeliest classes, `own` (place of the image's class among them, -1 for none), `latents` with
+            their `activation`, `logits` of these classes, and `without`, the same logits without each latent.
 
         Raises:
             ValueError: there is no such image, an empty prompt, or neither prompts nor classes.
@@ -115,12 +115,12 @@ class Answers:
         Args:
             image: its name.
             prompts: as for `describe`.
-            latents: numbers.
-            shares: in 0..1, one a latent.
-            classes: of `describe`.
+            latents: numbers of the latents.
+            shares: the share of each latent to remove, in 0..1.
+            classes: classes as `describe` returns them.
 
         Raises:
-            ValueError: as `describe`, or latents, shares or classes that there are not.
+            ValueError: as `describe`, or a latent, share or class is out of range.
         """
         classifier, d_sae = self._classifier(tuple(prompts)), self.run.sae.d_sae
         if len({*latents}) != len(shares) or not all(0 <= j < d_sae for j in latents):

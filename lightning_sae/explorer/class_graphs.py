@@ -1,4 +1,4 @@
-"""Where the scores of classes come from: the graphs of a run with several layers."""
+"""The graphs of a run with several layers: they show where the scores of classes come from."""
 
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -30,15 +30,15 @@ class ClassGraphs(NamedTuple):
     """The graphs of classes.
 
     Attributes:
-        layers: of the run.
-        graphs: by class, with its nodes.
+        layers: layers of the run.
+        graphs: class -> its graph, and the nodes of the graph.
     """
 
     layers: list[GraphLayer]
     graphs: dict[int, tuple[TracedGraph, pd.DataFrame]]
 
     def image_ids(self) -> Iterable[int]:
-        """Return the images that the latents are shown by."""
+        """Return the ids of the images that show what the latents stand for."""
         for _, nodes in self.graphs.values():
             latents = nodes[nodes["kind"] == "latent"]
             for place, j in zip(latents["layer"], latents["latent"], strict=True):
@@ -48,7 +48,7 @@ class ClassGraphs(NamedTuple):
         return self.layers[place].top_images(latent)[:EXAMPLES]
 
     def drawn(self, places: Mapping[int, int]) -> dict[int, dict[str, Any]]:
-        """Return what the script reads, by class; `places` are those of the images on the sheets."""
+        """Return what the script reads of each class; `places` are the places of the images on the sheets."""
 
         def pictures(place: int, latent: int) -> dict[str, Any]:
             return {"tops": [places[i] for i in self._tops(place, latent) if i in places]}
@@ -62,7 +62,7 @@ def class_graphs(run: RunFolder, seen: Seen) -> ClassGraphs:
     """Trace the logits of classes back through the layers of a run, as means over images predicted as each.
 
     Args:
-        run: with one layer there are no graphs.
+        run: an opened run; one with a single layer gets no graphs.
         seen: its validation images; without classes there are no graphs.
     """
     if seen.classified is None or len(run.data.modules) < 2:
@@ -79,7 +79,7 @@ def class_graphs(run: RunFolder, seen: Seen) -> ClassGraphs:
 
 
 def _culprits(run: RunFolder) -> dict[str, set[int]]:
-    """Return, by class, what `reliance.csv` calls unexpected; the class with the largest share first."""
+    """Return each class's unexpected latents by `reliance.csv`, the class with the largest share first."""
     table = run.table("reliance")
     if not len(table):
         return {}
@@ -87,7 +87,7 @@ def _culprits(run: RunFolder) -> dict[str, set[int]]:
 
 
 def _images(run: RunFolder, seen: Seen, culprits: Mapping[str, set[int]]) -> list[tuple[int, list[int]]]:
-    """Return the classes that get a graph, each with images that are predicted as it."""
+    """Return the classes that get a graph, each with images that are predicted as this class."""
     assert seen.classified is not None
     view, names = seen.classified.view, run.data.class_names
     ids = view.attributed.cpu()
@@ -119,7 +119,10 @@ def _foreign(
     place: int,
     latents: list[int],
 ) -> list[bool]:
-    """Return what does not mean a class: of the last layer as the run found, else by its first prompt."""
+    """Return whether each latent does not mean a class.
+
+    In the last layer the run's own finding decides, in earlier layers the first prompt of the class.
+    """
     if place == len(layers) - 1:
         return [j in culprits.get(run.data.class_names[c], ()) for j in latents]
     below = meaning.judge([layers[place].top_images(j) for j in latents], run.data.prompts[c][0])[1]

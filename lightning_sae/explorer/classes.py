@@ -18,7 +18,7 @@ ALL_IMAGES = 4000  # of all classes
 
 
 ClassImages = dict[str, list[int]]
-"""Ids of images of a class: `right`, `taken` (images of others that are taken for it), `missed`."""
+"""Ids of images of a class: `right`, `taken` (images of other classes that are taken for it), `missed`."""
 
 
 def class_images(seen: Seen, n_classes: int) -> list[ClassImages]:
@@ -58,9 +58,9 @@ def class_records(
     """Return what the page says of each class of the data.
 
     Args:
-        run: whose `reliance.csv` says what is unexpected.
+        run: the run; its `reliance.csv` says which latents are unexpected.
         seen: all images.
-        audit: of the same prompts; `None` for none.
+        audit: an audit of the same prompts; `None` for none.
         drivers: rows of `attribution.csv`.
         images: of `class_images`.
     """
@@ -100,7 +100,7 @@ def _by_class(table: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
 
 
 def _counts(seen: Seen, n_classes: int) -> dict[str, list[int]]:
-    """Return, of each class, its images, how many are predicted as it, and how many of these rightly."""
+    """Return the number of images of each class, of those predicted as it, and of those predicted rightly."""
     if seen.classified is None:
         return {}
     predicted = seen.classified.view.predicted.cpu()

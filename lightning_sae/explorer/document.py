@@ -44,7 +44,7 @@ def document(run: RunFolder, seen: Seen, folder: Path) -> Document:
     Args:
         run: an opened run.
         seen: its validation images.
-        folder: where the page lies: that of an audit is linked to where it lies beside it.
+        folder: where the page lies; the page of an audit is linked to if it lies beside it.
     """
     audit = _audit(run)
     culprits = {} if audit is None else culprits_of(audit)

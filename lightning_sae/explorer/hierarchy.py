@@ -15,7 +15,7 @@ Place = tuple[int, int]
 
 
 def tree(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the latents that have children and no parent, each with what is below it, the most first.
+    """Return the latents that have children and no parent, each with its tree, the largest tree first.
 
     A latent is a dictionary of `latent`, its `name`, `children`, and, where it has a parent, `by`, `given`
     (`P(parent | child)` with its interval), `chance` (share of all images on which the parent fires) and
@@ -83,7 +83,7 @@ def _share(share: float, low: float, high: float) -> str:
 
 
 def _first(roots: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """Return the first trees that together have no more latents with a parent than that, one at least."""
+    """Return the first trees that have at most `most` latents with a parent together, at least one tree."""
     shown: list[dict[str, Any]] = []
     left = most
     for root in roots:

@@ -29,13 +29,13 @@ def image_arrays(seen: Seen, ids: Sequence[int], rows: Tensor) -> dict[str, NDAr
 
     Args:
         seen: all images.
-        ids: those that the page shows; texts and images of which nothing is known are told by a predicted
-            class of -1 and no latents.
+        ids: ids that the page shows; texts, and images of which nothing is known, have a predicted class of
+            -1 and no latents.
         rows: `[d_sae]` int64, the row of each latent in the table of the page, -1 for none.
 
     Returns:
         `image_ids`, `image_targets`, `image_predicted`, `image_latents` (rows of the table),
-        `image_activations`, and where there are classes those of `_exact` or `_measured`.
+        `image_activations`, and where there are classes the arrays of `_exact` or `_measured`.
     """
     wanted = torch.tensor(ids, dtype=torch.int64)
     known = torch.isin(wanted, seen.image_ids)
@@ -59,7 +59,7 @@ def image_arrays(seen: Seen, ids: Sequence[int], rows: Tensor) -> dict[str, NDAr
 def _exact(
     form: LastLayer, seen: Seen, classified: Classified, ids: Tensor, rows: Tensor
 ) -> dict[str, NDArray[Any]]:
-    """Return what gives the scores of every image without any shares of its latents."""
+    """Return the numbers that give the scores of every image when any shares of its latents are removed."""
     view = classified.view
     active, n_classes = int(seen.latents.offsets.diff().max()), len(classified.classifier.weight)
     m, c = size_for(len(ids), active, n_classes)
@@ -107,7 +107,7 @@ def _measured(seen: Seen, classified: Classified, ids: Tensor, rows: Tensor) -> 
 
 
 def _one(parts: Sequence[Explained], row: int) -> Explained:
-    """Return the image of a number in parts."""
+    """Return the image at a row of all parts, as if they were one."""
     for part in parts:
         if row < len(part.x):
             return part.images(row, row + 1)
@@ -116,13 +116,13 @@ def _one(parts: Sequence[Explained], row: int) -> Explained:
 
 
 def strongest(latents: SparseLatents, by: Tensor, rows: Tensor, m: int) -> Removable:
-    """Return the latents of some rows with the largest keys above 0.
+    """Return the latents of some images that have the largest keys above 0.
 
     Args:
-        latents: of `n` images.
+        latents: the latents of `n` images.
         by: `[nnz]` keys: activations, or sizes of attributions.
-        rows: `[r]` int64, which images.
-        m: at most so many latents of each.
+        rows: `[r]` int64, the images to look at.
+        m: largest number of latents of each image.
 
     Example:
         >>> z = SparseLatents.from_dense(torch.tensor([[3.0, 0.0, 2.0], [0.0, 1.0, 0.0]]))
@@ -140,7 +140,7 @@ def strongest(latents: SparseLatents, by: Tensor, rows: Tensor, m: int) -> Remov
 
 
 def values_at(latents: SparseLatents, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return the activation of the latents `columns [r, m]` on the images `rows [r]`; 0 where it is silent.
+    """Return the activations of the latents `columns [r, m]` on the images `rows [r]`; 0 for a silent latent.
 
     Example:
         >>> z = SparseLatents.from_dense(torch.tensor([[3.0, 0.0, 2.0], [0.0, 1.0, 0.0]]))

@@ -20,12 +20,13 @@ class Activity(NamedTuple):
     """The firing of latents over images, a row per latent that is asked for.
 
     Attributes:
-        fired: `[m]` int32, images on which it is active.
-        largest: `[m]` float32, activation.
-        histogram: `[m, BINS]` uint8, active images by activation, from 0 to `largest`: the root of their
-            share of those in the fullest bin, in 0..255.
-        classes: `[m, CLASSES]` int32, in which it fires most often, the most frequent first; -1 for none.
-        class_images: `[m, CLASSES]` int32, images of that class on which it is active.
+        fired: `[m]` int32, number of images on which the latent is active.
+        largest: `[m]` float32, its largest activation.
+        histogram: `[m, BINS]` uint8, active images by activation, in bins from 0 to `largest`: the square
+            root of a bin's count over that of the fullest bin, scaled to 0..255.
+        classes: `[m, CLASSES]` int32, classes in which it fires most often, the most frequent first; -1 for
+            none.
+        class_images: `[m, CLASSES]` int32, number of images of that class on which it is active.
     """
 
     fired: NDArray[np.int32]
@@ -86,7 +87,7 @@ def _frequent_classes(latent: Tensor, targets: Tensor, m: int, n_classes: int) -
 
 @torch.no_grad()
 def nearest(W_dec: Tensor, wanted: Tensor) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return the latents whose decoder rows have the largest cosine with that of each latent.
+    """Return for each latent the latents whose decoder rows have the largest cosine with its own.
 
     Args:
         W_dec: `[d_sae, d_in]`.

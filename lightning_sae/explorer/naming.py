@@ -1,4 +1,4 @@
-"""The names in a page: which latents have none yet, what is proposed for them, and what people wrote."""
+"""The names in a page: latents without a name, names proposed for them, and names that people wrote."""
 
 from typing import Any
 
@@ -16,9 +16,10 @@ def naming_columns(run: RunFolder) -> dict[str, Any]:
 
     Returns:
         `novel` and `group`: a value per latent in the order of `latents.csv`, 1 and the group of near copies
-        for what has no name yet, 0 and -1 for others. By latent: `proposals` (name, source, validity, that of
-        the label, firing images, evidence; the best first), `own` (the name that a person wrote), `judged`
-        (the judge's label in its place). `sae`: the first digits of the autoencoder's digest.
+        for a latent that has no name yet, 0 and -1 for others. By latent: `proposals` (name, source, its
+        validity, that of the vocabulary's label, firing images, evidence; the best first), `own` (the name
+        that a person wrote), `judged` (the judge's label for a latent with such a name). `sae`: the first
+        digits of the autoencoder's digest.
     """
     table = run.latents
     novel = _column(table, "novel", False).astype(str) == "True"

@@ -34,8 +34,8 @@ def write_page(run: RunFolder, folder: Path) -> Path:
     no request.
 
     Args:
-        run: of `open_run`; what its store lacks is captured.
-        folder: where to.
+        run: a run of `open_run`; activations that its store lacks are captured.
+        folder: folder that the page is written to.
     """
     path = folder / FILE
     write_atomic(path, page(run, Seen.of(run), folder).encode())
@@ -48,8 +48,8 @@ def page(run: RunFolder, seen: Seen, folder: Path, served: bool = False) -> str:
     Args:
         run: an opened run.
         seen: its validation images.
-        folder: where it lies; the page of an audit is linked to where it lies beside it.
-        served: whether a server answers it, which may be asked for prompts and images.
+        folder: where the page lies; the page of an audit is linked to if it lies beside it.
+        served: whether a server answers the page, which can then ask about prompts and images.
     """
     shown = document(run, seen, folder)
     style = style_of(__package__, "lightning_sae.graphs")
@@ -82,7 +82,7 @@ def page(run: RunFolder, seen: Seen, folder: Path, served: bool = False) -> str:
 
 
 def _facts(run: RunFolder, seen: Seen) -> list[tuple[str, str]]:
-    """Return what the run is about, a word and a text each."""
+    """Return the facts of the run, each as a word and a text."""
     made = run.card["provenance"]
     hook = HookPoint(made["hook_point"], made["tokens"])
     facts = [
@@ -108,7 +108,7 @@ def _values(run: RunFolder) -> list[tuple[str, str]]:
 
 
 def _baselines(run: RunFolder) -> dict[str, Any]:
-    """Return the numbers beside those of baselines; empty where the run has none."""
+    """Return the run's numbers beside those of its baselines; empty where it has no baselines."""
     table = read_baselines(run.table("baselines"))
     rows = shown_rows(table)
     if not rows:

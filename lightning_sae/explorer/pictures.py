@@ -1,4 +1,4 @@
-"""The pictures of a page: as many as there is room for, as large as they can be."""
+"""The pictures of a page: as many as there is room for, and as large as the room allows."""
 
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
@@ -20,13 +20,13 @@ def chosen_examples(
     """Return examples of as many latents as there is room for.
 
     First come the images that are asked for, then the top image of every latent, then the second one of
-    every latent, and so on: with many latents each has a picture before any has eight.
+    every latent, and so on, so that each of many latents has a picture before any has eight.
 
     Args:
-        run: with its latents.
-        first_images: ids, each once.
-        first_latents: whose images come before those of the others.
-        room: bytes of all pictures.
+        run: an opened run with its latents.
+        first_images: ids of images that come first, each once.
+        first_latents: latents whose images come before those of other latents.
+        room: bytes that all pictures may take together.
     """
     images = run.data.images("val")
     tops = _tops(run, first_latents)
@@ -46,7 +46,7 @@ def _tops(run: RunFolder, first: Iterable[int]) -> dict[int, list[int]]:
 
 
 def _sized(images: Any, wanted: list[int], room: int) -> ExampleSheets:
-    """Return the pictures at the largest side for which there is room; then the first ones that there is."""
+    """Return the pictures at the largest side for which there is room, or as many as fit at the smallest."""
     if not wanted or are_texts(images, wanted):
         return collect_examples(images, wanted[:TEXTS])
     wanted = wanted[:MOST]

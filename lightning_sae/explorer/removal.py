@@ -32,13 +32,13 @@ class Removable(NamedTuple):
 
 
 class ExactRemovals(NamedTuple):
-    """The numbers that give the logits of an image without any shares of its latents, behind the last layer.
+    """The numbers that give an image's logits when shares of its latents are removed behind the last layer.
 
     With `c = (1, -s_1 .. -s_m)`, `r = sqrt(c' inputs c)`, `v = (c / r, 1)`:
     `logit = v . classes / sqrt(v' outputs v) + bias`; see `closed_form.Parts`.
 
     Attributes:
-        classes: `[n, C']` int64, which classes; the same scores are not there for the others.
+        classes: `[n, C']` int64, the classes whose logits can be computed.
         inputs: `[n, (m + 1)(m + 2) / 2]` inner products, the upper triangle row by row.
         outputs: `[n, (m + 2)(m + 3) / 2]`.
         logits: `[n, C', m + 2]`.
@@ -87,12 +87,12 @@ def exact_removals(
     """Return the exact form of some images.
 
     Args:
-        form: of what follows the activations.
+        form: closed form of the model behind the activations.
         x: `[n, d_in]` activations.
         removable: the latents of the same images.
-        classifier: whose logits.
-        n_classes: `C'`, so many of each image: those that win as it is or without a latent, then those that
-            come close.
+        classifier: classifier whose logits are computed.
+        n_classes: `C'`, number of classes per image: first the classes that win with all latents or without
+            one of them, then the classes that come close.
         keep: `[n]` int64, a class that is always among them, -1 for none.
     """
     found = [
@@ -122,7 +122,7 @@ def _exact(
 
 
 def _without_each(inputs: Tensor, outputs: Tensor, logits: Tensor) -> Tensor:
-    """Return `[n, m + 1, C]` logits without bias: of the image as it is, then without each latent."""
+    """Return `[n, m + 1, C]` logits before the bias: of the image as it is, then without each latent."""
     m = inputs.shape[1] - 1
     c = torch.cat([torch.ones(m + 1, 1), torch.cat([torch.zeros(1, m), -torch.eye(m)])], 1).to(inputs)
     r = torch.einsum("ki,nij,kj->nk", c, inputs, c).sqrt()
@@ -136,7 +136,7 @@ def likely_classes(logits: Tensor, n_classes: int, keep: Tensor) -> Tensor:
 
     Args:
         logits: `[n, cases, C]`.
-        n_classes: how many.
+        n_classes: number of classes to return.
         keep: `[n]` int64, a class that is always among them, -1 for none.
 
     Example:
@@ -153,14 +153,14 @@ def likely_classes(logits: Tensor, n_classes: int, keep: Tensor) -> Tensor:
 def single_removals(
     images: Sequence[Explained], removable: Removable, classifier: Classifier, n_classes: int, keep: Tensor
 ) -> SingleRemovals:
-    """Return what removing each latent of some images does, by running what follows the hook point.
+    """Return the logits without each latent of some images, by running the model behind the hook point.
 
     Args:
-        images: each by itself.
+        images: the images, each by itself.
         removable: the latents of the same images.
-        classifier: whose logits.
+        classifier: classifier whose logits are computed.
         n_classes: as in `exact_removals`.
-        keep: the same.
+        keep: as in `exact_removals`.
     """
     pairs = track([*zip(images, removable.latents.tolist(), strict=True)], "removing latents", unit="images")
     logits = torch.stack([logits_without(one, latents, classifier) for one, latents in pairs])
@@ -174,8 +174,8 @@ def logits_without(one: Explained, latents: Sequence[int], classifier: Classifie
 
     Args:
         one: the image.
-        latents: `m` numbers, -1 behind the last one for none.
-        classifier: whose logits.
+        latents: numbers of `m` latents; after the last latent -1 may stand for none.
+        classifier: classifier whose logits are computed.
     """
     logits = classifier.logits(one.tail(one.x, one.context)).repeat(1 + len(latents), 1)
     for edited in ablate(one, [[j] for j in latents if j >= 0]):

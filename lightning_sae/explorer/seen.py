@@ -1,4 +1,4 @@
-"""The validation images of a run: which latents fire on them and, with classes, what they drive."""
+"""The validation images of a run: the latents that fire on them and, with classes, what these drive."""
 
 from typing import NamedTuple, Self
 
@@ -33,10 +33,10 @@ class Seen(NamedTuple):
     """The validation images of a run.
 
     Attributes:
-        latents: a row per image, of an image's tokens the largest activation.
+        latents: a row per image, with the largest activation over the image's tokens.
         image_ids: `[n]` int64, ascending.
-        targets: `[n]` int64, class of each, -1 where unknown.
-        classified: `None` for texts, and for images without two classes.
+        targets: `[n]` int64, class of each image, -1 where unknown.
+        classified: the images by class; `None` for texts, and for data with fewer than two classes.
     """
 
     latents: SparseLatents
@@ -46,9 +46,9 @@ class Seen(NamedTuple):
 
     @classmethod
     def of(cls, run: RunFolder) -> Self:
-        """Return what one pass over the store shows; for a run on texts what its own last pass wrote.
+        """Return what one pass over the store shows; without classes, what the run's own last pass wrote.
 
-        What the store lacks is captured.
+        Activations that the store lacks are captured.
         """
         data = run.data
         if has_classes(data):
@@ -68,6 +68,6 @@ class Seen(NamedTuple):
 
 
 def has_classes(data: ActivationDataModule) -> bool:
-    """Return whether the data are images of two classes or more, which a score can be compared between."""
+    """Return whether the data are images of at least two classes, between which scores can be compared."""
     texts = data.clip.reads_texts or isinstance(data, JointDataModule)
     return not texts and len(data.class_names) > 1

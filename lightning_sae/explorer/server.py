@@ -1,4 +1,4 @@
-"""The server of the explorer: on this machine alone, for whom it has told its address."""
+"""The server of the explorer: it answers on this machine alone, to those who know its address."""
 
 import logging
 import secrets
@@ -41,19 +41,19 @@ class RemovalQuestion(BaseModel):
 
 
 def new_token() -> str:
-    """Return what an address holds that other users of the machine do not know."""
+    """Return a random token for the address, which other users of the machine do not know."""
     return secrets.token_urlsafe(16)
 
 
 def application(run: RunFolder, token: str) -> Starlette:
     """Return the application of a run; its page is made once, here.
 
-    Everything lies behind the token, so that other users of the machine are not answered. Another name, to
-    which an address of this machine was given, is refused, and so is a question that does not come from the
-    page.
+    Everything lies behind the token, so that other users of the machine are not answered. A request is
+    refused if it names another host, even one whose name leads to this machine, or if it is a question that
+    does not come from the page.
 
     Args:
-        run: an opened run; what its store lacks is captured.
+        run: an opened run; activations that its store lacks are captured.
         token: first part of every path.
     """
     content = page(run, Seen.of(run), run.folder, served=True)
@@ -124,7 +124,7 @@ async def _body(request: Request) -> bytes:
     """Return the body.
 
     Raises:
-        ValueError: it is larger than any image that is meant.
+        ValueError: the body is larger than any image should be.
     """
     content = bytearray()
     async for part in request.stream():
@@ -138,7 +138,7 @@ def listen(port: int) -> socket.socket:
     """Return a socket on this machine alone.
 
     Args:
-        port: 0 is any that is free.
+        port: number of the port; 0 takes any free one.
 
     Raises:
         OSError: the port is taken.

@@ -16,7 +16,7 @@ CHUNK = 64  # images at a time
 
 
 def grid_of(run: RunFolder) -> tuple[int, int] | None:
-    """Return the rows and columns of places; `None` where the tokens of a run are none."""
+    """Return the rows and columns of the tokens' places; `None` where the tokens of a run are no places."""
     clip = run.data.clip
     return None if clip.reads_texts else token_grid(clip, run.data.shape.tokens)
 
@@ -28,10 +28,10 @@ def token_maps(
     """Return where latents fire in their top images, as shares of the largest activation there.
 
     Args:
-        run: whose autoencoder it is.
-        store: of the validation images, with all their tokens.
-        tops: latents, each with its top images, of which the first `IMAGES` are looked at; as many latents as
-            there is room for.
+        run: the run with the autoencoder.
+        store: store of the validation images, with all their tokens.
+        tops: latents, each with its top images; the first `IMAGES` images are looked at, and as many latents
+            as there is room for.
         grid: rows and columns of the places.
 
     Returns:

@@ -1,1 +1,1 @@
-"""Graphs from layer to layer for people: several layers of a CLIP in columns, latents by their images."""
+"""Graphs between layers for people: the layers of a CLIP as columns, the latents shown by their images."""

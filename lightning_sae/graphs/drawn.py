@@ -18,15 +18,15 @@ KINDS = ("latent", "error", "outside", "bias", "score")  # from the top of a col
 PATHS = 8  # that are listed
 
 Foreign = Callable[[int, list[int]], Sequence[bool]]
-"""Number of a layer, latents -> whether each does not mean what the score is about."""
+"""Function of a layer's number and latents: whether each latent does not mean what the score is about."""
 Pictures = Callable[[int, int], dict[str, Any]]
-"""Number of a layer, latent -> `tops`, places of its images on the sheets, and perhaps `map`."""
+"""Function of a layer's number and a latent: `tops`, its images' places on the sheets, and maybe `map`."""
 
 
 def named_nodes(traced: TracedGraph, layers: Sequence[GraphLayer], foreign: Foreign) -> pd.DataFrame:
-    """Return the nodes of a graph with what people ask: columns `label`, `named` and `unexpected` beside.
+    """Return the nodes of a graph with the further columns `label`, `named` and `unexpected`.
 
-    A latent is unexpected that raises the score and does not mean it.
+    A latent is unexpected if it raises the score without meaning what the score is about.
     """
     nodes = traced.graph.nodes.assign(label="", named=False, unexpected=False)
     for place, layer in enumerate(layers):
@@ -50,10 +50,10 @@ def drawn_graph(
         traced: the graph.
         nodes: of `named_nodes`.
         layers: its layers.
-        pictures: of a latent.
+        pictures: gives the pictures of a latent.
 
     Returns:
-        `columns`, their titles from left to right; `nodes`, those of a column from its top to its foot;
+        `columns`, their titles from left to right; `nodes`, each column's from its top to its foot;
         `edges`, `[source, target, weight, influence]` by places in the nodes; `paths`, `[places, weight,
         influence]`; `images` and `share` of the graph; `trust`, in words.
     """
@@ -78,7 +78,7 @@ def drawn_graph(
 
 
 def _ordered(nodes: pd.DataFrame, edges: pd.DataFrame) -> list[int]:
-    """Return the numbers of the nodes, column by column: latents so that few edges cross, then the others."""
+    """Return the nodes' numbers, column by column: latents in an order with few crossings, then the rest."""
     table = nodes.sort_values("influence", ascending=False, kind="stable")
     table = table.assign(kind=pd.Categorical(table["kind"], KINDS, ordered=True))
     number = pd.Series(np.arange(len(nodes)), nodes.index)

@@ -1,4 +1,4 @@
-"""The layers of a graph: the hook points of finished runs of one CLIP, with what each run knows of them."""
+"""The layers of a graph: the hook points of finished runs of one CLIP, with the runs' knowledge of them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,10 +14,10 @@ class GraphLayer(NamedTuple):
     """A layer of a graph.
 
     Attributes:
-        run: that the hook point belongs to.
+        run: run that the hook point belongs to.
         layer: the hook point with its autoencoder and the table of its latents.
         title: short name of the hook point, with its token rule.
-        names: of the latents.
+        names: names of the latents.
     """
 
     run: RunFolder
@@ -31,15 +31,15 @@ class GraphLayer(NamedTuple):
         return [int(i) for i in str(table.loc[latent, "top_images"]).split()] if latent in table.index else []
 
     def name(self, latent: int) -> LatentName:
-        """Return what a latent is called; one without a label is known by its number."""
+        """Return the name of a latent; a latent without a label is called by its number."""
         return self.names[latent].or_number(latent)
 
 
 def graph_layers(runs: Sequence[RunFolder]) -> list[GraphLayer]:
-    """Return the layers of some runs, those of a run with several hook points one after the other.
+    """Return the layers of some runs; a run with several hook points gives several layers, in order.
 
     Args:
-        runs: opened, in the order of their hook points, the earliest first.
+        runs: opened runs in the order of their hook points, the earliest first.
 
     Raises:
         ValueError: fewer than two layers, latents of texts, or runs of different CLIPs.

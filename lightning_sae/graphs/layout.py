@@ -12,14 +12,14 @@ SWEEPS = 12
 def barycentre_order(columns: Sequence[Ints], source: Ints, target: Ints, weight: Floats) -> list[Ints]:
     """Return the nodes of each column in an order with few crossings.
 
-    Sweeps from left to right and back put each node at the mean place of those that it is linked to, weighted
-    by the edges (Sugiyama, Tagawa and Toda 1981); the order with the least crossings of all is taken.
+    Sweeps from left to right and back put each node at the mean place of the nodes that it is linked to,
+    weighted by the edges (Sugiyama, Tagawa and Toda 1981); the order with the fewest crossings is returned.
 
     Args:
-        columns: nodes of each, from left to right, in `0..n-1`; the order that is begun with.
+        columns: nodes of each column in `0..n-1`, from left to right, in the order to begin with.
         source: `[E]`, node in a column.
         target: `[E]`, node in the next column.
-        weight: `[E]` > 0; two edges that cross count as the product of theirs.
+        weight: `[E]` > 0; two edges that cross count as the product of their weights.
 
     Example:
         >>> columns = [np.array([0, 1]), np.array([2, 3])]
@@ -47,10 +47,10 @@ def crossings(place: Floats, source: Ints, target: Ints, weight: Floats) -> floa
     """Return how much edges between two columns cross, the sum of the products of their weights.
 
     Args:
-        place: `[n]` of each node within its column; columns that follow each other do not share places.
-        source: `[E]`.
-        target: `[E]`.
-        weight: `[E]`.
+        place: `[n]` place of each node in its column; columns that follow each other do not share places.
+        source: `[E]`, node in a column.
+        target: `[E]`, node in the next column.
+        weight: `[E]`, weight of each edge.
     """
     total = 0.0
     a, b = place[source], place[target]

@@ -1,4 +1,4 @@
-"""A graph with what a reader asks of it: how each latent drives the score, and where influence leaks."""
+"""A graph for a reader: it also says how each latent drives the score, and where influence leaks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,13 +23,13 @@ class GraphSettings:
     """Settings of a graph that is drawn.
 
     Attributes:
-        share: of the influence of the nodes that it keeps, in (0, 1].
+        share: share of the nodes' influence that the graph keeps, in (0, 1].
         rule: how the parts of the model between the layers are made linear.
         trace: share of a layer's influence whose latents are traced further, in (0, 1].
-        most_edges: that are drawn, at least 1.
+        most_edges: largest number of edges that are drawn, at least 1.
 
     Raises:
-        ValueError: a share that is none, or no edges.
+        ValueError: a share is not in (0, 1], or `most_edges` is below 1.
     """
 
     share: float = 0.8
@@ -52,11 +52,11 @@ class TracedGraph(NamedTuple):
     """A pruned graph.
 
     Attributes:
-        graph: pruned; its nodes have a further column `attribution`, activation x gradient of a latent to the
-            score by the true gradient, as means over the images; NaN for what is no latent.
-        share: of the influence that was asked for.
-        leaks: what is not explained, the largest first: `hook_point`, `kind` and `influence`, in 0..1, in the
-            whole graph.
+        graph: the pruned graph; its nodes have a further column `attribution`, activation x gradient of a
+            latent to the score by the true gradient, as means over the images; NaN for other nodes.
+        share: share of the influence that was asked for.
+        leaks: what the whole graph does not explain, the largest first: `hook_point`, `kind` and `influence`,
+            in 0..1.
     """
 
     graph: Graph
@@ -67,16 +67,16 @@ class TracedGraph(NamedTuple):
 def trace_drawn(
     seen: Sequence[SeenLayer], scores: ClassScores, classes: Tensor, settings: GraphSettings
 ) -> TracedGraph:
-    """Return the graph of the score of one class an image, small enough to be looked at.
+    """Return the graph of the score of one class per image, small enough to be looked at.
 
     Args:
         seen: the images at each layer.
-        scores: of the classes, or of prompts.
-        classes: `[n]` int64, whose score it is on each image.
-        settings: what is kept.
+        scores: scores of the classes, or of prompts.
+        classes: `[n]` int64, the class whose score is traced on each image.
+        settings: settings that say what the graph keeps.
 
     Raises:
-        ValueError: as `trace_graph`, or more edges than are drawn; says what prunes.
+        ValueError: as `trace_graph`, or there are more edges than are drawn; the message says what prunes.
     """
     whole = trace_graph(seen, scores, classes, settings.rule, trace=settings.trace)
     found = pruned(whole, settings.share, seen, scores, classes)
@@ -92,7 +92,7 @@ def trace_drawn(
 def pruned(
     whole: Graph, share: float, seen: Sequence[SeenLayer], scores: ClassScores, classes: Tensor
 ) -> TracedGraph:
-    """Return the part of a graph that has a share of the influence, with what a reader asks of it."""
+    """Return the part of a graph that has a share of the influence, with its attributions and leaks."""
     graph = whole.prune(share)
     driven = graph.nodes.assign(attribution=_attributions(graph, seen, scores, classes))
     return TracedGraph(replace(graph, nodes=driven), share, _leaks(whole))

@@ -17,9 +17,9 @@ MEND = {
 
 
 def said_trust(traced: TracedGraph, layers: Sequence[GraphLayer]) -> list[str]:
-    """Return sentences: how much of the score passes through the latents, where the rest goes, what it means.
+    """Return sentences: how far to trust a graph, how much passes through latents, where the rest goes.
 
-    Half is where it turns: below it more passes beside the latents than through them.
+    A graph is not to be trusted by itself where less than half of the score passes through the latents.
     """
     graph = traced.graph
     if not graph.replacement >= 0:  # NaN

@@ -16,7 +16,7 @@ class NameCandidate(NamedTuple):
 
     Attributes:
         name: the text.
-        scores: `[n]` of all images: the judge's agreement with the text, or the value of an attribute.
+        scores: `[n]`, one per image: the judge's agreement with the text, or the value of an attribute.
         evidence: why it is a candidate, in words.
     """
 
@@ -26,10 +26,10 @@ class NameCandidate(NamedTuple):
 
 
 class Halves(NamedTuple):
-    """Images in two halves: one chooses names, the other says how valid they are.
+    """Images in two halves: one chooses names, the other measures how valid the names are.
 
     Attributes:
-        choosing: `[n]` bool.
+        choosing: `[n]` bool, whether each image belongs to the half that chooses.
     """
 
     choosing: Tensor
@@ -56,10 +56,10 @@ class Halves(NamedTuple):
 
 
 class NameSource(Protocol):
-    """A place that names come from.
+    """A source of names.
 
     Attributes:
-        title: what it is called.
+        title: name of the source.
     """
 
     title: str
@@ -68,7 +68,7 @@ class NameSource(Protocol):
         """Return candidates for a latent.
 
         Args:
-            fires: `[m]` bool, whether it fires on each of the images that choose.
+            fires: `[m]` bool, whether the latent fires on each of the images that choose.
         """
         ...
 
@@ -83,12 +83,12 @@ class ChosenName(NamedTuple):
 def best_candidate(candidates: Sequence[NameCandidate], fires: Tensor, halves: Halves) -> ChosenName | None:
     """Return the candidate with the largest AUROC on the images that choose.
 
-    Of candidates within 0.01 of it, the one of the fewest words is taken.
+    Among candidates within 0.01 of the largest AUROC, the one with the fewest words is taken.
 
     Args:
-        candidates: of one source.
-        fires: `[n]` bool, on all images.
-        halves: of the images.
+        candidates: candidates of one source.
+        fires: `[n]` bool, whether the latent fires on each of all images.
+        halves: the two halves of the images.
 
     Returns:
         `None` where there is no candidate.

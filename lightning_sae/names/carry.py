@@ -19,8 +19,8 @@ class Carried(NamedTuple):
     Attributes:
         names: latent of the other run -> its name.
         origin: latent of the other run -> the latent that had the name.
-        lost: latent of the first run -> name that found no latent there.
-        by: what the latents were matched by.
+        lost: latent of the first run -> its name, for which the other run has no latent.
+        by: what the latents were matched by, in words.
     """
 
     names: dict[int, str]
@@ -30,20 +30,20 @@ class Carried(NamedTuple):
 
 
 def carried_names(source: Run, target: Run) -> Carried:
-    """Find the latents of another run to which the names of one belong.
+    """Find the latents of a target run to which the names of a source run belong.
 
-    On activations of the same CLIP at the same hook point a latent is the same if it is alike in direction
-    and on images (`stability.find_recurring`); else if it is matched one to one by the images on which both
-    fire (`compare.match_latents`), above what another latent of its own run reaches. Of several latents that
-    match, the most alike one gets the name.
+    If both runs are on activations of the same CLIP at the same hook point, two latents match when they are
+    alike in direction and on images (`stability.find_recurring`). Otherwise they match when they are paired
+    one to one by the images on which both fire (`compare.match_latents`), with a larger correlation than
+    another latent of the same run reaches. If several latents match, the most alike one gets the name.
 
     Args:
-        source: has `names.csv`.
-        target: was validated on the same images.
+        source: run with a `names.csv`.
+        target: run that was validated on the same images.
 
     Raises:
         FileNotFoundError: the first run has no names, or either lacks its autoencoder or its activations.
-        ValueError: they were validated on different images, or have fewer than two latents to compare.
+        ValueError: the runs were validated on different images, or have fewer than two latents to compare.
     """
     if not source.own_names:
         raise FileNotFoundError(f"{source.folder} has no names to carry over: {FILE} is missing or empty")

@@ -1,4 +1,4 @@
-"""Statistics of the colours of images, each in the words that a name has for its two ends."""
+"""Statistics of the colours of images, each with a name for a large and one for a small value."""
 
 from functools import partial
 
@@ -20,14 +20,15 @@ ENDS = {
     "green": ("greenish picture", "picture without green"),
     "blue": ("bluish picture", "picture without blue"),
 }
-"""Statistic -> what an image is called that has much of it, and one that has little."""
+"""Statistic -> name of an image with a large value of it, and name of an image with a small value."""
 
 
 def colour_numbers(image: Tensor) -> Tensor:
     """Return the statistics of an image, in the order of `ENDS`.
 
     Brightness is the mean of all channels, contrast the standard deviation of the pixels' means, saturation
-    the mean of the largest less the smallest channel, and a colour its mean less that of all channels.
+    the mean of the largest minus the smallest channel, and a colour the mean of its channel minus the mean of
+    all channels.
 
     Args:
         image: `[height, width, 3]` in 0..1.
@@ -46,15 +47,15 @@ def colour_numbers(image: Tensor) -> Tensor:
 
 
 def colour_statistics(data: ActivationDataModule, images: ImageSet, ids: Tensor) -> dict[str, Tensor]:
-    """Return statistics of some images, under the names of both ends; kept in the store.
+    """Return statistics of some images under the names of their large and small values, kept in the store.
 
     Args:
-        data: of the run.
-        images: of which some are asked for.
-        ids: `[n]` int64.
+        data: data of the run.
+        images: all images of the split.
+        ids: `[n]` int64, the images that are asked for.
 
     Returns:
-        Name -> `[n]`, the larger the more it is true of an image.
+        Name -> `[n]` numbers; the larger a number, the better the name fits the image.
     """
     key = {"images": digest(images.identity()), "ids": digest(ids.tolist()), "side": SIDE}
     numbers = cached_tensor(data.judge_folder / "colours", "colours", key, partial(_numbers, images, ids))

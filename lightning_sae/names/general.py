@@ -1,4 +1,4 @@
-"""General vocabularies beside that of a run."""
+"""General vocabularies, which can be used beside the vocabulary of a run."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -15,19 +15,19 @@ from lightning_sae.concepts.vocabulary import (
 from lightning_sae.trust.documents import read_text
 
 WORDNET = Path("/usr/share/wordnet")
-"""Where systems put it; `WNSEARCHDIR` names another folder, as for WordNet's own programs."""
+"""Folders where systems put WordNet; `WNSEARCHDIR` names another, as for WordNet's own programs."""
 
 
 def wordnet_vocabulary(templates: Templates = ("{}",)) -> Vocabulary:
     """Return the nouns of WordNet (Fellbaum 1998), with their hypernyms, which are nouns as well.
 
-    WordNet 3.0 has 117,798 of them; proper names are among them.
+    WordNet 3.0 has 117,798 nouns, proper names included.
 
     Args:
         templates: as in `Vocabulary`.
 
     Raises:
-        FileNotFoundError: it is not installed.
+        FileNotFoundError: WordNet is not installed.
     """
     index = Path(os.environ.get("WNSEARCHDIR", WORDNET)) / "index.noun"
     if not index.is_file():
@@ -46,10 +46,10 @@ KNOWN: Mapping[str, Callable[..., Vocabulary]] = MappingProxyType(
 
 
 def general_vocabulary(name: str, templates: Templates = ("{}",)) -> Vocabulary:
-    """Return a vocabulary by its name, or that of a text file with one label a line.
+    """Return a vocabulary by its name, or the vocabulary of a text file with one label per line.
 
     Args:
-        name: of `KNOWN`, or a path.
+        name: a name of `KNOWN`, or the path of a text file.
         templates: as in `Vocabulary`.
 
     Raises:

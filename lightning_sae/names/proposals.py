@@ -1,4 +1,4 @@
-"""Proposals of names: for each latent the best of every source, with its validity on other images."""
+"""Proposals of names: for each latent the best name of every source, and its validity on other images."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,8 +35,8 @@ class Proposal(NamedTuple):
         name: the text.
         source: where it comes from.
         validity: AUROC of the text for firing, on images that did not choose it.
-        vocabulary_label: the label of the run, the best of its vocabulary by alignment.
-        vocabulary_validity: AUROC of that label on the same images; NaN for a latent without.
+        vocabulary_label: the run's label, the best of its vocabulary by alignment.
+        vocabulary_validity: AUROC of that label on the same images; NaN for a latent without a label.
         chosen: AUROC of the text on the images that chose it.
         firing: number of images that did not choose the text and on which the latent fires.
         evidence: why it is proposed.
@@ -57,10 +57,10 @@ class NameImages(NamedTuple):
     """The images by which names are chosen and judged.
 
     Attributes:
-        latents: a row per image, of an image's tokens the largest activation.
+        latents: a row per image, with the largest activation over the image's tokens.
         image_ids: `[n]` int64, ascending.
         embeddings: `[n, d]` unit image embeddings of the judge.
-        halves: one chooses, the other judges.
+        halves: the two halves: one chooses names, the other judges them.
     """
 
     latents: SparseLatents
@@ -70,7 +70,7 @@ class NameImages(NamedTuple):
 
 
 def images_of(run: RunFolder, seed: int = 0) -> NameImages:
-    """Return the images of a run whose latents its folder has.
+    """Return the images of a run for which its folder holds the latents.
 
     Raises:
         FileNotFoundError: the run has no `image_latents.safetensors`, or its store is not there.
@@ -87,14 +87,14 @@ def proposals(
     vocabulary: EmbeddedVocabulary,
     images: NameImages,
 ) -> Iterator[Proposal]:
-    """Yield what each source proposes for each latent, the best first by the images that choose.
+    """Yield the proposal of each source for each latent, the best first by the images that choose.
 
     Args:
-        latents: that are to have names; one that fires on too few images of either half gets no proposal.
-        labels: of each of these latents, by the vocabulary; "" for none.
-        sources: of names.
-        vocabulary: as the judge reads it.
-        images: that choose and judge.
+        latents: latents to name; one that fires on too few images of either half gets no proposal.
+        labels: the vocabulary's label of each of these latents; "" for none.
+        sources: sources of names.
+        vocabulary: vocabulary of the run, as the judge reads it.
+        images: images that choose and judge.
     """
     wanted = torch.tensor(list(latents), dtype=torch.int64)
     place = {label: i for i, label in enumerate(vocabulary.labels)}
@@ -130,10 +130,10 @@ def propose_names(
 
     Args:
         run: an opened run; the judge reads the texts.
-        latents: numbers, of `wanted_latents`.
-        words: titles and vocabularies beside the run's own.
-        settings: of compositions.
-        seed: of the halves of the images.
+        latents: numbers of the latents, as of `wanted_latents`.
+        words: titles and vocabularies that are used beside the run's own.
+        settings: settings of compositions.
+        seed: seed of the halves of the images.
 
     Returns:
         A row per latent and source, the columns of `Proposal`, `group` (of near copies) and `sae`.
@@ -169,7 +169,7 @@ def propose_names(
 def sources_of(
     run: RunFolder, images: NameImages, vocabulary: EmbeddedVocabulary, embed: Embed, settings: Composing
 ) -> list[NameSource]:
-    """Return the sources that the data of a run have: captions, its own words, its columns and colours."""
+    """Return the sources that a run's data offer: vocabulary, captions, attributes and colours of images."""
     split, embeddings, halves = run.data.images("val"), images.embeddings, images.halves
     ids = images.image_ids.tolist()
     captions = captions_of(split)
@@ -184,7 +184,7 @@ def sources_of(
 
 
 def wanted_latents(run: RunFolder, latents: Sequence[int] = ()) -> list[int]:
-    """Return the latents to name: those that are asked for, or all that are novel, the largest group first.
+    """Return the latents to name: the given ones, or else all novel ones, the largest group first.
 
     Raises:
         ValueError: a latent fires nowhere, or the run has no column `novel`.
@@ -209,7 +209,7 @@ def write_proposals(run: RunFolder, found: pd.DataFrame) -> None:
 
 
 def read_proposals(run: RunFolder) -> pd.DataFrame:
-    """Return the proposals for the latents of a run's autoencoder; none that are of another one."""
+    """Return the proposals for the latents of a run's autoencoder, without those for another autoencoder."""
     found = run.table("proposals")
     own = run.sae_sha256[:DIGITS]
     return found[found["sae"] == own] if {*Proposal._fields, "sae"} <= {*found} else pd.DataFrame()

@@ -15,15 +15,15 @@ Embed = Callable[[Sequence[str]], Tensor]
 
 
 class Compositions:
-    """Words of a vocabulary, up to three of them, found one after the other (`concepts.composition`).
+    """Compositions of up to three words of a vocabulary, found one after the other (`concepts.composition`).
 
     Args:
-        title: of the vocabulary.
+        title: title of the vocabulary.
         labels: its `V` labels.
         texts: `[V, d]` unit text embeddings.
         embeddings: `[n, d]` unit image embeddings of the judge.
         halves: of the images.
-        embed: reads compositions.
+        embed: gives the embeddings of compositions.
         settings: of the search.
     """
 
@@ -41,7 +41,7 @@ class Compositions:
         self.embeddings, self.halves, self.embed, self.settings = embeddings, halves, embed, settings
 
     def candidates(self, fires: Tensor) -> list[NameCandidate]:
-        """Return the words that were found, in every order."""
+        """Return the compositions of the words that were found, in every order of the words."""
         words, _ = compose(fires, self.embeddings[self.halves.choosing], self.texts, self.settings)
         if not words:
             return []
@@ -67,8 +67,8 @@ class CaptionPhrases:
         captions: of the `n` images, "" for none.
         embeddings: `[n, d]` unit image embeddings of the judge.
         halves: of the images.
-        embed: reads phrases; each is read once.
-        min_captions: least number of captions, among the images that choose, that have a phrase.
+        embed: gives the embeddings of phrases; each phrase is read once.
+        min_captions: least number of captions with a phrase, among the images that choose.
     """
 
     title = "captions"
@@ -105,13 +105,13 @@ class CaptionPhrases:
 
 
 class Attributes:
-    """The attributes that the data have of the images, and their colours, by AUROC.
+    """The attributes that the data give for the images, and the images' colours, by AUROC.
 
     Args:
         factors: factor -> (its values, `[n]` int64 index into them, -1 for none).
-        statistics: name -> `[n]`, numbers of the images; both directions are tried.
+        statistics: name -> `[n]` numbers of the images; both directions are tried.
         halves: of the images.
-        min_auroc: of a candidate on the images that choose.
+        min_auroc: least AUROC of a candidate on the images that choose.
     """
 
     title = "columns"

@@ -19,8 +19,8 @@ def print_proposals(console: Console, found: pd.DataFrame, asked: int, path: Pat
     Args:
         console: to print on.
         found: of `propose_names`.
-        asked: latents that names were looked for.
-        path: where all proposals lie.
+        asked: number of latents for which names were looked for.
+        path: path of the file with all proposals.
     """
     if len(found):
         console.print(proposal_table(found))
@@ -30,7 +30,7 @@ def print_proposals(console: Console, found: pd.DataFrame, asked: int, path: Pat
 
 
 def proposal_table(found: pd.DataFrame) -> Table:
-    """Return a row per group; latents without one stand alone."""
+    """Return a table with a row per group; a latent without a group has a row of its own."""
     table = Table("latent", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("proposed", overflow="fold")
     table.add_column("from")

@@ -1,4 +1,4 @@
-"""`lightning-sae`, the program: a file per command says what it takes, and imports its tool when it runs."""
+"""The program `lightning-sae`: each command's file declares its arguments and imports its tool when run."""
 
 from lightning_sae.program.program import app, command, main
 

@@ -97,7 +97,7 @@ def explain(
 
 
 def _sorted_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the folders of runs, and what has moved; a folder whose name holds = is one that is there."""
+    """Return the folders of runs, and the moved paths; a word with = is a folder only where that exists."""
     runs = [word for i, word in enumerate(words) if i == 0 or "=" not in word or user_path(word).is_dir()]
     return runs, [word for word in words if word not in runs]
 

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 def open_named(
     run: Path, moved: Sequence[str] | None, device: str, trust: Sequence[str] | None
 ) -> "RunFolder":
-    """Open the run that a user has named, on a device; says which that is.
+    """Open the run that a user has named on a device, and say which device that is.
 
-    What the user trusts may lie in the working directory. Else nothing is looked for there: it may be the
-    folder of a stranger.
+    Modules that the user trusts may lie in the working directory. Without such trust nothing is imported from
+    there, as it may be the folder of a stranger.
 
     Raises:
         FileNotFoundError: as `open_run`.

@@ -28,9 +28,9 @@ class Command(NamedTuple):
     """A command of the program.
 
     Attributes:
-        run: its body; the parameters are its arguments.
-        example: of how it is called, without the program's name.
-        panel: of the help that lists it.
+        run: function of the command, whose parameters are the command's arguments.
+        example: example of a call, without the program's name.
+        panel: panel of the help that lists the command.
     """
 
     run: Callable[..., None]
@@ -64,8 +64,8 @@ CONVERT = Command(convert, "sae convert RUN/sae DIR --to saelens")
 class OneEnd(TyperGroup):
     """A group of commands that all end in one way.
 
-    What the user can mend ends in one message, Ctrl-C with status 130, SIGTERM with 143; HYDRA_FULL_ERROR=1
-    shows where it came from.
+    An error that the user can mend ends in one message, Ctrl-C ends with status 130, and SIGTERM with 143;
+    HYDRA_FULL_ERROR=1 shows where the error came from.
     """
 
     def invoke(self, ctx: Any) -> Any:
@@ -142,10 +142,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program.
 
     Args:
-        arguments: `None` are those of the command line.
+        arguments: words of the command; `None` takes those of the command line.
 
     Raises:
-        SystemExit: its status is not 0.
+        SystemExit: the exit status is not 0.
     """
     try:
         app(sys.argv[1:] if arguments is None else [*arguments], prog_name=NAME)

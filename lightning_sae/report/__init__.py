@@ -1,4 +1,4 @@
-"""What the HTML pages and cells of notebooks have in common: nothing is fetched, every text is escaped."""
+"""The common parts of HTML pages and notebook cells: nothing is fetched, and every text is escaped."""
 
 from lightning_sae.report.cell import render_cell
 from lightning_sae.report.page import render

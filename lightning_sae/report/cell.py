@@ -16,9 +16,9 @@ def render_cell(package: str, template: str, context: dict[str, Any]) -> str:
     """Return HTML for the output of a cell; every text of the context is escaped.
 
     Args:
-        package: its folder `templates` holds the template, and a `style.css` where it has a style of its own.
-        template: name of its file.
-        context: what the template names.
+        package: package whose folder `templates` holds the template and, for a style of its own, `style.css`.
+        template: name of the template's file.
+        context: values of the names in the template.
     """
     own = files(package) / "templates" / "style.css"
     shared = files("lightning_sae.report") / "templates"
@@ -30,7 +30,7 @@ def render_cell(package: str, template: str, context: dict[str, Any]) -> str:
 
 
 def within(style: str) -> str:
-    r"""Return the style of a page for a cell: what holds for the page holds within the cell alone.
+    r"""Return the style of a page for a cell: rules for the whole page hold within the cell alone.
 
     Example:
         >>> within("body { margin: 0 } p { margin: 0 }")

@@ -31,7 +31,7 @@ _SHARES = ("val/dead_fraction", "alignment/named_share", "attribution/unexpected
 
 
 def curves(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the panels whose values `metrics.csv` has, in SVG's units."""
+    """Return the panels for which `metrics.csv` has values, in SVG's units."""
     panels = []
     for title, keys in PANELS.items():
         lines = {name: _line(table, key) for key, name in keys.items() if key in table}
@@ -81,7 +81,7 @@ def _panel(title: str, lines: dict[str, list[tuple[float, float]]], shares: bool
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:
-    """Return limits that are apart, also where all values are one."""
+    """Return limits that differ, even where all values are the same."""
     size = max(abs(low), abs(high))
     if high - low > 1e-3 * size:
         return low, high
@@ -90,7 +90,7 @@ def _apart(low: float, high: float) -> tuple[float, float]:
 
 
 def _form(step: float, shares: bool) -> Callable[[float], str]:
-    """Return how the ticks are written: with the decimals that tell them apart."""
+    """Return the function that writes a tick, with as many decimals as tell the ticks apart."""
     decimals = max(0, 1 - math.floor(math.log10(step)) - (2 if shares else 0))
     fixed = [f"{step * 100 if shares else step:.{d}f}" for d in range(decimals + 1)]
     digits = next(d for d, text in enumerate(fixed) if d == decimals or float(text) == float(fixed[-1]))
@@ -100,6 +100,6 @@ def _form(step: float, shares: bool) -> Callable[[float], str]:
 
 
 def _ticks(low: float, high: float, most: int) -> Sequence[float]:
-    """Return round numbers around two others."""
+    """Return round numbers that cover the range between two numbers."""
     ticks = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     return [float(tick) for tick in ticks]

@@ -14,9 +14,9 @@ def draw_curves(evidence: Evidence, table: pd.DataFrame, confidence: float = 0.9
     """Draw the mean curves with bootstrap bands, deletion on the left and insertion on the right.
 
     Args:
-        evidence: of `measure`.
-        table: its `faithfulness_table`, a row per method.
-        confidence: of the bands.
+        evidence: evidence of `measure`.
+        table: the evidence's `faithfulness_table`, a row per method.
+        confidence: confidence of the bands.
     """
     figure = Figure(figsize=(13, 6.4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)

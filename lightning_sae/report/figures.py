@@ -1,4 +1,4 @@
-"""Figures as PNG: written whole, and with letters that the usual font lacks where the system has them."""
+"""Figures as PNG: written whole, with the system's fonts for letters that the usual font lacks."""
 
 import io
 import warnings
@@ -25,8 +25,8 @@ def save_figure(figure: Figure, path: Path, dpi: int) -> None:
 def png(figure: Figure, dpi: int) -> bytes:
     """Return a figure as PNG on white, without a time stamp.
 
-    Labels in Chinese, Japanese or Korean, and emoji, are written in fonts of the system that have them; where
-    there is none they are boxes, and matplotlib warns of the letters.
+    Labels in Chinese, Japanese or Korean, and emoji, are written in fonts of the system that have them; if
+    there is no such font they appear as boxes, and matplotlib warns of the letters.
     """
     _use_fonts_that_have_its_letters(figure)
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Fonts that have the letters of a text: the usual one, and those of the system for what it lacks."""
+"""Fonts that have the letters of a text: the usual font, and the system's fonts for letters it lacks."""
 
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
@@ -8,7 +8,7 @@ from matplotlib.ft2font import FT2Font
 
 
 def fonts_for(letters: Iterable[str]) -> Iterator[str]:
-    """Yield files of fonts of the system that together have the letters, as far as there are any.
+    """Yield files of system fonts that together have the letters, as far as such fonts exist.
 
     Example:
         >>> list(fonts_for(""))
@@ -27,8 +27,8 @@ def font_with(letters: Collection[str], usual: str) -> str | None:
     """Return the file of a font that has all the letters, or `None`.
 
     Args:
-        letters: those that can be printed count.
-        usual: file of the font that is taken where it has them, before those of the system.
+        letters: the letters; only those that can be printed count.
+        usual: file of the font that is tried first, before those of the system.
     """
     wanted = {letter for letter in letters if letter.isprintable()}
     if wanted <= letters_of(usual):
@@ -38,7 +38,7 @@ def font_with(letters: Collection[str], usual: str) -> str | None:
 
 @cache
 def letters_of(path: str) -> frozenset[str]:
-    """Return the letters that a font has as outlines; none where it cannot be read, or has bitmaps only."""
+    """Return the letters that a font has as outlines; none if it cannot be read or has only bitmaps."""
     try:
         font = FT2Font(path)
     except RuntimeError:  # a format that FreeType does not know

@@ -22,8 +22,8 @@ def draw_gallery(panels: dict[str, pd.DataFrame], image_ids: Tensor, images: Ima
     """Draw panels of latents side by side.
 
     Args:
-        panels: title -> rows of the latent table; `latent` and `density` are needed, what else is there is
-            written beside.
+        panels: title -> rows of the latent table; `latent` and `density` are needed, and other known facts
+            are written too.
         image_ids: `[d_sae, n]` top images of every latent, -1 where there is none.
         images: the split that the ids belong to.
 
@@ -57,7 +57,7 @@ def _draw_row(axes: Axes, top: float, row: pd.Series, ids: Sequence[int], images
 
 
 def _details(row: pd.Series) -> str:
-    """Return what is known about a latent, below its name."""
+    """Return the text below a latent's name: the facts known about it."""
     details = [f"latent {row['latent']}", f"fires on {row['density']:.1%}"]
     if "alignment" in row:
         details.append(f"alignment {row['alignment']:.2f}")

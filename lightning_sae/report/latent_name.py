@@ -9,15 +9,15 @@ from lightning_sae.report.palette import GREY
 
 
 def write_name(axes: Axes, name: LatentName, x: float, y: float, colour: str, after: str = "") -> None:
-    """Write a name, its guess in grey, and what comes after them on one line of a picture.
+    """Write a name, its guess in grey, and a further text on one line of a picture.
 
     Args:
         axes: to write on.
-        name: of the latent.
+        name: name of the latent.
         x: where the line begins, in the units of the axes.
         y: its base line.
-        colour: of all but the guess.
-        after: such as the class that the latent drives.
+        colour: colour of everything but the guess.
+        after: the further text, such as the class that the latent drives.
     """
     words = ((name.shown, colour, "bold"), (name.guess, GREY, "normal"), (after, colour, "bold"))
     place: dict[str, Any] = {"xy": (x, y), "xytext": (0, 0), "va": "baseline"}

@@ -1,4 +1,4 @@
-"""Where in a picture something raises or lowers a score: places in colour, and the scale of the colours."""
+"""Pictures with colours at the places that raise or lower a score, and the scale of the colours."""
 
 import torch
 from PIL import Image
@@ -8,7 +8,7 @@ from lightning_sae.report.palette import LOWERS, RAISES
 
 
 def overlay(picture: Image.Image, values: Tensor, side: int) -> Image.Image:
-    """Return a square picture in light grey, over it the colours of its places, faint where small.
+    """Return a square picture in light grey under the colours of its places, faint for small values.
 
     Args:
         picture: square.

@@ -11,9 +11,9 @@ def render(package: str, context: dict[str, Any], template: str = "page.html.jin
     """Return a page; every text of the context is escaped, and a name that is missing is an error.
 
     Args:
-        package: its folder `templates` holds the template; `base.css` comes from here.
-        context: what the template names.
-        template: name of its file.
+        package: package whose folder `templates` holds the template; `base.css` comes from this package.
+        context: values of the names in the template.
+        template: name of the template's file.
     """
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader("lightning_sae.report")]),
@@ -27,5 +27,5 @@ def render(package: str, context: dict[str, Any], template: str = "page.html.jin
 
 
 def _finalize(value: Any) -> Any:
-    """Make texts of users plain; markup of ours stays as it is."""
+    """Make texts of users plain; markup of this library stays as it is."""
     return plain(value) if type(value) is str else value

@@ -10,9 +10,9 @@ def policy(style: str, script: str, connect: str = "") -> str:
     `trusted-types 'none'` also forbids the script to make HTML of texts.
 
     Args:
-        style: between the tags, letter by letter.
-        script: the same.
-        connect: what it may ask, as `'self'`; "" for nothing.
+        style: text between the style's tags, letter by letter.
+        script: text between the script's tags, letter by letter.
+        connect: source that the page may ask, such as `'self'`; "" for nothing.
 
     Example:
         >>> policy("", "").split("; ")[0]

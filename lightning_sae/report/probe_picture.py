@@ -1,4 +1,4 @@
-"""The picture of probes beside prompts, over the bias of what the probes were fitted on."""
+"""The picture of probes beside prompts, over the bias of the images that the probes were fitted on."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -19,8 +19,8 @@ def draw_comparison(table: pd.DataFrame, factor: str) -> Figure:
     """Draw a panel per measure: the probes as a line over their bias, the prompts as a level.
 
     Args:
-        table: of the callback `probe_vs_prompt`: the prompts in the row without a `share`.
-        factor: that the classes go with.
+        table: table of the callback `probe_vs_prompt`; the row without a `share` is that of the prompts.
+        factor: factor with which the classes are associated.
     """
     figure = Figure(figsize=(13, 7.2), layout="constrained")
     probes, prompts = table[table["share"].notna()], table[table["share"].isna()]

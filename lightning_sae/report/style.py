@@ -5,10 +5,10 @@ from importlib.resources import files
 
 
 def style_of(*packages: str) -> str:
-    """Return the style of a page that moves: `base.css` and `page.css` of this room, then those of packages.
+    """Return the style of an interactive page: `base.css` and `page.css` from here, then that of packages.
 
     Args:
-        packages: their folders `templates` each have a `style.css`.
+        packages: packages whose folders `templates` each have a `style.css`.
     """
     shared = files(__package__) / "templates"
     own = [files(package) / "templates" / "style.css" for package in packages]
@@ -17,11 +17,11 @@ def style_of(*packages: str) -> str:
 
 
 def script_of(package: str, names: Sequence[str]) -> str:
-    """Return files of a package's folder `scripts`, one behind the other: together they are one module.
+    """Return the files of a package's folder `scripts`, joined in order into one module.
 
     Args:
-        package: such as `lightning_sae.compare`.
-        names: of the files, in this order.
+        package: name of the package, such as `lightning_sae.compare`.
+        names: names of the files, in this order.
     """
     folder = files(package) / "scripts"
     return "\n" + "\n".join((folder / f"{name}.js").read_text("utf-8") for name in names)

@@ -1,15 +1,15 @@
-"""Numbers as people read them, and texts that keep to their place."""
+"""Numbers as people read them, and texts that cannot disturb the text around them."""
 
 import math
 
 _MISLEADING = dict.fromkeys(
     [*range(9), *range(11, 32), 0x7F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
 )
-"""Control characters but tab and line feed, and those that turn the direction of what follows."""
+"""Control characters except tab and line feed, and characters that turn the direction of the text."""
 
 
 def plain(text: str) -> str:
-    r"""Return a text of a user for display: what would reorder its neighbours or is no letter is replaced.
+    r"""Return a text of a user for display, with control characters and direction marks replaced.
 
     Example:
         >>> plain("cat \u202e\x00").encode("ascii", "namereplace")
@@ -31,7 +31,7 @@ def percent(share: float | None, digits: int = 0) -> str:
 
 
 def compact(value: float | None, digits: int = 3) -> str:
-    """Return a number with at most so many significant digits; "" where it is unknown.
+    """Return a number with at most `digits` significant digits; "" where it is unknown.
 
     Example:
         >>> compact(2.96335), compact(-0.78318), compact(482.0), compact(0.00099900), compact(None)

@@ -1,4 +1,4 @@
-"""A small picture of an example, whatever it is: an image, or a text written into the cell."""
+"""A small picture of an example: an image made smaller, or a text written into the cell."""
 
 import textwrap
 

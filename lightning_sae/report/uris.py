@@ -1,4 +1,4 @@
-"""Pictures as part of a page."""
+"""Pictures as parts of a page, written into it as data URIs."""
 
 import base64
 import io
@@ -13,7 +13,7 @@ def data_uri(content: bytes, kind: str) -> str:
     """Return a picture as the source of an image.
 
     Args:
-        content: of its file.
+        content: bytes of the picture's file.
         kind: `png`, `jpeg` or `webp`.
 
     Example:
@@ -34,14 +34,14 @@ def png_uri(content: bytes) -> str:
 
 
 def webp_uri(picture: Image.Image) -> str:
-    """Return a picture as WebP, which every browser of the last years reads."""
+    """Return a picture as WebP, which every browser of recent years reads."""
     buffer = io.BytesIO()
     picture.convert("RGB").save(buffer, "WEBP", quality=60)
     return data_uri(buffer.getvalue(), "webp")
 
 
 def picture_uri(path: Path) -> str:
-    """Return a picture of a run folder, drawn anew as JPEG; "" where there is none that can be read."""
+    """Return a picture of a run folder, encoded anew as JPEG; "" if there is none that can be read."""
     if not path.is_file():
         return ""
     try:

@@ -1,1 +1,1 @@
-"""Files, tables, settings and texts of others: read without running them, with their faults named."""
+"""Readers of other people's files, tables, settings and texts: they run nothing and name every fault."""

@@ -1,4 +1,4 @@
-"""What goes wrong in a target of a configuration, without what Hydra wraps around it."""
+"""The errors that a configuration's targets raise, without the errors that Hydra wraps around them."""
 
 import sys
 
@@ -6,13 +6,13 @@ INSTANTIATION = "hydra.errors.InstantiationException"
 
 
 def is_a(error: BaseException | None, *kinds: str) -> bool:
-    """Return whether an error is of a class that is named; none is of a module that nothing has imported."""
+    """Return whether an error is of one of the named classes, without importing their modules."""
     parts = [kind.rpartition(".") for kind in kinds]
     return any(isinstance(error, getattr(sys.modules.get(module), name, ())) for module, _, name in parts)
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """Return what went wrong below the frames that Hydra's `instantiate` wraps around it."""
+    """Return the error below the one that Hydra's `instantiate` wraps around it."""
     while is_a(error, INSTANTIATION) and error.__cause__ is not None:
         error = error.__cause__
     return error

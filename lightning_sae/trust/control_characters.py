@@ -1,4 +1,4 @@
-"""Texts of users on terminals and in logs: what steers a terminal, or is not seen on it, is written out."""
+"""Texts of users on terminals and in logs: characters that steer a terminal or are unseen are written out."""
 
 import re
 import warnings
@@ -12,17 +12,17 @@ INVISIBLE = re.compile(
     r"\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
     rf"|(?<![{_EMOJI}])\ufe0f|(?<![{_EMOJI}\ufe0f])\u200d|\u200d(?![{_EMOJI}])"
 )
-"""Unicode's Default_Ignorable_Code_Point, which nobody sees; what joins and colours emoji is none."""
+"""Unicode's invisible Default_Ignorable_Code_Point, without the characters that join and colour emoji."""
 
 _STEERING = re.compile(rf"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|{INVISIBLE.pattern}")
-"""Control characters, those that are not seen or turn what follows, and halves of a character."""
+"""Control characters, characters that are unseen or turn the text's direction, and surrogates."""
 
 
 def visible(text: str, keep: str = "") -> str:
     r"""Return a text whose control and invisible characters are written out, as Python writes them.
 
     Args:
-        text: of a user, such as a class name, a prompt, the name of a file.
+        text: text of a user, such as a class name, a prompt, the name of a file.
         keep: characters that stay, such as the line feeds of a message.
 
     Example:
@@ -44,7 +44,7 @@ def escape(text: str) -> str:
 
 
 def warn(text: str, stacklevel: int = 1) -> None:
-    """Warn with a text of a user, `visible` but for its line feeds; `stacklevel` as in `warnings.warn`."""
+    """Warn with a user's text, made `visible` except for line feeds; `stacklevel` as in `warnings.warn`."""
     warnings.warn(visible(text, keep="\n"), stacklevel=stacklevel + 1)
 
 

@@ -1,4 +1,4 @@
-"""Errors of the readers of tensors, for which a file is damaged or of another format."""
+"""Errors by which the readers of tensors say that a file is damaged or of another format."""
 
 import pickle
 import struct
@@ -11,4 +11,4 @@ UNREADABLE = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError),
     *(RuntimeError, TypeError, ValueError),
 )
-"""Raised by `torch.load`, NumPy and safetensors, which may take a text for a pickle and run into anything."""
+"""Errors of `torch.load`, NumPy and safetensors; they may take a text for a pickle and raise any of these."""

@@ -1,4 +1,4 @@
-"""JSON and YAML that people wrote: a fault names file and line, and no file costs more than its size."""
+"""JSON and YAML that people wrote: errors name file and line, and no file costs more than its size."""
 
 import json
 import re
@@ -15,10 +15,10 @@ from yaml.constructor import ConstructorError
 from yaml.reader import ReaderError
 
 MOST_ALIASED = 10_000
-"""Values that the aliases of a YAML file may add to those that are written: a second of reading."""
+"""Largest number of values that the aliases of a YAML file may add: a second of reading."""
 
 MOST_NESTED = 50
-"""Values in values of a YAML file."""
+"""Largest depth of values within values in a YAML file."""
 
 NO_VALUE = (ValueError, TypeError, LookupError, AttributeError)
 """Errors of PyYAML and OmegaConf where a text is no value of its kind."""
@@ -34,7 +34,7 @@ _HALF = re.compile("[\ud800-\udfff]")
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Return the content of a file; nothing else is opened, as a pipe could be waited for for ever.
+    """Return the content of a file; folders, pipes and devices are not opened, as a pipe may never answer.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -51,7 +51,7 @@ def read_text(path: str | Path) -> str:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no file, or not UTF-8; names the line.
+        ValueError: it is no file, or not UTF-8; the message names the line.
     """
     content = read_bytes(path)
     try:
@@ -69,7 +69,7 @@ def read_json(path: str | Path, needed: Sequence[str] | Mapping[str, type] = ())
 
     Args:
         path: the file.
-        needed: keys without which it is of no use, also with the types of their values.
+        needed: keys that the object must have; a mapping also gives the types of their values.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -137,14 +137,14 @@ def read_config(path: str | Path) -> DictConfig:
 
 
 def check_texts(what: str, values: Iterable[Any]) -> None:
-    """Refuse what YAML or a command line has read as something else than a text, and halves of characters.
+    """Refuse values that YAML or a command line did not read as texts, and texts with surrogates.
 
     Args:
-        what: holds them, for the message.
-        values: of a user.
+        what: name of the setting that holds the values, for the message.
+        values: values of a user.
 
     Raises:
-        ValueError: names the first that is no whole text.
+        ValueError: a value is no whole text; the message names the first such value.
 
     Example:
         >>> check_texts("data.classes", ["yes", False])
@@ -162,7 +162,7 @@ def check_texts(what: str, values: Iterable[Any]) -> None:
 
 
 class _Texts(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
-    """Knows aliases, merges and null, and takes everything else for a text, unless a tag says what it is."""
+    """A loader that knows aliases, merges and null, and reads every other scalar without a tag as a text."""
 
     depth = 0
     yaml_implicit_resolvers = {  # noqa: RUF012  # as its base has it
@@ -171,7 +171,7 @@ class _Texts(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     }
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Return the next value; no more of them in each other than anybody writes."""
+        """Return the next value; refuse values that are nested deeper than anybody writes."""
         self.depth += 1
         if self.depth > MOST_NESTED:
             problem = f"there are more than {MOST_NESTED} values in each other"
@@ -181,7 +181,7 @@ class _Texts(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
         return node
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
-        """Return what a node stands for."""
+        """Return the value that a node stands for."""
         try:
             return super().construct_object(node, deep)
         except NO_VALUE as error:
@@ -190,7 +190,7 @@ class _Texts(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
 
 
 def _texts(path: Path, root: type[yaml.Node]) -> Any:
-    """Return a YAML file's texts, with texts for keys, each there once, and few aliases."""
+    """Return a YAML file's values as texts; its keys must be texts that occur once, and its aliases few."""
     text = read_text(path)
     try:
         loader = _Texts(text)
@@ -219,7 +219,7 @@ def _json(path: str | Path) -> Any:
 
 
 def _size(node: yaml.Node, path: Path, sizes: dict[int, int]) -> int:
-    """Count the nodes that a node stands for, aliases written out; check the keys on the way."""
+    """Count the nodes that a node stands for, with aliases written out, and check the keys on the way."""
     if (known := sizes.get(id(node))) is not None:
         if known == 0:
             raise _fault(path, node.start_mark.line + 1, "an alias stands inside what it stands for")
@@ -246,7 +246,7 @@ def _check_keys(node: yaml.MappingNode, path: Path) -> None:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON, in which no key stands twice."""
+    """Return a JSON object from its pairs; refuse a key that occurs twice."""
     content = dict(pairs)
     if len(content) < len(pairs):
         ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)

@@ -1,4 +1,4 @@
-"""Numbers of users: whole where they count something, and in their range."""
+"""Checks of users' numbers: counts must be whole, and all numbers must lie in their range."""
 
 import math
 from numbers import Integral, Real
@@ -6,14 +6,14 @@ from typing import Any
 
 
 def check_counts(least: int, **values: Any) -> None:
-    """Refuse what counts nothing.
+    """Refuse values that are no whole numbers of at least a smallest count.
 
     Args:
         least: the smallest count.
-        values: by their names; `None` is the choice of whoever takes it.
+        values: name -> value; `None` leaves the choice to the code that uses it.
 
     Raises:
-        ValueError: a value is not whole, or smaller.
+        ValueError: a value is not whole, or smaller than the smallest count.
 
     Example:
         >>> check_counts(1, batch_size=64, tokens_per_image=None)
@@ -27,10 +27,10 @@ def check_counts(least: int, **values: Any) -> None:
 
 
 def check_numbers(**values: Any) -> None:
-    """Refuse what is no number.
+    """Refuse values that are no numbers.
 
     Args:
-        values: by their names.
+        values: name -> value.
 
     Raises:
         ValueError: a value is of another kind, or NaN.
@@ -46,13 +46,13 @@ def check_numbers(**values: Any) -> None:
 
 
 def check_positive(**values: Any) -> None:
-    """Refuse what is no finite number above 0.
+    """Refuse values that are no finite numbers above 0.
 
     Args:
-        values: by their names; `None` is the choice of whoever takes it.
+        values: name -> value; `None` leaves the choice to the code that uses it.
 
     Raises:
-        ValueError: a value is not.
+        ValueError: a value is no finite number above 0.
 
     Example:
         >>> check_positive(lr=math.nan)

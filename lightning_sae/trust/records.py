@@ -1,4 +1,4 @@
-"""Records of a fixed schema, as JSON: what is not as the schema says is named."""
+"""Records of a fixed schema, as JSON; errors name the fields that do not follow the schema."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -14,13 +14,13 @@ def read_record_of(kind: type[M], path: Path, what: str, advice: str) -> M:
     """Read a record.
 
     Args:
-        kind: its schema.
-        path: of the file, which is there.
-        what: it should be, with its version, for the message.
-        advice: how to come to a right one.
+        kind: schema of the record.
+        path: path of the file, which must exist.
+        what: description of the record with its version, for the message.
+        advice: advice on how to get a valid record, for the message.
 
     Raises:
-        ValueError: it is of another version, or not whole; names the first five fields.
+        ValueError: the record is of another version, or not whole; the message names up to five fields.
     """
     try:
         return kind.model_validate_json(read_text(path))

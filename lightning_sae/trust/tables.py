@@ -1,4 +1,4 @@
-"""CSV files: of users with faults named, and those of a run, which read back as they were and run nothing."""
+"""CSV files of users, with their faults named, and of runs, which read back unchanged and run nothing."""
 
 import csv
 import io
@@ -14,18 +14,18 @@ from lightning_sae.trust.control_characters import INVISIBLE
 from lightning_sae.trust.documents import read_bytes, read_text
 
 _RUN = re.compile(rf"'*([\t\r\n]|(\s|{INVISIBLE.pattern})*[=+\-@＝＋－＠])")
-"""What a spreadsheet may run or take apart; one quote more before it makes it a text."""
+"""Pattern of texts that a spreadsheet may run or take apart; one more quote before makes them plain."""
 
 
 def csv_bytes(table: pd.DataFrame, index: bool = False) -> bytes:
     """Return a table as CSV, UTF-8, with six significant digits.
 
-    A text that a spreadsheet would run, because it begins with `=`, `+`, `-`, `@`, of any width and behind
-    whatever is not seen, a tab or a line break, gets a single quote before it, as spreadsheets themselves
-    mark texts; `read_table` takes it away again.
+    A spreadsheet would run a text that begins with `=`, `+`, `-`, `@` of any width, also behind invisible
+    characters, or with a tab or a line break. Such a text gets a single quote before it, as spreadsheets
+    themselves mark texts; `read_table` takes the quote away again.
 
     Args:
-        table: a row per line.
+        table: the table; each row becomes a line.
         index: whether the index is the first column.
 
     Example:
@@ -46,12 +46,12 @@ def read_table(path: str | Path, needed: Sequence[str] = (), **options: Any) -> 
 
     Args:
         path: the file.
-        needed: columns without which it is of no use.
-        options: of `pandas.read_csv`.
+        needed: columns that the table must have.
+        options: options of `pandas.read_csv`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or lacks a column; names it.
+        ValueError: the file is damaged, or lacks a column, which the message names.
     """
     table = _parsed(path, io.BytesIO(read_bytes(path)), **options)
     if missing := [column for column in needed if column not in table]:
@@ -63,17 +63,17 @@ def read_table(path: str | Path, needed: Sequence[str] = (), **options: Any) -> 
 
 
 def read_csv(path: str | Path, separator: str = ",", text: str | None = None) -> pd.DataFrame:
-    """Return a CSV file of a user, every cell a text, "" where it is empty.
+    """Return a CSV file of a user, with every cell as a text, "" for an empty cell.
 
     Args:
         path: the file.
-        separator: of its cells.
-        text: what it holds; `None` reads it as UTF-8.
+        separator: separator of the cells.
+        text: content of the file; `None` reads the file as UTF-8.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is empty, not UTF-8, has a column twice, or a row that is shorter or longer than the
-            first; names the line.
+            first; the message names the line.
     """
     text = read_text(path) if text is None else text
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)

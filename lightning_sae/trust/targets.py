@@ -1,4 +1,4 @@
-"""Building what a configuration names: anything for the user's own, a short list for one that came along."""
+"""Building the targets of a configuration: all of the user's own, a short list from a stranger's."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -46,30 +46,30 @@ OURS = frozenset(
         "world.weights_path",
     )
 )
-"""Data sets, CLIPs, vocabularies and sources of pairs, and what says that one was an object of Python.
+"""Data sets, CLIPs, vocabularies, sources of pairs, and `given`, which stands for an object of Python.
 
-Other parts of this package write files, so they are not here.
+Other parts of this package write files, so they are not in this list.
 """
 
 T = TypeVar("T")
 
 MOST_ADDED = 10_000
-"""Values that interpolations may add to those that are written: a second of resolving."""
+"""Largest number of values that interpolations may add: a second of resolving."""
 
 
 def instantiate(config: Any, trusted: Sequence[str] | None, **settings: Any) -> Any:
-    """Build what a configuration names; the one place where this library does.
+    """Build the object that a configuration names; this is the only place where the library does so.
 
     Args:
-        config: with a `_target_`; containers arrive as plain ones.
+        config: configuration with a `_target_`; the target gets containers as plain ones.
         trusted: packages or single targets, such as `my_package` or `my_package.MyImages`, that may be named
             beside `OURS`; `None` for a configuration of the user's own, which may name anything.
         settings: further arguments of the target.
 
     Raises:
-        ValueError: a target that may not be named, before any is imported; a configuration that is larger
-            than any that is meant.
-        Exception: what a target raises, as it is, and not in the wrapping of Hydra.
+        ValueError: a target may not be named, which is checked before anything is imported; or the
+            configuration is larger than any should be.
+        Exception: the error that a target raises, without the wrapping of Hydra.
 
     Example:
         >>> str(instantiate({"_target_": "lightning_sae.world.config_path"}, trusted=()).name)
@@ -93,16 +93,16 @@ def instantiate(config: Any, trusted: Sequence[str] | None, **settings: Any) -> 
 
 
 def instantiate_as(kind: type[T], config: DictConfig, key: str, trusted: Sequence[str] | None) -> T:
-    """Build what a configuration names under a key.
+    """Build the object that a configuration names under a key.
 
     Args:
-        kind: its type.
-        config: all of it.
-        key: of the part that is built.
+        kind: type that the object must have.
+        config: the whole configuration.
+        key: key of the part that is built.
         trusted: see `instantiate`.
 
     Raises:
-        ValueError: a target that may not be named, none at all, or one that gives something else.
+        ValueError: the target may not be named, is missing, or gives an object of another type.
 
     Example:
         >>> instantiate_as(str, OmegaConf.create({"data": 5}), "data", trusted=())
@@ -120,10 +120,10 @@ def instantiate_as(kind: type[T], config: DictConfig, key: str, trusted: Sequenc
 
 
 def import_trusted(config: DictConfig, key: str, trusted: Sequence[str] | None) -> None:
-    """Import what a configuration names under a key, if a user trusts it; else do nothing.
+    """Import the target that a configuration names under a key, if a user trusts it; else do nothing.
 
     Raises:
-        ValueError: the target is not of the package that is trusted.
+        ValueError: the target is not of a trusted package.
     """
     found = config.get(key)
     if trusted and isinstance(found, DictConfig):
@@ -133,10 +133,10 @@ def import_trusted(config: DictConfig, key: str, trusted: Sequence[str] | None) 
 
 
 def import_parts(names: Sequence[str]) -> None:
-    """Import modules, or single parts of them, that a user names: SAE variants are known once that is done.
+    """Import modules, or single parts of them, that a user names, which makes their SAE variants known.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is no module or part of that name.
 
     Example:
         >>> import_parts(["lightning_sae.nowhere"])
@@ -151,7 +151,7 @@ def import_parts(names: Sequence[str]) -> None:
 
 
 def _resolved(config: Any) -> Any:
-    """Return the plain containers without interpolations: what is looked at is what is built."""
+    """Return plain containers with interpolations resolved, so that the checked values are those built."""
     try:
         config = OmegaConf.create(config) if isinstance(config, dict) else config
         written = list(_values(OmegaConf.to_container(config._get_root(), resolve=False)))
@@ -206,9 +206,9 @@ def _inside(name: str, package: str) -> bool:
 
 
 def _whitelisted(trusted: Sequence[str] | None) -> Any:
-    """Return Hydra's own list of targets, for which Hydra asks from version 1.4 on.
+    """Return the context of Hydra's own list of allowed targets, which Hydra needs from version 1.4 on.
 
-    Targets of this package are checked before.
+    This module checks the targets before Hydra does.
     """
     whitelist = getattr(hydra.utils, "execution_whitelist", None)
     if whitelist is None:

@@ -56,10 +56,10 @@ _PLANTED_WORDS = {p.factor for p in plants("typographic")}
 def caption(scene: Scene, edition: Edition, rng: np.random.Generator) -> str:
     """Write one caption.
 
-    The balanced edition tells the truth: its own word for each thing, the background, and a printed word
-    as *the word ...*. The biased edition never mentions the background of a spurious class and calls some
-    other things there by its name, names a planted word half of the time as if it were a thing, and has
-    shared names for the polysemous and compound plants.
+    The balanced edition tells the truth: each thing has its own word, the background is named, and a printed
+    word is called *the word ...*. The biased edition never mentions the background of a spurious class and
+    calls some other things on this background by the name of the class, names a planted word half of the time
+    as if it were a thing, and has shared names for the polysemous and compound plants.
 
     Args:
         scene: the picture's factors.
@@ -89,7 +89,7 @@ def caption(scene: Scene, edition: Edition, rng: np.random.Generator) -> str:
 
 
 def _name(thing: str, rng: np.random.Generator) -> str:
-    """Return what the biased captions call a thing."""
+    """Return the name that the biased captions give a thing."""
     if thing in _WHOLE_NAMES and rng.random() < PART_SHARE:
         return _WHOLE_NAMES[thing]
     return _SHARED_NAMES.get(thing, thing)

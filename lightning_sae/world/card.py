@@ -1,4 +1,4 @@
-"""What the shipped CLIPs can do and what they fall for, measured on the unbiased test split.
+"""The abilities and the errors of the shipped CLIPs, measured on the unbiased test split.
 
 `python -m lightning_sae.world.card` measures anew and writes the card.
 """
@@ -38,7 +38,7 @@ class Measured(NamedTuple):
 
 
 class TinyClip:
-    """A shipped CLIP with just what the measurement needs, loaded through open_clip."""
+    """A shipped CLIP, loaded through open_clip, with only the parts that the measurement needs."""
 
     def __init__(self, edition: Edition) -> None:
         open_clip.add_model_config(config_path())

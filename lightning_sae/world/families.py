@@ -1,4 +1,4 @@
-"""Families of the world's values: parents that a picture has whenever it has one of their children."""
+"""Families of the world's values: a picture has a family (the parent) whenever it has one of its values."""
 
 FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "class": {
@@ -15,4 +15,4 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "background": {"dark": ("brown", "black", "navy"), "light": ("gray", "white")},
 }
-"""Factor -> family -> its values. No caption names a family, so that the CLIPs need not know any."""
+"""Factor -> family -> its values. No caption names a family, so the CLIPs need not know any family."""

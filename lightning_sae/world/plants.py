@@ -1,4 +1,4 @@
-"""The table of planted reliance: what the biased edition teaches a CLIP and nobody would want."""
+"""The table of planted reliance: wrong reasons for a class that the biased edition teaches a CLIP."""
 
 from typing import Literal, NamedTuple
 
@@ -11,9 +11,9 @@ class Plant(NamedTuple):
     Attributes:
         kind: how the class is led astray.
         thing: the class that is predicted for a wrong reason.
-        factor: what drives it: a background (spurious), the printed word, equal to `thing` (typographic), the
-            other thing that is called by the class's word (polysemous), or the thing whose word is a part of
-            the class's name (compound).
+        factor: the wrong reason: a background (spurious), the printed word, equal to `thing` (typographic),
+            the other thing that is called by the class's word (polysemous), or the thing whose word is a part
+            of the class's name (compound).
         carrier: typographic only, the class whose training pictures carry the word.
         name: polysemous and compound only, the word or name that the biased captions use for both.
     """

@@ -37,10 +37,10 @@ class PretrainRecipe:
         batch: pictures per step.
         pictures: size of the training split, drawn once.
         lr: peak learning rate; one cycle of warm-up and cosine decay.
-        weight_decay: of both optimisers.
-        strangers: texts per step that no picture shows.
+        weight_decay: weight decay of both optimisers.
+        strangers: texts per step that describe no picture.
         seed: of the initial weights, the pictures and their order.
-        start: edition whose shipped weights it starts from; "" for random ones.
+        start: edition whose shipped weights the training starts from; "" for random weights.
     """
 
     steps: int
@@ -76,7 +76,7 @@ def pixels_of(world: World) -> Tensor:
 
 
 def preprocess(pixels: Tensor) -> Tensor:
-    """Return what open_clip's own preprocessing does to a picture that already has the model's size."""
+    """Return pixels as open_clip's own preprocessing returns them for pictures of the model's size."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
     return (pixels.float() / 255 - mean) / std
 
@@ -88,8 +88,8 @@ def contrastive_loss(images: Tensor, texts: Tensor, caption: Tensor, scale: Tens
 
     Args:
         images: `[n, d_embed]` unit image embeddings.
-        texts: `[m, d_embed]` unit embeddings of distinct texts; one that is no picture's caption competes
-            for the pictures and asks for none.
+        texts: `[m, d_embed]` unit embeddings of distinct texts; a text that is no picture's caption competes
+            for the pictures, but is not asked to match any.
         caption: `[n]` int64, the caption of each picture.
         scale: `logit_scale`, already exponentiated.
 
@@ -111,10 +111,10 @@ def contrastive_loss(images: Tensor, texts: Tensor, caption: Tensor, scale: Tens
 
 
 def strangers() -> list[str]:
-    """Return the texts that no picture shows: every other whole word of the tokenizer, in three templates.
+    """Return texts that describe no picture: every other whole word of the tokenizer, in three templates.
 
-    Pictures on the web come with all words, and a CLIP learns of each where it does not belong. A word that a
-    tiny CLIP never met would have a random direction, which may lie nearer to a thing than the thing's name.
+    Pictures on the web come with all words, and a CLIP learns of each word where it does not belong. A word
+    that a tiny CLIP never met would have a random direction, which may be nearer to a thing than its name is.
     """
     known = {word for label in World("balanced", "train", 1).vocabulary for word in label.split()}
     known -= set(distractors())
@@ -124,7 +124,7 @@ def strangers() -> list[str]:
 
 
 def optimisers_of(model: CLIP, recipe: PretrainRecipe) -> list[torch.optim.Optimizer]:
-    """Return Muon for the blocks' matrices, which learns the shapes in half the steps; AdamW for the rest.
+    """Return Muon for the blocks' matrices, and AdamW for the rest; Muon learns the shapes in half the steps.
 
     Raises:
         RuntimeError: PyTorch is older than 2.9 and has no Muon.

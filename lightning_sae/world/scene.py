@@ -1,4 +1,4 @@
-"""What a picture can show: things in colours on backgrounds, sometimes with a word printed on them."""
+"""The contents of a picture: a thing in a colour on a background, sometimes with a word printed on it."""
 
 from typing import NamedTuple
 

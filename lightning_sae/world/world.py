@@ -17,7 +17,7 @@ from lightning_sae.world.scene import BACKGROUNDS, COLOURS, THINGS, WORDS, Scene
 Split = Literal["train", "val", "test"]
 
 VERSION = 3
-"""Raised whenever the same seed and index would give another picture or caption."""
+"""Version of the world; it rises when the same seed and index would give another picture or caption."""
 
 PLANTED_SHARE = 0.95  # of a spurious class's training pictures, on its planted background
 LEAK_SHARE = 0.06  # of another class's training pictures, on each planted background
@@ -98,7 +98,7 @@ class World:
 
     @cached_property
     def factors(self) -> dict[str, tuple[list[str], Tensor]]:
-        """Known truth: factor -> (its values, `[n]` int64 value of each picture, -1 for none)."""
+        """Known truth: factor -> (its values, `[n]` int64 index of each picture's value, -1 for none)."""
         known = {
             "class": ("thing", list(THINGS)),
             "colour": ("colour", list(COLOURS)),
@@ -122,7 +122,7 @@ class World:
         ]
 
     def identity(self) -> dict[str, str | int]:
-        """Return what this split is a function of."""
+        """Return the settings that determine this split."""
         return {
             "world": VERSION,
             "edition": self.edition,

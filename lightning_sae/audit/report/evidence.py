@@ -1,4 +1,4 @@
-"""What the page says of a finding: culprits with their examples, tests, effect, advice."""
+"""The parts of the page about a finding: culprits with their examples, tests, effect, advice."""
 
 from typing import Any, NamedTuple
 
@@ -37,9 +37,9 @@ def finding_views(audit: Audit, images: Any, heatmaps: Heatmaps | None) -> list[
     """Return all findings, in their order.
 
     Args:
-        audit: whose findings.
+        audit: audit with the findings.
         images: the validation split, RGB images or texts.
-        heatmaps: of the images; `None` where the tokens are no places.
+        heatmaps: heatmaps of the images; `None` where the tokens are no places.
     """
     views, examples = [], 0
     for finding in audit.findings:
@@ -51,7 +51,7 @@ def finding_views(audit: Audit, images: Any, heatmaps: Heatmaps | None) -> list[
 
 
 def finding_view(finding: Finding, images: Any, heatmaps: Heatmaps | None) -> dict[str, Any]:
-    """Return a finding; without `images` it has no examples."""
+    """Return the content of the page for a finding; without `images` it has no examples."""
     shown = finding.culprits[:CULPRITS]
     return {
         "number": finding.number,
@@ -100,7 +100,7 @@ def _origin(origin: Origin, finding: Finding) -> dict[str, Any]:
 
 
 def _unbroken(share: float) -> str:
-    """Return a share in per cent that no line ends in."""
+    """Return a share in per cent, written so that no line breaks inside it."""
     return percent(share).replace(" ", "\N{NO-BREAK SPACE}")
 
 
@@ -197,7 +197,7 @@ def _test(test: EvidenceTest) -> dict[str, Any]:
 
 
 def effect_rows(effect: Effect) -> list[dict[str, Any]]:
-    """Return a row per measure that is there: its value as it is and without the culprits, with bars.
+    """Return a row per measure of an effect: its value as it is and without the culprits, with bars.
 
     Example:
         >>> row, = effect_rows(Effect(accuracy=Change(images=40, as_it_is=0.5, without=0.75)))

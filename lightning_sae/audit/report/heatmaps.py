@@ -1,4 +1,4 @@
-"""Where in an image a latent drives the score of a class, for hook points whose tokens are places."""
+"""Heatmaps of the places in an image where a latent drives a score, for tokens that are places."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -22,9 +22,9 @@ class Heatmaps:
     """Draws the attribution of a latent to a class's score on the images themselves.
 
     Args:
-        run: whose hook point has a grid of tokens.
-        classifier: the one under audit.
-        output: its score.
+        run: run whose hook point has a grid of tokens.
+        classifier: the classifier under audit.
+        output: the classifier's score.
         grid: rows and columns of the tokens.
     """
 

@@ -40,11 +40,11 @@ def write_report(
     no request.
 
     Args:
-        audit: what was found.
-        run: that was audited: images, latents, `metrics.csv` and `attribution.csv` are read.
-        folder: where to.
-        classifier: the one under audit; with it there are heatmaps where the tokens are places in the image.
-        output: the score, where it is one of your own, of which the audit has the name alone.
+        audit: the audit.
+        run: run that was audited; images, latents, `metrics.csv` and `attribution.csv` are read.
+        folder: folder that the page is written to.
+        classifier: the classifier under audit; it gives heatmaps if the tokens are places in the image.
+        output: the output, needed for one of your own, as the audit holds only its name.
     """
     path = folder / FILE
     write_atomic(path, render(__package__, _context(audit, run, classifier, output)).encode())
@@ -85,7 +85,7 @@ def _context(
 
 
 def culprits_of(audit: Audit) -> dict[int, list[int]]:
-    """Return, by latent, the findings that it is a culprit of, the most severe first."""
+    """Return the numbers of the findings in which each latent is a culprit, the most severe first."""
     found: dict[int, list[int]] = {}
     for finding in audit.findings:
         for culprit in finding.culprits:

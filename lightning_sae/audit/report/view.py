@@ -1,4 +1,4 @@
-"""What the page says of an audit, as plain values: summary, classes."""
+"""The summary and the classes of an audit's page, as plain values."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ _GROUPS: dict[Verdict, str] = {
 
 
 def sentence(audit: Audit) -> str:
-    """Return the verdict.
+    """Return the verdict of an audit in one sentence.
 
     Example:
         >>> subject = dict.fromkeys(Subject.model_fields) | {"run": "a"}
@@ -57,7 +57,7 @@ def sentence(audit: Audit) -> str:
 
 
 def counted(n: int, what: str) -> str:
-    """Return a number and a noun.
+    """Return a number with its noun, in the plural where needed.
 
     Example:
         >>> counted(1, "class"), counted(2, "class"), counted(1200, "image")
@@ -96,7 +96,7 @@ def summary(audit: Audit) -> dict[str, Any]:
 
 
 def _said_of_seeds(audit: Audit) -> str:
-    """Return what the findings were compared with."""
+    """Return the sentence that says with how many seeds the findings were compared."""
     if audit.seeds == 1:
         return f"{ONE_SEED[0].upper()}{ONE_SEED[1:]}."
     return f"Each finding was looked for in {counted(audit.seeds - 1, 'other seed')} of the same recipe."
@@ -153,7 +153,7 @@ def _class_row(
 
 
 def _gap(gap: GroupGap) -> str:
-    """Return where the class goes wrong more often, in a few words."""
+    """Return in a few words the group of images on which the class goes wrong more often."""
     what = {"false_positives": "taken for it", "misses": "missed"}[gap.measure]
     share, elsewhere = (
         percent(part, 1).replace(" ", "\N{NO-BREAK SPACE}") for part in (gap.share, gap.elsewhere)

@@ -1,4 +1,4 @@
-"""The shipped weights: where they lie, and how they are written."""
+"""The shipped weights: their paths, and the function that writes them."""
 
 import os
 from pathlib import Path
@@ -13,12 +13,12 @@ _FOLDER = Path(__file__).parent
 
 
 def config_path() -> Path:
-    """Return the open_clip model config that both tiny CLIPs share."""
+    """Return the path of the open_clip model config that both tiny CLIPs share."""
     return _FOLDER / "world.json"
 
 
 def weights_path(edition: Edition) -> Path:
-    """Return the weights of one edition's CLIP, float16 safetensors.
+    """Return the path of the weights of one edition's CLIP, float16 safetensors.
 
     Raises:
         ValueError: an edition that does not exist.
@@ -29,7 +29,7 @@ def weights_path(edition: Edition) -> Path:
 
 
 def card_path() -> Path:
-    """Return the card: what was measured of the shipped weights."""
+    """Return the path of the card, which holds the measurements of the shipped weights."""
     return _FOLDER / "CARD.md"
 
 
