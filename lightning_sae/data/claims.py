@@ -173,13 +173,12 @@ class Claims:
         if not acquired(lock):
             return False
         self._held[shard] = lock
+        free = False
         try:
             free = self._excludes_other_sizes()
-        except BaseException:
-            self.release(shard)
-            raise
-        if not free:
-            self.release(shard)
+        finally:
+            if not free:
+                self.release(shard)
         return free
 
     def _excludes_other_sizes(self) -> bool:

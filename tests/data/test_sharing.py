@@ -30,7 +30,12 @@ def counted(make_noise, tmp_path):
     """Pictures that note in a file which process asked for them."""
 
     class Counted(make_noise):
+        others = None  # a barrier: nobody is done before each has begun
+
         def __getitem__(self, index):
+            barrier, self.others = self.others, None
+            if barrier:
+                barrier.wait(100)
             with (tmp_path / "asked").open("a") as file:
                 file.write(f"{index} {os.getpid()}\n")
             return super().__getitem__(index)
@@ -69,6 +74,7 @@ def fill(clip, tmp_path):
 
 
 def test_two_processes_share_the_shards(fill, counted, asked, noise, make_noise):
+    counted.others = FORK.Barrier(2)
     codes = run(lambda: fill(counted), lambda: fill(counted))
     assert codes == [0, 0]
     images, processes = asked()
